@@ -1,0 +1,157 @@
+//! The two traits every executor implements.
+
+use std::any::Any;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use realm_gguf::{TensorData, TensorType};
+
+use crate::batch::BatchView;
+use crate::error::Result;
+use crate::program::{Program, Slot};
+use crate::step::StepKind;
+
+/// A weight as a backend keeps it: mapped bytes, a repacked copy, a device buffer.
+pub type Uploaded = Arc<dyn Any + Send + Sync>;
+
+/// The future of [`Session::read`].
+pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// Storage of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Four bytes per value: the reference.
+    F32,
+    /// Two bytes per value; moves logits by up to 0.1.
+    F16,
+}
+
+impl KvType {
+    /// Bytes of one value.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvType::F32 => 4,
+            KvType::F16 => 2,
+        }
+    }
+
+    /// Name in options and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+        }
+    }
+}
+
+/// What one layer keeps per position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayer {
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Values per key head.
+    pub key_width: usize,
+    /// Values per value head.
+    pub value_width: usize,
+}
+
+impl KvLayer {
+    /// Values per position, keys and values together.
+    pub fn width(&self) -> usize {
+        self.n_kv_heads * (self.key_width + self.value_width)
+    }
+}
+
+/// Shape of a paged KV cache. A page holds `page_tokens` positions of all layers.
+#[derive(Clone, Debug)]
+pub struct KvLayout {
+    /// One entry per layer that attends.
+    pub layers: Vec<KvLayer>,
+    /// Positions per page.
+    pub page_tokens: usize,
+    /// Pages in the cache.
+    pub n_pages: usize,
+    /// Storage of the values.
+    pub ty: KvType,
+}
+
+impl KvLayout {
+    /// Bytes of one page over all layers.
+    pub fn page_bytes(&self) -> usize {
+        let width: usize = self.layers.iter().map(KvLayer::width).sum();
+        width * self.page_tokens * self.ty.bytes()
+    }
+}
+
+/// What a session is opened for.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The KV cache.
+    pub kv: KvLayout,
+    /// Most rows of one batch.
+    pub max_rows: usize,
+    /// Most output rows of one batch.
+    pub max_outputs: usize,
+}
+
+/// A way to run steps: the CPU, a GPU API, the oracle of the tests.
+pub trait Backend: Send + Sync {
+    /// Name in options, reports and errors.
+    fn name(&self) -> &'static str;
+
+    /// Whether `step` can read a weight stored as `ty`; for steps without a
+    /// large weight, `ty` is F32.
+    fn supports(&self, step: StepKind, ty: TensorType) -> bool;
+
+    /// Makes a weight usable: may keep the file's own bytes, copy or repack them.
+    ///
+    /// # Errors
+    /// `UnsupportedType` when no step can read it, `OutOfMemory`.
+    fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
+
+    /// Opens a session with its own KV cache and scratch memory and prepares
+    /// `program` for it: plans threads, makes pipelines, allocates slots.
+    /// `weights[i]` is what [`Backend::upload`] made of `program.weights[i]`;
+    /// sessions share them.
+    ///
+    /// # Errors
+    /// `Unsupported…` when a step cannot be run, `OutOfMemory`.
+    fn session(
+        &self,
+        program: Arc<Program>,
+        weights: Arc<[Uploaded]>,
+        config: SessionConfig,
+    ) -> Result<Box<dyn Session>>;
+}
+
+/// One program ready to run, with its KV cache. Owned by one thread at a time.
+pub trait Session: Send {
+    /// Runs the steps of `segments` in order over `batch`.
+    ///
+    /// # Errors
+    /// `InvalidBatch` before anything ran; `Interrupted` between two steps, after
+    /// which slots and the KV pages that the batch writes to are unspecified.
+    fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()>;
+
+    /// Sets the first rows of a slot to `data`, `[rows, width]`.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when `data` is not whole rows or more than the slot holds.
+    fn write(&mut self, slot: Slot, data: &[f32]) -> Result<()>;
+
+    /// Copies `rows` of a slot to `out`, `[rows, width]`. The only thing to wait
+    /// for, since a browser cannot block on its GPU.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when `out` is not `rows * width` long or rows are out of range.
+    fn read<'a>(&'a mut self, slot: Slot, rows: Range<usize>, out: &'a mut [f32])
+    -> ReadFuture<'a>;
+
+    /// Copies the keys and values of all layers from one page to another.
+    ///
+    /// # Errors
+    /// `InvalidBatch` when a page is out of range.
+    fn copy_page(&mut self, from: u32, to: u32) -> Result<()>;
+}

@@ -1,0 +1,31 @@
+//! The step boundary: what a model is to a backend, and what a backend is to
+//! the engine.
+//!
+//! A model is a [`Program`]: segments of coarse [`Step`]s that read and write
+//! [`Slot`]s. A [`Backend`] holds weights and opens sessions; a [`Session`]
+//! prepares a program once and then runs ranges of its segments over a
+//! [`BatchView`], which is all that varies from call to call.
+//!
+//! Segment 0 embeds, segments `1..=n` are the layers, segment `n + 1` is the
+//! head. Generating runs `0..n + 2` in one call; the layer-level API runs one
+//! segment between [`Session::write`] and [`Session::read`]. Both take the same
+//! steps, the same kernels and the same KV cache.
+//!
+//! Activations are f32, row-major, one row per token of the batch.
+
+mod backend;
+mod batch;
+mod error;
+mod program;
+mod step;
+
+pub use backend::{
+    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, Uploaded,
+};
+pub use batch::{BatchLimits, BatchView, SequenceView};
+pub use error::{Coded, Error, ErrorCode, Result};
+pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
+pub use step::{
+    Activation, Add, Attend, Embed, GatedAct, HeadNorm, Linear, LinearOutput, Norm, NormKind,
+    RopeSpec, RopeStore, RopeStyle, Step, StepKind, TakeRows,
+};

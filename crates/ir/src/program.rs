@@ -1,0 +1,64 @@
+//! A model as data: slots, weights, and segments of steps.
+
+use realm_gguf::TensorData;
+
+use crate::step::Step;
+
+/// A buffer that steps read and write: index into [`Program::slots`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub usize);
+
+/// A weight: index into [`Program::weights`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WeightRef(pub usize);
+
+/// How many rows a slot can have to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// One per token of the batch.
+    Batch,
+    /// One per entry of [`crate::BatchView::output_rows`].
+    Outputs,
+}
+
+/// Shape of a slot: f32, row-major, `[rows, width]`.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotInfo {
+    /// Values per row.
+    pub width: usize,
+    /// What its rows stand for.
+    pub rows: Rows,
+}
+
+/// Everything a backend needs to know about a model.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Shapes of the slots.
+    pub slots: Vec<SlotInfo>,
+    /// Weights in the file's own storage; [`crate::Backend::upload`] takes each once.
+    pub weights: Vec<TensorData>,
+    /// Embedding, layers, head.
+    pub segments: Vec<Vec<Step>>,
+    /// Hidden state `[rows, embedding_length]`: written by segment 0, read and
+    /// written by every layer, read by the head.
+    pub hidden: Slot,
+    /// Result of the head, `[output rows, n_vocab]`.
+    pub logits: Slot,
+}
+
+impl Program {
+    /// Number of layers: segments without the first and the last.
+    pub fn n_layers(&self) -> usize {
+        self.segments.len() - 2
+    }
+
+    /// The tensor behind a reference.
+    pub fn weight(&self, weight: WeightRef) -> &TensorData {
+        &self.weights[weight.0]
+    }
+
+    /// Values per row of a slot.
+    pub fn width(&self, slot: Slot) -> usize {
+        self.slots[slot.0].width
+    }
+}

@@ -1,0 +1,249 @@
+//! The closed set of operations a backend has to know.
+//!
+//! A step is as coarse as it can be while every architecture is still a list of
+//! them: what one backend fuses into a single kernel (norm and quantisation,
+//! several projections of one input) and another runs as two is the backend's
+//! business. A new kind of mixer becomes a new step, never a wider trait.
+
+use std::sync::Arc;
+
+use crate::program::{Slot, WeightRef};
+
+/// One operation. `rows` below is the number of rows of the slots involved.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each variant is documented on the struct it holds")]
+pub enum Step {
+    Embed(Embed),
+    Norm(Norm),
+    Linear(Linear),
+    RopeStore(RopeStore),
+    Attend(Attend),
+    GatedAct(GatedAct),
+    Add(Add),
+    TakeRows(TakeRows),
+}
+
+/// The name of a step without its operands, for [`crate::Backend::supports`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "same names as the variants of Step")]
+pub enum StepKind {
+    Embed,
+    Norm,
+    Linear,
+    RopeStore,
+    Attend,
+    GatedAct,
+    Add,
+    TakeRows,
+}
+
+impl Step {
+    /// The step's name without its operands.
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Step::Embed(_) => StepKind::Embed,
+            Step::Norm(_) => StepKind::Norm,
+            Step::Linear(_) => StepKind::Linear,
+            Step::RopeStore(_) => StepKind::RopeStore,
+            Step::Attend(_) => StepKind::Attend,
+            Step::GatedAct(_) => StepKind::GatedAct,
+            Step::Add(_) => StepKind::Add,
+            Step::TakeRows(_) => StepKind::TakeRows,
+        }
+    }
+}
+
+/// `out[row] = scale * table[tokens[row]]`
+#[derive(Clone, Debug)]
+pub struct Embed {
+    /// Embedding table `[width, n_vocab]`, any storage type.
+    pub table: WeightRef,
+    /// Where the rows go, `[rows, width]`.
+    pub out: Slot,
+    /// Factor on every value, 1 for most families.
+    pub scale: f32,
+}
+
+/// Which mean a normalisation subtracts and divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x^2) + eps)` (arXiv 1910.07467).
+    Rms,
+    /// `(x - mean(x)) / sqrt(var(x) + eps)` (arXiv 1607.06450).
+    Layer,
+}
+
+/// `out = norm(input) * weight + bias`, row by row.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Values to normalise, `[rows, width]`.
+    pub input: Slot,
+    /// Result; may be `input`.
+    pub out: Slot,
+    /// The kind of mean.
+    pub kind: NormKind,
+    /// Factor per column `[width]`, or none.
+    pub weight: Option<WeightRef>,
+    /// Term per column `[width]`, or none.
+    pub bias: Option<WeightRef>,
+    /// Added under the root; positive and finite.
+    pub epsilon: f32,
+}
+
+/// One or several matrix products of one input.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// Left operand, `[rows, weight.shape[0]]`.
+    pub input: Slot,
+    /// The products; their slots are distinct from each other and from `input`.
+    pub outputs: Vec<LinearOutput>,
+}
+
+/// `out = scale * (input x weight^T + bias)`, or that added to what `out` holds.
+#[derive(Clone, Debug)]
+pub struct LinearOutput {
+    /// Matrix `[in_width, out_width]` in GGUF order: `out_width` rows of `in_width`.
+    pub weight: WeightRef,
+    /// Term per output column `[out_width]`, or none.
+    pub bias: Option<WeightRef>,
+    /// Result `[rows, out_width]`.
+    pub out: Slot,
+    /// Factor on the product and its bias.
+    pub scale: f32,
+    /// Add to `out` instead of replacing it: a residual connection.
+    pub accumulate: bool,
+}
+
+/// RMS norm of each head before its rotation (Qwen 3, Gemma 3).
+#[derive(Clone, Debug)]
+pub struct HeadNorm {
+    /// Factors for one query head `[head_width]`.
+    pub q_weight: WeightRef,
+    /// Factors for one key head `[head_width]`.
+    pub k_weight: WeightRef,
+    /// Added under the root; positive and finite.
+    pub epsilon: f32,
+}
+
+/// Which two values of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// `(x[2i], x[2i + 1])`: llama files, whose Q and K rows are permuted for it.
+    Interleaved,
+    /// `(x[i], x[i + n_dims / 2])`: the style of GPT-NeoX.
+    Halves,
+}
+
+/// Rotary position embedding (arXiv 2104.09864) with any frequency scaling
+/// already worked in: linear, Llama 3, YaRN and LongRoPE differ only in
+/// `inverse_frequencies` and `magnitude`.
+#[derive(Clone, Debug)]
+pub struct RopeSpec {
+    /// Which values pair up.
+    pub style: RopeStyle,
+    /// Radians per position for each pair, `[n_dims / 2]`; `n_dims <= head_width`,
+    /// the rest of the head is left as it is.
+    pub inverse_frequencies: Arc<[f32]>,
+    /// Factor on sine and cosine.
+    pub magnitude: f32,
+}
+
+impl RopeSpec {
+    /// Values of a head that turn.
+    pub fn n_dims(&self) -> usize {
+        self.inverse_frequencies.len() * 2
+    }
+}
+
+/// Normalises and rotates the heads of `q` and `k`, then writes `k` and `v` to
+/// the KV cache at each row's position.
+#[derive(Clone, Debug)]
+pub struct RopeStore {
+    /// Queries `[rows, n_heads * key_width]`, rotated in place.
+    pub q: Slot,
+    /// Keys `[rows, n_kv_heads * key_width]`; unspecified afterwards.
+    pub k: Slot,
+    /// Values `[rows, n_kv_heads * value_width]`.
+    pub v: Slot,
+    /// Index into [`crate::KvLayout::layers`], which gives head counts and widths.
+    pub kv_layer: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Norm of each head before its rotation.
+    pub head_norm: Option<HeadNorm>,
+    /// The rotation; none leaves heads as they are.
+    pub rope: Option<RopeSpec>,
+}
+
+/// `out = softmax(mask(scale * q k^T)) v` per head over the row's own sequence.
+///
+/// A row at position `p` sees positions `<= p` (all positions of its sequence
+/// when not `causal`), and with a `window` only those `> p - window`. Query head
+/// `h` reads KV head `h / (n_heads / n_kv_heads)`.
+#[derive(Clone, Debug)]
+pub struct Attend {
+    /// Rotated queries `[rows, n_heads * key_width]`.
+    pub q: Slot,
+    /// Result `[rows, n_heads * value_width]`.
+    pub out: Slot,
+    /// Index into [`crate::KvLayout::layers`].
+    pub kv_layer: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Sliding window in positions, or the whole sequence.
+    pub window: Option<u32>,
+    /// Scores become `cap * tanh(score / cap)` before the mask (Gemma 2).
+    pub softcap: Option<f32>,
+    /// False for encoders.
+    pub causal: bool,
+}
+
+/// A function of one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`
+    Silu,
+    /// GELU by its tanh approximation (arXiv 1606.08415), computed in f32.
+    GeluTanh,
+    /// GELU by the error function.
+    GeluErf,
+    /// `cap * tanh(x / cap)`: Gemma's cap on logits.
+    Softcap(f32),
+}
+
+/// `out = act(gate) * up`, or `act(gate)` without `up`.
+#[derive(Clone, Debug)]
+pub struct GatedAct {
+    /// Argument of the activation, `[rows, width]`.
+    pub gate: Slot,
+    /// Factor, `[rows, width]`.
+    pub up: Option<Slot>,
+    /// Result; may be `gate`.
+    pub out: Slot,
+    /// The function.
+    pub activation: Activation,
+}
+
+/// `out = a + scale * b`
+#[derive(Clone, Debug)]
+pub struct Add {
+    /// First term `[rows, width]`.
+    pub a: Slot,
+    /// Second term `[rows, width]`.
+    pub b: Slot,
+    /// Result; may be `a`.
+    pub out: Slot,
+    /// Factor on `b`.
+    pub scale: f32,
+}
+
+/// `out[i] = input[output_rows[i]]`: the rows somebody wants logits for.
+#[derive(Clone, Debug)]
+pub struct TakeRows {
+    /// `[batch rows, width]`
+    pub input: Slot,
+    /// `[output rows, width]`, a slot of [`crate::Rows::Outputs`].
+    pub out: Slot,
+}

@@ -1,0 +1,226 @@
+/**
+ * The one interface that the native addon and the WebAssembly package both
+ * satisfy. It is flat on purpose: plain values, typed arrays and callbacks, so
+ * that both can be checked against it by the compiler. Everything a user
+ * sees is built on top of it.
+ *
+ * Errors thrown or rejected here are `Error` objects with a string `code` (see
+ * `RealmErrorCode`).
+ */
+
+export interface BindingBackendInfo {
+  /** Name to pass as `backend`. */
+  name: string
+  available: boolean
+  /** What was found, such as the instruction set in use; or why it is not available. */
+  description: string
+  /** Devices that the backend can use, such as processor or adapter names. */
+  devices: string[]
+}
+
+export interface BindingLoadOptions {
+  backend: string
+  /** Backends to try in order when `backend` refuses. */
+  fallback: string[]
+  /** Threads per model for the CPU backend; 0 = physical cores within affinity and quota. */
+  threads: number
+  /** Positions per sequence; 0 = what the file says, at most 4096. */
+  contextLength: number
+  /** Sequences that can be at full length at once; 0 = default. */
+  maxSequences: number
+  /** 'auto' | 'f32' | 'f16' */
+  kvCacheType: string
+  vocabOnly: boolean
+}
+
+export interface BindingModelInfo {
+  architecture: string
+  name: string | null
+  /** Such as 'Q4_K_M'; null when the file does not say. */
+  fileType: string | null
+  fileBytes: number
+  /** Bytes of weights, by storage type. */
+  weightBytes: number
+  weightTypes: Record<string, number>
+  parameterCount: number
+  layerCount: number
+  hiddenSize: number
+  headCount: number
+  kvHeadCount: number
+  feedForwardSize: number
+  vocabularySize: number
+  /** Context the model was trained with. */
+  trainedContextLength: number
+  /** Context this instance was loaded with. */
+  contextLength: number
+  maxSequences: number
+  kvCacheType: string
+  kvPageTokens: number
+  /** Bytes the whole KV cache can take; pages are touched as they are used. */
+  kvCacheBytes: number
+  tokenizer: string
+  bosToken: number | null
+  eosToken: number | null
+  /** Ids that end an answer. */
+  endOfGenerationTokens: number[]
+  /** The file's own template, or null. */
+  chatTemplate: string | null
+  backend: string
+  /** Why this backend, naming every refusal before it. */
+  backendReason: string
+  threads: number
+  /** Kernel in use per weight type, such as { Q4_K: 'avx512vnni' }. */
+  kernels: Record<string, string>
+  loadMs: number
+}
+
+/** Every field is given; the facade fills in the defaults. */
+export interface BindingGenerateOptions {
+  maxTokens: number
+  temperature: number
+  topK: number
+  topP: number
+  minP: number
+  repeatPenalty: number
+  /** How many of the last tokens the repeat penalty looks at. */
+  repeatLastN: number
+  /** null draws a random one; the seed in use is in the result. */
+  seed: number | null
+  stop: string[]
+  minTokens: number
+  ignoreEos: boolean
+  /** Put the prompt's text in front of the answer. */
+  echo: boolean
+  /** How a text prompt is tokenised. */
+  addSpecial: boolean
+  parseSpecial: boolean
+  /** A kept sequence to continue (see `openSequence`), or null for one that ends with the generation. */
+  sequence: number | null
+}
+
+export interface BindingChunk {
+  /** Whole code points. Empty when a token completed none. */
+  text: string
+  tokens: Uint32Array
+  /** Index of the first of these tokens in the answer. */
+  index: number
+}
+
+export interface BindingResult {
+  text: string
+  tokens: Uint32Array
+  finishReason: 'stop' | 'length' | 'abort'
+  /** The stop string that ended the answer, if one did. */
+  stopText: string | null
+  promptTokens: number
+  /** Prompt tokens whose keys and values were already there. */
+  cachedTokens: number
+  completionTokens: number
+  seed: number
+  promptMs: number
+  firstTokenMs: number
+  decodeMs: number
+}
+
+/**
+ * Called on the JS thread: any number of 'chunk' events, then exactly one 'end' or 'error'.
+ */
+export type BindingEvent =
+  | { type: 'chunk'; chunk: BindingChunk }
+  | { type: 'end'; result: BindingResult }
+  | { type: 'error'; error: Error & { code: string } }
+
+export interface BindingGeneration {
+  /** Ends the generation within one step; its 'end' event says 'abort'. Any number of calls. */
+  abort(): void
+}
+
+export interface BindingTensor {
+  /** Dequantised values, the first dimension contiguous. */
+  data: Float32Array
+  /** GGUF's order: `shape[0]` is the length of a row. */
+  shape: number[]
+  /** Storage type in the file, such as 'Q4_K'. */
+  type: string
+}
+
+export interface BindingModel {
+  info(): BindingModelInfo
+  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Uint32Array
+  detokenize(ids: Uint32Array, special: boolean): string
+  /** Arguments are JSON: messages (array), tools (array or null), variables (object). */
+  applyChatTemplate(
+    messages: string,
+    tools: string | null,
+    variables: string,
+    addGenerationPrompt: boolean,
+  ): string
+  generate(
+    prompt: string | Uint32Array,
+    options: BindingGenerateOptions,
+    onEvent: (event: BindingEvent) => void,
+  ): BindingGeneration
+  /** A sequence that keeps its KV cache between generations: a prompt is only read from where it differs. */
+  openSequence(): number
+  /** A second sequence with the same content; pages are shared until one of them changes. */
+  forkSequence(sequence: number): number
+  closeSequence(sequence: number): void
+  embedTokens(ids: Uint32Array): Promise<Float32Array>
+  forwardLayer(
+    layer: number,
+    hidden: Float32Array,
+    position: number,
+    sequence: number,
+  ): Promise<Float32Array>
+  computeLogits(hidden: Float32Array): Promise<Float32Array>
+  /** Frees the pages of a sequence of `forwardLayer`. */
+  dropLayerSequence(sequence: number): void
+  tensor(name: string): Promise<BindingTensor>
+  tensorNames(): string[]
+  /** Ends what is running with DISPOSED, frees the memory, then resolves. Any number of calls. */
+  dispose(): Promise<void>
+}
+
+export interface BindingLoad {
+  model: Promise<BindingModel>
+  abort(): void
+}
+
+/** The same operations, waiting for their result: for loops of one's own on a thread of one's own. */
+export interface SyncBinding {
+  storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
+  embedTokensSync(model: BindingModel, ids: Uint32Array): Float32Array
+  forwardLayerSync(
+    model: BindingModel,
+    layer: number,
+    hidden: Float32Array,
+    position: number,
+    sequence: number,
+  ): Float32Array
+  computeLogitsSync(model: BindingModel, hidden: Float32Array): Float32Array
+  tensorSync(model: BindingModel, name: string): BindingTensor
+  disposeSync(model: BindingModel): void
+}
+
+export interface Binding {
+  version(): string
+  backends(): Promise<BindingBackendInfo[]>
+  /**
+   * Loads on a thread of the engine. `source` is a path, or bytes that are copied
+   * before this returns, or several such for a split file.
+   * @param onProgress called with 0..=1
+   */
+  load(
+    source: string | Uint8Array | Uint8Array[],
+    options: BindingLoadOptions,
+    onProgress: ((fraction: number) => void) | null,
+  ): BindingLoad
+  /** Renders a template that belongs to no model; arguments as in `BindingModel.applyChatTemplate`. */
+  renderChatTemplate(
+    template: string,
+    messages: string,
+    tools: string | null,
+    variables: string,
+    addGenerationPrompt: boolean,
+  ): string
+}
