@@ -90,6 +90,21 @@ impl TensorType {
         TABLE.iter().map(|row| row.0).find(|ty| *ty as u32 == id)
     }
 
+    /// The name that id `id` had before it was removed from the format.
+    pub(crate) fn removed_name(id: u32) -> Option<&'static str> {
+        const REMOVED: &[(u32, &str)] = &[
+            (4, "Q4_2"),
+            (5, "Q4_3"),
+            (31, "Q4_0_4_4"),
+            (32, "Q4_0_4_8"),
+            (33, "Q4_0_8_8"),
+            (36, "IQ4_NL_4_4"),
+            (37, "IQ4_NL_4_8"),
+            (38, "IQ4_NL_8_8"),
+        ];
+        REMOVED.iter().find(|row| row.0 == id).map(|row| row.1)
+    }
+
     /// Every type this crate knows the size of.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|row| row.0)
