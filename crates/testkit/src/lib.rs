@@ -1,0 +1,8 @@
+//! Tiny random GGUF files, the naive oracle, conformance data.
+
+pub mod compare;
+pub mod gguf_writer;
+pub mod kit;
+pub mod oracle;
+pub mod program;
+pub mod random;
