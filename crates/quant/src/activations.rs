@@ -1,0 +1,401 @@
+//! Activations in the forms that the kernels multiply with.
+//!
+//! Quantised weights meet activations rounded to int8, so that the products of
+//! a block are summed as integers. A block of activations has one scale
+//! `d = max |x| / 127` and `q = round(x / d)`, ties to even.
+
+use std::ops::Range;
+
+use crate::cpu;
+use crate::error::{Error, check_len};
+
+/// How activations are stored for a format's dot product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActivationForm {
+    /// The values themselves, for float weights.
+    F32,
+    /// int8 with one f32 scale and one integer sum per 32 values, for blocks of 32.
+    Q8Block32,
+    /// int8 with one f32 scale per 256 values and integer sums per 16, for K-quants.
+    Q8Block256,
+}
+
+impl ActivationForm {
+    /// Values that share a scale; rows are whole multiples of it.
+    pub const fn block_len(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Q8Block32 => 32,
+            Self::Q8Block256 => 256,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32 activations",
+            Self::Q8Block32 => "Q8Block32 activations",
+            Self::Q8Block256 => "Q8Block256 activations",
+        }
+    }
+}
+
+/// Values per entry of `sums`, in both integer forms.
+pub(crate) const SUM_LEN: usize = 32;
+
+/// Elements of each array that one row needs.
+#[derive(Clone, Copy, Debug, Default)]
+struct RowLens {
+    values: usize,
+    quants: usize,
+    scales: usize,
+    sums: usize,
+}
+
+impl RowLens {
+    fn new(form: ActivationForm, cols: usize) -> Self {
+        match form {
+            ActivationForm::F32 => Self { values: cols, ..Self::default() },
+            ActivationForm::Q8Block32 | ActivationForm::Q8Block256 => Self {
+                values: 0,
+                quants: cols,
+                scales: cols / form.block_len(),
+                sums: cols / SUM_LEN,
+            },
+        }
+    }
+}
+
+/// Rows of activations in one form, in memory that is kept between uses.
+///
+/// A structure of arrays; in each array the rows follow one another.
+#[derive(Debug)]
+pub struct Activations {
+    form: ActivationForm,
+    rows: usize,
+    cols: usize,
+    values: Vec<f32>,
+    quants: Vec<i8>,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Activations {
+    /// No rows and no memory.
+    pub const fn new() -> Self {
+        Self {
+            form: ActivationForm::F32,
+            rows: 0,
+            cols: 0,
+            values: Vec::new(),
+            quants: Vec::new(),
+            scales: Vec::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Makes room for `rows` rows of `cols` values, reusing the memory held.
+    ///
+    /// The contents are unspecified until each row has been filled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocks`] when a row is not whole blocks of the form,
+    /// [`Error::TooLarge`] when the size overflows.
+    pub fn reset(&mut self, form: ActivationForm, rows: usize, cols: usize) -> Result<(), Error> {
+        if !cols.is_multiple_of(form.block_len()) {
+            let block_len = form.block_len();
+            return Err(Error::Blocks { what: form.name(), cols, block_len });
+        }
+        let bytes = rows.checked_mul(cols).and_then(|n| n.checked_mul(size_of::<f32>()));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(Error::TooLarge { rows, cols });
+        }
+        let lens = RowLens::new(form, cols);
+        (self.form, self.rows, self.cols) = (form, rows, cols);
+        self.values.resize(rows * lens.values, 0.0);
+        self.quants.resize(rows * lens.quants, 0);
+        self.scales.resize(rows * lens.scales, 0.0);
+        self.sums.resize(rows * lens.sums, 0);
+        Ok(())
+    }
+
+    /// The form set by the last [`reset`](Self::reset).
+    pub fn form(&self) -> ActivationForm {
+        self.form
+    }
+
+    /// Rows set by the last [`reset`](Self::reset).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values per row set by the last [`reset`](Self::reset).
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Fills row `row` from `x`, which has `cols` values.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] when `x` is not one row long.
+    ///
+    /// # Panics
+    ///
+    /// When `row` is not less than `rows`.
+    pub fn quantize_row(&mut self, row: usize, x: &[f32]) -> Result<(), Error> {
+        self.rows_mut().quantize_row(row, x)
+    }
+
+    /// All rows, to be filled; can be split for several threads.
+    pub fn rows_mut(&mut self) -> ActivationRowsMut<'_> {
+        ActivationRowsMut {
+            form: self.form,
+            rows: self.rows,
+            cols: self.cols,
+            values: &mut self.values,
+            quants: &mut self.quants,
+            scales: &mut self.scales,
+            sums: &mut self.sums,
+        }
+    }
+
+    /// The rows of `rows`, to multiply with.
+    ///
+    /// # Panics
+    ///
+    /// When the range reaches beyond the rows held.
+    pub fn view(&self, rows: Range<usize>) -> ActivationView<'_> {
+        let lens = RowLens::new(self.form, self.cols);
+        let part = |len: usize| rows.start * len..rows.end * len;
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "{rows:?} of {} rows", self.rows);
+        ActivationView {
+            form: self.form,
+            rows: rows.len(),
+            cols: self.cols,
+            values: &self.values[part(lens.values)],
+            quants: &self.quants[part(lens.quants)],
+            scales: &self.scales[part(lens.scales)],
+            sums: &self.sums[part(lens.sums)],
+        }
+    }
+}
+
+/// Rows of [`Activations`] that can be filled, and split between threads.
+#[derive(Debug)]
+pub struct ActivationRowsMut<'a> {
+    form: ActivationForm,
+    rows: usize,
+    cols: usize,
+    values: &'a mut [f32],
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+impl<'a> ActivationRowsMut<'a> {
+    /// Rows in this part.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The first `row` rows, and the others.
+    ///
+    /// # Panics
+    ///
+    /// When `row` is greater than the number of rows.
+    pub fn split_at(self, row: usize) -> (Self, Self) {
+        assert!(row <= self.rows, "split at row {row} of {}", self.rows);
+        let lens = RowLens::new(self.form, self.cols);
+        let values = self.values.split_at_mut(row * lens.values);
+        let quants = self.quants.split_at_mut(row * lens.quants);
+        let scales = self.scales.split_at_mut(row * lens.scales);
+        let sums = self.sums.split_at_mut(row * lens.sums);
+        let part = |rows, values, quants, scales, sums| Self {
+            form: self.form,
+            rows,
+            cols: self.cols,
+            values,
+            quants,
+            scales,
+            sums,
+        };
+        (
+            part(row, values.0, quants.0, scales.0, sums.0),
+            part(self.rows - row, values.1, quants.1, scales.1, sums.1),
+        )
+    }
+
+    /// Fills row `row` of this part from `x`, which has `cols` values.
+    ///
+    /// A block that holds a NaN or an infinity gets a NaN scale, so every
+    /// result it enters is NaN. A block whose values are all smaller than about
+    /// 4e-37 becomes zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] when `x` is not one row long.
+    ///
+    /// # Panics
+    ///
+    /// When `row` is not less than `rows`.
+    pub fn quantize_row(&mut self, row: usize, x: &[f32]) -> Result<(), Error> {
+        check_len("activation row", self.cols, x.len())?;
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        let lens = RowLens::new(self.form, self.cols);
+        let part = |len: usize| row * len..(row + 1) * len;
+        self.values[part(lens.values)].copy_from_slice(&x[..lens.values]);
+        let target = QuantRow {
+            quants: &mut self.quants[part(lens.quants)],
+            scales: &mut self.scales[part(lens.scales)],
+            sums: &mut self.sums[part(lens.sums)],
+        };
+        match self.form {
+            ActivationForm::F32 => {}
+            ActivationForm::Q8Block32 => target.fill::<32>(x),
+            ActivationForm::Q8Block256 => target.fill::<256>(x),
+        }
+        Ok(())
+    }
+}
+
+/// The integer arrays of one row.
+struct QuantRow<'a> {
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums: &'a mut [i32],
+}
+
+impl QuantRow<'_> {
+    /// Quantises blocks of `LEN` values; every instruction set gives the same bits.
+    fn fill<const LEN: usize>(self, x: &[f32]) {
+        match cpu::best() {
+            cpu::Level::Scalar => self.fill_blocks::<LEN>(x),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `best` returns a level only when the CPU has it; both have AVX2.
+            cpu::Level::Avx2 | cpu::Level::Avx512Vnni => unsafe { self.fill_avx2::<LEN>(x) },
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn fill_avx2<const LEN: usize>(self, x: &[f32]) {
+        self.fill_blocks::<LEN>(x);
+    }
+
+    #[inline(always)]
+    fn fill_blocks<const LEN: usize>(self, x: &[f32]) {
+        let (x, _) = x.as_chunks::<LEN>();
+        let (quants, _) = self.quants.as_chunks_mut::<LEN>();
+        let sums = self.sums.chunks_exact_mut(LEN / SUM_LEN);
+        for (((x, quants), scale), sums) in x.iter().zip(quants).zip(self.scales).zip(sums) {
+            *scale = quantize_block(x, quants);
+            let (groups, _) = quants.as_chunks::<SUM_LEN>();
+            for (sum, group) in sums.iter_mut().zip(groups) {
+                *sum = if LEN == 32 { sum_of(group) } else { packed_sums(group) };
+            }
+        }
+    }
+}
+
+/// Rounds one block to int8 and returns its scale.
+#[inline(always)]
+fn quantize_block<const LEN: usize>(x: &[f32; LEN], quants: &mut [i8; LEN]) -> f32 {
+    // As integers, magnitudes order like floats, infinity and NaN above the rest.
+    let magnitude = x.iter().fold(0, |max, v| max.max(v.to_bits() & 0x7fff_ffff));
+    let max = f32::from_bits(magnitude);
+    let inverse = 127.0 / max;
+    if !max.is_finite() || !inverse.is_finite() {
+        quants.fill(0);
+        return if max.is_finite() { 0.0 } else { f32::NAN };
+    }
+    // Adding 1.5 * 2^23 rounds to an integer, ties to even, in the low mantissa bits.
+    const ROUND: f32 = 12_582_912.0;
+    for (q, v) in quants.iter_mut().zip(x) {
+        *q = ((v * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32) as i8;
+    }
+    max / 127.0
+}
+
+#[inline(always)]
+fn sum_of(values: &[i8]) -> i32 {
+    values.iter().map(|v| i32::from(*v)).sum()
+}
+
+/// The sums of the first and the second 16 values as two i16, the first one low.
+#[inline(always)]
+fn packed_sums(group: &[i8; SUM_LEN]) -> i32 {
+    let (low, high) = group.split_at(16);
+    (sum_of(low) & 0xffff) | (sum_of(high) << 16)
+}
+
+/// Rows of activations to multiply with: `rows` x `cols` in one form.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivationView<'a> {
+    form: ActivationForm,
+    rows: usize,
+    cols: usize,
+    values: &'a [f32],
+    quants: &'a [i8],
+    scales: &'a [f32],
+    sums: &'a [i32],
+}
+
+impl<'a> ActivationView<'a> {
+    /// The form of every row.
+    pub fn form(&self) -> ActivationForm {
+        self.form
+    }
+
+    /// Number of rows (tokens).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values per row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// f32 rows (form F32).
+    pub(crate) fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// int8 rows (integer forms).
+    pub(crate) fn quants(&self) -> &'a [i8] {
+        self.quants
+    }
+
+    /// One scale per block (integer forms).
+    pub(crate) fn scales(&self) -> &'a [f32] {
+        self.scales
+    }
+
+    /// One entry per 32 values (integer forms): their sum in Q8Block32, the sums
+    /// of 16 and 16 as two packed i16 in Q8Block256.
+    pub(crate) fn sums(&self) -> &'a [i32] {
+        self.sums
+    }
+
+    /// Row `row` as values again; what the kernels' integers stand for.
+    ///
+    /// # Panics
+    ///
+    /// When `row` is not less than `rows`.
+    pub fn dequantize_row(&self, row: usize) -> Vec<f32> {
+        let span = row * self.cols..(row + 1) * self.cols;
+        match self.form {
+            ActivationForm::F32 => self.values[span].to_vec(),
+            ActivationForm::Q8Block32 | ActivationForm::Q8Block256 => span
+                .map(|i| f32::from(self.quants[i]) * self.scales[i / self.form.block_len()])
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The K-quants: blocks of 256 values with one integer scale per 16 of them.
+//!
+//! `w[i] = d * scale[i / 16] * (u[i] - OFFSET) - dmin * min[i / 16]`. Formats
+//! that share a scale among 32 values repeat it here.
+//!
+//! The dot product of one block with int8 activations `d_x * q[i]` is
+//!
+//! ```text
+//! d * d_x * sum over j of scale[j] * sum((u[i] - OFFSET) * q[i])
+//!   - dmin * d_x * sum over j of min[j] * sum(q[i])
+//! ```
+//!
+//! with all sums exact in i32. Blocks are added one after another in f32, the
+//! term with the minimums after the other.
+
+use realm_gguf::TensorType;
+
+use crate::cpu::Level;
+use crate::kernel::{Kernel, Problem};
+use crate::{ActivationForm, Format};
+
+/// Values per block.
+pub(crate) const LEN: usize = 256;
+/// Groups of 16 values in a block.
+pub(crate) const GROUPS: usize = 16;
+const GROUP_LEN: usize = LEN / GROUPS;
+/// Entries of [`sums`](crate::ActivationView::sums) per block: two groups each.
+const PAIRS: usize = GROUPS / 2;
+
+/// One block, unpacked.
+pub(crate) struct Block {
+    /// Values before scale and offset.
+    pub u: [u8; LEN],
+    /// Integer scale of each group.
+    pub scales: [i8; GROUPS],
+    /// Integer minimum of each group; 0 in formats without.
+    pub mins: [u8; GROUPS],
+    /// Scale of the scales.
+    pub d: f32,
+    /// Scale of the minimums.
+    pub dmin: f32,
+}
+
+/// The definition of one format.
+pub(crate) trait Block256 {
+    const TY: TensorType;
+    /// What is subtracted from every `u`.
+    const OFFSET: u8;
+    /// Whether blocks have minimums.
+    const HAS_MIN: bool;
+
+    /// Unpacks a block, `TY.block_bytes()` long.
+    fn unpack(bytes: &[u8]) -> Block;
+}
+
+/// The 6-bit scales and minimums of Q4_K and Q5_K: eight of each in 12 bytes,
+/// repeated for the two groups they cover.
+///
+/// Source: `get_scale_min_k4` in ggml `src/ggml-quants.c`.
+pub(crate) fn scales_and_mins(bytes: &[u8]) -> ([i8; GROUPS], [u8; GROUPS]) {
+    let (mut scales, mut mins) = ([0; GROUPS], [0; GROUPS]);
+    for j in 0..GROUPS {
+        let i = j / 2;
+        let (scale, min) = if i < 4 {
+            (bytes[i] & 63, bytes[i + 4] & 63)
+        } else {
+            let (low, high) = (bytes[i + 4], [bytes[i - 4], bytes[i]]);
+            ((low & 15) | (high[0] >> 6 << 4), (low >> 4) | (high[1] >> 6 << 4))
+        };
+        (scales[j], mins[j]) = (scale as i8, min);
+    }
+    (scales, mins)
+}
+
+/// The format entry of `F`.
+pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
+    Format::new(F::TY, ActivationForm::Q8Block256, dequantize::<F>, kernels)
+}
+
+/// The kernel that is the definition.
+pub(crate) const fn scalar<F: Block256>() -> Kernel {
+    Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+}
+
+fn dequantize<F: Block256>(bytes: &[u8], out: &mut [f32]) {
+    let (out, _) = out.as_chunks_mut::<LEN>();
+    for (bytes, out) in bytes.chunks_exact(F::TY.block_bytes()).zip(out) {
+        let block = F::unpack(bytes);
+        for (i, out) in out.iter_mut().enumerate() {
+            let j = i / GROUP_LEN;
+            let q = f32::from(i16::from(block.u[i]) - i16::from(F::OFFSET));
+            *out = block.d * f32::from(block.scales[j]) * q;
+            // Subtracting a zero minimum is not done: it is not there.
+            if F::HAS_MIN {
+                *out -= block.dmin * f32::from(block.mins[j]);
+            }
+        }
+    }
+}
+
+fn matmul<F: Block256>(mut problem: Problem<'_>) {
+    let x = problem.x;
+    let blocks = problem.cols / LEN;
+    let (quants, _) = x.quants().as_chunks::<LEN>();
+    let (sums, _) = x.sums().as_chunks::<PAIRS>();
+    for r in 0..problem.n_rows {
+        let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
+        for t in 0..x.rows() {
+            problem.out.token(t)[r] = 0.0;
+        }
+        for (b, bytes) in row.chunks_exact(F::TY.block_bytes()).enumerate() {
+            let block = F::unpack(bytes);
+            for t in 0..x.rows() {
+                let at = t * blocks + b;
+                let out = &mut problem.out.token(t)[r];
+                *out = add_block::<F>(*out, &block, &quants[at], x.scales()[at], &sums[at]);
+            }
+        }
+    }
+}
+
+fn add_block<F: Block256>(
+    acc: f32,
+    w: &Block,
+    x: &[i8; LEN],
+    d_x: f32,
+    sums: &[i32; PAIRS],
+) -> f32 {
+    let (u, _) = w.u.as_chunks::<GROUP_LEN>();
+    let (q, _) = x.as_chunks::<GROUP_LEN>();
+    let (mut dot, mut min) = (0, 0);
+    for j in 0..GROUPS {
+        let products = u[j].iter().zip(&q[j]).map(|(u, q)| i32::from(*u) * i32::from(*q));
+        let pair = sums[j / 2];
+        let sum_x = i32::from(if j % 2 == 0 { pair as i16 } else { (pair >> 16) as i16 });
+        dot += i32::from(w.scales[j]) * (products.sum::<i32>() - i32::from(F::OFFSET) * sum_x);
+        min += i32::from(w.mins[j]) * sum_x;
+    }
+    let acc = acc + dot as f32 * (w.d * d_x);
+    if F::HAS_MIN { acc - min as f32 * (w.dmin * d_x) } else { acc }
+}

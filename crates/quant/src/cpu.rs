@@ -1,0 +1,80 @@
+//! Which instruction sets this CPU has, and the switch that caps their use.
+
+use std::sync::OnceLock;
+
+/// Name of the environment variable that caps the choice of kernels.
+///
+/// `scalar`, `avx2` or `avx512vnni`: kernels above that level are not chosen.
+/// Read once. Unset, or any other value: no cap. For tests and bug reports.
+pub const CPU_FEATURES_VARIABLE: &str = "REALM_CPU_FEATURES";
+
+/// Instruction sets that kernels are written for, slowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Plain Rust.
+    Scalar,
+    /// x86-64 AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// x86-64 AVX-512 F, BW, DQ, VL and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl Level {
+    const ALL: &[Self] = &[
+        Self::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512Vnni,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// Whether this CPU and its operating system support the level.
+    pub(crate) fn available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx2.available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+        }
+    }
+}
+
+/// The highest level that may be chosen.
+pub(crate) fn cap() -> Level {
+    static CAP: OnceLock<Level> = OnceLock::new();
+    *CAP.get_or_init(|| {
+        let asked = std::env::var(CPU_FEATURES_VARIABLE).unwrap_or_default();
+        let named = Level::ALL.iter().find(|level| level.name() == asked);
+        *named.or(Level::ALL.last()).unwrap_or(&Level::Scalar)
+    })
+}
+
+/// The highest level that this CPU has and the cap allows.
+pub(crate) fn best() -> Level {
+    let usable = Level::ALL.iter().rev().find(|level| **level <= cap() && level.available());
+    *usable.unwrap_or(&Level::Scalar)
+}

@@ -1,0 +1,161 @@
+//! A kernel: one way to multiply weights of one type with activations.
+
+use std::marker::PhantomData;
+
+use realm_gguf::TensorType;
+
+use crate::ActivationView;
+use crate::cpu::Level;
+use crate::error::{Error, check_len};
+
+/// One kernel of one format, for one instruction set.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The instruction set, such as `avx512vnni`.
+    pub name: &'static str,
+    pub(crate) level: Level,
+    ty: TensorType,
+    /// Runs a checked problem. Callers make sure that `level` is available.
+    run: unsafe fn(Problem<'_>),
+}
+
+/// A multiplication whose lengths have been checked.
+pub(crate) struct Problem<'a> {
+    /// Whole rows, one after another.
+    pub weights: &'a [u8],
+    pub n_rows: usize,
+    pub cols: usize,
+    pub row_bytes: usize,
+    pub x: ActivationView<'a>,
+    pub out: OutputView<'a>,
+}
+
+impl Kernel {
+    /// `run` may need the instructions of `level`, and nothing else of its caller.
+    pub(crate) const fn new(level: Level, ty: TensorType, run: unsafe fn(Problem<'_>)) -> Self {
+        Self { name: level.name(), level, ty, run }
+    }
+
+    /// `out[t * n_rows + r] = sum over k of w[r][k] * x[t][k]`.
+    ///
+    /// - `weights`: `n_rows` whole rows in GGUF layout
+    /// - `cols`: values per row of weights and of `x`
+    /// - `x`: one row per token, in the format's [`activation`](crate::Format::activation) form
+    /// - `out`: `x.rows() * n_rows` values; overwritten
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocks`], [`Error::Form`] or [`Error::Length`] when the
+    /// arguments do not fit together; `out` is then unchanged.
+    pub fn matmul(
+        &self,
+        weights: &[u8],
+        n_rows: usize,
+        cols: usize,
+        x: ActivationView<'_>,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let out = OutputView::new(out, x.rows(), n_rows)?;
+        self.matmul_into(weights, n_rows, cols, x, out)
+    }
+
+    /// Like [`matmul`](Self::matmul), into some columns of a larger output.
+    ///
+    /// `out` is `x.rows()` tokens of `n_rows` values.
+    ///
+    /// # Errors
+    ///
+    /// As for [`matmul`](Self::matmul).
+    pub fn matmul_into(
+        &self,
+        weights: &[u8],
+        n_rows: usize,
+        cols: usize,
+        x: ActivationView<'_>,
+        out: OutputView<'_>,
+    ) -> Result<(), Error> {
+        let block_len = self.ty.block_len();
+        if !cols.is_multiple_of(block_len) {
+            return Err(Error::Blocks { what: self.ty.name(), cols, block_len });
+        }
+        let expected = crate::format(self.ty).map_or(x.form(), |format| format.activation);
+        if x.form() != expected {
+            return Err(Error::Form { ty: self.ty, expected, found: x.form() });
+        }
+        check_len("activation row", cols, x.cols())?;
+        let row_bytes = cols / block_len * self.ty.block_bytes();
+        let bytes = row_bytes.checked_mul(n_rows).ok_or(Error::TooLarge { rows: n_rows, cols })?;
+        check_len("weights", bytes, weights.len())?;
+        check_len("output tokens", x.rows(), out.tokens)?;
+        check_len("output rows", n_rows, out.rows)?;
+        assert!(self.level.available(), "kernel {} needs another CPU", self.name);
+        // SAFETY: the CPU has the instructions, and every length was checked above.
+        unsafe { (self.run)(Problem { weights, n_rows, cols, row_bytes, x, out }) };
+        Ok(())
+    }
+}
+
+/// Some columns of a matrix of outputs: `tokens` rows, `rows` values in each.
+///
+/// Exclusive, and can be split by columns so that several threads fill one matrix.
+#[derive(Debug)]
+pub struct OutputView<'a> {
+    first: *mut f32,
+    tokens: usize,
+    rows: usize,
+    /// Values from one token to the next.
+    stride: usize,
+    matrix: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: like the `&mut [f32]` it was made from, it alone reaches its elements;
+// `split_at` gives out disjoint columns.
+unsafe impl Send for OutputView<'_> {}
+
+impl<'a> OutputView<'a> {
+    /// The whole of `out`: `out[t * rows + r]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] when `out` does not have `tokens * rows` values.
+    pub fn new(out: &'a mut [f32], tokens: usize, rows: usize) -> Result<Self, Error> {
+        let len = tokens.checked_mul(rows).ok_or(Error::TooLarge { rows: tokens, cols: rows })?;
+        check_len("output", len, out.len())?;
+        let first = out.as_mut_ptr();
+        Ok(Self { first, tokens, rows, stride: rows, matrix: PhantomData })
+    }
+
+    /// The first `row` values of every token, and the others.
+    ///
+    /// # Panics
+    ///
+    /// When `row` is greater than the number of values per token.
+    pub fn split_at(self, row: usize) -> (Self, Self) {
+        assert!(row <= self.rows, "split at row {row} of {}", self.rows);
+        let second = Self {
+            // Wrapping: without tokens there is no memory to stay inside of.
+            first: self.first.wrapping_add(row),
+            rows: self.rows - row,
+            ..self
+        };
+        (Self { rows: row, ..self }, second)
+    }
+
+    /// Values per token in this part.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The values of one token.
+    pub(crate) fn token(&mut self, token: usize) -> &mut [f32] {
+        assert!(token < self.tokens, "token {token} of {}", self.tokens);
+        // SAFETY: `rows` values from here lie inside the matrix this part was made
+        // from, belong to this part alone, and the borrow of `self` guards them.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(token * self.stride), self.rows) }
+    }
+}

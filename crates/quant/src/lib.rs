@@ -1,0 +1,137 @@
+//! Block formats of GGUF tensors: what their bytes mean, and dot products over them.
+//!
+//! Every format has one folder. Its `scalar.rs` is the definition: it unpacks
+//! one block to small integers, scales and minimums. Everything else follows
+//! from that by rules shared by a family:
+//!
+//! - [`block32`]: 32 values with one scale, and a minimum in some formats;
+//! - [`block256`]: the K-quants, 256 values with integer scales per 16 of them;
+//! - [`float`]: F32, F16 and BF16.
+//!
+//! `rows.rs` unpacks the same block for one row per vector lane. It is written
+//! once, over the instruction sets in [`simd`], so a new instruction set is one
+//! file there and a new format one folder here.
+//!
+//! # Results do not depend on the batch
+//!
+//! The value for a weight row and an activation row is the same to the bit
+//! however many rows and tokens share the call. For the quantised formats it is
+//! also the same on every instruction set: sums inside a block are exact
+//! integers, blocks are added in order, and no product is fused with a sum.
+//! For the float formats the instruction set decides the order of summation.
+
+#![warn(missing_docs)]
+
+mod activations;
+mod block256;
+mod block32;
+mod cpu;
+mod error;
+mod float;
+mod kernel;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+pub mod vector;
+
+use std::sync::OnceLock;
+
+use realm_gguf::TensorType;
+
+pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activations};
+pub use cpu::CPU_FEATURES_VARIABLE;
+pub use error::Error;
+pub use kernel::{Kernel, OutputView};
+
+/// One compute format: what is known about a tensor type, and its kernels.
+pub struct Format {
+    /// The GGUF type.
+    pub ty: TensorType,
+    /// The form of the activations its kernels multiply with.
+    pub activation: ActivationForm,
+    /// Whole blocks to values; lengths are checked by the caller.
+    dequantize: fn(&[u8], &mut [f32]),
+    /// Fastest first; the last entry runs everywhere.
+    kernels: &'static [Kernel],
+    chosen: OnceLock<&'static Kernel>,
+}
+
+impl Format {
+    const fn new(
+        ty: TensorType,
+        activation: ActivationForm,
+        dequantize: fn(&[u8], &mut [f32]),
+        kernels: &'static [Kernel],
+    ) -> Self {
+        Self { ty, activation, dequantize, kernels, chosen: OnceLock::new() }
+    }
+
+    /// The fastest kernel this CPU can run, decided at the first call.
+    ///
+    /// The environment variable [`CPU_FEATURES_VARIABLE`] caps the choice.
+    pub fn kernel(&'static self) -> &'static Kernel {
+        self.chosen.get_or_init(|| {
+            let cap = cpu::cap();
+            self.kernels()
+                .find(|kernel| kernel.level <= cap)
+                .expect("the last kernel of every format is scalar and always available")
+        })
+    }
+
+    /// Every kernel this CPU can run, fastest first, the scalar definition last.
+    ///
+    /// [`CPU_FEATURES_VARIABLE`] has no effect here.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static Kernel> + use<> {
+        self.kernels.iter().filter(|kernel| kernel.level.available())
+    }
+}
+
+static FORMATS: [&Format; 13] = [
+    &float::F32,
+    &float::F16,
+    &float::BF16,
+    &q4_0::FORMAT,
+    &q4_1::FORMAT,
+    &q5_0::FORMAT,
+    &q5_1::FORMAT,
+    &q8_0::FORMAT,
+    &q2_k::FORMAT,
+    &q3_k::FORMAT,
+    &q4_k::FORMAT,
+    &q5_k::FORMAT,
+    &q6_k::FORMAT,
+];
+
+/// The compute format of a tensor type; `None` if there is none.
+pub fn format(ty: TensorType) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|format| format.ty == ty)
+}
+
+/// Every tensor type that has a compute format.
+pub fn supported() -> impl Iterator<Item = TensorType> {
+    FORMATS.iter().map(|format| format.ty)
+}
+
+/// Turns whole blocks of `ty` into values, as ggml's `to_float` does, to the bit.
+///
+/// # Errors
+///
+/// [`Error::Unsupported`]; [`Error::Blocks`] when `out` does not hold whole
+/// blocks; [`Error::Length`] when `bytes` does not match `out`.
+pub fn dequantize(ty: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    let format = format(ty).ok_or(Error::Unsupported { ty })?;
+    if !out.len().is_multiple_of(ty.block_len()) {
+        return Err(Error::Blocks { what: ty.name(), cols: out.len(), block_len: ty.block_len() });
+    }
+    let blocks = out.len() / ty.block_len();
+    error::check_len("quantised bytes", blocks * ty.block_bytes(), bytes.len())?;
+    (format.dequantize)(bytes, out);
+    Ok(())
+}

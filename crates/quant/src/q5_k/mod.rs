@@ -1,0 +1,27 @@
+//! Q5_K weights: blocks of 256 values, 176 bytes.
+//!
+//! `w[i] = d * scale[i / 32] * u[i] - dmin * min[i / 32]`, with `u` 5 bits wide.
+//!
+//! | byte | content |
+//! |---|---|
+//! | 0 | `d`, f16 |
+//! | 2 | `dmin`, f16 |
+//! | 4 | 12 bytes: eight scales and eight minimums of 6 bits, see [`scales_and_mins`](crate::block256::scales_and_mins) |
+//! | 16 | 32 bytes: bit `i / 32` of byte `i % 32` is the high bit of `u[i]` |
+//! | 48 | four runs of 32 bytes, one per 64 values: low nibbles are the low bits of the first 32, high nibbles of the others |
+//!
+//! Layout source: `block_q5_K` in ggml `src/ggml-common.h`.
+//!
+//! `scalar.rs` is the definition.
+
+mod scalar;
+
+use crate::{Format, Kernel, block256};
+
+/// The format; its definition is in `scalar.rs`.
+pub(crate) struct Q5K;
+
+/// Fastest first; the last entry runs everywhere.
+static KERNELS: [Kernel; 1] = [block256::scalar::<Q5K>()];
+
+pub(crate) static FORMAT: Format = block256::format::<Q5K>(&KERNELS);

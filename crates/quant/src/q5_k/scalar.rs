@@ -1,0 +1,28 @@
+//! The definition of Q5_K.
+
+use realm_gguf::TensorType;
+
+use super::Q5K;
+use crate::block32::f16_at;
+use crate::block256::{Block, Block256, scales_and_mins};
+
+impl Block256 for Q5K {
+    const TY: TensorType = TensorType::Q5_K;
+    const OFFSET: u8 = 0;
+    const HAS_MIN: bool = true;
+
+    fn unpack(bytes: &[u8]) -> Block {
+        let (scales, mins) = scales_and_mins(&bytes[4..]);
+        let u = |i: usize| {
+            let low = bytes[48 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
+            low | (bytes[16 + i % 32] >> (i / 32) & 1) << 4
+        };
+        Block {
+            u: std::array::from_fn(u),
+            scales,
+            mins,
+            d: f16_at(bytes, 0),
+            dmin: f16_at(bytes, 2),
+        }
+    }
+}
