@@ -1,0 +1,276 @@
+//! One function per step, after the formulas in `realm_ir`.
+
+use realm_ir::{
+    Activation, Add, Attend, BatchView, Embed, GatedAct, Linear, LinearOutput, Norm, NormKind,
+    RopeSpec, RopeStore, RopeStyle, Step, TakeRows,
+};
+
+use super::State;
+
+/// Runs one step over `batch`, which has been checked.
+pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
+    match step {
+        Step::Embed(step) => embed(step, batch, state),
+        Step::Norm(step) => norm(step, batch, state),
+        Step::Linear(step) => linear(step, batch, state),
+        Step::RopeStore(step) => rope_store(step, batch, state),
+        Step::Attend(step) => attend(step, batch, state),
+        Step::GatedAct(step) => gated_act(step, batch, state),
+        Step::Add(step) => add(step, batch, state),
+        Step::TakeRows(step) => take_rows(step, batch, state),
+    }
+}
+
+/// Sum of the products, in f64.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "a dot product has two sides of one length");
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn embed(step: &Embed, batch: &BatchView<'_>, state: &mut State) {
+    for (row, token) in batch.tokens.iter().enumerate() {
+        let entry = state.weight(step.table).row(*token as usize).to_vec();
+        let scaled = entry.iter().map(|value| value * step.scale);
+        for (out, value) in state.slot_mut(step.out).row_mut(row).iter_mut().zip(scaled) {
+            *out = value;
+        }
+    }
+}
+
+/// `x / sqrt(mean(x^2) + eps)`, after taking the mean away for [`NormKind::Layer`].
+fn normalize(x: &[f32], kind: NormKind, epsilon: f32) -> Vec<f64> {
+    let mean_of = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let mut x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+    if kind == NormKind::Layer {
+        let mean = mean_of(&x);
+        x.iter_mut().for_each(|x| *x -= mean);
+    }
+    let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
+    let root = (mean_of(&squares) + f64::from(epsilon)).sqrt();
+    x.iter().map(|x| x / root).collect()
+}
+
+fn norm(step: &Norm, batch: &BatchView<'_>, state: &mut State) {
+    let width = state.slot(step.input).width;
+    let weight = state.vector(step.weight, width, 1.0);
+    let bias = state.vector(step.bias, width, 0.0);
+    for row in 0..state.n_rows(step.input, batch) {
+        let normal = normalize(state.slot(step.input).row(row), step.kind, step.epsilon);
+        let out = state.slot_mut(step.out).row_mut(row);
+        for column in 0..width {
+            out[column] =
+                (normal[column] * f64::from(weight[column]) + f64::from(bias[column])) as f32;
+        }
+    }
+}
+
+fn linear(step: &Linear, batch: &BatchView<'_>, state: &mut State) {
+    for output in &step.outputs {
+        for row in 0..state.n_rows(step.input, batch) {
+            let input = state.slot(step.input).row(row).to_vec();
+            linear_row(output, row, &input, state);
+        }
+    }
+}
+
+fn linear_row(output: &LinearOutput, row: usize, input: &[f32], state: &mut State) {
+    let weight = state.weight(output.weight);
+    let bias = state.vector(output.bias, weight.n_rows(), 0.0);
+    let products: Vec<f64> = (0..weight.n_rows())
+        .map(|column| {
+            f64::from(output.scale) * (dot(input, weight.row(column)) + f64::from(bias[column]))
+        })
+        .collect();
+    let out = state.slot_mut(output.out).row_mut(row);
+    assert_eq!(out.len(), products.len(), "one column per row of the weight");
+    for (out, product) in out.iter_mut().zip(products) {
+        let before = if output.accumulate { f64::from(*out) } else { 0.0 };
+        *out = (before + product) as f32;
+    }
+}
+
+/// Turns the pairs of one head by their angles at `position`.
+fn rotate(head: &mut [f32], rope: &RopeSpec, position: u32) {
+    for (pair, frequency) in rope.inverse_frequencies.iter().enumerate() {
+        let (i, j) = match rope.style {
+            RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
+            RopeStyle::Halves => (pair, pair + rope.n_dims() / 2),
+        };
+        let (sin, cos) = (f64::from(position) * f64::from(*frequency)).sin_cos();
+        let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
+        let (x, y) = (f64::from(head[i]), f64::from(head[j]));
+        head[i] = (x * cos - y * sin) as f32;
+        head[j] = (x * sin + y * cos) as f32;
+    }
+}
+
+/// Normalises and rotates every head of one row.
+fn prepare_heads(
+    row: &mut [f32],
+    head_width: usize,
+    norm: Option<(&[f32], f32)>,
+    rope: Option<&RopeSpec>,
+    position: u32,
+) {
+    for head in row.chunks_exact_mut(head_width) {
+        if let Some((weight, epsilon)) = norm {
+            let normal = normalize(head, NormKind::Rms, epsilon);
+            for column in 0..head_width {
+                head[column] = (normal[column] * f64::from(weight[column])) as f32;
+            }
+        }
+        if let Some(rope) = rope {
+            rotate(head, rope, position);
+        }
+    }
+}
+
+fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
+    let width = state.kv.shape(step.kv_layer).key_width;
+    let norm = step.head_norm.as_ref();
+    let q_norm = norm.map(|n| (state.vector(Some(n.q_weight), width, 1.0), n.epsilon));
+    let k_norm = norm.map(|n| (state.vector(Some(n.k_weight), width, 1.0), n.epsilon));
+    let q_norm = q_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
+    let k_norm = k_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
+    let rope = step.rope.as_ref();
+    assert_eq!(state.slot(step.q).width, step.n_heads * width, "q holds every query head");
+
+    for sequence in batch.sequences {
+        for row in sequence.first_row..sequence.first_row + sequence.n_rows {
+            let position = batch.positions[row];
+            prepare_heads(state.slot_mut(step.q).row_mut(row), width, q_norm, rope, position);
+            prepare_heads(state.slot_mut(step.k).row_mut(row), width, k_norm, rope, position);
+            let key = state.slot(step.k).row(row).to_vec();
+            let value = state.slot(step.v).row(row).to_vec();
+            state.kv.store(step.kv_layer, sequence.pages, position as usize, &key, &value);
+        }
+    }
+}
+
+fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
+    let kv_shape = state.kv.shape(step.kv_layer);
+    for sequence in batch.sequences {
+        let rows = sequence.first_row..sequence.first_row + sequence.n_rows;
+        let Some(last_row) = rows.clone().last() else { continue };
+        for row in rows {
+            let position = batch.positions[row] as usize;
+            let end =
+                if step.causal { position + 1 } else { batch.positions[last_row] as usize + 1 };
+            let start =
+                step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+            for head in 0..step.n_heads {
+                let kv_head = head / (step.n_heads / kv_shape.n_kv_heads);
+                let query =
+                    &state.slot(step.q).row(row)[head * kv_shape.key_width..][..kv_shape.key_width];
+                let scores: Vec<f64> = (start..end)
+                    .map(|at| {
+                        score(step, query, state.kv.key(step.kv_layer, sequence.pages, at, kv_head))
+                    })
+                    .collect();
+                let mut mixed = vec![0.0; kv_shape.value_width];
+                for (at, weight) in (start..end).zip(softmax(&scores)) {
+                    let value = state.kv.value(step.kv_layer, sequence.pages, at, kv_head);
+                    for (mixed, value) in mixed.iter_mut().zip(value) {
+                        *mixed += weight * f64::from(*value);
+                    }
+                }
+                let out = state.slot_mut(step.out).row_mut(row);
+                let out = &mut out[head * kv_shape.value_width..][..kv_shape.value_width];
+                for (out, mixed) in out.iter_mut().zip(mixed) {
+                    *out = mixed as f32;
+                }
+            }
+        }
+    }
+}
+
+fn score(step: &Attend, query: &[f32], key: &[f32]) -> f64 {
+    let score = f64::from(step.scale) * dot(query, key);
+    match step.softcap.map(f64::from) {
+        Some(cap) => cap * (score / cap).tanh(),
+        None => score,
+    }
+}
+
+/// `exp(x - max)` over its sum; empty for no scores.
+fn softmax(scores: &[f64]) -> Vec<f64> {
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}
+
+/// The activation functions by their definitions.
+pub fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+        Activation::GeluErf => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Activation::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+    }
+}
+
+/// The error function by the series of Abramowitz and Stegun 7.1.6, whose terms
+/// all have one sign: `2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n + 1) / (2n + 1)!!`.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    let mut term = x;
+    let mut sum = x;
+    for n in 1..200 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}
+
+fn gated_act(step: &GatedAct, batch: &BatchView<'_>, state: &mut State) {
+    for row in 0..state.n_rows(step.gate, batch) {
+        for column in 0..state.slot(step.gate).width {
+            let gate = state.slot(step.gate).row(row)[column];
+            let up = step.up.map_or(1.0, |up| f64::from(state.slot(up).row(row)[column]));
+            let value = activate(step.activation, f64::from(gate)) * up;
+            state.slot_mut(step.out).row_mut(row)[column] = value as f32;
+        }
+    }
+}
+
+fn add(step: &Add, batch: &BatchView<'_>, state: &mut State) {
+    for row in 0..state.n_rows(step.a, batch) {
+        for column in 0..state.slot(step.a).width {
+            let a = f64::from(state.slot(step.a).row(row)[column]);
+            let b = f64::from(state.slot(step.b).row(row)[column]);
+            let value = a + f64::from(step.scale) * b;
+            state.slot_mut(step.out).row_mut(row)[column] = value as f32;
+        }
+    }
+}
+
+fn take_rows(step: &TakeRows, batch: &BatchView<'_>, state: &mut State) {
+    for (to, from) in batch.output_rows.iter().enumerate() {
+        let values = state.slot(step.input).row(*from as usize).to_vec();
+        state.slot_mut(step.out).row_mut(to).copy_from_slice(&values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_take_their_textbook_values() {
+        let near = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got} is not {want}");
+        near(activate(Activation::Silu, 0.0), 0.0);
+        near(activate(Activation::Silu, 1.0), 0.731_058_578_630_004_9);
+        near(erf(0.5), 0.520_499_877_813_046_5);
+        near(erf(-2.0), -0.995_322_265_018_952_7);
+        near(erf(5.9), 1.0);
+        near(activate(Activation::GeluErf, 1.0), 0.841_344_746_068_542_9);
+        near(activate(Activation::Softcap(30.0), 1e9), 30.0);
+        assert!((activate(Activation::GeluTanh, 1.0) - 0.841_191_990_608_302_8).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,452 @@
+//! Random dense decoders as programs, without a GGUF file or a recipe.
+//!
+//! [`Decoder`] says what the model has; [`Decoder::build`] makes a [`Model`] of
+//! it, which every backend can open. [`Call`] holds what a
+//! [`realm_ir::BatchView`] borrows.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use realm_gguf::{TensorData, TensorType};
+use realm_ir::{
+    Activation, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer, KvLayout,
+    KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore, RopeStyle,
+    Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, Step, TakeRows, WeightRef,
+};
+
+use crate::random::{self, Random};
+
+const EPSILON: f32 = 1e-5;
+
+/// What a random decoder has. The default is a small llama: two layers, grouped
+/// queries, interleaved rotation, nothing else.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// Seed of the weights.
+    pub seed: u64,
+    /// Transformer blocks.
+    pub n_layers: usize,
+    /// Entries of the vocabulary.
+    pub n_vocab: usize,
+    /// Values of the hidden state.
+    pub width: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Values per query and key head.
+    pub key_width: usize,
+    /// Values per value head.
+    pub value_width: usize,
+    /// Values between the feed-forward matrices.
+    pub ff_width: usize,
+    /// Storage of the matrices; norms and biases are F32.
+    pub ty: TensorType,
+    /// Storage of the embedding table.
+    pub embedding_ty: TensorType,
+    /// RMS norm of query and key heads.
+    pub head_norm: bool,
+    /// Bias on queries, keys and values.
+    pub bias: bool,
+    /// A norm after attention and after the feed-forward part (Gemma).
+    pub post_norms: bool,
+    /// The kind of the norms.
+    pub norm: NormKind,
+    /// Rotation, or none.
+    pub rope: Option<RopeStyle>,
+    /// Values of a head that turn.
+    pub rope_dims: usize,
+    /// Sliding window of the even layers.
+    pub window: Option<u32>,
+    /// Cap on attention scores.
+    pub softcap: Option<f32>,
+    /// False lets rows see those after them.
+    pub causal: bool,
+    /// Activation of the gate.
+    pub activation: Activation,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder {
+            seed: 1,
+            n_layers: 2,
+            n_vocab: 64,
+            width: 256,
+            n_heads: 8,
+            n_kv_heads: 2,
+            key_width: 32,
+            value_width: 32,
+            ff_width: 512,
+            ty: TensorType::F32,
+            embedding_ty: TensorType::F32,
+            head_norm: false,
+            bias: false,
+            post_norms: false,
+            norm: NormKind::Rms,
+            rope: Some(RopeStyle::Interleaved),
+            rope_dims: 32,
+            window: None,
+            softcap: None,
+            causal: true,
+            activation: Activation::Silu,
+        }
+    }
+}
+
+/// A program and the cache it needs.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The program.
+    pub program: Arc<Program>,
+    /// Shapes for [`KvLayout::layers`].
+    pub kv_layers: Vec<KvLayer>,
+}
+
+impl Model {
+    /// Uploads every weight and opens a session.
+    ///
+    /// # Errors
+    /// Those of [`Backend::upload`] and [`Backend::session`].
+    pub fn open(&self, backend: &dyn Backend, size: Size) -> Result<Box<dyn Session>> {
+        let weights: Result<Vec<_>> =
+            self.program.weights.iter().map(|weight| backend.upload(weight)).collect();
+        let kv = KvLayout {
+            layers: self.kv_layers.clone(),
+            page_tokens: size.page_tokens,
+            n_pages: size.n_pages,
+            ty: size.kv_type,
+        };
+        let config = SessionConfig { kv, max_rows: size.max_rows, max_outputs: size.max_outputs };
+        backend.session(Arc::clone(&self.program), weights?.into(), config)
+    }
+
+    /// Every segment: embedding, layers and head.
+    pub fn segments(&self) -> Range<usize> {
+        0..self.program.segments.len()
+    }
+}
+
+/// How large a session is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Positions per page.
+    pub page_tokens: usize,
+    /// Pages of the cache.
+    pub n_pages: usize,
+    /// Storage of keys and values.
+    pub kv_type: KvType,
+    /// Most rows of a batch.
+    pub max_rows: usize,
+    /// Most output rows of a batch.
+    pub max_outputs: usize,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Size { page_tokens: 4, n_pages: 16, kv_type: KvType::F32, max_rows: 16, max_outputs: 16 }
+    }
+}
+
+/// One sequence's part of a [`Call`].
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Token ids, one per row.
+    pub tokens: Vec<u32>,
+    /// Position of the first.
+    pub start: u32,
+    /// Page table of the sequence.
+    pub pages: Vec<u32>,
+}
+
+/// A batch that owns its parts; every row is an output row.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// The sequences.
+    pub parts: Vec<Part>,
+}
+
+impl Call {
+    /// A call of one sequence.
+    pub fn one(tokens: &[u32], start: u32, pages: &[u32]) -> Self {
+        Call::default().and(tokens, start, pages)
+    }
+
+    /// The same call with one sequence more.
+    pub fn and(mut self, tokens: &[u32], start: u32, pages: &[u32]) -> Self {
+        self.parts.push(Part { tokens: tokens.to_vec(), start, pages: pages.to_vec() });
+        self
+    }
+
+    /// Rows of all sequences.
+    pub fn n_rows(&self) -> usize {
+        self.parts.iter().map(|part| part.tokens.len()).sum()
+    }
+
+    /// Runs segments of a session over this call.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub fn run(&self, session: &mut dyn Session, segments: Range<usize>) -> Result<()> {
+        let tokens: Vec<u32> = self.parts.iter().flat_map(|p| p.tokens.clone()).collect();
+        let positions: Vec<u32> =
+            self.parts.iter().flat_map(|p| (p.start..).take(p.tokens.len())).collect();
+        let mut first_row = 0;
+        let mut sequences = Vec::new();
+        for part in &self.parts {
+            let n_rows = part.tokens.len();
+            sequences.push(SequenceView { first_row, n_rows, pages: &part.pages });
+            first_row += n_rows;
+        }
+        let output_rows: Vec<u32> = (0..tokens.len() as u32).collect();
+        session.run(
+            segments,
+            &BatchView {
+                tokens: &tokens,
+                positions: &positions,
+                sequences: &sequences,
+                output_rows: &output_rows,
+                interrupt: None,
+            },
+        )
+    }
+
+    /// Runs all of `model` over this call and reads the logits, `[rows, n_vocab]`.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`] and [`Session::read`].
+    pub fn logits(&self, model: &Model, session: &mut dyn Session) -> Result<Vec<f32>> {
+        self.run(session, model.segments())?;
+        read(model, session, model.program.logits, self.n_rows())
+    }
+}
+
+/// Reads the first `n_rows` of a slot, waiting for them.
+///
+/// # Errors
+/// Those of [`Session::read`].
+pub fn read(
+    model: &Model,
+    session: &mut dyn Session,
+    slot: Slot,
+    n_rows: usize,
+) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; n_rows * model.program.width(slot)];
+    pollster::block_on(session.read(slot, 0..n_rows, &mut values))?;
+    Ok(values)
+}
+
+impl Decoder {
+    /// Makes the weights and the steps.
+    pub fn build(&self) -> Model {
+        let mut builder =
+            Builder { random: Random::new(self.seed), slots: vec![], weights: vec![] };
+        let slots = Slots {
+            hidden: builder.slot(self.width, Rows::Batch),
+            normed: builder.slot(self.width, Rows::Batch),
+            q: builder.slot(self.n_heads * self.key_width, Rows::Batch),
+            k: builder.slot(self.n_kv_heads * self.key_width, Rows::Batch),
+            v: builder.slot(self.n_kv_heads * self.value_width, Rows::Batch),
+            mixed: builder.slot(self.n_heads * self.value_width, Rows::Batch),
+            gate: builder.slot(self.ff_width, Rows::Batch),
+            up: builder.slot(self.ff_width, Rows::Batch),
+            outputs: builder.slot(self.width, Rows::Outputs),
+            logits: builder.slot(self.n_vocab, Rows::Outputs),
+        };
+        let table = builder.matrix("token_embd", [self.width, self.n_vocab], self.embedding_ty);
+        let embed = Embed { table, out: slots.hidden, scale: 1.0 };
+        let mut segments = vec![vec![Step::Embed(embed)]];
+        for layer in 0..self.n_layers {
+            let mut steps = self.attention(&mut builder, &slots, layer);
+            steps.extend(self.feed_forward(&mut builder, &slots, layer));
+            segments.push(steps);
+        }
+        segments.push(self.head(&mut builder, &slots));
+        let kv_layer = KvLayer {
+            n_kv_heads: self.n_kv_heads,
+            key_width: self.key_width,
+            value_width: self.value_width,
+        };
+        Model {
+            program: Arc::new(Program {
+                slots: builder.slots,
+                weights: builder.weights,
+                segments,
+                hidden: slots.hidden,
+                logits: slots.logits,
+            }),
+            kv_layers: vec![kv_layer; self.n_layers],
+        }
+    }
+
+    fn attention(&self, builder: &mut Builder, slots: &Slots, layer: usize) -> Vec<Step> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let mut product = |part: &str, out: Slot| {
+            let shape = [self.width, builder.slots[out.0].width];
+            let bias = self.bias.then(|| builder.vector(&name(part), shape[1], 0.0));
+            let weight = builder.matrix(&name(part), shape, self.ty);
+            LinearOutput { weight, bias, out, scale: 1.0, accumulate: false }
+        };
+        let outputs = vec![
+            product("attn_q", slots.q),
+            product("attn_k", slots.k),
+            product("attn_v", slots.v),
+        ];
+        let head_norm = self.head_norm.then(|| HeadNorm {
+            q_weight: builder.vector(&name("attn_q_norm"), self.key_width, 1.0),
+            k_weight: builder.vector(&name("attn_k_norm"), self.key_width, 1.0),
+            epsilon: EPSILON,
+        });
+        let rope = self.rope.map(|style| RopeSpec {
+            style,
+            inverse_frequencies: (0..self.rope_dims / 2)
+                .map(|pair| 10_000f32.powf(-2.0 * pair as f32 / self.rope_dims as f32))
+                .collect(),
+            magnitude: 1.0,
+        });
+        let mut steps = vec![
+            self.norm(builder, &name("attn_norm"), slots.hidden, slots.normed),
+            Step::Linear(Linear { input: slots.normed, outputs }),
+            Step::RopeStore(RopeStore {
+                q: slots.q,
+                k: slots.k,
+                v: slots.v,
+                kv_layer: layer,
+                n_heads: self.n_heads,
+                head_norm,
+                rope,
+            }),
+            Step::Attend(Attend {
+                q: slots.q,
+                out: slots.mixed,
+                kv_layer: layer,
+                n_heads: self.n_heads,
+                scale: 1.0 / (self.key_width as f32).sqrt(),
+                window: self.window.filter(|_| layer.is_multiple_of(2)),
+                softcap: self.softcap,
+                causal: self.causal,
+            }),
+        ];
+        let shape = [self.n_heads * self.value_width, self.width];
+        let weight = builder.matrix(&name("attn_output"), shape, self.ty);
+        steps.extend(self.residual(
+            builder,
+            slots,
+            slots.mixed,
+            weight,
+            &name("post_attention_norm"),
+        ));
+        steps
+    }
+
+    fn feed_forward(&self, builder: &mut Builder, slots: &Slots, layer: usize) -> Vec<Step> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let mut product = |part: &str, out: Slot| LinearOutput {
+            weight: builder.matrix(&name(part), [self.width, self.ff_width], self.ty),
+            bias: None,
+            out,
+            scale: 1.0,
+            accumulate: false,
+        };
+        let outputs = vec![product("ffn_gate", slots.gate), product("ffn_up", slots.up)];
+        let mut steps = vec![
+            self.norm(builder, &name("ffn_norm"), slots.hidden, slots.normed),
+            Step::Linear(Linear { input: slots.normed, outputs }),
+            Step::GatedAct(GatedAct {
+                gate: slots.gate,
+                up: Some(slots.up),
+                out: slots.gate,
+                activation: self.activation,
+            }),
+        ];
+        let weight = builder.matrix(&name("ffn_down"), [self.ff_width, self.width], self.ty);
+        steps.extend(self.residual(builder, slots, slots.gate, weight, &name("post_ffw_norm")));
+        steps
+    }
+
+    /// Adds `input x weight^T` to the hidden state, through a norm if there are any after blocks.
+    fn residual(
+        &self,
+        builder: &mut Builder,
+        slots: &Slots,
+        input: Slot,
+        weight: WeightRef,
+        norm_name: &str,
+    ) -> Vec<Step> {
+        let output = |out, accumulate| {
+            let outputs = vec![LinearOutput { weight, bias: None, out, scale: 1.0, accumulate }];
+            Step::Linear(Linear { input, outputs })
+        };
+        if !self.post_norms {
+            return vec![output(slots.hidden, true)];
+        }
+        vec![
+            output(slots.normed, false),
+            self.norm(builder, norm_name, slots.normed, slots.normed),
+            Step::Add(Add { a: slots.hidden, b: slots.normed, out: slots.hidden, scale: 1.0 }),
+        ]
+    }
+
+    fn head(&self, builder: &mut Builder, slots: &Slots) -> Vec<Step> {
+        let take = Step::TakeRows(TakeRows { input: slots.hidden, out: slots.outputs });
+        let norm = self.norm(builder, "output_norm", slots.outputs, slots.outputs);
+        let weight = builder.matrix("output", [self.width, self.n_vocab], self.ty);
+        let output =
+            LinearOutput { weight, bias: None, out: slots.logits, scale: 1.0, accumulate: false };
+        vec![take, norm, Step::Linear(Linear { input: slots.outputs, outputs: vec![output] })]
+    }
+
+    fn norm(&self, builder: &mut Builder, name: &str, input: Slot, out: Slot) -> Step {
+        let weight = Some(builder.vector(name, self.width, 1.0));
+        let bias = (self.norm == NormKind::Layer).then(|| builder.vector(name, self.width, 0.0));
+        Step::Norm(Norm { input, out, kind: self.norm, weight, bias, epsilon: EPSILON })
+    }
+}
+
+/// The slots of a decoder; all layers share them.
+struct Slots {
+    hidden: Slot,
+    normed: Slot,
+    q: Slot,
+    k: Slot,
+    v: Slot,
+    mixed: Slot,
+    gate: Slot,
+    up: Slot,
+    outputs: Slot,
+    logits: Slot,
+}
+
+struct Builder {
+    random: Random,
+    slots: Vec<SlotInfo>,
+    weights: Vec<TensorData>,
+}
+
+impl Builder {
+    fn slot(&mut self, width: usize, rows: Rows) -> Slot {
+        self.slots.push(SlotInfo { width, rows });
+        Slot(self.slots.len() - 1)
+    }
+
+    fn push(&mut self, weight: TensorData) -> WeightRef {
+        self.weights.push(weight);
+        WeightRef(self.weights.len() - 1)
+    }
+
+    /// A matrix whose products keep the scale of their input.
+    fn matrix(&mut self, name: &str, shape: [usize; 2], ty: TensorType) -> WeightRef {
+        let deviation = 1.0 / (shape[0] as f32).sqrt();
+        let name = format!("{name}.weight");
+        let weight = random::tensor(&mut self.random, &name, &shape, ty, deviation);
+        self.push(weight)
+    }
+
+    /// Values of standard deviation 0.1 around `mean`: a norm's factors or a bias.
+    fn vector(&mut self, name: &str, width: usize, mean: f32) -> WeightRef {
+        let normals = self.random.normals(width);
+        let values: Vec<f32> = normals.into_iter().map(|value| mean + 0.1 * value).collect();
+        let kind = if mean == 0.0 { "bias" } else { "weight" };
+        self.push(random::vector(&format!("{name}.{kind}"), &values))
+    }
+}

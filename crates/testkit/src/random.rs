@@ -1,0 +1,161 @@
+//! Random numbers and random weights that are the same on every machine.
+
+use half::{bf16, f16};
+use realm_gguf::{TensorData, TensorType};
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, seeded, good enough for tests.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator whose numbers depend on `seed` alone.
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0..1`.
+    pub fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 24) as f32
+    }
+
+    /// Uniform in `0..n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// `n` values of mean 0 and standard deviation 1, by Irwin and Hall's sum of
+    /// twelve uniform numbers: bounded by 6, so nothing overflows by chance.
+    pub fn normals(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| (0..12).map(|_| self.unit()).sum::<f32>() - 6.0).collect()
+    }
+}
+
+/// Where a block keeps its f16 scale and minimum, and what they do.
+struct BlockScale {
+    ty: TensorType,
+    /// Byte of the scale.
+    scale_at: usize,
+    /// Standard deviation of the values of a block of random bytes with scale 1.
+    deviation: f32,
+    /// Byte of the minimum, and the minimum over the scale that makes the mean 0.
+    minimum: Option<(usize, f32)>,
+}
+
+const fn block(
+    ty: TensorType,
+    scale_at: usize,
+    deviation: f32,
+    minimum: Option<(usize, f32)>,
+) -> BlockScale {
+    BlockScale { ty, scale_at, deviation, minimum }
+}
+
+/// Layouts: the block structs in ggml `src/ggml-common.h`.
+const BLOCK_SCALES: &[BlockScale] = &[
+    block(TensorType::Q4_0, 0, 4.6, None),
+    block(TensorType::Q4_1, 0, 4.6, Some((2, -7.5))),
+    block(TensorType::Q5_0, 0, 9.2, None),
+    block(TensorType::Q5_1, 0, 9.2, Some((2, -15.5))),
+    block(TensorType::Q8_0, 0, 74.0, None),
+    block(TensorType::Q2_K, 80, 14.6, Some((82, 1.5))),
+    block(TensorType::Q3_K, 108, 42.0, None),
+    block(TensorType::Q4_K, 0, 236.0, Some((2, 7.5))),
+    block(TensorType::Q5_K, 0, 486.0, Some((2, 15.5))),
+    block(TensorType::Q6_K, 208, 1366.0, None),
+];
+
+/// A tensor of about mean 0 and standard deviation `deviation`, stored as `ty`.
+///
+/// Blocks are random bytes under a chosen scale, so that every quant and every
+/// sub-block scale occurs. Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and
+/// Q2_K to Q6_K; panics on others and when rows are not whole blocks.
+pub fn tensor(
+    random: &mut Random,
+    name: &str,
+    shape: &[usize],
+    ty: TensorType,
+    deviation: f32,
+) -> TensorData {
+    let n_values: usize = shape.iter().product();
+    let bytes = match ty {
+        TensorType::F32 | TensorType::F16 | TensorType::BF16 => {
+            let values = random.normals(n_values).into_iter().map(|value| value * deviation);
+            values.flat_map(|value| scalar_bytes(ty, value)).collect()
+        }
+        _ => {
+            let format = BLOCK_SCALES
+                .iter()
+                .find(|format| format.ty == ty)
+                .unwrap_or_else(|| panic!("no random blocks of type {ty}"));
+            random_blocks(random, format, n_values / ty.block_len(), deviation)
+        }
+    };
+    TensorData::from_vec(name, shape, ty, bytes).expect("a tensor of whole blocks")
+}
+
+/// An F32 tensor `[values.len()]`.
+pub fn vector(name: &str, values: &[f32]) -> TensorData {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    TensorData::from_vec(name, &[values.len()], TensorType::F32, bytes).expect("a vector")
+}
+
+fn scalar_bytes(ty: TensorType, value: f32) -> Vec<u8> {
+    match ty {
+        TensorType::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
+        TensorType::BF16 => bf16::from_f32(value).to_le_bytes().to_vec(),
+        _ => value.to_le_bytes().to_vec(),
+    }
+}
+
+fn random_blocks(
+    random: &mut Random,
+    format: &BlockScale,
+    n_blocks: usize,
+    deviation: f32,
+) -> Vec<u8> {
+    let block_bytes = format.ty.block_bytes();
+    let mut bytes = vec![0; n_blocks * block_bytes];
+    for chunk in bytes.chunks_mut(8) {
+        let bits = random.bits().to_le_bytes();
+        chunk.copy_from_slice(&bits[..chunk.len()]);
+    }
+    for block in bytes.chunks_exact_mut(block_bytes) {
+        let scale = deviation / format.deviation * (0.5 + random.unit());
+        put_f16(block, format.scale_at, scale);
+        if let Some((at, ratio)) = format.minimum {
+            put_f16(block, at, scale * ratio);
+        }
+    }
+    bytes
+}
+
+fn put_f16(block: &mut [u8], at: usize, value: f32) {
+    block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_blocks_have_the_mean_and_deviation_asked_for() {
+        for ty in BLOCK_SCALES.iter().map(|format| format.ty).chain([TensorType::F32]) {
+            let tensor = tensor(&mut Random::new(1), "w", &[256, 64], ty, 0.05);
+            let values = crate::oracle::dequantize(&tensor).unwrap().values;
+            let n = values.len() as f32;
+            let mean = values.iter().sum::<f32>() / n;
+            let deviation = (values.iter().map(|v| v * v).sum::<f32>() / n).sqrt();
+            assert!(mean.abs() < 0.01, "{ty}: mean {mean}");
+            assert!((0.04..0.07).contains(&deviation), "{ty}: deviation {deviation}");
+        }
+    }
+}
