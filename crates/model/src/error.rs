@@ -1,0 +1,70 @@
+//! What can be wrong with a model file beyond its container.
+
+use realm_ir::{Coded, ErrorCode};
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a file cannot be turned into a program.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The container or a metadata value.
+    #[error(transparent)]
+    Gguf(#[from] realm_gguf::Error),
+    /// Metadata or tensors contradict each other.
+    #[error("{what}: found {found}, expected {expected}")]
+    Invalid {
+        /// Key or tensor.
+        what: String,
+        /// What the file has.
+        found: String,
+        /// What it should have.
+        expected: String,
+    },
+    /// The file is sound but needs something that is not there.
+    #[error("{what}: {found} is not supported; supported: {supported}")]
+    Unsupported {
+        /// Key or tensor.
+        what: String,
+        /// What the file has.
+        found: String,
+        /// What could be run.
+        supported: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(
+        what: impl Into<String>,
+        found: impl ToString,
+        expected: impl ToString,
+    ) -> Self {
+        Error::Invalid {
+            what: what.into(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }
+    }
+
+    pub(crate) fn unsupported(
+        what: impl Into<String>,
+        found: impl ToString,
+        supported: impl ToString,
+    ) -> Self {
+        Error::Unsupported {
+            what: what.into(),
+            found: found.to_string(),
+            supported: supported.to_string(),
+        }
+    }
+}
+
+impl Coded for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Error::Gguf(error) => error.code(),
+            Error::Invalid { .. } => ErrorCode::ModelInvalid,
+            Error::Unsupported { .. } => ErrorCode::ModelUnsupported,
+        }
+    }
+}

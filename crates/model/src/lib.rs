@@ -1,0 +1,23 @@
+//! From a GGUF file to a program of steps.
+//!
+//! [`arch`] holds one recipe per architecture: a file of data that says which
+//! parts the family has. [`Hyperparameters`] reads the numbers from the file's
+//! metadata; nothing that a family does not fix by definition has a default.
+//! [`build`] puts both together with the file's tensors, checking the shape of
+//! each, and gives a [`realm_ir::Program`].
+
+pub mod arch;
+
+mod build;
+mod config;
+mod error;
+mod hyperparameters;
+mod program_builder;
+mod recipe;
+mod rope;
+
+pub use build::{ModelPlan, build};
+pub use config::{ModelConfig, vocabulary_only};
+pub use error::{Error, Result};
+pub use hyperparameters::Hyperparameters;
+pub use recipe::{AttentionScale, EmbedScale, FeedForward, Layers, Qkv, Recipe, RopeBase, Window};

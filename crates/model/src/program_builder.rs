@@ -1,0 +1,84 @@
+//! Collects slots, weights and steps while a program is built.
+
+use realm_gguf::{Gguf, TensorData};
+use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
+
+use crate::error::{Error, Result};
+
+/// A program in the making.
+pub(crate) struct ProgramBuilder<'a> {
+    gguf: &'a Gguf,
+    slots: Vec<SlotInfo>,
+    weights: Vec<TensorData>,
+    segments: Vec<Vec<Step>>,
+}
+
+impl<'a> ProgramBuilder<'a> {
+    pub fn new(gguf: &'a Gguf) -> Self {
+        ProgramBuilder { gguf, slots: Vec::new(), weights: Vec::new(), segments: Vec::new() }
+    }
+
+    /// A new slot.
+    pub fn slot(&mut self, rows: Rows, width: usize) -> Slot {
+        self.slots.push(SlotInfo { width, rows });
+        Slot(self.slots.len() - 1)
+    }
+
+    /// Starts the next segment.
+    pub fn begin_segment(&mut self) {
+        self.segments.push(Vec::new());
+    }
+
+    /// Appends a step to the segment begun last.
+    pub fn push(&mut self, step: Step) {
+        self.segments.last_mut().expect("begin_segment comes first").push(step);
+    }
+
+    /// A tensor that must be there, with this shape and a type that can be computed with.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
+        let tensor = self.gguf.require_tensor(name)?;
+        if tensor.shape() != shape {
+            let found = format!("shape {:?}", tensor.shape());
+            return Err(Error::invalid(name, found, format!("shape {shape:?}, from the metadata")));
+        }
+        if realm_quant::format(tensor.ty()).is_none() {
+            let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
+            return Err(Error::unsupported(
+                name,
+                format!("type {}", tensor.ty()),
+                supported.join(", "),
+            ));
+        }
+        Ok(tensor)
+    }
+
+    /// The same as a reference for steps.
+    pub fn weight(&mut self, name: &str, shape: &[usize]) -> Result<WeightRef> {
+        let tensor = self.tensor(name, shape)?;
+        Ok(self.add(tensor))
+    }
+
+    /// A tensor that may be absent.
+    pub fn optional(&mut self, name: &str, shape: &[usize]) -> Result<Option<WeightRef>> {
+        match self.gguf.tensor(name) {
+            Some(_) => self.weight(name, shape).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds a tensor, or part of one, to the weights.
+    pub fn add(&mut self, tensor: TensorData) -> WeightRef {
+        self.weights.push(tensor);
+        WeightRef(self.weights.len() - 1)
+    }
+
+    pub fn finish(self, hidden: Slot, logits: Slot) -> Program {
+        Program {
+            slots: self.slots,
+            weights: self.weights,
+            segments: self.segments,
+            hidden,
+            logits,
+        }
+    }
+}
