@@ -1,6 +1,7 @@
 //! An opened model: one file, or all parts of a split one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result, shown};
@@ -11,12 +12,22 @@ use crate::tensor::{TensorData, TensorInfo};
 use crate::view::View;
 
 /// A GGUF model, mapped or in memory. Cheap to clone; clones share everything.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gguf {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("version", &self.version())
+            .field("n_keys", &self.metadata().iter().len())
+            .field("n_tensors", &self.tensors().len())
+            .field("file_bytes", &self.file_bytes())
+            .finish()
+    }
+}
+
 struct Inner {
     parts: Vec<View>,
     version: u32,
@@ -41,10 +52,11 @@ impl Gguf {
         let Some(count) = split::count(&header.metadata)? else {
             return Gguf::assemble(vec![(file, header)]);
         };
+        let names = split::PartNames::of(path, count)?;
         let mut parts = Vec::new();
-        for (i, part) in split::paths(path, count)?.iter().enumerate() {
+        for i in 0..count {
             let label = split::label(i, count);
-            let file = mapping::map(part, &label)?;
+            let file = mapping::map(&names.path(i), &label)?;
             let header = Header::parse(&file).map_err(|error| error.in_part(&label))?;
             parts.push((file, header));
         }

@@ -4,6 +4,11 @@
 use crate::error::{Error, Result, shown};
 use crate::view::View;
 
+/// No more than this much of a file is read as header. The largest vocabularies
+/// take some 30 MiB; the limit bounds the memory that a hostile file of many GiB
+/// can ask for.
+const MAX_HEADER_BYTES: usize = 256 << 20;
+
 /// Reads little-endian values from the start of a file. Every method takes the
 /// name of what is being read, for the message.
 pub(crate) struct Reader<'a> {
@@ -14,7 +19,8 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(file: &'a View) -> Self {
-        Reader { file, bytes: file.bytes(), position: 0 }
+        let bytes = file.bytes();
+        Reader { file, bytes: &bytes[..bytes.len().min(MAX_HEADER_BYTES)], position: 0 }
     }
 
     pub(crate) fn position(&self) -> usize {
@@ -92,8 +98,13 @@ impl<'a> Reader<'a> {
     }
 
     fn too_short(&self, expected: String, what: &str) -> Error {
-        let found =
-            format!("{} bytes left after byte {} of the file", self.remaining(), self.position);
+        let whole = if self.bytes.len() < self.file.len() {
+            "the 256 MiB that a header may have"
+        } else {
+            "the file"
+        };
+        let (left, at) = (self.remaining(), self.position);
+        let found = format!("{left} bytes left after byte {at} of {whole}");
         Error::invalid(what, found, expected)
     }
 }

@@ -4,6 +4,7 @@
 //! and `split.tensors.count` (of all parts together); the first carries the
 //! model's metadata. Parts are named `NAME-00001-of-00003.gguf`.
 
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -24,23 +25,39 @@ pub(crate) fn label(i: usize, count: usize) -> String {
     format!("part {} of {count}", i + 1)
 }
 
-/// The paths of all parts, given that of any one of them.
-pub(crate) fn paths(given: &Path, count: usize) -> Result<Vec<PathBuf>> {
-    let name = given.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let suffix = format!("-of-{count:05}.gguf");
-    let prefix = name.strip_suffix(&suffix).and_then(|rest| {
-        let (prefix, number) = rest.split_at_checked(rest.len().checked_sub(6)?)?;
-        let digits = number.strip_prefix('-')?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(prefix)
-    });
-    let Some(prefix) = prefix else {
-        return Err(Error::invalid(
-            COUNT,
-            format!("{count}, but the file is named \"{name}\""),
-            format!("a part named NAME-00001{suffix}, beside the other parts"),
-        ));
-    };
-    Ok((1..=count).map(|i| given.with_file_name(format!("{prefix}-{i:05}{suffix}"))).collect())
+/// The paths of all parts, made one by one: their number is not to be trusted.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) struct PartNames<'a> {
+    given: &'a Path,
+    prefix: &'a str,
+    suffix: String,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<'a> PartNames<'a> {
+    /// From the path of any one part.
+    pub(crate) fn of(given: &'a Path, count: usize) -> Result<Self> {
+        let name = given.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let suffix = format!("-of-{count:05}.gguf");
+        let prefix = name.strip_suffix(&suffix).and_then(|rest| {
+            let (prefix, number) = rest.rsplit_once('-')?;
+            let five_digits = number.len() == 5 && number.bytes().all(|b| b.is_ascii_digit());
+            five_digits.then_some(prefix)
+        });
+        let Some(prefix) = prefix else {
+            return Err(Error::invalid(
+                COUNT,
+                format!("{count}, but the file is named \"{name}\""),
+                format!("a part named NAME-00001{suffix}, beside the other parts"),
+            ));
+        };
+        Ok(PartNames { given, prefix, suffix })
+    }
+
+    /// The path of part `i`, from 0.
+    pub(crate) fn path(&self, i: usize) -> PathBuf {
+        self.given.with_file_name(format!("{}-{:05}{}", self.prefix, i + 1, self.suffix))
+    }
 }
 
 /// Checks that `headers` are all parts of one model, in order.
@@ -52,8 +69,8 @@ pub(crate) fn check(headers: &[Header]) -> Result<()> {
         (None, 1) => return Ok(()),
         (Some(count), given) if count == given => {}
         (count, given) => {
-            let expected = format!("{} part(s)", count.unwrap_or(1));
-            return Err(Error::invalid(COUNT, format!("{given} given"), expected));
+            let expected = format!("{} file(s)", count.unwrap_or(1));
+            return Err(Error::invalid(COUNT, format!("{given} file(s)"), expected));
         }
     }
     for (i, header) in headers.iter().enumerate() {

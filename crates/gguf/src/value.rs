@@ -311,15 +311,21 @@ impl ScalarArray {
 }
 
 /// An array of strings, kept as a table of offsets into the file: a vocabulary of
-/// 256k entries costs 8 bytes each and no allocation per entry.
-#[derive(Clone, Debug)]
+/// 256k entries costs 4 bytes each and no allocation per entry.
+#[derive(Clone)]
 pub struct StringArray {
     /// For messages.
     key: Arc<str>,
     /// The items as in the file: length (u64), bytes, length, bytes, …
     view: View,
     /// Where each item's bytes end in `view`; the next item's length follows.
-    ends: Arc<[usize]>,
+    ends: Arc<Vec<u32>>,
+}
+
+impl fmt::Debug for StringArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} strings", self.len())
+    }
 }
 
 impl StringArray {
@@ -338,8 +344,8 @@ impl StringArray {
     /// # Panics
     /// When `i` is not below [`len`](Self::len).
     pub fn bytes(&self, i: usize) -> &[u8] {
-        let previous_end = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.view.bytes()[previous_end + STRING_HEADER_BYTES..self.ends[i]]
+        let previous_end = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.view.bytes()[previous_end + STRING_HEADER_BYTES..self.ends[i] as usize]
     }
 
     /// String `i`; an error naming key and index when it is not UTF-8.
@@ -362,12 +368,12 @@ impl StringArray {
     fn read(reader: &mut Reader<'_>, key: &Arc<str>) -> Result<Self> {
         let count = reader.count(STRING_HEADER_BYTES, key)?;
         let start = reader.position();
-        let ends: Result<Vec<usize>> = (0..count)
-            .map(|_| {
-                reader.string(key)?;
-                Ok(reader.position() - start)
-            })
-            .collect();
-        Ok(StringArray { key: key.clone(), view: reader.view_since(start), ends: ends?.into() })
+        let mut ends = Vec::with_capacity(count);
+        for _ in 0..count {
+            reader.string(key)?;
+            let end = reader.position() - start;
+            ends.push(u32::try_from(end).expect("a header is far shorter than 4 GiB"));
+        }
+        Ok(StringArray { key: key.clone(), view: reader.view_since(start), ends: ends.into() })
     }
 }
