@@ -1,0 +1,11 @@
+/**
+ * The checks of the TypeScript and JavaScript sources.
+ */
+
+import { runTool } from './steps.mjs'
+
+/** Types, then lint rules and formatting. */
+export function lintFacade() {
+  runTool('typescript', ['--noEmit'])
+  runTool('@biomejs/biome', ['ci'])
+}

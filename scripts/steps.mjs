@@ -1,0 +1,162 @@
+/**
+ * The steps that the commands are made of. Each does nothing when its outputs
+ * are newer than its inputs, and writes only to standard error.
+ */
+
+import { spawnSync } from 'node:child_process'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** File name of the addon that cargo makes, by platform. */
+const CARGO_LIBRARY = {
+  linux: 'librealm_node.so',
+  darwin: 'librealm_node.dylib',
+  win32: 'realm_node.dll',
+}
+
+/** Runs a program in the repository's root; ends this process when it fails. */
+export function run(command, args, options = {}) {
+  console.error(`> ${command} ${args.join(' ')}`)
+  const { status, signal, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+    // npm is a script on Windows, where only a shell finds it.
+    shell: process.platform === 'win32' && command === 'npm',
+    ...options,
+  })
+  if (status === 0) return
+  console.error(`${command} failed: ${error?.message ?? signal ?? `exit status ${status}`}`)
+  process.exit(1)
+}
+
+/** Whether a program answers to `--version`. */
+export function has(command, args = ['--version']) {
+  return spawnSync(command, args, { stdio: 'ignore' }).status === 0
+}
+
+/** Runs a program of a development dependency. */
+export function runTool(name, args) {
+  const require = createRequire(join(root, 'package.json'))
+  const manifest = require.resolve(`${name}/package.json`)
+  const { bin } = require(manifest)
+  const path = typeof bin === 'string' ? bin : Object.values(bin)[0]
+  run(process.execPath, [join(dirname(manifest), path), ...args])
+}
+
+/** Everything that `npm start` and the tests need: dependencies, facade, addon. */
+export async function build({ profile = 'release' } = {}) {
+  installDependencies()
+  compileFacade()
+  await buildAddon(profile)
+}
+
+/** `npm ci`, unless node_modules is as new as the lock file. */
+export function installDependencies() {
+  step('dependencies', {
+    inputs: ['package.json', 'package-lock.json'],
+    output: 'node_modules/typescript',
+    make: () => run('npm', ['ci', '--loglevel=error', '--no-audit', '--no-fund']),
+  })
+}
+
+/** TypeScript to `dist/`. */
+export function compileFacade() {
+  step('facade', {
+    inputs: ['ts', 'tsconfig.json', 'package-lock.json'],
+    output: 'dist/index.js',
+    make: () => {
+      rmSync(join(root, 'dist'), { recursive: true, force: true })
+      runTool('typescript', [])
+      copyFileSync(join(root, 'ts/package.json'), join(root, 'dist/package.json'))
+    },
+  })
+}
+
+/** The addon to `npm/<platform>/realm.node`, with that platform's package.json. */
+export async function buildAddon(profile) {
+  const { currentPlatform } = (await import('../dist/platforms.js')).default
+  const platform = currentPlatform()
+  if (platform === undefined) {
+    console.error(`the addon is not built for ${process.platform}-${process.arch}`)
+    process.exit(1)
+  }
+  const output = `npm/${platform.name}/realm.node`
+  step(`addon-${profile}`, {
+    inputs: ['crates', 'Cargo.toml', 'Cargo.lock'],
+    output,
+    make: () => {
+      run('cargo', ['build', '--locked', '--profile', profile, '-p', 'realm-node'])
+      const library = join(targetDirectory(), profile, CARGO_LIBRARY[process.platform])
+      mkdirSync(join(root, dirname(output)), { recursive: true })
+      writePlatformPackage(platform)
+      // By way of another name: a running process may have the old file mapped.
+      copyFileSync(library, join(root, `${output}.new`))
+      renameSync(join(root, `${output}.new`), join(root, output))
+    },
+  })
+}
+
+/** package.json of the package that holds a platform's binary. */
+function writePlatformPackage({ name, os, cpu, libc }) {
+  const facade = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const manifest = {
+    name: `${facade.name}-${name}`,
+    version: facade.version,
+    description: `The engine of ${facade.name} for ${name}`,
+    license: facade.license,
+    main: 'realm.node',
+    files: ['realm.node'],
+    os: [os],
+    cpu: [cpu],
+    ...(libc && { libc: [libc] }),
+    engines: facade.engines,
+  }
+  const path = join(root, 'npm', name, 'package.json')
+  const text = `${JSON.stringify(manifest, null, 2)}\n`
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
+}
+
+function targetDirectory() {
+  const { stdout } = spawnSync(
+    'cargo',
+    ['metadata', '--format-version', '1', '--no-deps', '--offline'],
+    { cwd: root, encoding: 'utf8' },
+  )
+  return JSON.parse(stdout).target_directory
+}
+
+/** Makes `output` if it is missing or an input is newer than when it was last made. */
+function step(name, { inputs, output, make }) {
+  const stamp = join(root, 'target', 'stamps', name)
+  const isFresh = existsSync(join(root, output)) && existsSync(stamp)
+  const newest = Math.max(...inputs.map((input) => newestChange(join(root, input))))
+  if (isFresh && newest <= statSync(stamp).mtimeMs) return
+  const began = new Date()
+  make()
+  mkdirSync(dirname(stamp), { recursive: true })
+  writeFileSync(stamp, '')
+  // What changed while it was being made is newer than the stamp.
+  utimesSync(stamp, began, began)
+}
+
+/** Newest modification below a path; a folder's own tells of files added and removed. */
+function newestChange(path) {
+  const stats = statSync(path)
+  if (!stats.isDirectory()) return stats.mtimeMs
+  return Math.max(stats.mtimeMs, ...readdirSync(path).map((name) => newestChange(join(path, name))))
+}

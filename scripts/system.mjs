@@ -1,0 +1,49 @@
+/**
+ * Installs what the tests and checks need beyond Node and Rust. A part that
+ * cannot be installed ends the run.
+ */
+
+import { existsSync, readdirSync } from 'node:fs'
+import { has, run } from './steps.mjs'
+
+/** Where Vulkan's loader looks for drivers. */
+const VULKAN_DRIVER_FOLDERS = [
+  '/usr/share/vulkan/icd.d',
+  '/usr/local/share/vulkan/icd.d',
+  '/etc/vulkan/icd.d',
+]
+
+/** A software driver for the tests of the GPU backend; other systems bring a GPU API along. */
+export function installVulkanDriver() {
+  if (process.platform !== 'linux' || VULKAN_DRIVER_FOLDERS.some(hasFiles)) return
+  installPackages(['mesa-vulkan-drivers', 'libvulkan1'])
+}
+
+/** rustfmt and clippy, which a minimal toolchain lacks. */
+export function installRustComponents() {
+  if (has('cargo', ['fmt', '--version']) && has('cargo', ['clippy', '--version'])) return
+  run('rustup', ['component', 'add', 'rustfmt', 'clippy'])
+}
+
+/** The checker of dependencies' licences and advisories. */
+export function installCargoDeny() {
+  if (!has('cargo', ['deny', '--version'])) run('cargo', ['install', '--locked', 'cargo-deny'])
+}
+
+function installPackages(packages) {
+  if (!has('apt-get')) {
+    console.error(`please install ${packages.join(', ')} (or what your system calls them)`)
+    process.exit(1)
+  }
+  const asRoot = process.getuid() === 0 ? [] : ['sudo', '-n']
+  const apt = (...args) => {
+    const [command, ...rest] = [...asRoot, 'apt-get', ...args]
+    run(command, rest, { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+  }
+  apt('update', '--quiet')
+  apt('install', '--quiet', '--yes', '--no-install-recommends', ...packages)
+}
+
+function hasFiles(folder) {
+  return existsSync(folder) && readdirSync(folder).length > 0
+}

@@ -1,0 +1,25 @@
+/**
+ * `npm test`: sets up what is missing, then runs every test there is.
+ */
+
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { lintFacade } from './lint.mjs'
+import { build, has, root, run } from './steps.mjs'
+import { installVulkanDriver } from './system.mjs'
+
+installVulkanDriver()
+await build()
+lintFacade()
+
+if (has('cargo', ['nextest', '--version'])) {
+  run('cargo', ['nextest', 'run', '--workspace', '--locked'])
+  run('cargo', ['test', '--workspace', '--locked', '--doc'])
+} else {
+  run('cargo', ['test', '--workspace', '--locked'])
+}
+
+const files = readdirSync(join(root, 'test-js'))
+  .filter((name) => name.endsWith('.test.mjs'))
+  .map((name) => join('test-js', name))
+run(process.execPath, ['--test', '--test-reporter=spec', ...files])

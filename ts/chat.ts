@@ -1,0 +1,115 @@
+/**
+ * Chat messages and the templates that turn them into prompts.
+ */
+
+import type { Binding } from './binding.js'
+import { guarded, RealmError } from './errors.js'
+import { loadBinding } from './load-binding.js'
+import { type GenerateOptions, readTemplateOptions } from './options.js'
+import { invalid, requireString, shown } from './validate.js'
+
+/** A part of a message's content, for templates that take several. */
+export type ChatContentPart = { type: string } & Record<string, unknown>
+
+/** One turn of a conversation. Further members are handed to the template as they are. */
+export interface ChatMessage {
+  /** 'system', 'user', 'assistant', 'tool', or what else the template knows. */
+  role: string
+  content?: string | readonly ChatContentPart[] | null
+  name?: string
+  tool_calls?: readonly object[]
+  tool_call_id?: string
+  [member: string]: unknown
+}
+
+/** A function the model may ask for, in the form that templates expect. */
+export interface ChatTool {
+  type: string
+  function: { name: string; description?: string; parameters?: object }
+}
+
+/** What a template is rendered with. */
+export interface TemplateOptions {
+  /** Functions that the template describes to the model. Default none. */
+  tools?: readonly ChatTool[]
+  /** Ends the prompt with the start of the assistant's turn. Default true. */
+  addGenerationPrompt?: boolean
+  /** Variables of the template, such as `enable_thinking`. Default none. */
+  variables?: Record<string, unknown>
+}
+
+/** Options of `model.chat`: those of an answer and those of the template. */
+export interface ChatOptions
+  extends GenerateOptions,
+    Omit<TemplateOptions, 'addGenerationPrompt'> {}
+
+/** A conversation and its template options as the engine takes them. */
+export interface RenderArguments {
+  messages: string
+  tools: string | null
+  variables: string
+  addGenerationPrompt: boolean
+}
+
+/**
+ * Renders a chat template that belongs to no loaded model.
+ *
+ * `bos_token` and `eos_token` are variables like any other here.
+ *
+ * @param template Jinja source, as in `tokenizer.chat_template` of a GGUF file
+ * @throws RealmError TEMPLATE_ERROR    the template does not parse or raised an error
+ * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
+ */
+export function renderChatTemplate(
+  template: string,
+  messages: readonly ChatMessage[],
+  options?: TemplateOptions,
+): string {
+  requireString('template', template)
+  const { tools, variables, addGenerationPrompt, ...rest } = toRender(messages, options)
+  const binding: Binding = loadBinding()
+  return guarded(() =>
+    binding.renderChatTemplate(template, rest.messages, tools, variables, addGenerationPrompt),
+  )
+}
+
+/** Checks messages and template options and writes them as JSON. */
+export function toRender(messages: unknown, options: unknown): RenderArguments {
+  const { tools, addGenerationPrompt, variables } = readTemplateOptions(options)
+  return {
+    messages: toJson('messages', checkMessages(messages)),
+    tools: tools === undefined ? null : toJson('tools', tools),
+    variables: toJson('variables', variables ?? {}),
+    addGenerationPrompt,
+  }
+}
+
+/** The messages, once they are known to be a list of objects with a role and a content. */
+export function checkMessages(messages: unknown): ChatMessage[] {
+  if (!Array.isArray(messages)) throw invalid('messages', 'an array of messages', messages)
+  messages.forEach((message: unknown, i) => {
+    if (typeof message !== 'object' || message === null)
+      throw invalid(`messages[${i}]`, 'an object with role and content', message)
+    const { role, content } = message as { role?: unknown; content?: unknown }
+    if (typeof role !== 'string') throw invalid(`messages[${i}].role`, 'a string', role)
+    const isContent =
+      content === undefined ||
+      content === null ||
+      typeof content === 'string' ||
+      Array.isArray(content)
+    if (!isContent) throw invalid(`messages[${i}].content`, 'a string or an array', content)
+  })
+  return messages as ChatMessage[]
+}
+
+function toJson(what: string, value: unknown): string {
+  try {
+    return JSON.stringify(value)
+  } catch (error) {
+    throw new RealmError(
+      'INVALID_ARGUMENT',
+      `${what}: expected values that JSON can hold, got ${shown(value)}: ${(error as Error).message}`,
+      { cause: error },
+    )
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * The `realm` command.
+ */
+
+import { createInterface } from 'node:readline/promises'
+import { parseArgs } from 'node:util'
+import { RealmError } from './errors.js'
+import type { GenerateResult, Generation } from './generation.js'
+import { version } from './load-binding.js'
+import type { Model } from './model.js'
+import type { GenerateOptions } from './options.js'
+import { Realm } from './realm.js'
+
+const USAGE = `Usage:
+  realm run  --model SOURCE [options] PROMPT   answer once
+  realm chat --model SOURCE [options]          talk, line by line
+
+SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
+
+  --max-tokens N     most tokens of an answer
+  --temperature T    0 always takes the best token (default 0.8)
+  --seed S           same seed, same text
+  --system TEXT      system message
+  --raw              continue the prompt as it is, without the chat template (run)
+  --json             print one JSON object instead of text (run)
+  --context N        positions of the context
+  --threads N        threads; 0 = physical cores (default)
+  --backend NAME     'auto' (default) or a backend's name
+  --help, --version
+`
+
+const OPTIONS = {
+  model: { type: 'string' },
+  'max-tokens': { type: 'string' },
+  temperature: { type: 'string' },
+  seed: { type: 'string' },
+  system: { type: 'string' },
+  raw: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+  context: { type: 'string' },
+  threads: { type: 'string' },
+  backend: { type: 'string' },
+  help: { type: 'boolean', default: false },
+  version: { type: 'boolean', default: false },
+} as const
+
+type Flags = ReturnType<typeof parse>['values']
+
+/** Process exit codes. */
+const OK = 0
+const FAILED = 1
+const WRONG_USAGE = 2
+const INTERRUPTED = 130
+
+/**
+ * Runs the command.
+ *
+ * @param args what stands after `realm` on the command line
+ * @returns the exit code
+ */
+export async function main(args: string[]): Promise<number> {
+  try {
+    return await dispatch(args)
+  } catch (error) {
+    if (!(error instanceof RealmError || error instanceof UsageError)) throw error
+    const label = error instanceof RealmError ? `${error.code}: ` : ''
+    process.stderr.write(`realm: ${label}${error.message}\n`)
+    return error instanceof UsageError ? WRONG_USAGE : FAILED
+  }
+}
+
+class UsageError extends Error {}
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({ args, options: OPTIONS, allowPositionals: true })
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message}\n\n${USAGE}`)
+  }
+}
+
+async function dispatch(args: string[]): Promise<number> {
+  const { values: flags, positionals } = parse(args)
+  const [command, ...words] = positionals
+  if (flags.version) return print(`${version}\n`)
+  if (flags.help) return print(USAGE)
+  if (command !== 'run' && command !== 'chat')
+    throw new UsageError(`expected a command: run or chat\n\n${USAGE}`)
+  const prompt = words.join(' ')
+  if (command === 'run' && prompt === '') throw new UsageError(`expected a prompt\n\n${USAGE}`)
+  const options = generateOptions(flags)
+  const model = await loadModel(flags)
+  try {
+    return command === 'run'
+      ? await run(model, prompt, flags, options)
+      : await chat(model, flags, options)
+  } finally {
+    await model.dispose()
+  }
+}
+
+async function loadModel(flags: Flags): Promise<Model> {
+  if (flags.model === undefined) throw new UsageError(`expected --model\n\n${USAGE}`)
+  const realm = await Realm.create({
+    backend: flags.backend,
+    threads: numeric(flags, 'threads'),
+  })
+  let lastPercent = -1
+  return realm.load(flags.model, {
+    contextLength: numeric(flags, 'context'),
+    onProgress: ({ stage, fraction }) => {
+      const percent = Math.floor(fraction * 100)
+      if (stage !== 'download' || percent === lastPercent || !process.stderr.isTTY) return
+      lastPercent = percent
+      process.stderr.write(`\rdownloading ${percent} %${percent === 100 ? '\n' : ''}`)
+    },
+  })
+}
+
+function generateOptions(flags: Flags): GenerateOptions {
+  return {
+    maxTokens: numeric(flags, 'max-tokens'),
+    temperature: numeric(flags, 'temperature'),
+    seed: numeric(flags, 'seed'),
+  }
+}
+
+function numeric(
+  flags: Flags,
+  name: 'max-tokens' | 'temperature' | 'seed' | 'context' | 'threads',
+): number | undefined {
+  const text = flags[name]
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (text.trim() === '' || Number.isNaN(value))
+    throw new UsageError(`--${name}: expected a number, got "${text}"`)
+  return value
+}
+
+async function run(
+  model: Model,
+  prompt: string,
+  flags: Flags,
+  options: GenerateOptions,
+): Promise<number> {
+  const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
+  if (flags.raw && system.length > 0) throw new UsageError('--system needs a chat, --raw has none')
+  const generation = flags.raw
+    ? model.generate(prompt, options)
+    : model.chat([...system, { role: 'user', content: prompt }], options)
+  return interruptible(generation, async () => {
+    if (!flags.json) await stream(generation)
+    const result = await generation
+    print(flags.json ? `${JSON.stringify(toJson(result))}\n` : `\n${timings(result)}\n`)
+    return result.finishReason === 'abort' ? INTERRUPTED : OK
+  })
+}
+
+async function chat(model: Model, flags: Flags, options: GenerateOptions): Promise<number> {
+  const session = model.session({ system: flags.system, ...options })
+  const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' })
+  lines.prompt()
+  for await (const line of lines) {
+    if (line.trim() !== '') {
+      const generation = session.send(line)
+      await interruptible(generation, () => stream(generation))
+      print('\n')
+    }
+    lines.prompt()
+  }
+  await session.dispose()
+  return OK
+}
+
+/** Ctrl-C ends the answer instead of the process while `work` goes on. */
+async function interruptible<T>(generation: Generation, work: () => Promise<T>): Promise<T> {
+  const onInterrupt = () => generation.abort()
+  process.once('SIGINT', onInterrupt)
+  try {
+    return await work()
+  } finally {
+    process.off('SIGINT', onInterrupt)
+  }
+}
+
+async function stream(generation: Generation): Promise<void> {
+  for await (const { text } of generation) print(text)
+}
+
+function toJson(result: GenerateResult) {
+  const { text, tokens, finishReason, seed, usage, timings } = result
+  return { text, tokens: [...tokens], finishReason, seed, usage, timings }
+}
+
+function timings({ usage, timings: t }: GenerateResult): string {
+  const decode = `${t.decodeTokens} tokens in ${ms(t.decodeMs)} (${rate(t.decodeTokens, t.decodeMs)})`
+  return (
+    `[load ${ms(t.loadMs)} | prompt ${t.promptTokens} of ${usage.promptTokens} tokens in ` +
+    `${ms(t.promptMs)} (${rate(t.promptTokens, t.promptMs)}) | ` +
+    `first token after ${ms(t.firstTokenMs)} | decode ${decode}]`
+  )
+}
+
+function ms(value: number): string {
+  return `${value.toFixed(value < 10 ? 1 : 0)} ms`
+}
+
+function rate(tokens: number, milliseconds: number): string {
+  return milliseconds > 0 ? `${((tokens * 1000) / milliseconds).toFixed(1)}/s` : '-'
+}
+
+function print(text: string): number {
+  process.stdout.write(text)
+  return OK
+}

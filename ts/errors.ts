@@ -1,0 +1,96 @@
+/**
+ * The one error class of the package. Programs match `code`; `message` is for people.
+ */
+
+/** What went wrong. The same names in Node and in browsers. */
+export type RealmErrorCode =
+  /** The model's source does not exist. */
+  | 'MODEL_NOT_FOUND'
+  /** The file exists but could not be read. */
+  | 'MODEL_UNREADABLE'
+  /** The file contradicts itself or the format. */
+  | 'MODEL_INVALID'
+  /** The file is sound but needs something that is not there, such as an unknown architecture. */
+  | 'MODEL_UNSUPPORTED'
+  /** The wanted backend, or the engine itself, does not work here. */
+  | 'BACKEND_UNAVAILABLE'
+  /** An array has the wrong number of values. */
+  | 'SHAPE_MISMATCH'
+  /** No free page in the KV cache, or no free sequence. */
+  | 'KV_EXHAUSTED'
+  /** Memory could not be had, or a limit forbids it. */
+  | 'OUT_OF_MEMORY'
+  /** Stopped by an AbortSignal. */
+  | 'ABORTED'
+  /** An argument has the wrong type or is out of its range. */
+  | 'INVALID_ARGUMENT'
+  /** The object was disposed of. */
+  | 'DISPOSED'
+  /** A source on the network could not be fetched. */
+  | 'DOWNLOAD_FAILED'
+  /** A chat template is missing, does not parse or raised an error. */
+  | 'TEMPLATE_ERROR'
+  /** A defect of the engine, caught before it could do harm. */
+  | 'INTERNAL'
+
+const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
+  'MODEL_NOT_FOUND',
+  'MODEL_UNREADABLE',
+  'MODEL_INVALID',
+  'MODEL_UNSUPPORTED',
+  'BACKEND_UNAVAILABLE',
+  'SHAPE_MISMATCH',
+  'KV_EXHAUSTED',
+  'OUT_OF_MEMORY',
+  'ABORTED',
+  'INVALID_ARGUMENT',
+  'DISPOSED',
+  'DOWNLOAD_FAILED',
+  'TEMPLATE_ERROR',
+  'INTERNAL',
+])
+
+/** Every error that this package throws or rejects with. */
+export class RealmError extends Error {
+  override readonly name = 'RealmError'
+  /** Stable name of what went wrong. */
+  readonly code: RealmErrorCode
+
+  constructor(code: RealmErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+
+  /**
+   * Gives whatever the engine threw its public form; an error without a known code is INTERNAL.
+   * @internal
+   */
+  static from(error: unknown): RealmError {
+    if (error instanceof RealmError) return error
+    if (!(error instanceof Error)) return new RealmError('INTERNAL', String(error))
+    const code = (error as { code?: unknown }).code
+    return new RealmError(
+      typeof code === 'string' && CODES.has(code) ? (code as RealmErrorCode) : 'INTERNAL',
+      error.message,
+      { cause: error },
+    )
+  }
+}
+
+/** Runs a call of the engine so that what it throws is a RealmError. */
+export function guarded<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw RealmError.from(error)
+  }
+}
+
+/** Runs an asynchronous call of the engine so that what it rejects with is a RealmError. */
+export async function guardedAsync<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    throw RealmError.from(error)
+  }
+}

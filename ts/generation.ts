@@ -1,0 +1,263 @@
+/**
+ * An answer in the making: a promise of the whole result and a stream of chunks in one.
+ */
+
+import type { BindingEvent, BindingGeneration } from './binding.js'
+import { RealmError } from './errors.js'
+
+/** A piece of an answer. */
+export interface GenerateChunk {
+  /** Whole code points; empty when a token completed none. */
+  text: string
+  /** The tokens of this piece. */
+  tokens: Uint32Array
+  /** Index of the first of these tokens in the answer. */
+  index: number
+}
+
+/** A whole answer. */
+export interface GenerateResult {
+  text: string
+  tokens: Uint32Array
+  /** 'stop': the model or a stop string ended it; 'length': `maxTokens` or the context did. */
+  finishReason: 'stop' | 'length' | 'abort'
+  /** The stop string that ended the answer, if one did. */
+  stopText: string | null
+  /** Draws the same answer again when passed as option. */
+  seed: number
+  usage: {
+    promptTokens: number
+    completionTokens: number
+    /** promptTokens + completionTokens */
+    totalTokens: number
+    /** Prompt tokens whose keys and values were already there. */
+    cachedTokens: number
+  }
+  timings: {
+    /** How long the model took to load. */
+    loadMs: number
+    /** Time to read the prompt. */
+    promptMs: number
+    /** Prompt tokens read in that time: those that were not cached. */
+    promptTokens: number
+    /** From the call to the first token, waiting in line included. */
+    firstTokenMs: number
+    /** From the first token to the last. */
+    decodeMs: number
+    /** Tokens made in that time. */
+    decodeTokens: number
+  }
+}
+
+/** What a generation needs to run. */
+export interface GenerationPlan {
+  /** Starts the engine; events arrive on the JS thread. */
+  start(onEvent: (event: BindingEvent) => void): BindingGeneration
+  signal: AbortSignal | undefined
+  loadMs: number
+  /** Called once, before the result can be seen: with the result, or null after an error. */
+  onSettled?: ((result: GenerateResult | null) => void) | undefined
+}
+
+type Outcome = { result: GenerateResult } | { error: RealmError }
+
+/**
+ * Await it for the result, or iterate it for the chunks, or both, in any order
+ * and any number of times: every iteration starts at the first chunk.
+ *
+ * Leaving a `for await` early (break, return, throw) aborts the generation once
+ * no other iteration is going on. Errors reject the promise and end iterations
+ * with a RealmError; aborting is no error, the result's `finishReason` says 'abort'.
+ */
+export class Generation implements Promise<GenerateResult>, AsyncIterable<GenerateChunk> {
+  readonly [Symbol.toStringTag] = 'Generation'
+  readonly #plan: GenerationPlan
+  readonly #chunks: GenerateChunk[] = []
+  readonly #result: Promise<GenerateResult>
+  #settle!: (outcome: Outcome) => void
+  #outcome: Outcome | undefined
+  #running: BindingGeneration | undefined
+  /** Iterations that wait for the next event. */
+  #waiting: (() => void)[] = []
+  /** Iterations that have begun and not ended. */
+  #readers = 0
+
+  /** @internal */
+  constructor(plan: GenerationPlan) {
+    this.#plan = plan
+    this.#result = new Promise((resolve, reject) => {
+      this.#settle = (outcome) =>
+        'result' in outcome ? resolve(outcome.result) : reject(outcome.error)
+    })
+    if (plan.signal?.aborted) this.#finish({ result: abortedResult(plan.loadMs) })
+    else this.#start()
+  }
+
+  /**
+   * A generation that failed before it began.
+   * @internal
+   */
+  static failed(error: unknown): Generation {
+    return new Generation({
+      start: () => {
+        throw error
+      },
+      signal: undefined,
+      loadMs: 0,
+    })
+  }
+
+  /** Ends the generation within one step. Has no effect once it has ended. */
+  abort(): void {
+    this.#running?.abort()
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: awaiting a generation is its purpose
+  then<A = GenerateResult, B = never>(
+    onResult?: ((result: GenerateResult) => A | PromiseLike<A>) | null,
+    onError?: ((error: RealmError) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#result.then(onResult, onError)
+  }
+
+  catch<B = never>(
+    onError?: ((error: RealmError) => B | PromiseLike<B>) | null,
+  ): Promise<GenerateResult | B> {
+    return this.#result.catch(onError)
+  }
+
+  finally(onEnd?: (() => void) | null): Promise<GenerateResult> {
+    return this.#result.finally(onEnd)
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<GenerateChunk> {
+    // The iteration reports an error; the promise need not report it once more.
+    this.#result.catch(() => {})
+    let index = 0
+    let state: 'new' | 'reading' | 'ended' = 'new'
+    const end = () => {
+      if (state === 'reading') this.#readers--
+      state = 'ended'
+    }
+    return {
+      [Symbol.asyncIterator]() {
+        return this
+      },
+      next: async () => {
+        if (state === 'new') {
+          state = 'reading'
+          this.#readers++
+        }
+        while (state === 'reading') {
+          const chunk = this.#chunks[index]
+          if (chunk !== undefined) {
+            index++
+            return { done: false, value: chunk }
+          }
+          if (this.#outcome === undefined) {
+            await new Promise<void>((resolve) => this.#waiting.push(resolve))
+            continue
+          }
+          end()
+          if ('error' in this.#outcome) throw this.#outcome.error
+        }
+        return { done: true, value: undefined }
+      },
+      return: async () => {
+        end()
+        if (this.#outcome === undefined && this.#readers === 0) {
+          this.abort()
+          await this.#result.catch(() => {})
+        }
+        this.#wake()
+        return { done: true, value: undefined }
+      },
+    }
+  }
+
+  #start(): void {
+    const { signal } = this.#plan
+    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    try {
+      this.#running = this.#plan.start((event) => this.#onEvent(event))
+    } catch (error) {
+      this.#finish({ error: RealmError.from(error) })
+    }
+  }
+
+  readonly #onAbort = () => this.abort()
+
+  #onEvent(event: BindingEvent): void {
+    if (event.type === 'chunk') {
+      this.#chunks.push(event.chunk)
+      this.#wake()
+    } else if (event.type === 'end') {
+      this.#finish({ result: toResult(event.result, this.#plan.loadMs) })
+    } else {
+      this.#finish({ error: RealmError.from(event.error) })
+    }
+  }
+
+  #finish(outcome: Outcome): void {
+    this.#outcome = outcome
+    this.#running = undefined
+    this.#plan.signal?.removeEventListener('abort', this.#onAbort)
+    this.#plan.onSettled?.('result' in outcome ? outcome.result : null)
+    this.#settle(outcome)
+    this.#wake()
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const resume of waiting) resume()
+  }
+}
+
+function toResult(
+  result: Extract<BindingEvent, { type: 'end' }>['result'],
+  loadMs: number,
+): GenerateResult {
+  return {
+    text: result.text,
+    tokens: result.tokens,
+    finishReason: result.finishReason,
+    stopText: result.stopText,
+    seed: result.seed,
+    usage: {
+      promptTokens: result.promptTokens,
+      completionTokens: result.completionTokens,
+      totalTokens: result.promptTokens + result.completionTokens,
+      cachedTokens: result.cachedTokens,
+    },
+    timings: {
+      loadMs,
+      promptMs: result.promptMs,
+      promptTokens: result.promptTokens - result.cachedTokens,
+      firstTokenMs: result.firstTokenMs,
+      decodeMs: result.decodeMs,
+      // The first token comes out of reading the prompt.
+      decodeTokens: Math.max(0, result.completionTokens - 1),
+    },
+  }
+}
+
+/** What a generation that was aborted before it began has to show. */
+function abortedResult(loadMs: number): GenerateResult {
+  return toResult(
+    {
+      text: '',
+      tokens: new Uint32Array(0),
+      finishReason: 'abort',
+      stopText: null,
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: 0,
+      seed: 0,
+      promptMs: 0,
+      firstTokenMs: 0,
+      decodeMs: 0,
+    },
+    loadMs,
+  )
+}

@@ -1,0 +1,273 @@
+/**
+ * A loaded model: text to tokens and back, answers, and its layers one by one.
+ */
+
+import { type Activations, type TokenIds, toActivations, toTokenIds } from './arrays.js'
+import type { BindingModel, BindingModelInfo } from './binding.js'
+import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } from './chat.js'
+import { guarded, guardedAsync, RealmError } from './errors.js'
+import { Generation, type GenerationPlan } from './generation.js'
+import {
+  type CompletionOptions,
+  type DetokenizeOptions,
+  type LayerOptions,
+  readChatOptions,
+  readCompletionOptions,
+  readDetokenizeOptions,
+  readLayerOptions,
+  readTokenizeOptions,
+  type TokenizeOptions,
+  toBindingGenerate,
+} from './options.js'
+import { Session, type SessionOptions } from './session.js'
+import { requireInteger, requireString } from './validate.js'
+
+/** What a model is and how it was loaded. */
+export type ModelInfo = Readonly<BindingModelInfo>
+
+/** A weight, dequantised. */
+export interface Tensor {
+  /** Values, the first dimension contiguous. */
+  data: Float32Array
+  /** GGUF's order: `shape[0]` is the length of a row. */
+  shape: number[]
+  /** Storage type in the file, such as 'Q4_K'. */
+  type: string
+}
+
+/** A chat's prompt has its special tokens spelt out by the template. */
+const TEMPLATE_TOKENS = { addSpecial: false, parseSpecial: true }
+
+/** Made by `realm.load`. Every method throws or rejects with DISPOSED after `dispose`. */
+export class Model {
+  /** Architecture, sizes, tokenizer, template, and what the engine chose for it. */
+  readonly info: ModelInfo
+  readonly #binding: BindingModel
+  readonly #onDispose: (model: Model) => void
+  #disposed: Promise<void> | undefined
+
+  /** @internal */
+  constructor(binding: BindingModel, onDispose: (model: Model) => void) {
+    this.#binding = binding
+    this.#onDispose = onDispose
+    this.info = Object.freeze(guarded(() => binding.info()))
+  }
+
+  /** Number of transformer blocks. */
+  get layerCount(): number {
+    return this.info.layerCount
+  }
+
+  /** Values per token between two blocks. */
+  get hiddenSize(): number {
+    return this.info.hiddenSize
+  }
+
+  /** Number of token ids, and of logits per token. */
+  get vocabularySize(): number {
+    return this.info.vocabularySize
+  }
+
+  /**
+   * Splits text into token ids. By default the text is plain data: nothing is added, and the
+   * name of a special token in it is text like any other.
+   *
+   * @throws RealmError INVALID_ARGUMENT  text is not a string
+   */
+  tokenize(text: string, options?: TokenizeOptions): Uint32Array {
+    requireString('text', text)
+    const { addSpecial, parseSpecial } = readTokenizeOptions(options)
+    return guarded(() => this.#live().tokenize(text, addSpecial, parseSpecial))
+  }
+
+  /**
+   * Joins token ids to text. Bytes that are not UTF-8 become U+FFFD.
+   *
+   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   */
+  detokenize(ids: TokenIds, options?: DetokenizeOptions): string {
+    const tokens = toTokenIds('ids', ids)
+    const { special } = readDetokenizeOptions(options)
+    return guarded(() => this.#live().detokenize(tokens, special))
+  }
+
+  /**
+   * Renders a conversation with the model's own chat template.
+   *
+   * @throws RealmError TEMPLATE_ERROR    the file has no template, or the template raised an error
+   * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
+   */
+  applyChatTemplate(messages: readonly ChatMessage[], options?: TemplateOptions): string {
+    const render = toRender(messages, options)
+    const binding = this.#live()
+    if (this.info.chatTemplate === null) {
+      throw new RealmError(
+        'TEMPLATE_ERROR',
+        'the model file has no chat template (tokenizer.chat_template); ' +
+          'write the prompt yourself and pass it to generate',
+      )
+    }
+    return guarded(() =>
+      binding.applyChatTemplate(
+        render.messages,
+        render.tools,
+        render.variables,
+        render.addGenerationPrompt,
+      ),
+    )
+  }
+
+  /**
+   * Continues a prompt. The work starts at once, on the engine's own threads.
+   *
+   * @param prompt text, or token ids that are taken as they are
+   * @returns a Generation: await it for the result, iterate it for the chunks; what is wrong
+   *   with the arguments rejects it with INVALID_ARGUMENT
+   */
+  generate(prompt: string | TokenIds, options?: CompletionOptions): Generation {
+    try {
+      const { signal, addSpecial, parseSpecial, ...rest } = readCompletionOptions(options)
+      const tokens = { addSpecial, parseSpecial }
+      const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
+      const binding = this.#live()
+      const settings = toBindingGenerate(rest, tokens, this.info.contextLength, null)
+      return new Generation({
+        start: (onEvent) => binding.generate(input, settings, onEvent),
+        signal,
+        loadMs: this.info.loadMs,
+      })
+    } catch (error) {
+      return Generation.failed(error)
+    }
+  }
+
+  /**
+   * Answers a conversation, through the model's own chat template.
+   *
+   * @returns a Generation; TEMPLATE_ERROR when the file has no template
+   */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): Generation {
+    try {
+      return this.generateChat(messages, options, null)
+    } catch (error) {
+      return Generation.failed(error)
+    }
+  }
+
+  /**
+   * A conversation that keeps its KV cache: what was said before is not read again.
+   *
+   * @throws RealmError KV_EXHAUSTED      no sequence is free
+   * @throws RealmError INVALID_ARGUMENT  an option is wrong
+   */
+  session(options?: SessionOptions): Session {
+    return new Session(this, this.#live(), options)
+  }
+
+  /**
+   * Looks up tokens: the input of the first block.
+   *
+   * @returns activations [tokens, hiddenSize], row-major f32
+   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   */
+  async embedTokens(ids: TokenIds): Promise<Float32Array> {
+    const tokens = toTokenIds('ids', ids)
+    return guardedAsync(() => this.#live().embedTokens(tokens))
+  }
+
+  /**
+   * Runs one transformer block and writes the keys and values of its rows to the KV cache.
+   *
+   * @param layer  block index, 0 <= layer < layerCount
+   * @param hidden activations [tokens, hiddenSize], row-major f32; not modified
+   * @returns new activations of the same shape
+   * @throws RealmError SHAPE_MISMATCH    hidden is not whole rows of hiddenSize
+   * @throws RealmError INVALID_ARGUMENT  no such layer, or a position past the context
+   * @throws RealmError KV_EXHAUSTED      no free page; the sequence is unchanged
+   */
+  async forwardLayer(
+    layer: number,
+    hidden: Activations,
+    options?: LayerOptions,
+  ): Promise<Float32Array> {
+    requireInteger('layer', layer, 0, this.layerCount - 1)
+    const { position, sequence } = readLayerOptions(options)
+    const rows = toActivations('hidden', hidden)
+    return guardedAsync(() => this.#live().forwardLayer(layer, rows, position, sequence))
+  }
+
+  /**
+   * Runs the output norm and the head.
+   *
+   * @param hidden activations [tokens, hiddenSize] that the last block gave
+   * @returns logits [tokens, vocabularySize], row-major f32
+   * @throws RealmError SHAPE_MISMATCH  hidden is not whole rows of hiddenSize
+   */
+  async computeLogits(hidden: Activations): Promise<Float32Array> {
+    const rows = toActivations('hidden', hidden)
+    return guardedAsync(() => this.#live().computeLogits(rows))
+  }
+
+  /** Frees the keys and values that `forwardLayer` keeps for a sequence. */
+  dropLayerSequence(sequence: number): void {
+    requireInteger('sequence', sequence, 0)
+    guarded(() => this.#live().dropLayerSequence(sequence))
+  }
+
+  /**
+   * A weight by its GGUF name, such as 'blk.0.attn_q.weight'.
+   *
+   * @throws RealmError INVALID_ARGUMENT  no tensor has this name
+   */
+  async tensor(name: string): Promise<Tensor> {
+    requireString('name', name)
+    return guardedAsync(() => this.#live().tensor(name))
+  }
+
+  /** Names of all weights, in the file's order. */
+  tensorNames(): string[] {
+    return guarded(() => this.#live().tensorNames())
+  }
+
+  /**
+   * Ends what is running with DISPOSED, frees the memory, then resolves. Any number of calls.
+   */
+  dispose(): Promise<void> {
+    if (this.#disposed === undefined) {
+      this.#disposed = guardedAsync(() => this.#binding.dispose())
+      this.#onDispose(this)
+    }
+    return this.#disposed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  /**
+   * `chat`, on a sequence of one's own.
+   * @internal
+   */
+  generateChat(
+    messages: readonly ChatMessage[],
+    options: ChatOptions | undefined,
+    sequence: number | null,
+    onSettled?: GenerationPlan['onSettled'],
+  ): Generation {
+    const { signal, tools, variables, ...rest } = readChatOptions(options)
+    const prompt = this.applyChatTemplate(messages, { tools, variables })
+    const binding = this.#live()
+    const settings = toBindingGenerate(rest, TEMPLATE_TOKENS, this.info.contextLength, sequence)
+    return new Generation({
+      start: (onEvent) => binding.generate(prompt, settings, onEvent),
+      signal,
+      loadMs: this.info.loadMs,
+      onSettled,
+    })
+  }
+
+  #live(): BindingModel {
+    if (this.#disposed === undefined) return this.#binding
+    throw new RealmError('DISPOSED', 'the model was disposed of')
+  }
+}

@@ -1,0 +1,267 @@
+/**
+ * Every option of the public API: its type, its default, its check.
+ */
+
+import type { BindingGenerateOptions, BindingLoadOptions } from './binding.js'
+import type { ChatTool } from './chat.js'
+import {
+  boolean,
+  type Field,
+  integer,
+  number,
+  oneOf,
+  optional,
+  readOptions,
+  signalField,
+  string,
+  strings,
+  type Values,
+} from './validate.js'
+
+const MAX = Number.MAX_SAFE_INTEGER
+
+/** A line of what the engine decided, for logs. */
+export interface LogEntry {
+  level: 'info' | 'warn'
+  message: string
+}
+
+/** Options of `Realm.create`. */
+export interface RealmOptions {
+  /** 'auto' takes the fastest that works; otherwise a name from `Realm.backends()`. Default 'auto'. */
+  backend?: string
+  /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
+  fallback?: string | string[]
+  /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
+  threads?: number
+  /** Called with what was decided, such as the backend of a model and why. Default: nothing. */
+  logger?: (entry: LogEntry) => void
+  /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
+  cacheDirectory?: string
+}
+
+/** How far a load has come. */
+export interface LoadProgress {
+  stage: 'download' | 'load'
+  /** Share of this stage that is done, 0 to 1; 0 while a download's size is unknown. */
+  fraction: number
+  /** Bytes received so far; only while downloading. */
+  receivedBytes?: number
+}
+
+/** Options of `realm.load`. */
+export interface LoadOptions {
+  /** Positions per sequence; 0 = what the file says, at most 4096. Default 0. */
+  contextLength?: number
+  /** Sequences that can be at full length at once; 0 = the engine's choice. Default 0. */
+  maxSequences?: number
+  /** Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. Default 'auto'. */
+  kvCacheType?: 'auto' | 'f32' | 'f16'
+  /** Reads tokenizer and metadata only: tokenize, detokenize and templates work. Default false. */
+  vocabOnly?: boolean
+  /** Called on the JS thread while the model is fetched and loaded. */
+  onProgress?: (progress: LoadProgress) => void
+  /** Stops the load: it rejects with ABORTED. */
+  signal?: AbortSignal
+}
+
+/** Options that shape an answer. */
+export interface GenerateOptions {
+  /** Most tokens of the answer. Default: until the model ends it or the context is full. */
+  maxTokens?: number
+  /** Divides the logits; 0 always takes the best token. Default 0.8. */
+  temperature?: number
+  /** Draws among the k best tokens; 0 = all. Default 40. */
+  topK?: number
+  /** Draws among the best tokens whose probabilities sum up to this; 1 = all. Default 0.95. */
+  topP?: number
+  /** Drops tokens less probable than this share of the best one; 0 = none. Default 0.05. */
+  minP?: number
+  /** Divides the positive logits of recent tokens, multiplies the negative ones; 1 = off. Default 1. */
+  repeatPenalty?: number
+  /** How many of the last tokens `repeatPenalty` looks at. Default 64. */
+  repeatLastN?: number
+  /** Same seed, same text. Default: a random one, which the result names. */
+  seed?: number
+  /** Text that ends the answer and is not part of it. Default none. */
+  stop?: string | string[]
+  /** The answer does not end by itself before it has this many tokens. Default 0. */
+  minTokens?: number
+  /** Goes on past the model's end-of-generation tokens. Default false. */
+  ignoreEos?: boolean
+  /** Puts the prompt's text in front of the answer. Default false. */
+  echo?: boolean
+  /** Ends the generation within one step; its result says 'abort'. */
+  signal?: AbortSignal
+}
+
+/** Options of `model.generate`. */
+export interface CompletionOptions extends GenerateOptions {
+  /** Adds the tokens that the model starts a text with, when the prompt is a string. Default true. */
+  addSpecial?: boolean
+  /** Reads names of special tokens in a string prompt as those tokens. Default true. */
+  parseSpecial?: boolean
+}
+
+/** Options of `model.tokenize`. */
+export interface TokenizeOptions {
+  /** Adds the tokens that the model starts or ends a text with. Default false. */
+  addSpecial?: boolean
+  /** Reads names of special tokens, such as `<|im_end|>`, as those tokens. Default false. */
+  parseSpecial?: boolean
+}
+
+/** Options of `model.detokenize`. */
+export interface DetokenizeOptions {
+  /** Writes special tokens as their names instead of leaving them out. Default false. */
+  special?: boolean
+}
+
+/** Options of `model.forwardLayer`. */
+export interface LayerOptions {
+  /** Position of the first row. Default 0. */
+  position?: number
+  /** Which sequence's keys and values to use; any number of one's own choice. Default 0. */
+  sequence?: number
+}
+
+/** Names of the API that are reserved and refused until they do something. */
+const LATER_REALM = ['memoryLimit']
+const LATER_LOAD = ['layout', 'lora']
+const LATER_GENERATE = [
+  'typicalP',
+  'frequencyPenalty',
+  'presencePenalty',
+  'dry',
+  'xtc',
+  'mirostat',
+  'logitBias',
+  'grammar',
+  'jsonSchema',
+  'logprobs',
+  'tenant',
+  'priority',
+]
+const LATER_SESSION = ['tenant', 'priority']
+
+function callback<T extends (...args: never[]) => void>(): Field<T | undefined> {
+  return optional('a function', (value): value is T => typeof value === 'function')
+}
+
+const REALM = {
+  backend: string("'auto' or the name of a backend", 'auto'),
+  fallback: strings(['cpu']),
+  threads: integer(0, 1024, 0),
+  logger: callback<(entry: LogEntry) => void>(),
+  cacheDirectory: string('a folder', undefined),
+}
+
+const LOAD = {
+  contextLength: integer(0, MAX, 0),
+  maxSequences: integer(0, MAX, 0),
+  kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
+  vocabOnly: boolean(false),
+  onProgress: callback<(progress: LoadProgress) => void>(),
+  signal: signalField,
+}
+
+const GENERATE = {
+  maxTokens: integer(1, MAX, undefined),
+  temperature: number(0, Number.MAX_VALUE, 0.8),
+  topK: integer(0, MAX, 40),
+  topP: number(0, 1, 0.95),
+  minP: number(0, 1, 0.05),
+  repeatPenalty: number(Number.MIN_VALUE, Number.MAX_VALUE, 1),
+  repeatLastN: integer(0, MAX, 64),
+  seed: integer(0, MAX, null),
+  stop: strings([]),
+  minTokens: integer(0, MAX, 0),
+  ignoreEos: boolean(false),
+  echo: boolean(false),
+  signal: signalField,
+}
+
+const COMPLETION = { ...GENERATE, addSpecial: boolean(true), parseSpecial: boolean(true) }
+const TOKENIZE = { addSpecial: boolean(false), parseSpecial: boolean(false) }
+const DETOKENIZE = { special: boolean(false) }
+const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
+
+const JSON_OBJECT = optional(
+  'an object',
+  (value): value is Record<string, unknown> =>
+    typeof value === 'object' && value !== null && !Array.isArray(value),
+)
+const TOOLS = optional('an array of tools', (value): value is readonly ChatTool[] =>
+  Array.isArray(value),
+)
+const TEMPLATE = {
+  tools: TOOLS,
+  addGenerationPrompt: boolean(true),
+  variables: JSON_OBJECT,
+}
+const CHAT = { ...GENERATE, tools: TOOLS, variables: JSON_OBJECT }
+const SESSION = {
+  ...CHAT,
+  system: string('the text of the system message', undefined),
+}
+
+export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
+  readOptions('options', given, REALM, LATER_REALM)
+export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
+  readOptions('load options', given, LOAD, LATER_LOAD)
+export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
+  readOptions('generate options', given, COMPLETION, LATER_GENERATE)
+export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>
+  readOptions('tokenize options', given, TOKENIZE)
+export const readDetokenizeOptions = (given: unknown): Values<typeof DETOKENIZE> =>
+  readOptions('detokenize options', given, DETOKENIZE)
+export const readLayerOptions = (given: unknown): Values<typeof LAYER> =>
+  readOptions('forwardLayer options', given, LAYER)
+export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>
+  readOptions('template options', given, TEMPLATE)
+export const readChatOptions = (given: unknown): Values<typeof CHAT> =>
+  readOptions('chat options', given, CHAT, LATER_GENERATE)
+export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
+  readOptions('session options', given, SESSION, [...LATER_GENERATE, ...LATER_SESSION])
+
+/** What the engine takes to load a model. */
+export function toBindingLoad(
+  realm: ReturnType<typeof readRealmOptions>,
+  load: ReturnType<typeof readLoadOptions>,
+): BindingLoadOptions {
+  return {
+    backend: realm.backend,
+    fallback: realm.fallback,
+    threads: realm.threads,
+    contextLength: load.contextLength,
+    maxSequences: load.maxSequences,
+    kvCacheType: load.kvCacheType,
+    vocabOnly: load.vocabOnly,
+  }
+}
+
+/** What the engine takes to generate; a chat's prompt brings its special tokens along. */
+export function toBindingGenerate(
+  options: Omit<Values<typeof GENERATE>, 'signal'>,
+  tokens: { addSpecial: boolean; parseSpecial: boolean },
+  contextLength: number,
+  sequence: number | null,
+): BindingGenerateOptions {
+  return {
+    maxTokens: options.maxTokens ?? contextLength,
+    temperature: options.temperature,
+    topK: options.topK,
+    topP: options.topP,
+    minP: options.minP,
+    repeatPenalty: options.repeatPenalty,
+    repeatLastN: options.repeatLastN,
+    seed: options.seed,
+    stop: options.stop,
+    minTokens: options.minTokens,
+    ignoreEos: options.ignoreEos,
+    echo: options.echo,
+    addSpecial: tokens.addSpecial,
+    parseSpecial: tokens.parseSpecial,
+    sequence,
+  }
+}

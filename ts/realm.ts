@@ -1,0 +1,133 @@
+/**
+ * The way in: finds the engine and loads models.
+ */
+
+import type { BindingBackendInfo, BindingLoad } from './binding.js'
+import { guarded, guardedAsync, RealmError } from './errors.js'
+import { loadBinding, type NativeBinding } from './load-binding.js'
+import { Model } from './model.js'
+import {
+  type LoadOptions,
+  type RealmOptions,
+  readLoadOptions,
+  readRealmOptions,
+  toBindingLoad,
+} from './options.js'
+import { type ModelSource, resolveSource } from './source.js'
+
+/** A backend and whether it works here. */
+export type BackendInfo = BindingBackendInfo
+
+/** Made by `Realm.create`. Holds the settings that its models share. */
+export class Realm {
+  readonly #binding: NativeBinding
+  readonly #options: ReturnType<typeof readRealmOptions>
+  readonly #models = new Set<Model>()
+  #disposed = false
+
+  private constructor(binding: NativeBinding, options: ReturnType<typeof readRealmOptions>) {
+    this.#binding = binding
+    this.#options = options
+  }
+
+  /**
+   * Finds the engine and checks that the wanted backends exist.
+   *
+   * @throws RealmError BACKEND_UNAVAILABLE  no engine for this platform, no backend of this name,
+   *   or one that does not work here and has no fallback
+   * @throws RealmError INVALID_ARGUMENT     an option is wrong
+   */
+  static async create(options?: RealmOptions): Promise<Realm> {
+    const checked = readRealmOptions(options)
+    const binding = loadBinding()
+    await checkBackends(binding, checked.backend, checked.fallback)
+    return new Realm(binding, checked)
+  }
+
+  /** What this machine offers, and why not for the rest. */
+  static async backends(): Promise<BackendInfo[]> {
+    return guardedAsync(() => loadBinding().backends())
+  }
+
+  /**
+   * Loads a model on the engine's threads. Weights of a file are mapped, not copied.
+   *
+   * @throws RealmError MODEL_NOT_FOUND, MODEL_UNREADABLE  the file is not there or cannot be read
+   * @throws RealmError MODEL_INVALID      the file contradicts itself or the format
+   * @throws RealmError MODEL_UNSUPPORTED  the file needs something that is not there
+   * @throws RealmError DOWNLOAD_FAILED    the server cannot be reached or says no
+   * @throws RealmError ABORTED            the signal was aborted
+   * @throws RealmError INVALID_ARGUMENT   an option is wrong
+   */
+  async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
+    this.#requireLive()
+    const checked = readLoadOptions(options)
+    const { onProgress, signal } = checked
+    const { cacheDirectory, logger } = this.#options
+    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
+    const onLoad = onProgress ? (fraction: number) => onProgress({ stage: 'load', fraction }) : null
+    const load = guarded(() =>
+      this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
+    )
+    const model = new Model(await abortable(load, signal), (gone) => this.#models.delete(gone))
+    if (this.#disposed) {
+      await model.dispose()
+      this.#requireLive()
+    }
+    this.#models.add(model)
+    const { architecture, backend, backendReason } = model.info
+    logger?.({
+      level: 'info',
+      message: `loaded ${architecture} model on ${backend}: ${backendReason}`,
+    })
+    return model
+  }
+
+  /** Disposes of every model that was loaded here. Any number of calls. */
+  async dispose(): Promise<void> {
+    this.#disposed = true
+    await Promise.all([...this.#models].map((model) => model.dispose()))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  #requireLive(): void {
+    if (this.#disposed) throw new RealmError('DISPOSED', 'the realm was disposed of')
+  }
+}
+
+async function checkBackends(
+  binding: NativeBinding,
+  backend: string,
+  fallback: string[],
+): Promise<void> {
+  const backends = await guardedAsync(() => binding.backends())
+  for (const name of [backend, ...fallback]) {
+    if (name === 'auto' || backends.some((known) => known.name === name)) continue
+    throw new RealmError(
+      'BACKEND_UNAVAILABLE',
+      `there is no backend "${name}"; expected 'auto' or one of: ` +
+        backends.map((known) => known.name).join(', '),
+    )
+  }
+  const wanted = backends.find((known) => known.name === backend)
+  if (wanted === undefined || wanted.available || fallback.length > 0) return
+  throw new RealmError(
+    'BACKEND_UNAVAILABLE',
+    `backend "${backend}" does not work here: ${wanted.description}`,
+  )
+}
+
+/** The loaded model, unless the signal comes first. */
+async function abortable(load: BindingLoad, signal: AbortSignal | undefined) {
+  const onAbort = () => load.abort()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal?.aborted) onAbort()
+  try {
+    return await guardedAsync(() => load.model)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * A conversation with a KV cache of its own. The messages live here; the
+ * engine compares each prompt with what the sequence holds and reads only what
+ * is new.
+ */
+
+import type { BindingModel } from './binding.js'
+import { type ChatMessage, type ChatOptions, checkMessages } from './chat.js'
+import { guarded, RealmError } from './errors.js'
+import { type GenerateResult, Generation } from './generation.js'
+import type { Model } from './model.js'
+import { type GenerateOptions, readSessionOptions } from './options.js'
+import { invalid } from './validate.js'
+
+/** Options of `model.session`: the system message, and defaults for every answer. */
+export interface SessionOptions extends Omit<ChatOptions, 'signal'> {
+  /** Text of the system message. Default none. */
+  system?: string
+}
+
+/** What `save` writes. */
+interface SavedSession {
+  format: 'realm-session'
+  version: 1
+  /** The model that the conversation was held with. */
+  model: SavedModel
+  options: Record<string, unknown>
+  messages: ChatMessage[]
+}
+
+interface SavedModel {
+  architecture: string
+  name: string | null
+  parameterCount: number
+  vocabularySize: number
+}
+
+const FORMAT = 'realm-session'
+const VERSION = 1
+
+/** Made by `model.session`. Answers one message at a time. */
+export class Session {
+  readonly #model: Model
+  readonly #binding: BindingModel
+  #sequence: number
+  #options: SessionOptions
+  #messages: ChatMessage[]
+  #running: Generation | undefined
+  #disposed = false
+
+  /** @internal */
+  constructor(model: Model, binding: BindingModel, options: unknown, fork?: Session) {
+    this.#model = model
+    this.#binding = binding
+    this.#options = checkOptions(options)
+    this.#messages = fork ? [...fork.#messages] : firstMessages(this.#options)
+    this.#sequence = guarded(() =>
+      fork ? binding.forkSequence(fork.#sequence) : binding.openSequence(),
+    )
+  }
+
+  /** The conversation so far, the system message included; a copy. */
+  get messages(): ChatMessage[] {
+    return structuredClone(this.#messages)
+  }
+
+  /**
+   * Says something and answers it. The answer joins the conversation when it ends; an aborted
+   * one as far as it got. If nothing was answered, or on an error, the conversation stays as it was.
+   *
+   * @param text    the user's message, or a message in another role, such as a tool's result
+   * @param options override the session's own, for this answer
+   * @returns a Generation; INVALID_ARGUMENT while another answer is in the making
+   */
+  send(text: string | ChatMessage, options?: GenerateOptions): Generation {
+    try {
+      this.#idle('send')
+      const message = typeof text === 'string' ? { role: 'user', content: text } : text
+      const messages = [...this.#messages, ...checkMessages([message])]
+      const { system: _, ...defaults } = this.#options
+      const generation = this.#model.generateChat(
+        messages,
+        { ...defaults, ...options },
+        this.#sequence,
+        (result) => this.#settled(messages, result),
+      )
+      this.#running = generation
+      return generation
+    } catch (error) {
+      return Generation.failed(error)
+    }
+  }
+
+  /**
+   * A second session with the same past. Memory is shared until the two differ.
+   *
+   * @throws RealmError KV_EXHAUSTED      no sequence is free
+   * @throws RealmError INVALID_ARGUMENT  while an answer is in the making
+   */
+  fork(): Session {
+    this.#idle('fork')
+    return new Session(this.#model, this.#binding, this.#options, this)
+  }
+
+  /**
+   * The conversation and its options as bytes (versioned JSON), without the KV cache.
+   *
+   * @throws RealmError INVALID_ARGUMENT  while an answer is in the making
+   */
+  save(): Uint8Array {
+    this.#idle('save')
+    const saved: SavedSession = {
+      format: FORMAT,
+      version: VERSION,
+      model: identity(this.#model),
+      options: { ...this.#options },
+      messages: this.#messages,
+    }
+    return new TextEncoder().encode(JSON.stringify(saved))
+  }
+
+  /**
+   * Replaces this session's conversation and options by saved ones. The prompt is read again
+   * with the next message.
+   *
+   * @throws RealmError INVALID_ARGUMENT  not what `save` wrote, or written with another model
+   */
+  restore(bytes: Uint8Array): void {
+    this.#idle('restore')
+    const saved = parse(bytes)
+    const expected = identity(this.#model)
+    for (const key of Object.keys(expected) as (keyof SavedModel)[]) {
+      if (saved.model?.[key] !== expected[key])
+        throw invalid(`saved session's model.${key}`, String(expected[key]), saved.model?.[key])
+    }
+    const options = checkOptions(saved.options)
+    this.#messages = checkMessages(saved.messages)
+    this.#options = options
+  }
+
+  /** Aborts the answer in the making and gives the KV cache back. Any number of calls. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return
+    this.#disposed = true
+    const running = this.#running
+    running?.abort()
+    await running?.catch(() => {})
+    try {
+      guarded(() => this.#binding.closeSequence(this.#sequence))
+    } catch (error) {
+      // A disposed model has closed its sequences already.
+      if ((error as RealmError).code !== 'DISPOSED') throw error
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+
+  #settled(messages: ChatMessage[], result: GenerateResult | null): void {
+    this.#running = undefined
+    if (result === null || (result.finishReason === 'abort' && result.text === '')) return
+    this.#messages = [...messages, { role: 'assistant', content: result.text }]
+  }
+
+  #idle(what: string): void {
+    if (this.#disposed) throw new RealmError('DISPOSED', 'the session was disposed of')
+    if (this.#running === undefined) return
+    throw new RealmError(
+      'INVALID_ARGUMENT',
+      `${what}: the session is still answering; await the answer or abort it first`,
+    )
+  }
+}
+
+function checkOptions(options: unknown): SessionOptions {
+  readSessionOptions(options)
+  return { ...(options as SessionOptions | undefined) }
+}
+
+function firstMessages({ system }: SessionOptions): ChatMessage[] {
+  return system === undefined ? [] : [{ role: 'system', content: system }]
+}
+
+function identity(model: Model): SavedModel {
+  const { architecture, name, parameterCount, vocabularySize } = model.info
+  return { architecture, name, parameterCount, vocabularySize }
+}
+
+function parse(bytes: unknown): Partial<SavedSession> {
+  if (!(bytes instanceof Uint8Array)) throw invalid('saved session', 'a Uint8Array', bytes)
+  let saved: unknown
+  try {
+    saved = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (error) {
+    throw new RealmError('INVALID_ARGUMENT', 'saved session: expected what save() wrote', {
+      cause: error,
+    })
+  }
+  const { format, version } = (saved ?? {}) as Partial<SavedSession>
+  if (format !== FORMAT) throw invalid('saved session format', `'${FORMAT}'`, format)
+  if (version !== VERSION) throw invalid('saved session version', String(VERSION), version)
+  return saved as Partial<SavedSession>
+}

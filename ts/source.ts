@@ -1,0 +1,110 @@
+/**
+ * Where a model comes from: a path, a URL, bytes, or something to read bytes from.
+ */
+
+import { fileURLToPath } from 'node:url'
+import { download, fromHub } from './download.js'
+import { RealmError } from './errors.js'
+import type { LoadProgress } from './options.js'
+import { invalid } from './validate.js'
+
+/**
+ * - a path, a `file:` URL, an `http(s)` URL, or `hf:owner/repo[/file][@revision]`; of a split
+ *   file the first part is named, the others are found beside it
+ * - the bytes of the file, or of each part of a split file
+ * - a Blob or File, a handle with `getFile()`, or a ReadableStream of bytes
+ */
+export type ModelSource =
+  | string
+  | URL
+  | Uint8Array
+  | ArrayBuffer
+  | readonly Uint8Array[]
+  | Blob
+  | { getFile(): Promise<Blob> }
+  | ReadableStream<Uint8Array>
+
+/** What a source is turned into for the engine. */
+export type ResolvedSource = string | Uint8Array | Uint8Array[]
+
+/** What fetching a source needs to know. */
+export interface FetchContext {
+  cacheDirectory: string | undefined
+  onProgress: ((progress: LoadProgress) => void) | undefined
+  signal: AbortSignal | undefined
+}
+
+/**
+ * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no
+ * @throws RealmError ABORTED           the signal was aborted
+ * @throws RealmError INVALID_ARGUMENT  no known kind of source
+ */
+export async function resolveSource(
+  source: unknown,
+  context: FetchContext,
+): Promise<ResolvedSource> {
+  if (context.signal?.aborted) throw aborted()
+  if (source instanceof URL) return fromString(source.href, context)
+  if (typeof source === 'string' && source !== '') return fromString(source, context)
+  if (source instanceof Uint8Array) return source
+  if (source instanceof ArrayBuffer) return new Uint8Array(source)
+  if (isList(source)) return source
+  if (source instanceof ReadableStream) return fromStream(source, context.signal)
+  if (source instanceof Blob) return fromStream(source.stream(), context.signal)
+  if (hasGetFile(source)) return resolveSource(await source.getFile(), context)
+  throw invalid(
+    'model source',
+    'a path, URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
+    source,
+  )
+}
+
+async function fromString(source: string, context: FetchContext): Promise<string> {
+  if (/^https?:\/\//i.test(source)) return download(source, context)
+  if (source.startsWith('hf:')) return fromHub(source, context)
+  return source.startsWith('file:') ? fileURLToPath(source) : source
+}
+
+async function fromStream(
+  stream: ReadableStream<unknown>,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  const parts: Uint8Array[] = []
+  const reader = stream.getReader()
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      if (signal?.aborted) throw aborted()
+      if (!(part.value instanceof Uint8Array))
+        throw invalid('chunk of the model source', 'a Uint8Array', part.value)
+      parts.push(part.value)
+    }
+  } catch (error) {
+    reader.cancel(error).catch(() => {})
+    if (error instanceof RealmError) throw error
+    throw new RealmError(
+      'MODEL_UNREADABLE',
+      `the stream failed: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    )
+  }
+  const [only] = parts
+  return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
+}
+
+function aborted(): RealmError {
+  return new RealmError('ABORTED', 'loading was stopped by its signal')
+}
+
+function isList(source: unknown): source is Uint8Array[] {
+  return (
+    Array.isArray(source) && source.length > 0 && source.every((item) => item instanceof Uint8Array)
+  )
+}
+
+function hasGetFile(source: unknown): source is { getFile(): Promise<Blob> } {
+  return (
+    typeof source === 'object' &&
+    source !== null &&
+    typeof (source as { getFile?: unknown }).getFile === 'function'
+  )
+}
