@@ -1,0 +1,178 @@
+//! The paged KV cache.
+//!
+//! A page holds `page_tokens` positions of every layer, layer after layer: first
+//! the keys `[n_kv_heads][page_tokens][key_width]`, then the values
+//! `[n_kv_heads][page_tokens][value_width]`. What attention reads for one head
+//! is contiguous within a page.
+
+use bytemuck::Zeroable;
+use half::f16;
+use realm_ir::{Error, KvLayer, KvLayout, KvType, Result};
+
+use crate::parts::Parts;
+
+/// Values of the cache in one storage type. The memory is zeroed by the operating
+/// system page by page, as it is first touched.
+pub(crate) enum KvValues {
+    F32(Box<[f32]>),
+    F16(Box<[f16]>),
+}
+
+/// The cache of one session.
+pub(crate) struct KvCache {
+    values: KvValues,
+    shape: KvShape,
+}
+
+/// Where things are in the cache.
+#[derive(Clone)]
+pub(crate) struct KvShape {
+    layers: Vec<LayerShape>,
+    pub page_tokens: usize,
+    /// Values in one page.
+    page_len: usize,
+}
+
+/// Where one layer is within a page.
+#[derive(Clone, Copy)]
+struct LayerShape {
+    layer: KvLayer,
+    /// First key of the layer within a page.
+    keys: usize,
+    /// First value of the layer within a page.
+    values: usize,
+}
+
+impl KvCache {
+    /// A cache of zeros.
+    ///
+    /// # Errors
+    /// `OutOfMemory` when its size overflows or is not to be had.
+    pub fn new(layout: &KvLayout) -> Result<Self> {
+        let out_of_memory = |bytes| Error::OutOfMemory { what: "the KV cache".to_owned(), bytes };
+        let mut layers = Vec::with_capacity(layout.layers.len());
+        let mut page_len = 0;
+        for layer in &layout.layers {
+            let keys = page_len;
+            let values = keys + layer.n_kv_heads * layout.page_tokens * layer.key_width;
+            page_len = values + layer.n_kv_heads * layout.page_tokens * layer.value_width;
+            layers.push(LayerShape { layer: *layer, keys, values });
+        }
+        let len = page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
+        let bytes = len.saturating_mul(layout.ty.bytes());
+        let values = match layout.ty {
+            KvType::F32 => zeroed(len).map(KvValues::F32),
+            KvType::F16 => zeroed(len).map(KvValues::F16),
+        };
+        Ok(KvCache {
+            values: values.ok_or_else(|| out_of_memory(bytes))?,
+            shape: KvShape { layers, page_tokens: layout.page_tokens, page_len },
+        })
+    }
+
+    pub fn shape(&self) -> &KvShape {
+        &self.shape
+    }
+
+    pub fn values(&self) -> &KvValues {
+        &self.values
+    }
+
+    /// Copies all layers of a page; both lie in the cache.
+    pub fn copy_page(&mut self, from: usize, to: usize) {
+        let len = self.shape.page_len;
+        let source = from * len..(from + 1) * len;
+        match &mut self.values {
+            KvValues::F32(values) => values.copy_within(source, to * len),
+            KvValues::F16(values) => values.copy_within(source, to * len),
+        }
+    }
+
+    /// A writer that several threads can use, each for positions of its own.
+    pub fn writer(&mut self) -> KvWriter<'_> {
+        let parts = match &mut self.values {
+            KvValues::F32(values) => WriterParts::F32(Parts::new(values)),
+            KvValues::F16(values) => WriterParts::F16(Parts::new(values)),
+        };
+        KvWriter { parts, shape: &self.shape }
+    }
+}
+
+fn zeroed<T: Zeroable>(len: usize) -> Option<Box<[T]>> {
+    bytemuck::allocation::try_zeroed_slice_box(len).ok()
+}
+
+impl KvShape {
+    pub fn layer(&self, layer: usize) -> KvLayer {
+        self.layers[layer].layer
+    }
+
+    /// First value of the keys of `head` in `page`.
+    pub fn keys(&self, layer: usize, page: u32, head: usize) -> usize {
+        let shape = &self.layers[layer];
+        let before = shape.keys + head * self.page_tokens * shape.layer.key_width;
+        page as usize * self.page_len + before
+    }
+
+    /// First value of the values of `head` in `page`.
+    pub fn values(&self, layer: usize, page: u32, head: usize) -> usize {
+        let shape = &self.layers[layer];
+        let before = shape.values + head * self.page_tokens * shape.layer.value_width;
+        page as usize * self.page_len + before
+    }
+}
+
+enum WriterParts<'a> {
+    F32(Parts<'a, f32>),
+    F16(Parts<'a, f16>),
+}
+
+/// Writes keys and values from several threads.
+pub(crate) struct KvWriter<'a> {
+    parts: WriterParts<'a>,
+    shape: &'a KvShape,
+}
+
+impl KvWriter<'_> {
+    /// Stores one head's key (or value) at `slot` of a page.
+    ///
+    /// # Safety
+    /// No other thread writes to this slot of this page and head.
+    pub unsafe fn store_key(&self, layer: usize, page: u32, slot: usize, head: usize, key: &[f32]) {
+        let first = self.shape.keys(layer, page, head) + slot * key.len();
+        // SAFETY: the caller promises that the place is ours.
+        unsafe { self.store(first, key) }
+    }
+
+    /// See [`KvWriter::store_key`].
+    ///
+    /// # Safety
+    /// The same.
+    pub unsafe fn store_value(
+        &self,
+        layer: usize,
+        page: u32,
+        slot: usize,
+        head: usize,
+        value: &[f32],
+    ) {
+        let first = self.shape.values(layer, page, head) + slot * value.len();
+        // SAFETY: the caller promises that the place is ours.
+        unsafe { self.store(first, value) }
+    }
+
+    /// # Safety
+    /// No other thread uses this place.
+    unsafe fn store(&self, first: usize, values: &[f32]) {
+        let range = first..first + values.len();
+        match &self.parts {
+            // SAFETY: as promised by the caller.
+            WriterParts::F32(parts) => unsafe { parts.part(range) }.copy_from_slice(values),
+            WriterParts::F16(parts) => {
+                // SAFETY: as promised by the caller.
+                let target = unsafe { parts.part(range) };
+                realm_quant::vector::to_f16(values, target);
+            }
+        }
+    }
+}

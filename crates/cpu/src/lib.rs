@@ -1,0 +1,24 @@
+//! The CPU backend: steps run by a pool of threads over quantised weights.
+//!
+//! Weights stay where the file has them. [`plan`] turns a program into
+//! operations with their weights resolved, joining a norm or an activation with
+//! the product that reads it, so that a dense layer has five points where the
+//! threads meet. [`ops`] holds one file per operation.
+//!
+//! What a row of a batch gets does not depend on the other rows: every sum is
+//! taken in an order that the row alone decides. Running a prompt at once, token
+//! by token, or next to other sequences gives the same bits.
+
+mod backend;
+mod kv;
+mod machine;
+mod math;
+mod ops;
+mod parts;
+mod plan;
+mod pool;
+mod session;
+mod weight;
+
+pub use backend::{CpuBackend, CpuOptions};
+pub use machine::{CpuInfo, describe};

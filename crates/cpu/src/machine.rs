@@ -1,0 +1,51 @@
+//! What the processor is and how many threads make sense on it.
+
+use std::collections::HashSet;
+
+/// The processor as the backend sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuInfo {
+    /// Name from the operating system, or the architecture where it has none.
+    pub name: String,
+    /// Instruction set of the kernels in use, such as `avx512vnni`.
+    pub kernels: &'static str,
+    /// Threads a backend uses by default: physical cores within the process's
+    /// affinity and quota.
+    pub default_threads: usize,
+}
+
+/// Describes this machine.
+pub fn describe() -> CpuInfo {
+    let q8_0 = realm_quant::format(realm_gguf::TensorType::Q8_0);
+    CpuInfo {
+        name: processor_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+        kernels: q8_0.map_or("scalar", |format| format.kernel().name),
+        default_threads: default_threads(),
+    }
+}
+
+/// Threads to start when nobody says how many. `available_parallelism` knows
+/// affinity and cgroup quotas; two hardware threads of one core share the units
+/// that the kernels keep busy, so only one of them counts.
+pub(crate) fn default_threads() -> usize {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    physical_cores().map_or(available, |cores| cores.clamp(1, available))
+}
+
+/// Cores by their lists of sibling threads; `None` where the system does not say.
+fn physical_cores() -> Option<usize> {
+    let entries = std::fs::read_dir("/sys/devices/system/cpu").ok()?;
+    let cores: HashSet<String> = entries
+        .filter_map(|entry| {
+            let siblings = entry.ok()?.path().join("topology/thread_siblings_list");
+            std::fs::read_to_string(siblings).ok()
+        })
+        .collect();
+    (!cores.is_empty()).then_some(cores.len())
+}
+
+fn processor_name() -> Option<String> {
+    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}

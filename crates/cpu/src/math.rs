@@ -1,0 +1,225 @@
+//! Elementwise functions, written so that the compiler makes vectors of them.
+//!
+//! Each is compiled once per instruction set; which one runs depends on the
+//! machine alone, so a value's result does not depend on where it stands.
+
+use realm_ir::Activation;
+
+/// `exp(x)` to within 2 units in the last place for results that are normal
+/// numbers; 0 below, infinity above, NaN for NaN.
+///
+/// `exp(x) = 2^n * exp(r)`, `n = round(x / ln 2)`, `|r| <= ln 2 / 2`, with the
+/// polynomial of Cephes' `expf`.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-104.0, 89.0);
+    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    // 2^n in two factors, since n reaches below and above the exponents there are.
+    let half = (n * 0.5) as i32;
+    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    p * power(half) * power(n as i32 - half)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// `tanh(x)` from `exp`; small arguments by the odd polynomial of Cephes'
+/// `tanhf`, where the quotient would lose digits.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let s = x * x;
+    let mut p = -5.704_988_7e-3;
+    p = p * s + 2.063_909e-2;
+    p = p * s - 5.373_971_6e-2;
+    p = p * s + 1.333_144_2e-1;
+    p = p * s - 3.333_328e-1;
+    let small = p * s * x + x;
+    let large = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    if x.abs() < 0.625 { small } else { large.copysign(x) }
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    0.5 * x * (1.0 + tanh(SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
+}
+
+/// The error function to within 3e-7, by its complement's continued quotient
+/// (Abramowitz and Stegun 7.1.26 refined: Numerical Recipes' `erfc`).
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let z = x.abs();
+    let t = 1.0 / (1.0 + 0.5 * z);
+    let mut p = 0.170_872_77;
+    for c in [-0.822_152_2, 1.488_515_9, -1.135_204, 0.278_868_07, -0.186_288_06, 0.096_784_18] {
+        p = p * t + c;
+    }
+    p = p * t + 0.374_091_96;
+    p = p * t + 1.000_023_7;
+    let complement = t * exp(-z * z - 1.265_512_2 + p * t);
+    (1.0 - complement).copysign(x)
+}
+
+#[inline(always)]
+fn gelu_erf(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// Compiles `$name` for each instruction set and picks one when called.
+macro_rules! per_instruction_set {
+    ($(#[$doc:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the CPU has the instructions.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+
+per_instruction_set! {
+    /// `gate[i] = activation(gate[i])`, times `up[i]` where there is an `up`.
+    pub(crate) fn gated(activation: Activation, gate: &mut [f32], up: Option<&[f32]>) {
+        #[inline(always)]
+        fn apply(gate: &mut [f32], up: Option<&[f32]>, f: impl Fn(f32) -> f32) {
+            match up {
+                Some(up) => gate.iter_mut().zip(up).for_each(|(g, u)| *g = f(*g) * u),
+                None => gate.iter_mut().for_each(|g| *g = f(*g)),
+            }
+        }
+        match activation {
+            Activation::Silu => apply(gate, up, silu),
+            Activation::GeluTanh => apply(gate, up, gelu_tanh),
+            Activation::GeluErf => apply(gate, up, gelu_erf),
+            Activation::Softcap(cap) => apply(gate, up, |x| cap * tanh(x / cap)),
+        }
+    }
+}
+
+per_instruction_set! {
+    /// Turns scores into weights: `exp(s - max)`; returns the sum of the weights.
+    /// Sums go to 16 lanes in turn, so the order depends on the length alone.
+    pub(crate) fn softmax_weights(scores: &mut [f32]) -> f32 {
+        let max = scores.iter().fold(f32::NEG_INFINITY, |max, s| max.max(*s));
+        let mut lanes = [0.0f32; 16];
+        let (chunks, rest) = scores.as_chunks_mut::<16>();
+        for chunk in chunks {
+            for (lane, s) in lanes.iter_mut().zip(chunk) {
+                *s = exp(*s - max);
+                *lane += *s;
+            }
+        }
+        for (lane, s) in lanes.iter_mut().zip(rest) {
+            *s = exp(*s - max);
+            *lane += *s;
+        }
+        lanes.iter().sum()
+    }
+}
+
+per_instruction_set! {
+    /// `sum of x[i]^2`, in 16 lanes.
+    pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
+        let mut lanes = [0.0f32; 16];
+        let (chunks, rest) = x.as_chunks::<16>();
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v * v);
+        }
+        lanes.iter_mut().zip(rest).for_each(|(lane, v)| *lane += v * v);
+        lanes.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest difference from `truth` over `from..=to`, relative to `max(|truth|, floor)`.
+    fn worst(f: fn(f32) -> f32, truth: fn(f64) -> f64, from: f32, to: f32, floor: f64) -> f64 {
+        let n = 200_000;
+        (0..=n)
+            .map(|i| from + (to - from) * i as f32 / n as f32)
+            .map(|x| {
+                (f64::from(f(x)) - truth(f64::from(x))).abs() / truth(f64::from(x)).abs().max(floor)
+            })
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn exponentials_are_within_two_units_in_the_last_place() {
+        assert!(worst(exp, f64::exp, -87.0, 88.0, 0.0) < 2.4e-7);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(-200.0), 0.0);
+        assert_eq!(exp(200.0), f32::INFINITY);
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn hyperbolic_tangents_are_within_three_units_in_the_last_place() {
+        assert!(worst(tanh, f64::tanh, -20.0, 20.0, 1e-30) < 3.6e-7);
+        assert_eq!(tanh(0.0), 0.0);
+        assert_eq!(tanh(f32::INFINITY), 1.0);
+        assert_eq!(tanh(-100.0), -1.0);
+    }
+
+    #[test]
+    fn activations_equal_their_definitions() {
+        let gelu = |x: f64| {
+            0.5 * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        };
+        assert!(worst(silu, |x| x / (1.0 + (-x).exp()), -80.0, 80.0, 1e-6) < 1e-6);
+        assert!(worst(gelu_tanh, gelu, -10.0, 10.0, 1e-2) < 1e-5);
+    }
+
+    #[test]
+    fn the_error_function_matches_its_series() {
+        // 2 / sqrt(pi) * sum of (-1)^n x^(2n+1) / (n! (2n+1))
+        let truth = |x: f64| {
+            let mut term = x;
+            let mut sum = x;
+            for n in 1..80 {
+                term *= -x * x / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * 2.0 / std::f64::consts::PI.sqrt()
+        };
+        assert!(worst(erf, truth, -3.5, 3.5, 1.0) < 5e-7);
+        assert_eq!(erf(10.0), 1.0);
+    }
+
+    #[test]
+    fn weights_sum_to_what_is_returned() {
+        for n in [1, 15, 16, 17, 100] {
+            let mut scores: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin() * 5.0).collect();
+            let total: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
+            let max = f64::from(scores.iter().copied().fold(f32::MIN, f32::max));
+            let sum = softmax_weights(&mut scores);
+            assert!((f64::from(sum) * max.exp() / total - 1.0).abs() < 1e-5);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! One file per kind of operation.
+
+pub(crate) mod attend;
+pub(crate) mod linear;
+pub(crate) mod rope;
+pub(crate) mod rows;

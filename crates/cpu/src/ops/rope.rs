@@ -1,0 +1,109 @@
+//! Head norms, rotation, and the way into the KV cache.
+
+use realm_ir::{BatchView, RopeSpec, RopeStyle};
+
+use super::rows::{norm_head, task_rows};
+use crate::parts::Parts;
+use crate::plan::RopeStoreOp;
+use crate::pool::Team;
+use crate::session::State;
+
+/// Rows per task: enough to be worth handing out.
+const ROWS_PER_TASK: usize = 8;
+
+/// Rotates queries in place and stores keys and values.
+pub(crate) fn rope_store(
+    op: &RopeStoreOp,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) {
+    let shape = state.kv.shape();
+    let (layer, page_tokens) = (shape.layer(op.kv_layer), shape.page_tokens);
+    let pages = pages_of_rows(batch, page_tokens);
+    let [q_width, k_width, v_width] = [op.q, op.k, op.v].map(|slot| state.slots.width(slot));
+    let (mut q, mut k) = (state.slots.take(op.q), state.slots.take(op.k));
+    let v = state.slots.get(op.v);
+    let (q_parts, k_parts) = (Parts::new(&mut q), Parts::new(&mut k));
+    let writer = state.kv.writer();
+    let n_rows = batch.n_rows();
+
+    team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
+        let mut turns = Turns::default();
+        for row in task_rows(task, ROWS_PER_TASK, n_rows) {
+            let position = batch.positions[row];
+            let (page, slot) = (pages[row], position as usize % page_tokens);
+            turns.set(op.rope.as_ref(), position);
+            // SAFETY: each row belongs to one task.
+            let q = unsafe { q_parts.part(row * q_width..(row + 1) * q_width) };
+            for head in q.chunks_exact_mut(layer.key_width).take(op.n_heads) {
+                if let Some(norm) = &op.head_norm {
+                    norm_head(head, norm.q_weight.values(), norm.epsilon);
+                }
+                turns.rotate(head);
+            }
+            // SAFETY: each row belongs to one task.
+            let k = unsafe { k_parts.part(row * k_width..(row + 1) * k_width) };
+            let v = &v[row * v_width..(row + 1) * v_width];
+            let keys = k.chunks_exact_mut(layer.key_width);
+            let values = v.chunks_exact(layer.value_width);
+            for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
+                if let Some(norm) = &op.head_norm {
+                    norm_head(key, norm.k_weight.values(), norm.epsilon);
+                }
+                turns.rotate(key);
+                // SAFETY: one row per position of a sequence, and sequences of a batch
+                // write to pages of their own, so no other task has this place.
+                unsafe {
+                    writer.store_key(op.kv_layer, page, slot, head, key);
+                    writer.store_value(op.kv_layer, page, slot, head, value);
+                }
+            }
+        }
+    });
+    state.slots.put(op.q, q);
+    state.slots.put(op.k, k);
+}
+
+/// The page that each row is stored in.
+fn pages_of_rows(batch: &BatchView<'_>, page_tokens: usize) -> Vec<u32> {
+    let mut pages = Vec::with_capacity(batch.n_rows());
+    for sequence in batch.sequences {
+        let positions = &batch.positions[sequence.first_row..][..sequence.n_rows];
+        pages.extend(positions.iter().map(|p| sequence.pages[*p as usize / page_tokens]));
+    }
+    pages
+}
+
+/// Sine and cosine of each pair's angle at one position.
+#[derive(Default)]
+struct Turns<'a> {
+    rope: Option<&'a RopeSpec>,
+    sin_cos: Vec<(f32, f32)>,
+}
+
+impl<'a> Turns<'a> {
+    fn set(&mut self, rope: Option<&'a RopeSpec>, position: u32) {
+        self.rope = rope;
+        self.sin_cos.clear();
+        let Some(rope) = rope else { return };
+        self.sin_cos.extend(rope.inverse_frequencies.iter().map(|frequency| {
+            let (sin, cos) = (position as f32 * frequency).sin_cos();
+            (sin * rope.magnitude, cos * rope.magnitude)
+        }));
+    }
+
+    fn rotate(&self, head: &mut [f32]) {
+        let Some(rope) = self.rope else { return };
+        let n_pairs = self.sin_cos.len();
+        for (i, (sin, cos)) in self.sin_cos.iter().enumerate() {
+            let (a, b) = match rope.style {
+                RopeStyle::Interleaved => (2 * i, 2 * i + 1),
+                RopeStyle::Halves => (i, i + n_pairs),
+            };
+            let (x, y) = (head[a], head[b]);
+            head[a] = x * cos - y * sin;
+            head[b] = x * sin + y * cos;
+        }
+    }
+}

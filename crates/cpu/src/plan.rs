@@ -1,0 +1,241 @@
+//! From steps to operations: weights resolved, and what can be done row by row
+//! on the way into a product joined with it.
+
+use std::sync::Arc;
+
+use realm_ir::{
+    Add, Attend, Error, GatedAct, HeadNorm, Linear, Norm, NormKind, Program, Result, RopeSpec,
+    RopeStore, Rows, Slot, Step, TakeRows, Uploaded, WeightRef,
+};
+use realm_quant::ActivationForm;
+
+use crate::weight::CpuWeight;
+
+/// A handle that keeps its weight alive.
+#[derive(Clone)]
+pub(crate) struct WeightHandle(Uploaded);
+
+impl std::ops::Deref for WeightHandle {
+    type Target = CpuWeight;
+
+    fn deref(&self) -> &CpuWeight {
+        self.0.downcast_ref().expect("checked when the plan was made")
+    }
+}
+
+/// One region of work, or a few.
+pub(crate) enum Op {
+    Embed { table: WeightHandle, out: Slot, scale: f32 },
+    PerRow(PerRow),
+    Linear(LinearOp),
+    RopeStore(RopeStoreOp),
+    Attend(Attend),
+    Add(Add),
+    TakeRows(TakeRows),
+}
+
+/// Work on one row alone.
+pub(crate) enum PerRow {
+    Norm(NormOp),
+    GatedAct(GatedAct),
+}
+
+impl PerRow {
+    /// The slot it writes.
+    pub fn out(&self) -> Slot {
+        match self {
+            PerRow::Norm(norm) => norm.out,
+            PerRow::GatedAct(act) => act.out,
+        }
+    }
+}
+
+pub(crate) struct NormOp {
+    pub input: Slot,
+    pub out: Slot,
+    pub kind: NormKind,
+    pub weight: Option<WeightHandle>,
+    pub bias: Option<WeightHandle>,
+    pub epsilon: f32,
+}
+
+/// Products of one input.
+pub(crate) struct LinearOp {
+    /// Makes the input's rows just before they are multiplied.
+    pub before: Option<PerRow>,
+    pub input: Slot,
+    /// Values per input row; the same for all outputs.
+    pub width: usize,
+    /// What the outputs' formats multiply with, each once.
+    pub forms: Vec<ActivationForm>,
+    pub outputs: Vec<OutputOp>,
+}
+
+pub(crate) struct OutputOp {
+    pub weight: WeightHandle,
+    pub bias: Option<WeightHandle>,
+    pub out: Slot,
+    pub scale: f32,
+    pub accumulate: bool,
+    /// Index into [`LinearOp::forms`].
+    pub form: usize,
+}
+
+pub(crate) struct RopeStoreOp {
+    pub q: Slot,
+    pub k: Slot,
+    pub v: Slot,
+    pub kv_layer: usize,
+    pub n_heads: usize,
+    pub head_norm: Option<HeadNormOp>,
+    pub rope: Option<RopeSpec>,
+}
+
+pub(crate) struct HeadNormOp {
+    pub q_weight: WeightHandle,
+    pub k_weight: WeightHandle,
+    pub epsilon: f32,
+}
+
+/// Plans every segment.
+///
+/// # Errors
+/// A weight of another backend, or products of one input that disagree on its width.
+pub(crate) fn plan(program: &Program, weights: &[Uploaded]) -> Result<Vec<Vec<Op>>> {
+    let planner = Planner { program, weights };
+    program.segments.iter().map(|steps| planner.segment(steps)).collect()
+}
+
+struct Planner<'a> {
+    program: &'a Program,
+    weights: &'a [Uploaded],
+}
+
+impl Planner<'_> {
+    fn segment(&self, steps: &[Step]) -> Result<Vec<Op>> {
+        let mut ops = Vec::with_capacity(steps.len());
+        for step in steps {
+            let op = match step {
+                Step::Embed(embed) => Op::Embed {
+                    table: self.weight(embed.table)?,
+                    out: embed.out,
+                    scale: embed.scale,
+                },
+                Step::Norm(norm) => Op::PerRow(PerRow::Norm(self.norm(norm)?)),
+                Step::GatedAct(act) if act.up == Some(act.out) => {
+                    let what = "an activation that writes to its second argument".to_owned();
+                    return Err(Error::Unsupported { what, backend: crate::backend::NAME });
+                }
+                Step::GatedAct(act) => Op::PerRow(PerRow::GatedAct(act.clone())),
+                Step::Linear(linear) => {
+                    let before = self.take_before(&mut ops, linear.input);
+                    Op::Linear(self.linear(linear, before)?)
+                }
+                Step::RopeStore(step) => Op::RopeStore(self.rope_store(step)?),
+                Step::Attend(attend) => Op::Attend(attend.clone()),
+                Step::Add(add) => Op::Add(add.clone()),
+                Step::TakeRows(take) => Op::TakeRows(take.clone()),
+            };
+            ops.push(op);
+        }
+        Ok(ops)
+    }
+
+    /// The operation before a product, if all it does is make the product's input.
+    fn take_before(&self, ops: &mut Vec<Op>, input: Slot) -> Option<PerRow> {
+        let makes_input = matches!(ops.last(), Some(Op::PerRow(op)) if op.out() == input);
+        match makes_input.then(|| ops.pop()) {
+            Some(Some(Op::PerRow(op))) => Some(op),
+            _ => None,
+        }
+    }
+
+    fn weight(&self, weight: WeightRef) -> Result<WeightHandle> {
+        let uploaded = Arc::clone(&self.weights[weight.0]);
+        CpuWeight::of(&uploaded)?;
+        Ok(WeightHandle(uploaded))
+    }
+
+    fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {
+        weight.map(|weight| self.weight(weight)).transpose()
+    }
+
+    fn norm(&self, norm: &Norm) -> Result<NormOp> {
+        Ok(NormOp {
+            input: norm.input,
+            out: norm.out,
+            kind: norm.kind,
+            weight: self.optional(norm.weight)?,
+            bias: self.optional(norm.bias)?,
+            epsilon: norm.epsilon,
+        })
+    }
+
+    fn linear(&self, linear: &Linear, before: Option<PerRow>) -> Result<LinearOp> {
+        let mut forms = Vec::new();
+        let mut outputs: Vec<OutputOp> = Vec::with_capacity(linear.outputs.len());
+        for output in &linear.outputs {
+            let weight = self.weight(output.weight)?;
+            let width = outputs.first().map_or(weight.row_len(), |first| first.weight.row_len());
+            if weight.row_len() != width || width > self.program.width(linear.input) {
+                let what = format!("{}: input width", weight.name());
+                return Err(Error::ShapeMismatch {
+                    what,
+                    expected: width,
+                    found: weight.row_len(),
+                });
+            }
+            let wanted = weight.format().activation;
+            let form = forms.iter().position(|form| *form == wanted).unwrap_or_else(|| {
+                forms.push(wanted);
+                forms.len() - 1
+            });
+            outputs.push(OutputOp {
+                weight,
+                bias: self.optional(output.bias)?,
+                out: output.out,
+                scale: output.scale,
+                accumulate: output.accumulate,
+                form,
+            });
+        }
+        let width = outputs.first().map_or(0, |output| output.weight.row_len());
+        Ok(LinearOp { before, input: linear.input, width, forms, outputs })
+    }
+
+    fn rope_store(&self, step: &RopeStore) -> Result<RopeStoreOp> {
+        let head_norm = |norm: &HeadNorm| -> Result<HeadNormOp> {
+            Ok(HeadNormOp {
+                q_weight: self.weight(norm.q_weight)?,
+                k_weight: self.weight(norm.k_weight)?,
+                epsilon: norm.epsilon,
+            })
+        };
+        Ok(RopeStoreOp {
+            q: step.q,
+            k: step.k,
+            v: step.v,
+            kv_layer: step.kv_layer,
+            n_heads: step.n_heads,
+            head_norm: step.head_norm.as_ref().map(head_norm).transpose()?,
+            rope: step.rope.clone(),
+        })
+    }
+}
+
+/// Entries of the embedding table, which token ids are checked against.
+pub(crate) fn n_vocab(program: &Program) -> usize {
+    let embed = program.segments.iter().flatten().find_map(|step| match step {
+        Step::Embed(embed) => Some(program.weight(embed.table).n_rows()),
+        _ => None,
+    });
+    embed.unwrap_or(0)
+}
+
+/// Rows that a slot has to hold.
+pub(crate) fn max_rows(rows: Rows, max_rows: usize, max_outputs: usize) -> usize {
+    match rows {
+        Rows::Batch => max_rows,
+        Rows::Outputs => max_outputs,
+    }
+}

@@ -1,0 +1,265 @@
+//! Threads of our own: one pool per backend, a few microseconds to start work,
+//! no CPU time when idle.
+//!
+//! Work is given out in *regions*: every worker, the caller among them, runs the
+//! same closure, and the region ends when all have. Between regions workers spin
+//! for a moment, then park: on a machine with more threads than cores, spinning
+//! without limit would cost milliseconds per region.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// Rounds of `pause` before a thread parks: tens of microseconds, the time in
+/// which the next region of a running model starts.
+const SPIN_ROUNDS: usize = 2000;
+
+/// What a region runs: called once per worker with the worker's number.
+type Work<'a> = &'a (dyn Fn(usize) + Sync);
+
+struct Shared {
+    /// Counts regions; a change tells workers that there is a new one.
+    region: AtomicUsize,
+    /// The closure of the current region.
+    work: UnsafeCell<Option<Work<'static>>>,
+    /// Workers still in the current region, the caller not counted.
+    running: AtomicUsize,
+    /// Some worker panicked in the current region.
+    panicked: AtomicBool,
+    stopping: AtomicBool,
+    /// One flag per worker thread: it is parked or about to be.
+    parked: Vec<AtomicBool>,
+    caller_parked: AtomicBool,
+    caller: Mutex<Option<Thread>>,
+}
+
+// SAFETY: `work` is written by the one caller (it holds the pool's lock) while no
+// worker is in a region, and read by workers only between the change of `region`
+// that follows the write and their decrement of `running`; both are sequentially
+// consistent. All other fields are `Sync`.
+unsafe impl Sync for Shared {}
+
+/// A fixed number of workers: the calling thread and threads of its own.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    team: Mutex<()>,
+}
+
+impl Pool {
+    /// A pool of `n_workers` (at least one), the caller's thread being one of them.
+    ///
+    /// # Errors
+    /// The operating system refused a thread.
+    pub fn new(n_workers: usize) -> std::io::Result<Self> {
+        let n_threads = n_workers.saturating_sub(1);
+        let shared = Arc::new(Shared {
+            region: AtomicUsize::new(0),
+            work: UnsafeCell::new(None),
+            running: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
+            caller_parked: AtomicBool::new(false),
+            caller: Mutex::new(None),
+        });
+        let mut pool =
+            Pool { shared, threads: Vec::with_capacity(n_threads), team: Mutex::new(()) };
+        for thread in 0..n_threads {
+            let shared = Arc::clone(&pool.shared);
+            let builder = std::thread::Builder::new().name(format!("realm-cpu-{}", thread + 1));
+            // On failure the drop of `pool` ends the threads that did start.
+            pool.threads.push(builder.spawn(move || worker(&shared, thread))?);
+        }
+        Ok(pool)
+    }
+
+    /// Workers per region.
+    pub fn n_workers(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// The workers, for this thread alone until the team is dropped. Waits while
+    /// another thread has them.
+    pub fn team(&self) -> Team<'_> {
+        let guard = self.team.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.shared.caller.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(std::thread::current());
+        Team { pool: self, _guard: guard }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.region.fetch_add(1, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // A worker catches what its work panics with, so it ends in order.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Exclusive use of a pool's workers.
+pub(crate) struct Team<'a> {
+    pool: &'a Pool,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Team<'_> {
+    /// Workers per region.
+    pub fn n_workers(&self) -> usize {
+        self.pool.n_workers()
+    }
+
+    /// Calls `work(worker)` once on every worker and waits for all of them. A
+    /// panic in any of them goes on in the caller.
+    pub fn run(&self, work: Work<'_>) {
+        let shared = &*self.pool.shared;
+        if self.pool.threads.is_empty() {
+            return work(0);
+        }
+        // SAFETY: no region is running (the guard is ours and every region is waited
+        // for below), so nobody reads `work`. The lifetime is extended only until
+        // this function returns, which is after every worker has left the closure.
+        unsafe {
+            *shared.work.get() = Some(std::mem::transmute::<Work<'_>, Work<'static>>(work));
+        }
+        shared.running.store(self.pool.threads.len(), Ordering::SeqCst);
+        shared.region.fetch_add(1, Ordering::SeqCst);
+        for (parked, thread) in shared.parked.iter().zip(&self.pool.threads) {
+            if parked.load(Ordering::SeqCst) {
+                thread.thread().unpark();
+            }
+        }
+        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
+        wait(&shared.caller_parked, || shared.running.load(Ordering::SeqCst) == 0);
+        let panicked = shared.panicked.swap(false, Ordering::SeqCst);
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
+        assert!(!panicked, "a worker panicked");
+    }
+
+    /// Calls `work(worker, task)` once for each task below `n_tasks`, on whichever
+    /// worker is free, and waits for all of them.
+    pub fn for_each(&self, n_tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        if n_tasks <= 1 || self.n_workers() == 1 {
+            return (0..n_tasks).for_each(|task| work(0, task));
+        }
+        let next = AtomicUsize::new(0);
+        self.run(&|worker| {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= n_tasks {
+                    break;
+                }
+                work(worker, task);
+            }
+        });
+    }
+}
+
+/// Spins until `done`, then parks until it is; `parked` tells the others to wake us.
+fn wait(parked: &AtomicBool, done: impl Fn() -> bool) {
+    for _ in 0..SPIN_ROUNDS {
+        if done() {
+            return;
+        }
+        std::hint::spin_loop();
+    }
+    parked.store(true, Ordering::SeqCst);
+    while !done() {
+        std::thread::park();
+    }
+    parked.store(false, Ordering::SeqCst);
+}
+
+fn worker(shared: &Shared, thread: usize) {
+    let mut seen = 0;
+    loop {
+        wait(&shared.parked[thread], || shared.region.load(Ordering::SeqCst) != seen);
+        seen = shared.region.load(Ordering::SeqCst);
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        // SAFETY: the region's closure was stored before `region` changed, and its
+        // caller waits for our decrement of `running` before it stores another.
+        let work = unsafe { *shared.work.get() };
+        if let Some(work) = work
+            && catch_unwind(AssertUnwindSafe(|| work(thread + 1))).is_err()
+        {
+            shared.panicked.store(true, Ordering::SeqCst);
+        }
+        if shared.running.fetch_sub(1, Ordering::SeqCst) == 1
+            && shared.caller_parked.load(Ordering::SeqCst)
+            && let Some(caller) = &*shared.caller.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            caller.unpark();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_on_any_number_of_workers() {
+        for n_workers in 1..=5 {
+            let pool = Pool::new(n_workers).unwrap();
+            for n_tasks in [0, 1, 2, 7, 100] {
+                let counts: Vec<_> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.team().for_each(n_tasks, &|worker, task| {
+                    assert!(worker < n_workers);
+                    counts[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
+        let pool = Pool::new(3).unwrap();
+        for bad_worker in 0..3 {
+            let run = || pool.team().run(&|worker| assert_ne!(worker, bad_worker));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            pool.team().run(&|_| {});
+        }
+    }
+
+    #[test]
+    fn threads_that_share_a_pool_take_turns() {
+        let pool = Pool::new(2).unwrap();
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let team = pool.team();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        team.run(&|_| std::hint::black_box(()));
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn regions_follow_each_other_after_the_workers_parked() {
+        let pool = Pool::new(2).unwrap();
+        for _ in 0..20 {
+            let count = AtomicUsize::new(0);
+            pool.team().run(&|_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 2);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
