@@ -1,0 +1,176 @@
+//! Byte-pair encoding: words split by a pre-tokenizer, merged by rank.
+
+use hashbrown::HashMap;
+use realm_gguf::Metadata;
+
+use crate::byte_alphabet;
+use crate::error::Error;
+use crate::merge::{Merger, NONE, SPACE_MARK, SpaceCuts, Symbol, WholeWords, bounded};
+use crate::pre_tokenizer::{Alphabet, Family, split};
+use crate::strings::Strings;
+use crate::vocabulary::Vocabulary;
+
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// A pair of symbols, as the key of the merge table.
+fn pair_key(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+pub(crate) struct Bpe {
+    family: &'static Family,
+    /// The bytes each token stands for, then those of symbols that merges
+    /// mention and the vocabulary lacks.
+    symbols: Strings,
+    n_tokens: u32,
+    /// Pair to (rank, merged symbol).
+    merges: HashMap<u64, (u32, u32)>,
+    /// The symbol of each single byte; [`NONE`] where there is none.
+    byte_symbols: [u32; 256],
+    /// The token of each single byte.
+    byte_tokens: [Option<u32>; 256],
+    unknown: Option<u32>,
+    whole_words: WholeWords,
+    space_cuts: SpaceCuts,
+}
+
+impl Bpe {
+    pub(crate) fn new(
+        metadata: &Metadata,
+        vocabulary: &Vocabulary,
+        family: &'static Family,
+        unknown: Option<u32>,
+    ) -> Result<Self, Error> {
+        let mut symbols = Strings::new();
+        let n_tokens = vocabulary.n_tokens() as u32;
+        let mut buffer = Vec::new();
+        for id in 0..n_tokens {
+            let text = vocabulary.text(id);
+            if text.is_empty() || !spelled(family.alphabet, text, &mut buffer) {
+                symbols.push_unfindable(b"");
+            } else {
+                symbols.push(&buffer);
+            }
+        }
+        let merges = read_merges(metadata, family.alphabet, &mut symbols)?;
+
+        let single = |byte: u8| symbols.get(&[byte]);
+        let byte_symbols = std::array::from_fn(|byte| single(byte as u8).unwrap_or(NONE));
+        let byte_tokens = std::array::from_fn(|byte| match family.alphabet {
+            Alphabet::Bytes => single(byte as u8).filter(|id| *id < n_tokens),
+            Alphabet::SpaceMark | Alphabet::Plain => vocabulary.spelled_byte(byte as u8),
+        });
+        let texts = (0..symbols.len() as u32).filter_map(|id| {
+            let marked = family.alphabet == Alphabet::SpaceMark;
+            marked.then(|| std::str::from_utf8(symbols.bytes(id)).ok()).flatten()
+        });
+        Ok(Bpe {
+            space_cuts: SpaceCuts::new(texts),
+            family,
+            symbols,
+            n_tokens,
+            merges,
+            byte_symbols,
+            byte_tokens,
+            unknown,
+            whole_words: WholeWords::new(n_tokens as usize),
+        })
+    }
+
+    /// Appends the tokens of `text`, which has no special tokens in it.
+    pub(crate) fn encode(&self, text: &str, out: &mut Vec<u32>) {
+        let mut merger = Merger::default();
+        for text in bounded(text) {
+            if self.family.alphabet == Alphabet::SpaceMark {
+                let marked = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
+                split(self.family.stages, &marked, &mut |line| {
+                    for word in self.space_cuts.words(line) {
+                        self.word(word, &mut merger, out);
+                    }
+                });
+            } else {
+                split(self.family.stages, text, &mut |word| self.word(word, &mut merger, out));
+            }
+        }
+    }
+
+    fn word(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
+        match self.symbols.get(word.as_bytes()).filter(|id| *id < self.n_tokens) {
+            Some(id) if self.family.ignore_merges => out.push(id),
+            Some(id) => self.whole_words.encode(id, out, |out| self.merged(word, merger, out)),
+            None => self.merged(word, merger, out),
+        }
+    }
+
+    fn merged(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
+        merger.clear();
+        if self.family.alphabet == Alphabet::Bytes {
+            for byte in word.bytes() {
+                merger.push(1, self.byte_symbols[usize::from(byte)]);
+            }
+        } else {
+            let mut buffer = [0; 4];
+            for c in word.chars() {
+                let c = c.encode_utf8(&mut buffer).as_bytes();
+                merger.push(c.len(), self.symbols.get(c).unwrap_or(NONE));
+            }
+        }
+        merger.merge(|left: &Symbol, right: &Symbol| {
+            self.merges.get(&pair_key(left.id, right.id)).copied()
+        });
+        for symbol in merger.symbols() {
+            if symbol.id < self.n_tokens {
+                out.push(symbol.id);
+                continue;
+            }
+            for byte in &word.as_bytes()[symbol.start as usize..symbol.end as usize] {
+                out.extend(self.byte_tokens[usize::from(*byte)].or(self.unknown));
+            }
+        }
+    }
+}
+
+/// Puts the bytes a vocabulary entry stands for into `bytes`; false when its
+/// text is not in the alphabet and so never comes out of a text.
+fn spelled(alphabet: Alphabet, text: &str, bytes: &mut Vec<u8>) -> bool {
+    bytes.clear();
+    if alphabet == Alphabet::Bytes {
+        text.chars().all(|c| byte_alphabet::byte(c).map(|byte| bytes.push(byte)).is_some())
+    } else {
+        bytes.extend_from_slice(text.as_bytes());
+        true
+    }
+}
+
+/// The merge table; symbols that are no tokens are added to `symbols`.
+fn read_merges(
+    metadata: &Metadata,
+    alphabet: Alphabet,
+    symbols: &mut Strings,
+) -> Result<HashMap<u64, (u32, u32)>, Error> {
+    let lines = metadata.require_string_array(MERGES)?;
+    if lines.len() > i32::MAX as usize / 2 {
+        let found = format!("{} merges", lines.len());
+        return Err(Error::invalid(MERGES, found, "at most 1073741823"));
+    }
+    let mut merges = HashMap::with_capacity(lines.len());
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    for i in 0..lines.len() {
+        let line = lines.str(i)?;
+        // A part may be a space itself, so the separator is never the first byte.
+        let separator = line.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
+        let halves = separator.map(|at| (&line[..at], &line[at + 1..]));
+        let Some((first, second)) = halves.filter(|(_, second)| !second.is_empty()) else {
+            let key = format!("{MERGES}[{i}]");
+            return Err(Error::invalid(key, format!("{line:?}"), "two parts with a space between"));
+        };
+        if !spelled(alphabet, first, &mut left) || !spelled(alphabet, second, &mut right) {
+            continue; // no text has these characters in this alphabet
+        }
+        let key = pair_key(symbols.intern(&left), symbols.intern(&right));
+        left.extend_from_slice(&right);
+        let merged = symbols.intern(&left);
+        merges.entry(key).or_insert((i as u32, merged));
+    }
+    Ok(merges)
+}

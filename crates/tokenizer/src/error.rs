@@ -1,0 +1,52 @@
+//! What can go wrong with a tokenizer or a chat template.
+
+/// Why a tokenizer or a chat template could not be built or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key is missing from the metadata or has another type.
+    #[error(transparent)]
+    Metadata(#[from] realm_gguf::Error),
+    /// A key is there, but its value makes no sense.
+    #[error("{key}: found {found}, expected {expected}")]
+    Invalid {
+        /// The GGUF key.
+        key: String,
+        /// What the file says.
+        found: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// A tokenizer or pre-tokenizer this crate does not implement.
+    #[error("{key}: \"{found}\" is not supported; use one of: {supported}")]
+    Unsupported {
+        /// The GGUF key.
+        key: String,
+        /// The name in the file.
+        found: String,
+        /// The names that are implemented.
+        supported: String,
+    },
+    /// The chat template has a syntax error, or failed while rendering.
+    #[error("chat template: {message}")]
+    Template {
+        /// What went wrong and in which line.
+        message: String,
+    },
+    /// The chat template itself refused the messages (`raise_exception`).
+    #[error("chat template refused the messages: {message}")]
+    TemplateRaised {
+        /// The template's own words.
+        message: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(
+        key: impl Into<String>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() }
+    }
+}

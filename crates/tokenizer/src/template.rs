@@ -1,0 +1,155 @@
+//! Chat templates: Jinja as Hugging Face transformers runs it.
+//!
+//! transformers compiles templates with jinja2's `ImmutableSandboxedEnvironment`,
+//! `trim_blocks` and `lstrip_blocks` on, loop controls, its own `tojson`,
+//! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
+
+mod clock;
+mod python_json;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use minijinja_contrib::pycompat::unknown_method_callback;
+use realm_gguf::Metadata;
+
+use crate::error::Error;
+use crate::tokenizer::Tokenizer;
+
+const NAME: &str = "chat_template";
+/// The one template of a model, or the one used without tools.
+const TEMPLATE: &str = "tokenizer.chat_template";
+/// The names of further ones, each under `tokenizer.chat_template.<name>`.
+const TEMPLATE_NAMES: &str = "tokenizer.chat_templates";
+/// The name of the template for conversations with tools.
+const TOOL_USE: &str = "tool_use";
+
+/// Longer sources are refused; the longest in use are a few tens of kilobytes.
+const MAX_SOURCE_BYTES: usize = 1 << 20;
+/// Instructions one rendering may take: some hundred per message and tool are usual.
+const MAX_INSTRUCTIONS: u64 = 10_000_000;
+
+/// A compiled chat template.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// [`Error::Template`] when `source` is no valid template, or longer than 1 MiB.
+    pub fn new(source: &str) -> Result<Self, Error> {
+        if source.len() > MAX_SOURCE_BYTES {
+            let message = format!("{} bytes; at most {MAX_SOURCE_BYTES} are read", source.len());
+            return Err(Error::Template { message });
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(template_error)?);
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        environment.set_fuel(Some(MAX_INSTRUCTIONS));
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.add_filter("tojson", python_json::to_json);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", clock::strftime_now);
+        environment.add_template_owned(NAME, source.to_owned()).map_err(template_error)?;
+        Ok(ChatTemplate { environment })
+    }
+
+    /// The prompt for a conversation.
+    ///
+    /// `messages` is a list of objects with `role`, `content` and what else the
+    /// template knows; `tools` a list of function descriptions; `variables` are
+    /// further names the template can see, such as `bos_token` (see
+    /// [`token_variables`](Self::token_variables)) or `enable_thinking`.
+    /// `add_generation_prompt` ends the prompt with the beginning of an answer.
+    ///
+    /// # Errors
+    /// [`Error::TemplateRaised`] when the template refuses the messages,
+    /// [`Error::Template`] when it fails or does not come to an end.
+    pub fn render(
+        &self,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        let mut context = vec![
+            ("messages", from_json(messages)),
+            ("tools", tools.map_or(Value::from(()), from_json)),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+        ];
+        context.extend(variables.iter().map(|(name, value)| (name.as_str(), from_json(value))));
+        let template = self.environment.get_template(NAME).map_err(template_error)?;
+        template.render(Value::from_pairs(context)).map_err(template_error)
+    }
+
+    /// `bos_token` and `eos_token`, which most templates print.
+    pub fn token_variables(tokenizer: &Tokenizer) -> serde_json::Map<String, serde_json::Value> {
+        let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())]
+            .map(|(name, id)| (name.to_owned(), text(id).into()))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// The template of a model: with tools, the one named `tool_use` where there is
+/// one, else the unnamed one. `None` when the file brings no template.
+///
+/// # Errors
+/// [`Error::Metadata`] when the key holds no string, [`Error::Template`] when it
+/// holds no valid template.
+pub fn chat_template(metadata: &Metadata, with_tools: bool) -> Result<Option<ChatTemplate>, Error> {
+    let mut source = None;
+    if with_tools && let Some(names) = metadata.string_array(TEMPLATE_NAMES)? {
+        let named = names.iter().any(|name| name == TOOL_USE.as_bytes());
+        if named {
+            source = metadata.str(&format!("{TEMPLATE}.{TOOL_USE}"))?;
+        }
+    }
+    if source.is_none() {
+        source = metadata.str(TEMPLATE)?;
+    }
+    source.map(ChatTemplate::new).transpose()
+}
+
+fn from_json(value: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(from_json).collect::<Vec<_>>().into(),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(k, v)| (k.as_str(), from_json(v)))),
+    }
+}
+
+/// Marks an error as raised by the template, not by the engine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Raised(String);
+
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    let error = minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception");
+    Err(error.with_source(Raised(message)))
+}
+
+fn template_error(error: minijinja::Error) -> Error {
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(cause) = source {
+        if let Some(Raised(message)) = cause.downcast_ref() {
+            return Error::TemplateRaised { message: message.clone() };
+        }
+        source = cause.source();
+    }
+    Error::Template { message: error.to_string() }
+}

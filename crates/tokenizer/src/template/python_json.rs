@@ -1,0 +1,184 @@
+//! `tojson` as Python's `json.dumps(..., ensure_ascii=False)` writes it.
+
+use std::io;
+
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Error, ErrorKind};
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+/// The filter; `indent` (positional or by name) spreads the value over lines,
+/// `sort_keys` orders its keys.
+pub(super) fn to_json(
+    value: &Value,
+    indent: Option<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
+    let indent: Option<Value> = match indent {
+        Some(indent) => Some(indent),
+        None => options.get("indent")?,
+    };
+    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let _: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    if value.is_undefined() {
+        let message = "an undefined value cannot be written as JSON";
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    let indent = match indent {
+        Some(indent) if !indent.is_none() => Some(usize::try_from(indent)?.min(MAX_INDENT)),
+        _ => None,
+    };
+    let (between_items, after_key) = match separators.as_deref() {
+        Some([items, key]) => (items.clone(), key.clone()),
+        _ if indent.is_some() => (",".into(), ": ".into()),
+        _ => (", ".into(), ": ".into()),
+    };
+    let format = PythonFormat { indent, between_items, after_key, depth: 0, empty: true };
+    let mut out = Vec::new();
+    let written = if sort_keys == Some(true) {
+        let mut value = serde_json::to_value(value).map_err(cannot)?;
+        value.sort_all_objects();
+        value.serialize(&mut Serializer::with_formatter(&mut out, format))
+    } else {
+        value.serialize(&mut Serializer::with_formatter(&mut out, format))
+    };
+    written.map_err(cannot)?;
+    String::from_utf8(out).map_err(cannot)
+}
+
+const MAX_INDENT: usize = 16;
+
+fn cannot(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::InvalidOperation, "cannot be written as JSON").with_source(error)
+}
+
+struct PythonFormat {
+    indent: Option<usize>,
+    between_items: String,
+    after_key: String,
+    depth: usize,
+    /// Nothing was written yet in the innermost array or object.
+    empty: bool,
+}
+
+impl PythonFormat {
+    fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        let Some(indent) = self.indent else { return Ok(()) };
+        writer.write_all(b"\n")?;
+        (0..self.depth * indent).try_for_each(|_| writer.write_all(b" "))
+    }
+
+    fn open<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: u8) -> io::Result<()> {
+        self.depth += 1;
+        self.empty = true;
+        writer.write_all(&[bracket])
+    }
+
+    fn close<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: u8) -> io::Result<()> {
+        self.depth -= 1;
+        if !self.empty {
+            self.new_line(writer)?;
+        }
+        self.empty = false;
+        writer.write_all(&[bracket])
+    }
+
+    fn item<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            writer.write_all(self.between_items.as_bytes())?;
+        }
+        self.new_line(writer)
+    }
+}
+
+impl Formatter for PythonFormat {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b'[')
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b']')
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.empty = false;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.open(writer, b'{')
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.close(writer, b'}')
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(self.after_key.as_bytes())
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.empty = false;
+        Ok(())
+    }
+
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(python_float(value).as_bytes())
+    }
+}
+
+/// `repr` of a Python float: the shortest digits that read back the same, with
+/// an exponent of at least two digits below 1e-4 and from 1e16.
+fn python_float(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if value != 0.0 && !(-4..16).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{digits}e{sign}{:02}", exponent.abs());
+    }
+    let plain = value.to_string();
+    if plain.contains('.') { plain } else { plain + ".0" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        // From Python 3.12: repr(x).
+        for (value, text) in [
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (0.1, "0.1"),
+            (2500.0, "2500.0"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (123456789.123, "123456789.123"),
+        ] {
+            assert_eq!(python_float(value), text);
+        }
+    }
+}

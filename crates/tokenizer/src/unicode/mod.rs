@@ -1,0 +1,149 @@
+//! General categories of code points, as pre-tokenizers ask for them.
+//!
+//! The ranges are 13 KiB in the binary and are spread into a two-stage table
+//! (about 40 KiB) on first use.
+
+mod ranges;
+
+use std::sync::OnceLock;
+
+/// A set of classes; every code point is in exactly one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(u16);
+
+impl Class {
+    pub(crate) const NONE: Class = Class(0);
+    /// Not assigned, or a surrogate.
+    #[cfg(test)]
+    pub(crate) const UNASSIGNED: Class = Class(1 << 0);
+    /// Cc, Cf and Co, without white space.
+    pub(crate) const CONTROL: Class = Class(1 << 1);
+    /// Lu and Lt.
+    pub(crate) const UPPER: Class = Class(1 << 2);
+    /// Ll.
+    pub(crate) const LOWER: Class = Class(1 << 3);
+    /// Lm and Lo: neither upper nor lower case.
+    pub(crate) const UNCASED: Class = Class(1 << 4);
+    /// `\p{M}`
+    pub(crate) const MARK: Class = Class(1 << 5);
+    /// `\p{N}`
+    pub(crate) const NUMBER: Class = Class(1 << 6);
+    /// `\p{P}`
+    pub(crate) const PUNCTUATION: Class = Class(1 << 7);
+    /// `\p{S}`
+    pub(crate) const SYMBOL: Class = Class(1 << 8);
+    /// `\s`
+    pub(crate) const SPACE: Class = Class(1 << 9);
+    /// `\p{L}`
+    pub(crate) const LETTER: Class = Class::UPPER.or(Class::LOWER).or(Class::UNCASED);
+
+    /// The union of both sets.
+    pub(crate) const fn or(self, other: Class) -> Class {
+        Class(self.0 | other.0)
+    }
+
+    /// Whether the sets share a class.
+    #[inline]
+    pub(crate) const fn meets(self, other: Class) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+const BLOCK: usize = 256;
+
+/// Class numbers by code point, equal blocks stored once.
+pub(crate) struct Classes {
+    block_of: Vec<u16>,
+    blocks: Vec<[u8; BLOCK]>,
+    ascii: [Class; 128],
+}
+
+impl Classes {
+    /// The one table of the process.
+    pub(crate) fn get() -> &'static Classes {
+        static CLASSES: OnceLock<Classes> = OnceLock::new();
+        CLASSES.get_or_init(Classes::build)
+    }
+
+    fn build() -> Self {
+        let mut block_of = Vec::with_capacity(0x110000 / BLOCK);
+        let mut blocks: Vec<[u8; BLOCK]> = Vec::new();
+        let mut next_range = 0;
+        let mut class = 0;
+        for first in (0..0x110000u32).step_by(BLOCK) {
+            let mut block = [0; BLOCK];
+            for (code_point, entry) in (first..).zip(&mut block) {
+                while let Some(&range) = ranges::RANGES.get(next_range)
+                    && range >> 4 <= code_point
+                {
+                    class = (range & 15) as u8;
+                    next_range += 1;
+                }
+                *entry = class;
+            }
+            // Equal blocks are mostly neighbours or the last few.
+            let known = blocks.iter().rposition(|b| *b == block).unwrap_or_else(|| {
+                blocks.push(block);
+                blocks.len() - 1
+            });
+            block_of.push(known as u16);
+        }
+        let ascii = std::array::from_fn(|c| Class(1 << blocks[0][c]));
+        Classes { block_of, blocks, ascii }
+    }
+
+    /// The class of an ASCII byte.
+    #[inline]
+    pub(crate) fn of_ascii(&self, byte: u8) -> Class {
+        self.ascii[usize::from(byte & 0x7f)]
+    }
+
+    /// The class of a character.
+    #[inline]
+    pub(crate) fn of(&self, c: char) -> Class {
+        let code_point = c as usize;
+        let block = usize::from(self.block_of[code_point / BLOCK]);
+        Class(1 << self.blocks[block][code_point % BLOCK])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regex_syntax::hir::{Class as HirClass, HirKind};
+
+    fn code_points(pattern: &str) -> Vec<char> {
+        let hir = regex_syntax::parse(pattern).unwrap();
+        let HirKind::Class(HirClass::Unicode(class)) = hir.kind() else { panic!("{pattern}") };
+        class.ranges().iter().flat_map(|r| r.start()..=r.end()).collect()
+    }
+
+    #[test]
+    fn every_code_point_has_the_class_a_regex_engine_gives_it() {
+        for (pattern, class) in [
+            (r"[\p{Cc}\p{Cf}\p{Co}&&\S]", Class::CONTROL),
+            (r"[\p{Lu}\p{Lt}]", Class::UPPER),
+            (r"\p{Ll}", Class::LOWER),
+            (r"[\p{Lm}\p{Lo}]", Class::UNCASED),
+            (r"\p{L}", Class::LETTER),
+            (r"\p{M}", Class::MARK),
+            (r"\p{N}", Class::NUMBER),
+            (r"\p{P}", Class::PUNCTUATION),
+            (r"\p{S}", Class::SYMBOL),
+            (r"\s", Class::SPACE),
+            (r"\p{Cn}", Class::UNASSIGNED),
+        ] {
+            let classes = Classes::get();
+            let ours: Vec<char> = ('\0'..=char::MAX).filter(|c| classes.of(*c).meets(class)).collect();
+            assert!(ours == code_points(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn ascii_bytes_have_the_class_of_their_character() {
+        let classes = Classes::get();
+        for byte in 0..128u8 {
+            assert_eq!(classes.of_ascii(byte), classes.of(byte.into()), "{byte}");
+        }
+    }
+}
