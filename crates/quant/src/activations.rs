@@ -384,6 +384,19 @@ impl<'a> ActivationView<'a> {
         self.sums
     }
 
+    /// The rows from `row` on.
+    pub(crate) fn rows_from(&self, row: usize) -> Self {
+        let lens = RowLens::new(self.form, self.cols);
+        Self {
+            rows: self.rows - row,
+            values: &self.values[row * lens.values..],
+            quants: &self.quants[row * lens.quants..],
+            scales: &self.scales[row * lens.scales..],
+            sums: &self.sums[row * lens.sums..],
+            ..*self
+        }
+    }
+
     /// Row `row` as values again; what the kernels' integers stand for.
     ///
     /// # Panics

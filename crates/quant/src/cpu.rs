@@ -22,6 +22,9 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// How many there are on this architecture.
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
     const ALL: &[Self] = &[
         Self::Scalar,
         #[cfg(target_arch = "x86_64")]

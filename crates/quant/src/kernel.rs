@@ -21,11 +21,13 @@ pub struct Kernel {
 
 /// A multiplication whose lengths have been checked.
 pub(crate) struct Problem<'a> {
-    /// Whole rows, one after another.
+    /// Whole rows, one after another. There is at least one, of at least one
+    /// block, and at least one token.
     pub weights: &'a [u8],
     pub n_rows: usize,
     pub cols: usize,
     pub row_bytes: usize,
+    pub block_bytes: usize,
     pub x: ActivationView<'a>,
     pub out: OutputView<'a>,
 }
@@ -72,7 +74,7 @@ impl Kernel {
         n_rows: usize,
         cols: usize,
         x: ActivationView<'_>,
-        out: OutputView<'_>,
+        mut out: OutputView<'_>,
     ) -> Result<(), Error> {
         let block_len = self.ty.block_len();
         if !cols.is_multiple_of(block_len) {
@@ -83,14 +85,23 @@ impl Kernel {
             return Err(Error::Form { ty: self.ty, expected, found: x.form() });
         }
         check_len("activation row", cols, x.cols())?;
-        let row_bytes = cols / block_len * self.ty.block_bytes();
+        let block_bytes = self.ty.block_bytes();
+        let row_bytes = cols / block_len * block_bytes;
         let bytes = row_bytes.checked_mul(n_rows).ok_or(Error::TooLarge { rows: n_rows, cols })?;
         check_len("weights", bytes, weights.len())?;
         check_len("output tokens", x.rows(), out.tokens)?;
         check_len("output rows", n_rows, out.rows)?;
+        if n_rows == 0 || cols == 0 {
+            (0..x.rows()).for_each(|t| out.token(t).fill(0.0));
+        }
+        if n_rows == 0 || cols == 0 || x.rows() == 0 {
+            return Ok(());
+        }
         assert!(self.level.available(), "kernel {} needs another CPU", self.name);
         // SAFETY: the CPU has the instructions, and every length was checked above.
-        unsafe { (self.run)(Problem { weights, n_rows, cols, row_bytes, x, out }) };
+        unsafe {
+            (self.run)(Problem { weights, n_rows, cols, row_bytes, block_bytes, x, out });
+        }
         Ok(())
     }
 }

@@ -39,6 +39,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod rows;
+mod simd;
 pub mod vector;
 
 use std::sync::OnceLock;

@@ -3,20 +3,32 @@
 //! They meet f32 activations, and products are summed in f32. The instruction
 //! set decides the order of summation, the same for every row and token.
 
+#[cfg(target_arch = "x86_64")]
+mod rows;
 mod scalar;
 
 use half::{bf16, f16};
 use realm_gguf::TensorType;
 
+use crate::cpu::Level;
+use crate::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
 use crate::{ActivationForm, Format, Kernel};
 
 /// How one value is stored.
-pub(crate) trait Element: Copy {
+pub(crate) trait Element: bytemuck::Pod {
     const TY: TensorType;
     const BYTES: usize;
 
     /// The value in the first `BYTES` bytes.
     fn read(bytes: &[u8]) -> f32;
+
+    /// This value.
+    fn value(self) -> f32;
+
+    /// The first `S::LANES` values of `bytes`. Implementations are `#[inline(always)]`.
+    fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F;
 }
 
 impl Element for f32 {
@@ -25,6 +37,15 @@ impl Element for f32 {
 
     fn read(bytes: &[u8]) -> f32 {
         Self::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    fn value(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F {
+        s.load_f32(bytes)
     }
 }
 
@@ -35,6 +56,15 @@ impl Element for f16 {
     fn read(bytes: &[u8]) -> f32 {
         Self::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
+
+    fn value(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F {
+        s.load_f16(bytes)
+    }
 }
 
 impl Element for bf16 {
@@ -44,11 +74,30 @@ impl Element for bf16 {
     fn read(bytes: &[u8]) -> f32 {
         Self::from_le_bytes([bytes[0], bytes[1]]).to_f32()
     }
+
+    fn value(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(s: S, bytes: &[u8]) -> S::F {
+        s.load_bf16(bytes)
+    }
 }
 
-static F32_KERNELS: [Kernel; 1] = [scalar::kernel::<f32>()];
-static F16_KERNELS: [Kernel; 1] = [scalar::kernel::<f16>()];
-static BF16_KERNELS: [Kernel; 1] = [scalar::kernel::<bf16>()];
+const fn kernels<E: Element>() -> [Kernel; Level::COUNT] {
+    [
+        #[cfg(target_arch = "x86_64")]
+        rows::kernel::<Avx512, E>(),
+        #[cfg(target_arch = "x86_64")]
+        rows::kernel::<Avx2, E>(),
+        scalar::kernel::<E>(),
+    ]
+}
+
+static F32_KERNELS: [Kernel; Level::COUNT] = kernels::<f32>();
+static F16_KERNELS: [Kernel; Level::COUNT] = kernels::<f16>();
+static BF16_KERNELS: [Kernel; Level::COUNT] = kernels::<bf16>();
 
 const fn format<E: Element>(kernels: &'static [Kernel]) -> Format {
     Format::new(E::TY, ActivationForm::F32, scalar::dequantize::<E>, kernels)

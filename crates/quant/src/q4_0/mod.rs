@@ -9,16 +9,18 @@
 //!
 //! Layout source: `block_q4_0` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition.
+//! `scalar.rs` is the definition, `rows.rs` the same for one row per lane.
 
+mod rows;
 mod scalar;
 
+use crate::cpu::Level;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q4_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; 1] = [block32::scalar::<Q4_0>()];
+static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q4_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q4_0>(&KERNELS);

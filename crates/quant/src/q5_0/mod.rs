@@ -10,16 +10,18 @@
 //!
 //! Layout source: `block_q5_0` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition.
+//! `scalar.rs` is the definition, `rows.rs` the same for one row per lane.
 
+mod rows;
 mod scalar;
 
+use crate::cpu::Level;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q5_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; 1] = [block32::scalar::<Q5_0>()];
+static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q5_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q5_0>(&KERNELS);

@@ -11,16 +11,18 @@
 //!
 //! Layout source: `block_q6_K` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition.
+//! `scalar.rs` is the definition, `rows.rs` the same for one row per lane.
 
+mod rows;
 mod scalar;
 
+use crate::cpu::Level;
 use crate::{Format, Kernel, block256};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q6K;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; 1] = [block256::scalar::<Q6K>()];
+static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<Q6K>();
 
 pub(crate) static FORMAT: Format = block256::format::<Q6K>(&KERNELS);

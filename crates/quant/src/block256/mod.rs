@@ -13,10 +13,14 @@
 //! with all sums exact in i32. Blocks are added one after another in f32, the
 //! term with the minimums after the other.
 
+pub(crate) mod rows;
+
 use realm_gguf::TensorType;
 
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -77,9 +81,15 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
     Format::new(F::TY, ActivationForm::Q8Block256, dequantize::<F>, kernels)
 }
 
-/// The kernel that is the definition.
-pub(crate) const fn scalar<F: Block256>() -> Kernel {
-    Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+/// The kernels of `F`, fastest first; the last one is the definition.
+pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT] {
+    [
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::kernel::<Avx512, rows::Family<F>>(F::TY),
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::kernel::<Avx2, rows::Family<F>>(F::TY),
+        Kernel::new(Level::Scalar, F::TY, matmul::<F>),
+    ]
 }
 
 fn dequantize<F: Block256>(bytes: &[u8], out: &mut [f32]) {
@@ -108,7 +118,7 @@ fn matmul<F: Block256>(mut problem: Problem<'_>) {
         for t in 0..x.rows() {
             problem.out.token(t)[r] = 0.0;
         }
-        for (b, bytes) in row.chunks_exact(F::TY.block_bytes()).enumerate() {
+        for (b, bytes) in row.chunks_exact(problem.block_bytes).enumerate() {
             let block = F::unpack(bytes);
             for t in 0..x.rows() {
                 let at = t * blocks + b;

@@ -8,10 +8,14 @@
 //!
 //! with both sums exact in i32. Blocks are added one after another in f32.
 
+pub(crate) mod rows;
+
 use realm_gguf::TensorType;
 
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -71,9 +75,15 @@ pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
     Format::new(F::TY, ActivationForm::Q8Block32, dequantize::<F>, kernels)
 }
 
-/// The kernel that is the definition.
-pub(crate) const fn scalar<F: Block32>() -> Kernel {
-    Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+/// The kernels of `F`, fastest first; the last one is the definition.
+pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
+    [
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::kernel::<Avx512, rows::Family<F>>(F::TY),
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::kernel::<Avx2, rows::Family<F>>(F::TY),
+        Kernel::new(Level::Scalar, F::TY, matmul::<F>),
+    ]
 }
 
 fn dequantize<F: Block32>(bytes: &[u8], out: &mut [f32]) {
@@ -99,7 +109,7 @@ fn matmul<F: Block32>(mut problem: Problem<'_>) {
         for t in 0..x.rows() {
             problem.out.token(t)[r] = 0.0;
         }
-        for (b, bytes) in row.chunks_exact(F::TY.block_bytes()).enumerate() {
+        for (b, bytes) in row.chunks_exact(problem.block_bytes).enumerate() {
             let block = F::unpack(bytes);
             for t in 0..x.rows() {
                 let at = t * blocks + b;

@@ -1,0 +1,114 @@
+//! Blocks of 32 values, one weight row per vector lane.
+
+use std::marker::PhantomData;
+
+use super::{Block32, LEN};
+use crate::ActivationView;
+use crate::rows::RowFormat;
+use crate::simd::{Rows, Simd};
+
+/// The same block of `S::LANES` rows.
+#[derive(Clone, Copy)]
+pub(crate) struct RowBlocks<S: Simd> {
+    /// Values before scale and offset; vector `j` holds 4j..4j+4.
+    pub u: [S::I; LEN / 4],
+    /// Scales.
+    pub d: S::F,
+    /// Minimums; ignored in formats without.
+    pub m: S::F,
+}
+
+/// How a format's blocks become [`RowBlocks`].
+pub(crate) trait Rows32: Block32 {
+    /// Whether `u` may exceed 15.
+    const WIDE: bool;
+
+    /// Unpacks the block that begins at byte `at` of each row.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S>;
+}
+
+/// The nibbles of bytes `at..at + 16`, ordered as in [`super::nibbles`].
+#[inline(always)]
+pub(crate) fn nibbles<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> [S::I; LEN / 4] {
+    let [a, b, c, d] = s.transpose(rows, at);
+    let mask = s.splat(0x0f0f_0f0f);
+    let low = |v| s.and(v, mask);
+    let high = |v| s.and(s.shr(v, 4), mask);
+    [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
+}
+
+/// Does [`super::add_fifth_bits`] in every row.
+#[inline(always)]
+pub(crate) fn add_fifth_bits<S: Simd>(s: S, u: &mut [S::I; LEN / 4], bits: S::I) {
+    for (j, u) in u.iter_mut().enumerate() {
+        let four = s.and(s.shr(bits, 4 * j as u32), s.splat(15));
+        // The product puts bit i of the four at the bottom of byte i.
+        let spread = s.and(s.mul(four, s.splat(0x0020_4081)), s.splat(0x0101_0101));
+        *u = s.or(*u, s.shl(spread, 4));
+    }
+}
+
+/// The rows of a format of this family.
+pub(super) struct Family<F>(PhantomData<F>);
+
+impl<F: Rows32> RowFormat for Family<F> {
+    type Block<S: Simd> = RowBlocks<S>;
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn empty<S: Simd>(s: S) -> RowBlocks<S> {
+        RowBlocks { u: [s.splat(0); LEN / 4], d: s.splat_f32(0.0), m: s.splat_f32(0.0) }
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        *block = F::unpack_rows(s, rows, at);
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "two arrays share an index, and it is a register"
+    )]
+    fn add<S: Simd, const G: usize, const T: usize>(
+        s: S,
+        w: [&RowBlocks<S>; G],
+        x: &ActivationView<'_>,
+        at: [usize; T],
+        sums: &mut [[S::F; G]; T],
+    ) {
+        let (quants, _) = x.quants().as_chunks::<LEN>();
+        let quants = at.map(|at| quants[at].as_chunks::<4>().0);
+        let mut dots = [[s.dot_zero(); G]; T];
+        for j in 0..LEN / 4 {
+            for t in 0..T {
+                let q = s.splat_bytes(quants[t][j]);
+                for g in 0..G {
+                    dots[t][g] = s.dot(F::WIDE, dots[t][g], w[g].u[j], q);
+                }
+            }
+        }
+        for t in 0..T {
+            let sum_x = x.sums()[at[t]];
+            let d_x = s.splat_f32(x.scales()[at[t]]);
+            for g in 0..G {
+                let mut dot = s.dot_sum(F::WIDE, dots[t][g]);
+                if F::OFFSET != 0 {
+                    const { assert!(F::OFFSET == 0 || F::OFFSET.is_power_of_two()) };
+                    let shift = u32::from(F::OFFSET).trailing_zeros();
+                    dot = s.sub(dot, s.shl(s.splat(sum_x), shift));
+                }
+                let dot = s.to_f32(dot);
+                let term = if F::HAS_MIN {
+                    let min = s.mul_f32(s.to_f32(s.splat(sum_x)), w[g].m);
+                    s.mul_f32(s.add_f32(s.mul_f32(dot, w[g].d), min), d_x)
+                } else {
+                    s.mul_f32(dot, s.mul_f32(w[g].d, d_x))
+                };
+                sums[t][g] = s.add_f32(sums[t][g], term);
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Q3_K blocks, one row per vector lane.
+
+use super::Q3K;
+use crate::block256::rows::{RowBlocks, Rows256, pack_pairs, widen_bytes};
+use crate::simd::{Rows, Simd};
+
+impl Rows256 for Q3K {
+    const WIDE: bool = false;
+    const SCALE_LEN: usize = 16;
+
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        // The twelve bytes of scales are the last three words of these sixteen.
+        let [_, a, b, high] = s.transpose(rows, at + 92);
+        let (four, two) = (s.splat(0x0f0f_0f0f), s.splat(0x0303_0303));
+        let high = |i: u32| s.shl(s.and(s.shr(high, 2 * i), two), 4);
+        let words = [
+            s.or(s.and(a, four), high(0)),
+            s.or(s.and(b, four), high(1)),
+            s.or(s.and(s.shr(a, 4), four), high(2)),
+            s.or(s.and(s.shr(b, 4), four), high(3)),
+        ];
+        block.scales = widen_bytes(s, words).map(|scale| s.sub(scale, s.splat(32)));
+        block.pairs = pack_pairs(s, &block.scales);
+        block.d = s.load_f16_of_rows(rows, at + 108);
+        let one = s.splat(0x0101_0101);
+        for part in 0..2 {
+            let bits = s.transpose(rows, at + 16 * part);
+            for half in 0..2 {
+                let words = s.transpose(rows, at + 32 + 32 * half + 16 * part);
+                for (j, word) in words.into_iter().enumerate() {
+                    for run in 0..4 {
+                        let third = s.and(s.shr(bits[j], (4 * half + run) as u32), one);
+                        block.u[32 * half + 8 * run + 4 * part + j] =
+                            s.or(s.and(s.shr(word, 2 * run as u32), two), s.shl(third, 2));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! How the quantised formats use vectors: one weight row per lane.
+//!
+//! Rows are unpacked block by block, so that four consecutive values of a row
+//! lie in one lane and meet four activations broadcast to all lanes. No sum
+//! crosses lanes: each lane does what the scalar definition does, in its order,
+//! whichever rows and tokens are worked on beside it.
+//!
+//! With few tokens each block goes straight into the sums ([`Direct`]). With
+//! more, 256 columns of some rows are unpacked into a panel that stays in the
+//! first-level cache while all tokens pass over it in tiles ([`Panels`]).
+
+use std::marker::PhantomData;
+
+use realm_gguf::TensorType;
+
+use crate::ActivationView;
+use crate::kernel::{Kernel, Problem};
+use crate::simd::{Job, MAX_LANES, Rows, Simd};
+
+/// Columns that a panel holds.
+const PANEL_COLS: usize = 256;
+/// Most blocks in a panel.
+const MAX_PANEL_BLOCKS: usize = PANEL_COLS / 32;
+/// Most vectors of rows in a tile.
+const MAX_TILE_VECTORS: usize = 2;
+/// Most tokens that are cheaper without a panel.
+const MAX_DIRECT_TOKENS: usize = 4;
+
+/// A format whose blocks can be unpacked for one row per lane.
+pub(crate) trait RowFormat {
+    /// The same block of `S::LANES` rows, unpacked.
+    type Block<S: Simd>: Copy;
+    /// Values per block.
+    const LEN: usize;
+
+    /// Something to write over. Implementations are `#[inline(always)]`.
+    fn empty<S: Simd>(s: S) -> Self::Block<S>;
+
+    /// Unpacks the block that begins at byte `at` of each row.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut Self::Block<S>);
+
+    /// Adds the products of `blocks` with blocks `at` of `x` to `sums`, which is
+    /// `[token][vector of rows]`.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    fn add<S: Simd, const G: usize, const T: usize>(
+        s: S,
+        blocks: [&Self::Block<S>; G],
+        x: &ActivationView<'_>,
+        at: [usize; T],
+        sums: &mut [[S::F; G]; T],
+    );
+}
+
+/// Runs `$body` with `$T` a constant equal to `$tokens`, which is 1 to 6.
+macro_rules! with_tokens {
+    ($tokens:expr, $T:ident => $body:expr) => {
+        with_tokens!(@ $tokens, $T, $body, 1 2 3 4 5 6)
+    };
+    (@ $tokens:expr, $T:ident, $body:expr, $($n:literal)*) => {
+        match $tokens {
+            $($n => { const $T: usize = $n; $body })*
+            tokens => unreachable!("tiles have 1 to 6 tokens, not {tokens}"),
+        }
+    };
+}
+
+pub(crate) use with_tokens;
+
+/// The kernel for the instruction set `S`.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no instruction set yet"))]
+pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
+    Kernel::new(S::LEVEL, ty, matmul::<S, F>)
+}
+
+/// The multiplication for the instruction set `S`.
+///
+/// # Safety
+///
+/// The CPU has the instructions of `S`.
+unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
+    // SAFETY: the caller's promise.
+    let s = unsafe { S::new() };
+    let tokens = problem.x.rows();
+    if tokens > MAX_DIRECT_TOKENS {
+        s.run(Panels::<F> { problem, format: PhantomData });
+    } else {
+        with_tokens!(tokens, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
+    }
+}
+
+/// All rows with `T` tokens, the sums in registers from the first column to the last.
+struct Direct<'a, F, const T: usize> {
+    problem: Problem<'a>,
+    format: PhantomData<F>,
+}
+
+impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let mut problem = self.problem;
+        let n_blocks = problem.cols / F::LEN;
+        let mut block = F::empty(s);
+        prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+        for first in (0..problem.n_rows).step_by(S::LANES) {
+            let rows = Rows::new(problem.weights, problem.row_bytes, first);
+            let mut sums = [[s.splat_f32(0.0); 1]; T];
+            for b in 0..n_blocks {
+                // The next rows, as many bytes as this step uses up.
+                let next = (first + S::LANES) * problem.row_bytes;
+                let used = S::LANES * problem.block_bytes;
+                prefetch(s, problem.weights, next + b * used, used);
+                F::unpack(s, &rows, b * problem.block_bytes, &mut block);
+                let at = std::array::from_fn(|t| t * n_blocks + b);
+                F::add(s, [&block], &problem.x, at, &mut sums);
+            }
+            for (t, [sum]) in sums.into_iter().enumerate() {
+                store(s, sum, &mut problem, t, first);
+            }
+        }
+    }
+}
+
+/// All rows with any number of tokens, by panels.
+struct Panels<'a, F> {
+    problem: Problem<'a>,
+    format: PhantomData<F>,
+}
+
+/// Unpacked blocks: `[vector of rows][block]`.
+type Panel<S, F> = [[<F as RowFormat>::Block<S>; MAX_PANEL_BLOCKS]; MAX_TILE_VECTORS];
+
+impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let mut problem = self.problem;
+        let n_blocks = problem.cols / F::LEN;
+        let panel_blocks = PANEL_COLS / F::LEN;
+        let tile_rows = S::TILE_VECTORS * S::LANES;
+        let mut panel: Panel<S, F> = [[F::empty(s); MAX_PANEL_BLOCKS]; MAX_TILE_VECTORS];
+        let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; problem.x.rows()];
+        prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
+        for first in (0..problem.n_rows).step_by(tile_rows) {
+            sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);
+            for begin in (0..n_blocks).step_by(panel_blocks) {
+                let blocks = begin..n_blocks.min(begin + panel_blocks);
+                let next = (first + tile_rows) * problem.row_bytes;
+                let used = tile_rows * problem.block_bytes;
+                prefetch(s, problem.weights, next + begin * used, blocks.len() * used);
+                for (g, vector) in panel.iter_mut().enumerate().take(S::TILE_VECTORS) {
+                    let first = first + g * S::LANES;
+                    let rows = Rows::new(problem.weights, problem.row_bytes, first);
+                    for (b, block) in blocks.clone().zip(vector) {
+                        F::unpack(s, &rows, b * problem.block_bytes, block);
+                    }
+                }
+                for (i, sums) in sums.chunks_mut(S::TILE_TOKENS).enumerate() {
+                    let x = problem.x.rows_from(i * S::TILE_TOKENS);
+                    let (panel, blocks) = (&panel, blocks.clone());
+                    with_tokens!(sums.len(), T => if S::TILE_VECTORS == 2 {
+                        s.run(Tile::<S, F, 2, T> { panel, blocks, x, sums });
+                    } else {
+                        s.run(Tile::<S, F, 1, T> { panel, blocks, x, sums });
+                    });
+                }
+            }
+            for (t, sums) in sums.iter().enumerate() {
+                for (g, sum) in sums.iter().enumerate().take(S::TILE_VECTORS) {
+                    store(s, *sum, &mut problem, t, first + g * S::LANES);
+                }
+            }
+        }
+    }
+}
+
+/// A panel with `T` tokens, for `G` vectors of rows.
+struct Tile<'a, S: Simd, F: RowFormat, const G: usize, const T: usize> {
+    panel: &'a Panel<S, F>,
+    /// Which blocks of a row the panel holds.
+    blocks: std::ops::Range<usize>,
+    /// The tokens of the tile first.
+    x: ActivationView<'a>,
+    sums: &'a mut [[S::F; MAX_TILE_VECTORS]],
+}
+
+impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, S, F, G, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let n_blocks = self.x.cols() / F::LEN;
+        let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
+        let mut sums: [[S::F; G]; T] = all.map(|sums| std::array::from_fn(|g| sums[g]));
+        for (i, b) in self.blocks.enumerate() {
+            let blocks = std::array::from_fn(|g| &self.panel[g][i]);
+            let at = std::array::from_fn(|t| t * n_blocks + b);
+            F::add(s, blocks, &self.x, at, &mut sums);
+        }
+        for (all, sums) in all.iter_mut().zip(sums) {
+            all[..G].copy_from_slice(&sums);
+        }
+    }
+}
+
+/// Asks for bytes `begin..begin + len` of the weights, as far as there are any.
+#[inline(always)]
+pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) {
+    const CACHE_LINE_BYTES: usize = 64;
+    let end = weights.len().min(begin + len);
+    for at in (begin..end).step_by(CACHE_LINE_BYTES) {
+        s.prefetch(weights.as_ptr().wrapping_add(at));
+    }
+}
+
+/// Writes the sums of the rows from `first` on, as far as there are any.
+#[inline(always)]
+fn store<S: Simd>(s: S, sums: S::F, problem: &mut Problem<'_>, token: usize, first: usize) {
+    let rows = &mut problem.out.token(token)[first.min(problem.n_rows)..];
+    let len = rows.len().min(S::LANES);
+    let mut lanes = [0.0; MAX_LANES];
+    s.store_f32(sums, &mut lanes);
+    rows[..len].copy_from_slice(&lanes[..len]);
+}

@@ -1,0 +1,183 @@
+//! x86-64 AVX2 with FMA and F16C: 8 rows per vector.
+
+use std::arch::x86_64::*;
+
+use super::{Job, Rows, Simd, operations};
+use crate::cpu::Level;
+
+/// Proof that the CPU has [`Level::Avx2`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// Sums of products as pairs of i16, for the low and the high nibbles of `u`.
+///
+/// Eight sums of two products of at most 15 * 127 stay below 2^15.
+#[derive(Clone, Copy)]
+pub(crate) struct Nibbles {
+    low: __m256i,
+    high: __m256i,
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn run<J: Job<Avx2>>(s: Avx2, job: J) -> J::Output {
+    job.run(s)
+}
+
+impl Simd for Avx2 {
+    const LEVEL: Level = Level::Avx2;
+    const LANES: usize = 8;
+    const TILE_VECTORS: usize = 1;
+    const TILE_TOKENS: usize = 4;
+
+    type I = __m256i;
+    type F = __m256;
+    type Dot = Nibbles;
+
+    unsafe fn new() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn run<J: Job<Self>>(self, job: J) -> J::Output {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe { run(self, job) }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
+        let row = rows.pointers(at, 16);
+        // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
+        unsafe {
+            // Rows 4 apart share a vector, so that the unpacking leaves them in order.
+            let load = |lane: usize| {
+                let part = |i: usize| _mm_loadu_si128(row(lane + 4 * i).cast());
+                _mm256_set_m128i(part(1), part(0))
+            };
+            let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+            let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab_low, cd_low),
+                _mm256_unpackhi_epi64(ab_low, cd_low),
+                _mm256_unpacklo_epi64(ab_high, cd_high),
+                _mm256_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256 {
+        let row = rows.pointers(at, 2);
+        // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
+        unsafe {
+            let half = |lane: usize| row(lane).cast::<i16>().read_unaligned();
+            _mm256_cvtph_ps(_mm_setr_epi16(
+                half(0),
+                half(1),
+                half(2),
+                half(3),
+                half(4),
+                half(5),
+                half(6),
+                half(7),
+            ))
+        }
+    }
+
+    operations! {
+        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        fn splat(value: i32) -> __m256i = _mm256_set1_epi32(value);
+        fn and(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
+        fn or(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
+        fn xor(a: __m256i, b: __m256i) -> __m256i = _mm256_xor_si256(a, b);
+        fn shl(a: __m256i, bits: u32) -> __m256i =
+            _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn shr(a: __m256i, bits: u32) -> __m256i =
+            _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn sar(a: __m256i, bits: u32) -> __m256i =
+            _mm256_sra_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn add(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
+        fn sub(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
+        fn mul(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi32(a, b);
+        fn dot_zero() -> Nibbles =
+            Nibbles { low: _mm256_setzero_si256(), high: _mm256_setzero_si256() };
+        fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i =
+            _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+        fn to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
+        fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
+        fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul_f32(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn fma_f32(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn dot(self, wide: bool, sum: Nibbles, u: __m256i, q: __m256i) -> Nibbles {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let add = |sum, nibbles| _mm256_add_epi16(sum, _mm256_maddubs_epi16(nibbles, q));
+            if !wide {
+                return Nibbles { low: add(sum.low, u), high: sum.high };
+            }
+            let mask = _mm256_set1_epi8(15);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(u), mask);
+            let low = _mm256_and_si256(u, mask);
+            Nibbles { low: add(sum.low, low), high: add(sum.high, high) }
+        }
+    }
+
+    #[inline(always)]
+    fn dot_sum(self, wide: bool, sum: Nibbles) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            let low = _mm256_madd_epi16(sum.low, ones);
+            if !wide {
+                return low;
+            }
+            // 16 * high does not fit in i16, its sum in 32 bits does.
+            _mm256_add_epi32(low, _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16)))
+        }
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, a: __m256i) -> __m256 {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));
+            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
+            _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
+        }
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[inline(always)]
+    fn store_f32(self, a: __m256, to: &mut [f32]) {
+        let to = &mut to[..8];
+        // SAFETY: `self` proves the instructions; 8 elements can be written.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) }
+    }
+}

@@ -1,0 +1,144 @@
+//! x86-64 AVX-512 with VNNI: 16 rows per vector.
+
+use std::arch::x86_64::*;
+
+use super::{Job, Rows, Simd, operations};
+use crate::cpu::Level;
+
+/// Proof that the CPU has [`Level::Avx512Vnni`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn run<J: Job<Avx512>>(s: Avx512, job: J) -> J::Output {
+    job.run(s)
+}
+
+impl Simd for Avx512 {
+    const LEVEL: Level = Level::Avx512Vnni;
+    const LANES: usize = 16;
+    const TILE_VECTORS: usize = 2;
+    const TILE_TOKENS: usize = 6;
+
+    type I = __m512i;
+    type F = __m512;
+    type Dot = __m512i;
+
+    unsafe fn new() -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    fn run<J: Job<Self>>(self, job: J) -> J::Output {
+        // SAFETY: `self` proves that the CPU has the instructions.
+        unsafe { run(self, job) }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
+        let row = rows.pointers(at, 16);
+        // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
+        unsafe {
+            // Rows 4 apart share a vector, so that the unpacking leaves them in order.
+            let load = |lane: usize| {
+                let part = |i: usize| _mm_loadu_si128(row(lane + 4 * i).cast());
+                let v = _mm512_castsi128_si512(part(0));
+                let v = _mm512_inserti32x4::<1>(v, part(1));
+                let v = _mm512_inserti32x4::<2>(v, part(2));
+                _mm512_inserti32x4::<3>(v, part(3))
+            };
+            let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab_low, cd_low),
+                _mm512_unpackhi_epi64(ab_low, cd_low),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512 {
+        let row = rows.pointers(at, 2);
+        // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
+        unsafe {
+            let half = |lane: usize| row(lane).cast::<i16>().read_unaligned();
+            let eight = |i: usize| {
+                _mm_setr_epi16(
+                    half(i),
+                    half(i + 1),
+                    half(i + 2),
+                    half(i + 3),
+                    half(i + 4),
+                    half(i + 5),
+                    half(i + 6),
+                    half(i + 7),
+                )
+            };
+            _mm512_cvtph_ps(_mm256_set_m128i(eight(8), eight(0)))
+        }
+    }
+
+    operations! {
+        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        fn splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
+        fn and(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
+        fn or(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
+        fn xor(a: __m512i, b: __m512i) -> __m512i = _mm512_xor_si512(a, b);
+        fn shl(a: __m512i, bits: u32) -> __m512i =
+            _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn shr(a: __m512i, bits: u32) -> __m512i =
+            _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn sar(a: __m512i, bits: u32) -> __m512i =
+            _mm512_sra_epi32(a, _mm_cvtsi32_si128(bits as i32));
+        fn add(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
+        fn sub(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+        fn mul(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
+        fn dot_zero() -> __m512i = _mm512_setzero_si512();
+        fn dot(_wide: bool, sum: __m512i, u: __m512i, q: __m512i) -> __m512i =
+            _mm512_dpbusd_epi32(sum, u, q);
+        fn dot_sum(_wide: bool, sum: __m512i) -> __m512i = sum;
+        fn dot_i16(sum: __m512i, a: __m512i, b: __m512i) -> __m512i =
+            _mm512_dpwssd_epi32(sum, a, b);
+        fn to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
+        fn f16_to_f32(a: __m512i) -> __m512 = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
+        fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
+        fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn fma_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m512 {
+        let bytes = &bytes[..64];
+        // SAFETY: `self` proves the instructions; 64 bytes can be read.
+        unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> __m512 {
+        let bytes = &bytes[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m512 {
+        let bytes = &bytes[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[inline(always)]
+    fn store_f32(self, a: __m512, to: &mut [f32]) {
+        let to = &mut to[..16];
+        // SAFETY: `self` proves the instructions; 16 elements can be written.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), a) }
+    }
+}

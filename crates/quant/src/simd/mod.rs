@@ -1,0 +1,173 @@
+//! Vector instruction sets, one file each.
+//!
+//! A value of a type that implements [`Simd`] proves that the CPU has the
+//! instructions, so its operations are safe. Code over it is `#[inline(always)]`
+//! and runs inside [`Simd::run`], which is compiled for the instruction set;
+//! outside, every operation would be a call.
+//!
+//! Vectors hold one 32-bit lane per weight row. Integer vectors are read as
+//! bytes, 16-bit pairs or 32-bit numbers, as each operation says.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {avx2::Avx2, avx512::Avx512};
+
+use crate::cpu::Level;
+
+/// Most lanes any instruction set has.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Work to be compiled for an instruction set.
+pub(crate) trait Job<S> {
+    type Output;
+
+    /// Implementations are `#[inline(always)]`.
+    fn run(self, s: S) -> Self::Output;
+}
+
+/// One row of weights per lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    rows: [&'a [u8]; MAX_LANES],
+    row_bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows from `first` on, the last one again when there are no more.
+    #[inline(always)]
+    pub fn new(weights: &'a [u8], row_bytes: usize, first: usize) -> Self {
+        let last = weights.len() / row_bytes - 1;
+        let row = |lane: usize| &weights[(first + lane).min(last) * row_bytes..][..row_bytes];
+        Self { rows: std::array::from_fn(row), row_bytes }
+    }
+
+    /// Where byte `at` of the row in `lane` is; `len` bytes can be read there.
+    #[inline(always)]
+    fn pointers(&self, at: usize, len: usize) -> impl Fn(usize) -> *const u8 {
+        assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
+        move |lane| self.rows[lane].as_ptr().wrapping_add(at)
+    }
+}
+
+/// A vector instruction set.
+pub(crate) trait Simd: Copy {
+    /// What the CPU must have.
+    const LEVEL: Level;
+    /// 32-bit lanes of a vector, at most [`MAX_LANES`].
+    const LANES: usize;
+    /// Vectors of rows that share one load of activations in a tile.
+    const TILE_VECTORS: usize;
+    /// Tokens in a tile, at most 6; chosen so that a tile fits in the registers.
+    const TILE_TOKENS: usize;
+
+    /// Integers.
+    type I: Copy;
+    /// f32 numbers.
+    type F: Copy;
+    /// The sum of up to eight calls of [`dot`](Self::dot), in a form of its own.
+    type Dot: Copy;
+
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`LEVEL`](Self::LEVEL).
+    unsafe fn new() -> Self;
+
+    /// Runs `job` as code of this instruction set.
+    fn run<J: Job<Self>>(self, job: J) -> J::Output;
+
+    /// Dword `j` of 16 bytes of every row, in vector `j`.
+    fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
+    /// The f16 at `at` of every row.
+    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F;
+    /// Asks for the cache line at `address` to be brought near.
+    fn prefetch(self, address: *const u8);
+
+    fn splat(self, value: i32) -> Self::I;
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Lane-wise 32-bit shift to the left.
+    fn shl(self, a: Self::I, bits: u32) -> Self::I;
+    /// Lane-wise 32-bit shift to the right, zeros entering.
+    fn shr(self, a: Self::I, bits: u32) -> Self::I;
+    /// Lane-wise 32-bit shift to the right, copies of the sign entering.
+    fn sar(self, a: Self::I, bits: u32) -> Self::I;
+    fn add(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The low 32 bits of the products.
+    fn mul(self, a: Self::I, b: Self::I) -> Self::I;
+
+    /// The start of a sum of products.
+    fn dot_zero(self) -> Self::Dot;
+    /// Adds the products of four unsigned and four signed bytes in each lane.
+    ///
+    /// `wide` says that `u` may exceed 15; `q` is never -128.
+    fn dot(self, wide: bool, sum: Self::Dot, u: Self::I, q: Self::I) -> Self::Dot;
+    /// The sum as 32-bit numbers.
+    fn dot_sum(self, wide: bool, sum: Self::Dot) -> Self::I;
+    /// Adds the products of two signed 16-bit numbers in each lane.
+    fn dot_i16(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
+
+    /// 32-bit integers to f32, to nearest.
+    fn to_f32(self, a: Self::I) -> Self::F;
+    /// The f16 in the low half of each lane; the high halves are ignored.
+    fn f16_to_f32(self, a: Self::I) -> Self::F;
+    fn splat_f32(self, value: f32) -> Self::F;
+    fn add_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once.
+    fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// The first `LANES` little-endian f32 numbers of `bytes`.
+    fn load_f32(self, bytes: &[u8]) -> Self::F;
+    /// The first `LANES` little-endian f16 numbers of `bytes`.
+    fn load_f16(self, bytes: &[u8]) -> Self::F;
+    /// The first `LANES` little-endian bf16 numbers of `bytes`.
+    fn load_bf16(self, bytes: &[u8]) -> Self::F;
+    /// Writes the lanes to the first `LANES` elements of `to`.
+    fn store_f32(self, a: Self::F, to: &mut [f32]);
+
+    /// Four bytes, the same in every lane.
+    #[inline(always)]
+    fn splat_bytes(self, bytes: [i8; 4]) -> Self::I {
+        self.splat(i32::from_le_bytes(bytes.map(|byte| byte as u8)))
+    }
+
+    /// The sum of the lanes: halves are added until one is left.
+    #[inline(always)]
+    fn sum_f32(self, a: Self::F) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store_f32(a, &mut lanes);
+        let mut half = Self::LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+}
+
+/// Defines operations that are one expression of intrinsics each.
+macro_rules! operations {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:expr;)*) => {
+        $(
+            #[inline(always)]
+            fn $name(self, $($arg: $ty),*) -> $ret {
+                #[allow(unused_unsafe, reason = "not every expression has an intrinsic")]
+                // SAFETY: `self` proves that the CPU has the instructions, and
+                // the expression reads no memory.
+                unsafe {
+                    $body
+                }
+            }
+        )*
+    };
+}
+use operations;

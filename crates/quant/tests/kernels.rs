@@ -1,0 +1,354 @@
+//! Every kernel against the scalar definition, and that against f64.
+
+use proptest::prelude::*;
+use realm_gguf::TensorType;
+use realm_quant::{ActivationForm, Activations, Error, Format, Kernel, OutputView};
+
+/// Where the f16 numbers of a block are.
+fn f16_offsets(ty: TensorType) -> &'static [usize] {
+    match ty {
+        TensorType::F32 | TensorType::BF16 => &[],
+        TensorType::F16 | TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+        TensorType::Q2_K => &[80, 82],
+        TensorType::Q3_K => &[108],
+        TensorType::Q6_K => &[208],
+        _ => panic!("say where the f16 numbers of {ty} are"),
+    }
+}
+
+/// A small generator, so that a failing case is two numbers.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 33) as u32
+    }
+
+    /// Between -1 and 1.
+    fn unit(&mut self) -> f32 {
+        self.next() as f32 / (1u32 << 30) as f32 - 1.0
+    }
+
+    fn values(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.unit() * 4.0).collect()
+    }
+
+    /// Blocks of random bits with finite scales, some of them zero or denormal.
+    fn weights(&mut self, ty: TensorType, values: usize) -> Vec<u8> {
+        let floats = |this: &mut Self, bytes: fn(f32) -> Vec<u8>| -> Vec<u8> {
+            (0..values).flat_map(|_| bytes(this.unit())).collect()
+        };
+        match ty {
+            TensorType::F32 => return floats(self, |v| v.to_le_bytes().to_vec()),
+            TensorType::BF16 => return floats(self, |v| v.to_le_bytes()[2..].to_vec()),
+            _ => {}
+        }
+        let n = values / ty.block_len() * ty.block_bytes();
+        let mut bytes: Vec<u8> = (0..n).map(|_| self.next() as u8).collect();
+        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+            for at in f16_offsets(ty) {
+                let scale = match self.next() % 16 {
+                    0 => 0.0,
+                    1 => 3e-7,
+                    _ => self.unit() / 8.0,
+                };
+                let scale = half::f16::from_f32(scale).to_le_bytes();
+                block[*at..*at + 2].copy_from_slice(&scale);
+            }
+        }
+        bytes
+    }
+}
+
+fn formats() -> impl Iterator<Item = &'static Format> {
+    realm_quant::supported().map(|ty| realm_quant::format(ty).unwrap())
+}
+
+fn scalar(format: &Format) -> &'static Kernel {
+    let kernel = format.kernels().last().unwrap();
+    assert_eq!(kernel.name, "scalar");
+    kernel
+}
+
+fn activations(form: ActivationForm, cols: usize, values: &[f32]) -> Activations {
+    let mut x = Activations::new();
+    x.reset(form, values.len() / cols, cols).unwrap();
+    for (row, values) in values.chunks_exact(cols).enumerate() {
+        x.quantize_row(row, values).unwrap();
+    }
+    x
+}
+
+fn matmul(kernel: &Kernel, weights: &[u8], rows: usize, x: &Activations) -> Vec<f32> {
+    let mut out = vec![f32::NAN; rows * x.rows()];
+    kernel.matmul(weights, rows, x.cols(), x.view(0..x.rows()), &mut out).unwrap();
+    out
+}
+
+/// For every output, the product in f64 and the sum of the products' magnitudes.
+fn exact(ty: TensorType, weights: &[u8], rows: usize, x: &Activations) -> Vec<(f64, f64)> {
+    let cols = x.cols();
+    let mut w = vec![0.0; rows * cols];
+    realm_quant::dequantize(ty, weights, &mut w).unwrap();
+    let view = x.view(0..x.rows());
+    let tokens = (0..x.rows()).map(|t| view.dequantize_row(t));
+    tokens
+        .flat_map(|x| {
+            let dot = |w: &[f32]| {
+                let products = w.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
+            };
+            w.chunks_exact(cols).map(dot).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Whether the order of summation belongs to the instruction set.
+fn is_float(format: &Format) -> bool {
+    format.activation == ActivationForm::F32
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_kernel_agrees_with_the_definition(
+        seed: u64, rows in 1usize..=40, tokens in 1usize..=20, blocks in 1usize..=3,
+    ) {
+        let mut random = Random(seed);
+        for format in formats() {
+            let cols = format.ty.block_len().max(32) * blocks;
+            let weights = random.weights(format.ty, rows * cols);
+            let x = activations(format.activation, cols, &random.values(tokens * cols));
+            let want = matmul(scalar(format), &weights, rows, &x);
+            let exact = exact(format.ty, &weights, rows, &x);
+            for kernel in format.kernels() {
+                let got = matmul(kernel, &weights, rows, &x);
+                if !is_float(format) {
+                    prop_assert!(same_bits(&got, &want), "{} {}", format.ty, kernel.name);
+                }
+                for (got, (want, size)) in got.iter().zip(&exact) {
+                    // Each addition may round; the integer sums do not.
+                    let bound = size * f64::from(f32::EPSILON) * 16.0;
+                    let error = (f64::from(*got) - want).abs();
+                    prop_assert!(
+                        error <= bound + 1e-30,
+                        "{} {}: {got}, exactly {want}", format.ty, kernel.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_does_not_depend_on_the_rows_and_tokens_beside_it(seed: u64) {
+        let mut random = Random(seed);
+        for format in formats() {
+            let (rows, tokens) = (20, 20);
+            let cols = format.ty.block_len().max(96);
+            let weights = random.weights(format.ty, rows * cols);
+            let row_bytes = weights.len() / rows;
+            let x = activations(format.activation, cols, &random.values(tokens * cols));
+            for kernel in format.kernels() {
+                let all = matmul(kernel, &weights, rows, &x);
+                for n in 1..=tokens {
+                    // Some rows and tokens from the middle, as many as `n` of each.
+                    let (r0, t0) = ((rows - n) / 2, (tokens - n) / 3);
+                    let mut part = vec![f32::NAN; n * n];
+                    let weights = &weights[r0 * row_bytes..][..n * row_bytes];
+                    kernel.matmul(weights, n, cols, x.view(t0..t0 + n), &mut part).unwrap();
+                    for (t, part) in part.chunks_exact(n).enumerate() {
+                        let all = &all[(t0 + t) * rows + r0..][..n];
+                        prop_assert!(same_bits(part, all), "{} {} {n}", format.ty, kernel.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn float_rows_need_not_be_whole_vectors() {
+    let mut random = Random(1);
+    for format in formats().filter(|format| is_float(format)) {
+        for cols in [1, 7, 15, 17, 33, 100] {
+            let weights = random.weights(format.ty, 5 * cols);
+            let x = activations(format.activation, cols, &random.values(3 * cols));
+            let exact = exact(format.ty, &weights, 5, &x);
+            for kernel in format.kernels() {
+                for (got, (want, size)) in matmul(kernel, &weights, 5, &x).iter().zip(&exact) {
+                    let error = (f64::from(*got) - want).abs();
+                    assert!(error <= size * 1e-6, "{} {} {cols}", format.ty, kernel.name);
+                }
+            }
+        }
+    }
+}
+
+/// Checks every kernel of every quantised format with blocks made of one byte,
+/// all scales 1, and activations that are all `x`.
+fn check_uniform(byte: u8, x: f32) {
+    for format in formats().filter(|format| !is_float(format)) {
+        let (rows, cols) = (17, 1024);
+        let mut weights = vec![byte; rows * cols / format.ty.block_len() * format.ty.block_bytes()];
+        for block in weights.chunks_exact_mut(format.ty.block_bytes()) {
+            for at in f16_offsets(format.ty) {
+                block[*at..*at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
+            }
+        }
+        let x = activations(format.activation, cols, &vec![x; 7 * cols]);
+        let exact = exact(format.ty, &weights, rows, &x);
+        for kernel in format.kernels() {
+            for (got, (want, size)) in matmul(kernel, &weights, rows, &x).iter().zip(&exact) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= size * 1e-6, "{} {}: {got} {want}", format.ty, kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn largest_weights_and_activations_do_not_overflow() {
+    check_uniform(0xff, 127.0);
+    check_uniform(0xff, -127.0);
+}
+
+#[test]
+fn most_negative_weights_do_not_overflow() {
+    // In Q8_0 every weight is -128, in Q6_K every scale.
+    check_uniform(0x80, 127.0);
+    check_uniform(0x80, -127.0);
+    check_uniform(0x00, 127.0);
+    check_uniform(0x7f, -127.0);
+}
+
+#[test]
+fn zero_activations_give_zero() {
+    let mut random = Random(2);
+    for format in formats() {
+        let cols = 512;
+        let weights = random.weights(format.ty, 3 * cols);
+        let x = activations(format.activation, cols, &vec![0.0; 2 * cols]);
+        for kernel in format.kernels() {
+            assert_eq!(matmul(kernel, &weights, 3, &x), [0.0; 6], "{}", format.ty);
+        }
+    }
+}
+
+#[test]
+fn denormal_scales_survive() {
+    let smallest = half::f16::from_bits(1);
+    for format in formats().filter(|format| !is_float(format)) {
+        let cols = 256;
+        let mut weights = vec![0xff; cols / format.ty.block_len() * format.ty.block_bytes()];
+        for block in weights.chunks_exact_mut(format.ty.block_bytes()) {
+            for at in f16_offsets(format.ty) {
+                block[*at..*at + 2].copy_from_slice(&smallest.to_le_bytes());
+            }
+        }
+        let x = activations(format.activation, cols, &vec![1.0; cols]);
+        let [(want, size)] = exact(format.ty, &weights, 1, &x)[..] else { unreachable!() };
+        assert!(want != 0.0, "{}", format.ty);
+        for kernel in format.kernels() {
+            let got = f64::from(matmul(kernel, &weights, 1, &x)[0]);
+            assert!((got - want).abs() <= size * 1e-6, "{} {}", format.ty, kernel.name);
+        }
+    }
+}
+
+#[test]
+fn a_nan_or_infinite_activation_makes_its_token_nan_and_no_other() {
+    let mut random = Random(3);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for format in formats() {
+            let cols = 512;
+            let weights = random.weights(format.ty, 2 * cols);
+            let mut values = random.values(8 * cols);
+            values[3 * cols + 300] = bad;
+            let x = activations(format.activation, cols, &values);
+            for kernel in format.kernels() {
+                for (t, out) in matmul(kernel, &weights, 2, &x).chunks_exact(2).enumerate() {
+                    let spoilt = out.iter().filter(|v| !v.is_finite()).count();
+                    let want = if t == 3 { 2 } else { 0 };
+                    assert_eq!(spoilt, want, "{} {} token {t}", format.ty, kernel.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_and_any_activations_are_safe() {
+    let mut random = Random(4);
+    for format in formats() {
+        let cols = 256;
+        let n = 18 * cols / format.ty.block_len() * format.ty.block_bytes();
+        let weights: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
+        let values: Vec<f32> = (0..9 * cols).map(|_| f32::from_bits(random.next() << 1)).collect();
+        let x = activations(format.activation, cols, &values);
+        for kernel in format.kernels() {
+            assert_eq!(matmul(kernel, &weights, 18, &x).len(), 18 * 9);
+        }
+    }
+}
+
+#[test]
+fn several_parts_of_one_output_are_filled_side_by_side() {
+    let mut random = Random(5);
+    for format in formats() {
+        let (rows, tokens, cols) = (37, 6, 256);
+        let weights = random.weights(format.ty, rows * cols);
+        let x = activations(format.activation, cols, &random.values(tokens * cols));
+        let kernel = format.kernel();
+        let want = matmul(kernel, &weights, rows, &x);
+        let mut out = vec![f32::NAN; rows * tokens];
+        let (first, second) = OutputView::new(&mut out, tokens, rows).unwrap().split_at(20);
+        let (low, high) = weights.split_at(weights.len() / rows * 20);
+        std::thread::scope(|scope| {
+            let x = x.view(0..tokens);
+            scope.spawn(move || kernel.matmul_into(low, 20, cols, x, first).unwrap());
+            scope.spawn(move || kernel.matmul_into(high, 17, cols, x, second).unwrap());
+        });
+        assert!(same_bits(&out, &want), "{}", format.ty);
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_together_are_refused() {
+    let format = realm_quant::format(TensorType::Q4_0).unwrap();
+    let kernel = format.kernel();
+    let x = activations(ActivationForm::Q8Block32, 64, &[1.0; 64]);
+    let weights = vec![0; 3 * 36];
+    let mut out = [0.0; 3];
+    let mut call = |weights: &[u8], rows, cols, x: &Activations, n: usize| {
+        kernel.matmul(weights, rows, cols, x.view(0..x.rows()), &mut out[..n]).unwrap_err()
+    };
+    assert!(matches!(call(&weights[1..], 3, 64, &x, 3), Error::Length { what: "weights", .. }));
+    assert!(matches!(call(&weights, 3, 64, &x, 2), Error::Length { what: "output", .. }));
+    assert!(matches!(call(&weights, 3, 50, &x, 3), Error::Blocks { cols: 50, .. }));
+    let longer = activations(ActivationForm::Q8Block32, 96, &[1.0; 96]);
+    let error = call(&weights, 3, 64, &longer, 3);
+    assert!(matches!(error, Error::Length { what: "activation row", .. }));
+    let other = activations(ActivationForm::F32, 64, &[1.0; 64]);
+    assert!(matches!(call(&weights, 3, 64, &other, 3), Error::Form { .. }));
+}
+
+#[test]
+fn no_rows_no_columns_and_no_tokens_are_fine() {
+    for format in formats() {
+        let x = activations(format.activation, 256, &[]);
+        let weights = vec![0; 256 / format.ty.block_len() * format.ty.block_bytes()];
+        let mut empty = Activations::new();
+        empty.reset(format.activation, 2, 0).unwrap();
+        for kernel in format.kernels() {
+            assert_eq!(matmul(kernel, &weights, 1, &x), []);
+            assert_eq!(matmul(kernel, &[], 3, &empty), [0.0; 6]);
+        }
+    }
+}
