@@ -1,0 +1,81 @@
+//! Which pages of the KV cache are free, and how many sequences share each.
+
+/// Reference counts of the pages of one KV cache. It hands out numbers; the
+/// keys and values themselves lie in the session.
+#[derive(Debug)]
+pub(crate) struct PagePool {
+    /// Sequences that hold the page, by page.
+    references: Vec<u32>,
+    /// Pages without a reference; the last one is given out next.
+    free: Vec<u32>,
+}
+
+impl PagePool {
+    /// A pool of `n_pages` free pages.
+    pub(crate) fn new(n_pages: u32) -> Self {
+        PagePool { references: vec![0; n_pages as usize], free: (0..n_pages).rev().collect() }
+    }
+
+    /// Pages that nobody holds.
+    pub(crate) fn n_free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// All pages.
+    pub(crate) fn n_pages(&self) -> usize {
+        self.references.len()
+    }
+
+    /// A page with one reference, or `None` when all are held.
+    pub(crate) fn take(&mut self) -> Option<u32> {
+        let page = self.free.pop()?;
+        self.references[page as usize] = 1;
+        Some(page)
+    }
+
+    /// One more holder of `page`.
+    pub(crate) fn share(&mut self, page: u32) {
+        self.references[page as usize] += 1;
+    }
+
+    /// Whether somebody else holds `page` as well.
+    pub(crate) fn is_shared(&self, page: u32) -> bool {
+        self.references[page as usize] > 1
+    }
+
+    /// One holder less of `page`; the last one frees it.
+    pub(crate) fn release(&mut self, page: u32) {
+        let references = &mut self.references[page as usize];
+        *references -= 1;
+        if *references == 0 {
+            self.free.push(page);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_page_is_free_again_only_after_its_last_holder_let_go() {
+        let mut pool = PagePool::new(2);
+        let page = pool.take().unwrap();
+        pool.share(page);
+        assert!(pool.is_shared(page));
+        pool.release(page);
+        assert!(!pool.is_shared(page));
+        assert_eq!(pool.n_free(), 1);
+        pool.release(page);
+        assert_eq!(pool.n_free(), 2);
+    }
+
+    #[test]
+    fn pages_given_out_are_distinct_until_none_is_left() {
+        let mut pool = PagePool::new(3);
+        let mut pages: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        pages.sort_unstable();
+        assert_eq!(pages, [0, 1, 2]);
+        assert_eq!(pool.take(), None);
+    }
+}

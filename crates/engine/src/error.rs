@@ -1,0 +1,134 @@
+//! What can go wrong between a program and its model.
+
+use realm_ir::{Coded, ErrorCode};
+
+/// Result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything the engine reports, with a stable [`Error::code`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file or its metadata.
+    #[error(transparent)]
+    Gguf(#[from] realm_gguf::Error),
+    /// The file does not make a model that can be run.
+    #[error(transparent)]
+    Model(#[from] realm_model::Error),
+    /// The tokenizer or the chat template.
+    #[error(transparent)]
+    Tokenizer(#[from] realm_tokenizer::Error),
+    /// The backend, or a batch it refused.
+    #[error(transparent)]
+    Backend(#[from] realm_ir::Error),
+    /// A tensor that cannot be turned into values.
+    #[error(transparent)]
+    Quant(#[from] realm_quant::Error),
+    /// None of several backends would have the model.
+    #[error("no backend can run this model: {}", reasons(.refusals))]
+    NoBackend {
+        /// Name and reason of each refusal, in the order they were tried.
+        refusals: Vec<(String, Error)>,
+    },
+    /// An argument is out of its range.
+    #[error("{message}")]
+    InvalidArgument {
+        /// Which one, what it is and what it may be.
+        message: String,
+    },
+    /// An array has the wrong number of values.
+    #[error("{message}")]
+    ShapeMismatch {
+        /// Which one, its length and what the length should be.
+        message: String,
+    },
+    /// No free page in the KV cache, or none could ever be free.
+    #[error("{message}")]
+    KvExhausted {
+        /// What was needed, what there is and what to do.
+        message: String,
+    },
+    /// Memory for what was asked could not be had.
+    #[error("{message}")]
+    OutOfMemory {
+        /// What it was for and how much.
+        message: String,
+    },
+    /// Loading was given up.
+    #[error("aborted")]
+    Aborted,
+    /// The model was disposed of.
+    #[error("the model has been disposed of")]
+    Disposed,
+    /// A defect of ours, caught before it could do harm.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What was found.
+        message: String,
+    },
+}
+
+fn reasons(refusals: &[(String, Error)]) -> String {
+    let reason = |(name, error): &(String, Error)| format!("{name}: {error}");
+    refusals.iter().map(reason).collect::<Vec<_>>().join("; ")
+}
+
+impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Error::InvalidArgument { message: message.into() }
+    }
+
+    pub(crate) fn kv_exhausted(message: impl Into<String>) -> Self {
+        Error::KvExhausted { message: message.into() }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Error::Internal { message: message.into() }
+    }
+
+    /// The error for a panic that was caught.
+    pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Error::internal(format!("panic: {}", text.unwrap_or("without a message")))
+    }
+}
+
+impl Coded for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Error::Gguf(error) => error.code(),
+            Error::Model(error) => error.code(),
+            Error::Tokenizer(error) => tokenizer_code(error),
+            Error::Backend(error) => error.code(),
+            Error::Quant(_) => ErrorCode::ModelUnsupported,
+            Error::NoBackend { refusals } => no_backend_code(refusals),
+            Error::InvalidArgument { .. } => ErrorCode::InvalidArgument,
+            Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,
+            Error::KvExhausted { .. } => ErrorCode::KvExhausted,
+            Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
+            Error::Aborted => ErrorCode::Aborted,
+            Error::Disposed => ErrorCode::Disposed,
+            Error::Internal { .. } => ErrorCode::Internal,
+        }
+    }
+}
+
+fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
+    match error {
+        realm_tokenizer::Error::Metadata(error) => error.code(),
+        realm_tokenizer::Error::Unsupported { .. } => ErrorCode::ModelUnsupported,
+        realm_tokenizer::Error::Template { .. } | realm_tokenizer::Error::TemplateRaised { .. } => {
+            ErrorCode::TemplateError
+        }
+        _ => ErrorCode::ModelInvalid,
+    }
+}
+
+/// The code that all refusals share, else that no backend is available.
+fn no_backend_code(refusals: &[(String, Error)]) -> ErrorCode {
+    let mut codes = refusals.iter().map(|(_, error)| error.code());
+    match codes.next() {
+        Some(first) if codes.all(|code| code == first) => first,
+        _ => ErrorCode::BackendUnavailable,
+    }
+}

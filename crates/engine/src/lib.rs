@@ -1,0 +1,26 @@
+//! Loading, sequences, paged KV cache, scheduler and sampler.
+//!
+//! [`load`] turns an opened file into a session on the first backend that can
+//! run it. [`core`] runs generations and single layers over that session, without
+//! threads, so that it serves a browser as well. `threaded` gives it a thread of
+//! its own and is what native programs use.
+
+pub mod chat;
+pub mod core;
+mod error;
+mod info;
+mod kv;
+pub mod load;
+mod options;
+mod sampler;
+mod stop;
+mod tensor;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod threaded;
+
+pub use error::{Error, Result};
+pub use info::ModelInfo;
+pub use options::{GenerateOptions, LoadOptions, Prompt};
+pub use realm_ir::{Coded, ErrorCode};
+pub use sampler::SamplingOptions;
+pub use tensor::{Tensor, read_tensor};

@@ -1,0 +1,259 @@
+//! From an opened file to everything that generating needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use realm_gguf::{Gguf, TensorType};
+use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded};
+use realm_model::{ModelConfig, ModelPlan};
+use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
+
+use crate::core::{Limits, TextStream, Vocabulary};
+use crate::error::{Error, Result};
+use crate::info::ModelInfo;
+use crate::kv::{self, KvPlan};
+use crate::options::LoadOptions;
+
+/// Most rows of a batch: enough to keep matrix products busy, few enough that a
+/// step is short.
+const MAX_ROWS: usize = 256;
+
+/// Most generations in a batch.
+const MAX_OUTPUTS: usize = 32;
+
+/// A backend that could run the model, by its name.
+pub struct BackendChoice {
+    /// The name in options and reports.
+    pub name: String,
+    /// Starts it.
+    pub open: Box<dyn Fn() -> Result<OpenBackend> + Send>,
+}
+
+/// A backend that was started.
+pub struct OpenBackend {
+    /// The backend.
+    pub backend: Arc<dyn Backend>,
+    /// Threads it computes with.
+    pub threads: usize,
+    /// Name of the kernel for a weight type.
+    pub kernel: fn(TensorType) -> Option<String>,
+}
+
+/// Who watches over loading.
+pub struct Watcher<'a> {
+    /// Called with 0 to 1 as loading goes on.
+    pub progress: &'a mut dyn FnMut(f32),
+    /// Set to give up with `ABORTED`.
+    pub cancel: &'a AtomicBool,
+}
+
+impl Watcher<'_> {
+    fn report(&mut self, fraction: f32) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Aborted);
+        }
+        (self.progress)(fraction);
+        Ok(())
+    }
+}
+
+/// A loaded model: what stays the same while it runs.
+pub struct Loaded {
+    /// Facts, without `load_ms`.
+    pub info: ModelInfo,
+    /// The file.
+    pub gguf: Gguf,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+/// What a core runs on.
+pub struct Runnable {
+    /// Opened for `program`.
+    pub session: Box<dyn Session>,
+    /// The model.
+    pub program: Arc<Program>,
+    /// Sizes of the session.
+    pub limits: Limits,
+}
+
+/// Reads the tokenizer of `gguf`, plans the model, and takes the first of
+/// `backends` that can run it. Without weights (`vocab_only`) there is nothing to run.
+///
+/// # Errors
+/// What is wrong with the file; what each backend had against it; `ABORTED`.
+pub fn load(
+    gguf: Gguf,
+    options: &LoadOptions,
+    backends: &[BackendChoice],
+    watcher: &mut Watcher<'_>,
+) -> Result<(Loaded, Option<Runnable>)> {
+    watcher.report(0.0)?;
+    let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
+    let mut info = file_info(&gguf, &tokenizer)?;
+    if options.vocab_only {
+        set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
+        watcher.report(1.0)?;
+        return Ok((Loaded { info, gguf, tokenizer }, None));
+    }
+    let architecture = gguf.metadata().require_str("general.architecture")?;
+    let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
+    let context_length = kv::context_length(options, trained.map(|n| n as usize))?;
+    let plan = realm_model::build(&gguf, context_length)?;
+    let n_tokens = tokenizer.n_tokens();
+    if n_tokens > plan.config.n_vocab {
+        return Err(realm_model::Error::Invalid {
+            what: "tokenizer.ggml.tokens".into(),
+            found: format!("{n_tokens} tokens"),
+            expected: format!("at most {}, the rows of token_embd.weight", plan.config.n_vocab),
+        }
+        .into());
+    }
+    let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
+    let runnable = first_that_runs(plan, &kv, backends, &mut info, watcher)?;
+    watcher.report(1.0)?;
+    Ok((Loaded { info, gguf, tokenizer }, Some(runnable)))
+}
+
+fn first_that_runs(
+    plan: ModelPlan,
+    kv: &KvPlan,
+    backends: &[BackendChoice],
+    info: &mut ModelInfo,
+    watcher: &mut Watcher<'_>,
+) -> Result<Runnable> {
+    set_config(info, plan.config);
+    set_kv(info, kv);
+    let program = Arc::new(plan.program);
+    let mut refusals = Vec::new();
+    for choice in backends {
+        match open(choice, &program, kv, watcher) {
+            Ok((open, session)) => {
+                set_backend(info, &choice.name, &open, &refusals);
+                let limits = Limits {
+                    context_length: kv.context_length,
+                    page_tokens: kv.layout.page_tokens,
+                    n_pages: kv.layout.n_pages,
+                    max_rows: MAX_ROWS,
+                    max_outputs: MAX_OUTPUTS,
+                };
+                return Ok(Runnable { session, program, limits });
+            }
+            Err(Error::Aborted) => return Err(Error::Aborted),
+            Err(error) => refusals.push((choice.name.clone(), error)),
+        }
+    }
+    match refusals.len() {
+        1 => Err(refusals.remove(0).1),
+        _ => Err(Error::NoBackend { refusals }),
+    }
+}
+
+/// Starts a backend, gives it the weights and opens a session.
+fn open(
+    choice: &BackendChoice,
+    program: &Arc<Program>,
+    kv: &KvPlan,
+    watcher: &mut Watcher<'_>,
+) -> Result<(OpenBackend, Box<dyn Session>)> {
+    let open = (choice.open)()?;
+    let total: usize = program.weights.iter().map(|weight| weight.bytes().len()).sum();
+    let mut done = 0;
+    let mut weights: Vec<Uploaded> = Vec::with_capacity(program.weights.len());
+    for weight in &program.weights {
+        weights.push(open.backend.upload(weight)?);
+        done += weight.bytes().len();
+        watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
+    }
+    let config =
+        SessionConfig { kv: kv.layout.clone(), max_rows: MAX_ROWS, max_outputs: MAX_OUTPUTS };
+    let session = open.backend.session(program.clone(), weights.into(), config)?;
+    Ok((open, session))
+}
+
+fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
+    let metadata = gguf.metadata();
+    let mut weight_types: BTreeMap<String, u64> = BTreeMap::new();
+    for tensor in gguf.tensors() {
+        *weight_types.entry(tensor.ty().name().to_owned()).or_default() += tensor.n_bytes() as u64;
+    }
+    Ok(ModelInfo {
+        file_bytes: gguf.file_bytes(),
+        weight_bytes: weight_types.values().sum(),
+        weight_types,
+        tokenizer: metadata.require_str("tokenizer.ggml.model")?.to_owned(),
+        bos_token: tokenizer.bos(),
+        eos_token: tokenizer.eos(),
+        end_of_generation_tokens: tokenizer.end_of_generation().to_vec(),
+        chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
+        ..ModelInfo::default()
+    })
+}
+
+fn set_config(info: &mut ModelInfo, config: ModelConfig) {
+    info.architecture = config.architecture;
+    info.name = config.name;
+    info.file_type = config.file_type;
+    info.parameter_count = config.parameter_count;
+    info.n_layers = config.n_layers;
+    info.embedding_length = config.embedding_length;
+    info.n_heads = config.n_heads;
+    info.n_kv_heads = config.n_kv_heads;
+    info.feed_forward_length = config.feed_forward_length;
+    info.n_vocab = config.n_vocab;
+    info.trained_context_length = config.trained_context_length;
+}
+
+fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
+    info.context_length = kv.context_length;
+    info.max_sequences = kv.max_sequences;
+    info.kv_type = kv.layout.ty.as_str().to_owned();
+    info.kv_page_tokens = kv.layout.page_tokens;
+    info.kv_cache_bytes = kv.bytes;
+}
+
+fn set_backend(
+    info: &mut ModelInfo,
+    name: &str,
+    open: &OpenBackend,
+    refusals: &[(String, Error)],
+) {
+    let mut reason: String =
+        refusals.iter().map(|(name, error)| format!("{name} refused: {error}; ")).collect();
+    reason.push_str(name);
+    reason.push_str(if refusals.is_empty() { " was the first choice" } else { " was next" });
+    info.backend = name.to_owned();
+    info.backend_reason = reason;
+    info.threads = open.threads;
+    let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty)?));
+    info.kernels = TensorType::all()
+        .filter(|ty| info.weight_types.contains_key(ty.name()))
+        .filter_map(kernel)
+        .collect();
+}
+
+/// A tokenizer as generating sees it.
+pub struct ModelVocabulary(pub Arc<Tokenizer>);
+
+impl Vocabulary for ModelVocabulary {
+    fn end_of_generation_tokens(&self) -> &[u32] {
+        self.0.end_of_generation()
+    }
+
+    fn text_stream(&self) -> Box<dyn TextStream> {
+        Box::new(ModelTextStream(self.0.stream(DecodeOptions::default())))
+    }
+}
+
+struct ModelTextStream(StreamDecoder);
+
+impl TextStream for ModelTextStream {
+    fn push(&mut self, token: u32) -> String {
+        self.0.push(token)
+    }
+
+    fn finish(&mut self) -> String {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,80 @@
+//! What a program can ask for.
+
+use realm_ir::KvType;
+
+use crate::sampler::SamplingOptions;
+
+/// How to load a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Positions per sequence; 0 takes what the file says, at most
+    /// [`LoadOptions::DEFAULT_CONTEXT_LENGTH`].
+    pub context_length: usize,
+    /// Sequences that can be at full length at once; 0 takes
+    /// [`LoadOptions::DEFAULT_MAX_SEQUENCES`]. More can run at once as long as
+    /// they are shorter.
+    pub max_sequences: usize,
+    /// Storage of keys and values; none takes f32 for a cache below 64 MiB, else f16.
+    pub kv_type: Option<KvType>,
+    /// Reads the tokenizer and leaves the weights alone.
+    pub vocab_only: bool,
+}
+
+impl LoadOptions {
+    /// Longest context that is taken without being asked for.
+    pub const DEFAULT_CONTEXT_LENGTH: usize = 4096;
+    /// Sequences at full length, when nobody says how many.
+    pub const DEFAULT_MAX_SEQUENCES: usize = 4;
+}
+
+/// What to continue.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// Text, tokenised as [`GenerateOptions`] says.
+    Text(String),
+    /// Token ids, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// How to generate.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// Most tokens of the answer. With 0 the prompt is read and nothing is sampled.
+    pub max_tokens: usize,
+    /// How tokens are chosen; its seed counts when `draw_seed` is false.
+    pub sampling: SamplingOptions,
+    /// Takes a random seed; the one in use is in the result.
+    pub draw_seed: bool,
+    /// Strings that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// End-of-generation tokens are not chosen before this many tokens.
+    pub min_tokens: usize,
+    /// End-of-generation tokens are never chosen.
+    pub ignore_eos: bool,
+    /// Puts the prompt's text in front of the answer.
+    pub echo: bool,
+    /// Adds the tokens that the model wants around a text prompt, such as BOS.
+    pub add_special: bool,
+    /// Takes text such as `<|im_end|>` in a text prompt for the token it names.
+    pub parse_special: bool,
+    /// A kept sequence to continue, or none for one that ends with the generation.
+    pub sequence: Option<u32>,
+}
+
+impl Default for GenerateOptions {
+    /// Greedy, until the model ends or the context does.
+    fn default() -> Self {
+        GenerateOptions {
+            max_tokens: usize::MAX,
+            sampling: SamplingOptions::default(),
+            draw_seed: false,
+            stop: Vec::new(),
+            min_tokens: 0,
+            ignore_eos: false,
+            echo: false,
+            add_special: true,
+            parse_special: true,
+            sequence: None,
+        }
+    }
+}

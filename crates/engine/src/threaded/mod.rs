@@ -1,0 +1,382 @@
+//! A model with a thread of its own: the handle that native programs hold.
+//!
+//! Every call returns at once; results come through a [`Reply`] or a [`Sink`],
+//! on the engine's thread. Dropping the handle ends what is running and frees the
+//! model without waiting for it.
+
+mod reply;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::Instant;
+
+use realm_gguf::Gguf;
+use realm_tokenizer::{ChatTemplate, DecodeOptions, EncodeOptions};
+
+pub use reply::{Reply, wait};
+pub use worker::Sink;
+
+use crate::chat::{self, ChatArguments};
+use crate::core::{Core, CoreParts, GenerationId};
+use crate::error::{Error, Result};
+use crate::info::ModelInfo;
+use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Runnable, Watcher};
+use crate::options::{GenerateOptions, LoadOptions, Prompt};
+use crate::tensor::{Tensor, read_tensor};
+use worker::{Command, Listener, Start, Worker, no_weights};
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file, or any part of a split one: mapped.
+    Path(PathBuf),
+    /// A file in memory, or all parts of a split one in order.
+    Bytes(Vec<Arc<[u8]>>),
+}
+
+/// A loaded model. Can be used from any thread.
+pub struct Model {
+    /// None once it was disposed of.
+    loaded: Mutex<Option<Arc<Loaded>>>,
+    commands: Sender<Command>,
+    /// Set when everything is to end.
+    stop: Arc<AtomicBool>,
+    /// Flags of generations that may still run.
+    aborts: Mutex<Vec<Weak<AtomicBool>>>,
+    sequences: Mutex<Sequences>,
+    next_generation: AtomicU64,
+}
+
+/// Kept sequences as programs know them.
+#[derive(Default)]
+struct Sequences {
+    open: BTreeSet<u32>,
+    next: u32,
+}
+
+/// Ends a generation from outside.
+#[derive(Clone, Debug)]
+pub struct GenerationHandle {
+    abort: Arc<AtomicBool>,
+}
+
+impl GenerationHandle {
+    /// Ends the generation within one step. Any number of calls.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A lock whose data is whole whatever happened to its last holder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since the first call.
+fn now_ms() -> f64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
+}
+
+/// 32 random bits: few enough to be read and typed again.
+fn random_seed() -> u64 {
+    // Every `RandomState` has keys of its own, drawn from the operating system.
+    std::hash::RandomState::new().build_hasher().finish() >> 32
+}
+
+impl Model {
+    /// Opens `source`, gives its weights to the first of `backends` that can run
+    /// it, and starts the engine thread. Takes as long as that takes: call it on
+    /// a thread that may be blocked.
+    ///
+    /// # Errors
+    /// What is wrong with the file, what each backend had against it, `ABORTED`.
+    pub fn load(
+        source: Source,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+        mut watcher: Watcher<'_>,
+    ) -> Result<Model> {
+        let started = Instant::now();
+        let gguf = match source {
+            Source::Path(path) => Gguf::open(path)?,
+            Source::Bytes(mut parts) if parts.len() == 1 => Gguf::from_bytes(parts.remove(0))?,
+            Source::Bytes(parts) => Gguf::from_parts(parts)?,
+        };
+        let (mut loaded, runnable) = load::load(gguf, options, backends, &mut watcher)?;
+        loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
+        Model::start(loaded, runnable)
+    }
+
+    fn start(loaded: Loaded, runnable: Option<Runnable>) -> Result<Model> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let core = runnable.map(|Runnable { session, program, limits }| {
+            Core::new(CoreParts {
+                session,
+                program,
+                vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
+                limits,
+                stop: stop.clone(),
+                clock: now_ms,
+            })
+        });
+        let worker = Worker::new(core, loaded.tokenizer.clone());
+        let (commands, receiver) = mpsc::channel();
+        spawn("realm-engine", move || worker.run(&receiver))?;
+        Ok(Model {
+            loaded: Mutex::new(Some(Arc::new(loaded))),
+            commands,
+            stop,
+            aborts: Mutex::default(),
+            sequences: Mutex::default(),
+            next_generation: AtomicU64::new(0),
+        })
+    }
+
+    fn loaded(&self) -> Result<Arc<Loaded>> {
+        lock(&self.loaded).clone().ok_or(Error::Disposed)
+    }
+
+    /// Facts about the model.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn info(&self) -> Result<ModelInfo> {
+        Ok(self.loaded()?.info.clone())
+    }
+
+    /// Token ids of `text`.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn tokenize(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        Ok(self.loaded()?.tokenizer.encode(text, options))
+    }
+
+    /// The text of `ids`, with U+FFFD for bytes that are no UTF-8. Ids that are not
+    /// in the vocabulary have no text.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<String> {
+        let bytes = self.loaded()?.tokenizer.decode(ids, DecodeOptions { special });
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Renders the file's own chat template.
+    ///
+    /// # Errors
+    /// `TEMPLATE_ERROR` when there is none or it fails, `INVALID_ARGUMENT` for bad
+    /// JSON, `DISPOSED`.
+    pub fn apply_chat_template(&self, arguments: &ChatArguments<'_>) -> Result<String> {
+        let loaded = self.loaded()?;
+        let metadata = loaded.gguf.metadata();
+        let template = realm_tokenizer::chat_template(metadata, arguments.tools.is_some())?;
+        let template = template.ok_or_else(|| realm_tokenizer::Error::Template {
+            message: "the file has none (tokenizer.chat_template); pass one".into(),
+        })?;
+        chat::render(&template, ChatTemplate::token_variables(&loaded.tokenizer), arguments)
+    }
+
+    /// Starts a generation. Everything that happens to it, errors included, goes
+    /// to `sink`.
+    pub fn generate(
+        &self,
+        prompt: Prompt,
+        mut options: GenerateOptions,
+        sink: Sink,
+    ) -> GenerationHandle {
+        if options.draw_seed {
+            options.sampling.seed = random_seed();
+        }
+        let abort = Arc::new(AtomicBool::new(false));
+        let id = GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed));
+        {
+            let mut aborts = lock(&self.aborts);
+            aborts.retain(|flag| flag.strong_count() > 0);
+            aborts.push(Arc::downgrade(&abort));
+        }
+        let listener = Listener::new(sink);
+        let start = Start { id, prompt, options, abort: abort.clone(), listener };
+        self.send(Command::Generate(Box::new(start)));
+        GenerationHandle { abort }
+    }
+
+    /// A command that cannot be sent is dropped, and answers that the model is gone.
+    fn send(&self, command: Command) {
+        drop(self.commands.send(command));
+    }
+
+    fn call<T: 'static>(
+        &self,
+        reply: Reply<T>,
+        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+    ) {
+        self.send(Command::Call(Box::new(move |core| {
+            reply.send(match core {
+                Some(core) => work(core),
+                None => Err(no_weights()),
+            });
+        })));
+    }
+
+    /// Opens a sequence that keeps its KV cache between generations.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn open_sequence(&self) -> Result<u32> {
+        self.loaded()?;
+        let id = lock(&self.sequences).add();
+        self.call(logged("open"), move |core| core.open_sequence(id));
+        Ok(id)
+    }
+
+    /// Opens a sequence with what `sequence` holds; pages are shared until one
+    /// of them changes.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
+    pub fn fork_sequence(&self, sequence: u32) -> Result<u32> {
+        self.loaded()?;
+        let mut sequences = lock(&self.sequences);
+        sequences.check(sequence)?;
+        let id = sequences.add();
+        self.call(logged("fork"), move |core| core.fork_sequence(sequence, id));
+        Ok(id)
+    }
+
+    /// Frees a sequence; one that is generating, when that ends.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
+    pub fn close_sequence(&self, sequence: u32) -> Result<()> {
+        self.loaded()?;
+        let mut sequences = lock(&self.sequences);
+        sequences.check(sequence)?;
+        sequences.open.remove(&sequence);
+        self.call(logged("close"), move |core| core.close_sequence(sequence));
+        Ok(())
+    }
+
+    /// See [`Core::embed_tokens`].
+    pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) {
+        self.call(reply, move |core| pollster::block_on(core.embed_tokens(&ids)));
+    }
+
+    /// See [`Core::forward_layer`].
+    pub fn forward_layer(
+        &self,
+        layer: usize,
+        hidden: Vec<f32>,
+        position: usize,
+        sequence: u32,
+        reply: Reply<Vec<f32>>,
+    ) {
+        self.call(reply, move |core| {
+            pollster::block_on(core.forward_layer(layer, &hidden, position, sequence))
+        });
+    }
+
+    /// See [`Core::compute_logits`].
+    pub fn compute_logits(&self, hidden: Vec<f32>, reply: Reply<Vec<f32>>) {
+        self.call(reply, move |core| pollster::block_on(core.compute_logits(&hidden)));
+    }
+
+    /// See [`Core::drop_layer_sequence`].
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
+        self.loaded()?;
+        self.call(logged("drop"), move |core| {
+            core.drop_layer_sequence(sequence);
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// The values of a tensor, on a thread of its own.
+    pub fn tensor(&self, name: String, reply: Reply<Tensor>) {
+        let loaded = match self.loaded() {
+            Ok(loaded) => loaded,
+            Err(error) => return reply.send(Err(error)),
+        };
+        // A thread that cannot be started drops the reply; what it says then is
+        // not the reason, but it answers.
+        drop(spawn("realm-tensor", move || {
+            let result = catch_unwind(AssertUnwindSafe(|| read_tensor(&loaded.gguf, &name)));
+            reply.send(result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))));
+        }));
+    }
+
+    /// Names of all tensors, in file order.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn tensor_names(&self) -> Result<Vec<String>> {
+        Ok(self.loaded()?.gguf.tensors().iter().map(|t| t.name().to_owned()).collect())
+    }
+
+    /// Ends what is running with `DISPOSED`, frees the model, then answers. Any
+    /// number of calls.
+    pub fn dispose(&self, done: impl FnOnce() + Send + 'static) {
+        let loaded = lock(&self.loaded).take();
+        self.stop.store(true, Ordering::Relaxed);
+        for abort in lock(&self.aborts).drain(..).filter_map(|flag| flag.upgrade()) {
+            abort.store(true, Ordering::Relaxed);
+        }
+        // The engine thread lets go of the file last, so that unmapping it never
+        // happens here.
+        self.send(Command::Stop(Reply::new(move |_| {
+            drop(loaded);
+            done();
+        })));
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.dispose(|| ());
+    }
+}
+
+impl Sequences {
+    fn add(&mut self) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        self.open.insert(id);
+        id
+    }
+
+    fn check(&self, id: u32) -> Result<()> {
+        match self.open.contains(&id) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("sequence {id} is not open"))),
+        }
+    }
+}
+
+/// A reply for commands whose caller does not wait: errors go to the log.
+fn logged(what: &'static str) -> Reply<()> {
+    Reply::new(move |result| match result {
+        Ok(()) | Err(Error::Disposed) => {}
+        Err(error) => tracing::error!("cannot {what} a sequence: {error}"),
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    match thread::Builder::new().name(name.into()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::OutOfMemory {
+            message: format!("cannot start the thread {name}: {error}"),
+        }),
+    }
+}
