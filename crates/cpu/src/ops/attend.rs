@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use realm_ir::{Activation, Attend, BatchView, SequenceView};
-use realm_quant::vector;
 
-use crate::kv::{KvCache, KvValues};
+use super::attend_kernels::{self, Element};
+use crate::kv::{KvShape, KvValues};
 use crate::math;
 use crate::parts::Parts;
 use crate::pool::Team;
@@ -42,7 +42,11 @@ pub(crate) fn attend(op: &Attend, state: &mut State, team: &Team<'_>, batch: &Ba
         // SAFETY: the heads of a row belong to one task each.
         let out = unsafe { parts.part(out_start..out_start + group * layer.value_width) };
         let mut scores = per_worker[worker].lock().expect("a worker locks its own scratch");
-        attend_head(op, kv, &rows[row], head, q, &mut scores, out);
+        let head = Head { op, shape: kv.shape(), row: &rows[row], head };
+        match kv.values() {
+            KvValues::F32(values) => head.attend(values, q, &mut scores, out),
+            KvValues::F16(values) => head.attend(values, q, &mut scores, out),
+        }
     });
     state.slots.put(op.out, out);
 }
@@ -62,79 +66,59 @@ fn row_contexts<'a>(op: &Attend, batch: &'a BatchView<'_>) -> Vec<RowContext<'a>
     rows
 }
 
-/// Attention of the query heads that share one key/value head.
-fn attend_head(
-    op: &Attend,
-    kv: &KvCache,
-    row: &RowContext<'_>,
+/// One key/value head of one row.
+struct Head<'a> {
+    op: &'a Attend,
+    shape: &'a KvShape,
+    row: &'a RowContext<'a>,
     head: usize,
-    q: &[f32],
-    scratch: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    let shape = kv.shape();
-    let layer = shape.layer(op.kv_layer);
-    let n = row.end - row.first;
-    let group = q.len() / layer.key_width;
-    scratch.resize(group * n, 0.0);
-    for_each_page(row, shape.page_tokens, |page, slots, done| {
-        let first = shape.keys(op.kv_layer, page, head) + slots.start * layer.key_width;
-        for i in 0..slots.len() {
-            let at = first + i * layer.key_width;
+}
+
+impl Head<'_> {
+    /// Attention of the query heads `q` that share this key/value head.
+    fn attend<T: Element>(&self, kv: &[T], q: &[f32], scratch: &mut Vec<f32>, out: &mut [f32]) {
+        let layer = self.shape.layer(self.op.kv_layer);
+        let n = self.row.end - self.row.first;
+        scratch.resize(q.len() / layer.key_width * n, 0.0);
+        self.for_each_run(|page, slots, done| {
+            let first = self.shape.keys(self.op.kv_layer, page, self.head);
+            let keys =
+                &kv[first + slots.start * layer.key_width..][..slots.len() * layer.key_width];
             let queries = q.chunks_exact(layer.key_width);
             for (query, scores) in queries.zip(scratch.chunks_exact_mut(n)) {
-                scores[done + i] = op.scale * dot(kv.values(), query, at);
+                let scores = &mut scores[done..done + slots.len()];
+                attend_kernels::scores(query, keys, self.op.scale, scores);
             }
+        });
+        if let Some(cap) = self.op.softcap {
+            math::gated(Activation::Softcap(cap), scratch, None);
         }
-    });
-    if let Some(cap) = op.softcap {
-        math::gated(Activation::Softcap(cap), scratch, None);
-    }
-    for scores in scratch.chunks_exact_mut(n) {
-        let sum = math::softmax_weights(scores);
-        scores.iter_mut().for_each(|weight| *weight /= sum);
-    }
-    out.fill(0.0);
-    for_each_page(row, shape.page_tokens, |page, slots, done| {
-        let first = shape.values(op.kv_layer, page, head) + slots.start * layer.value_width;
-        for i in 0..slots.len() {
-            let at = first + i * layer.value_width;
+        for scores in scratch.chunks_exact_mut(n) {
+            let sum = math::softmax_weights(scores);
+            scores.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        out.fill(0.0);
+        self.for_each_run(|page, slots, done| {
+            let first = self.shape.values(self.op.kv_layer, page, self.head);
+            let values =
+                &kv[first + slots.start * layer.value_width..][..slots.len() * layer.value_width];
             let outs = out.chunks_exact_mut(layer.value_width);
             for (out, weights) in outs.zip(scratch.chunks_exact(n)) {
-                add_scaled(kv.values(), weights[done + i], at, out);
+                attend_kernels::add_weighted(&weights[done..done + slots.len()], values, out);
             }
+        });
+    }
+
+    /// Calls `visit(page, slots, done)` for the pages that hold the row's positions;
+    /// `done` positions came before.
+    fn for_each_run(&self, mut visit: impl FnMut(u32, Range<usize>, usize)) {
+        let (row, page_tokens) = (self.row, self.shape.page_tokens);
+        let mut position = row.first;
+        while position < row.end {
+            let slot = position % page_tokens;
+            let end = page_tokens.min(slot + row.end - position);
+            visit(row.sequence.pages[position / page_tokens], slot..end, position - row.first);
+            position += end - slot;
         }
-    });
-}
-
-/// Calls `visit(page, slots, done)` for the pages that hold the row's positions;
-/// `done` positions came before.
-fn for_each_page(
-    row: &RowContext<'_>,
-    page_tokens: usize,
-    mut visit: impl FnMut(u32, Range<usize>, usize),
-) {
-    let mut position = row.first;
-    while position < row.end {
-        let slot = position % page_tokens;
-        let end = page_tokens.min(slot + row.end - position);
-        visit(row.sequence.pages[position / page_tokens], slot..end, position - row.first);
-        position += end - slot;
-    }
-}
-
-/// Product of a query with the key at `at`.
-fn dot(values: &KvValues, query: &[f32], at: usize) -> f32 {
-    match values {
-        KvValues::F32(values) => vector::dot_f32(query, &values[at..at + query.len()]),
-        KvValues::F16(values) => vector::dot_f16(query, &values[at..at + query.len()]),
-    }
-}
-
-/// Adds the value at `at`, times `weight`, to `out`.
-fn add_scaled(values: &KvValues, weight: f32, at: usize, out: &mut [f32]) {
-    match values {
-        KvValues::F32(values) => vector::axpy_f32(weight, &values[at..at + out.len()], out),
-        KvValues::F16(values) => vector::axpy_f16(weight, &values[at..at + out.len()], out),
     }
 }

@@ -1,6 +1,7 @@
 //! One file per kind of operation.
 
 pub(crate) mod attend;
+mod attend_kernels;
 pub(crate) mod linear;
 pub(crate) mod rope;
 pub(crate) mod rows;
