@@ -96,7 +96,8 @@ export async function buildAddon(profile) {
     process.exit(1)
   }
   const output = `npm/${platform.name}/realm.node`
-  step(`addon-${profile}`, {
+  step('addon', {
+    key: profile,
     inputs: ['crates', 'Cargo.toml', 'Cargo.lock'],
     output,
     make: () => {
@@ -125,6 +126,7 @@ function writePlatformPackage({ name, os, cpu, libc }) {
     cpu: [cpu],
     ...(libc && { libc: [libc] }),
     engines: facade.engines,
+    scripts: { prepack: 'node ../../scripts/build.mjs --profile dist' },
   }
   const path = join(root, 'npm', name, 'package.json')
   const text = `${JSON.stringify(manifest, null, 2)}\n`
@@ -140,16 +142,20 @@ function targetDirectory() {
   return JSON.parse(stdout).target_directory
 }
 
-/** Makes `output` if it is missing or an input is newer than when it was last made. */
-function step(name, { inputs, output, make }) {
+/** Makes `output` if it is missing, was made with another key, or before an input last changed. */
+function step(name, { key = '', inputs, output, make }) {
   const stamp = join(root, 'target', 'stamps', name)
-  const isFresh = existsSync(join(root, output)) && existsSync(stamp)
   const newest = Math.max(...inputs.map((input) => newestChange(join(root, input))))
-  if (isFresh && newest <= statSync(stamp).mtimeMs) return
+  const isFresh =
+    existsSync(join(root, output)) &&
+    existsSync(stamp) &&
+    readFileSync(stamp, 'utf8') === key &&
+    statSync(stamp).mtimeMs >= newest
+  if (isFresh) return
   const began = new Date()
   make()
   mkdirSync(dirname(stamp), { recursive: true })
-  writeFileSync(stamp, '')
+  writeFileSync(stamp, key)
   // What changed while it was being made is newer than the stamp.
   utimesSync(stamp, began, began)
 }

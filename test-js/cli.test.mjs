@@ -1,0 +1,152 @@
+/**
+ * The realm command, and the command of the repository that builds and runs it.
+ */
+
+import assert from 'node:assert/strict'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { bundledModel, root, withModel } from './support/models.mjs'
+
+const bin = join(root, 'dist', 'bin.js')
+const QUESTION = 'Tell me a story about a little dog.'
+
+function realm(args, input = '') {
+  return spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', input, cwd: root })
+}
+
+function greedyAnswer(messages, options) {
+  return withModel(bundledModel, (model) =>
+    model.chat(messages, { temperature: 0, maxTokens: 20, ...options }),
+  )
+}
+
+describe('realm run', () => {
+  const run = ['run', '--model', bundledModel, '--max-tokens', '20', '--temperature', '0']
+
+  it('prints the answer and one line of timings', async () => {
+    const { stdout, stderr, status } = realm([...run, QUESTION])
+    assert.equal(stderr, '')
+    assert.equal(status, 0)
+    const { text } = await greedyAnswer([{ role: 'user', content: QUESTION }])
+    const lines = stdout.trimEnd().split('\n')
+    assert.match(lines.pop(), /^\[load .* ms \| prompt .* \| decode 19 tokens in .*\]$/)
+    assert.equal(lines.join('\n'), text)
+  })
+
+  it('prints one JSON object and nothing else with --json', () => {
+    const { stdout, status } = realm([...run, '--json', QUESTION])
+    assert.equal(status, 0)
+    const result = JSON.parse(stdout)
+    assert.equal(result.tokens.length, 20)
+    assert.equal(result.finishReason, 'length')
+    assert.equal(result.usage.totalTokens, result.usage.promptTokens + 20)
+    assert.ok(result.timings.decodeMs > 0)
+    assert.equal(typeof result.text, 'string')
+  })
+
+  it('takes a system message, and with --raw no template', async () => {
+    const system = 'You are Ruby, a friendly helper.'
+    const messages = [
+      { role: 'system', content: system },
+      { role: 'user', content: 'What is your name?' },
+    ]
+    const { text } = await greedyAnswer(messages)
+    const chat = realm([...run, '--json', '--system', system, 'What is your name?'])
+    assert.equal(JSON.parse(chat.stdout).text, text)
+    const raw = realm([...run, '--json', '--raw', 'Once upon a time'])
+    const plain = await withModel(bundledModel, (model) =>
+      model.generate('Once upon a time', { temperature: 0, maxTokens: 20 }),
+    )
+    assert.equal(JSON.parse(raw.stdout).text, plain.text)
+  })
+
+  it('says the same for the same seed', () => {
+    const seeded = ['run', '--model', bundledModel, '--json', '--max-tokens', '20', '--seed', '5']
+    const [first, second] = [1, 2].map(() => JSON.parse(realm([...seeded, QUESTION]).stdout))
+    assert.equal(first.text, second.text)
+    assert.equal(first.seed, 5)
+  })
+
+  it('says in one line what is wrong, and exits with 1 or 2', () => {
+    const missing = realm(['run', '--model', '/no/such.gguf', 'hi'])
+    assert.equal(missing.status, 1)
+    assert.match(missing.stderr, /^realm: MODEL_NOT_FOUND: .*such\.gguf.*\n$/)
+    const cases = [
+      [[], /expected a command/],
+      [['run'], /expected a prompt/],
+      [['run', 'hi'], /expected --model/],
+      [['run', '--nonsense', 'hi'], /nonsense/],
+      [[...run, '--seed', 'five', 'hi'], /--seed: expected a number, got "five"/],
+      [[...run, '--raw', '--system', 'x', 'hi'], /--system/],
+    ]
+    for (const [args, message] of cases) {
+      const { status, stderr, stdout } = realm(args)
+      assert.equal(status, 2, args.join(' '))
+      assert.match(stderr, message)
+      assert.equal(stdout, '')
+    }
+    assert.equal(realm([...run, '--max-tokens', '0', 'hi']).status, 1)
+  })
+
+  it('ends the answer at Ctrl-C, with the timings of what was said', async () => {
+    const child = spawn(process.execPath, [
+      bin,
+      'run',
+      '--model',
+      bundledModel,
+      '--temperature',
+      '50',
+      '--context',
+      '32768',
+      QUESTION,
+    ])
+    let stdout = ''
+    child.stdout.on('data', (data) => {
+      if (stdout === '') child.kill('SIGINT')
+      stdout += data
+    })
+    const [code] = await once(child, 'exit')
+    assert.equal(code, 130)
+    assert.match(stdout, /\n\[load .*\]\n$/)
+  })
+})
+
+describe('realm chat', () => {
+  it('remembers what was said', async () => {
+    const lines = ['Tell me a story about a fox named Nina.', 'What is your name?']
+    const chat = ['chat', '--model', bundledModel, '--temperature', '0', '--max-tokens', '20']
+    const { stdout, status } = realm(chat, `${lines.join('\n')}\n`)
+    assert.equal(status, 0)
+    const first = await greedyAnswer([{ role: 'user', content: lines[0] }])
+    const second = await greedyAnswer([
+      { role: 'user', content: lines[0] },
+      { role: 'assistant', content: first.text },
+      { role: 'user', content: lines[1] },
+    ])
+    assert.ok(stdout.includes(first.text), stdout)
+    assert.ok(stdout.includes(second.text), stdout)
+  })
+})
+
+describe('npm start', () => {
+  const start = join(root, 'scripts', 'start.mjs')
+
+  it('answers with the bundled model and keeps its own words off standard output', () => {
+    const { stdout, status } = spawnSync(
+      process.execPath,
+      [start, QUESTION, '--json', '--max-tokens', '5', '--temperature', '0'],
+      { encoding: 'utf8' },
+    )
+    assert.equal(status, 0)
+    assert.equal(JSON.parse(stdout).tokens.length, 5)
+  })
+
+  it('builds nothing when nothing changed', () => {
+    const { stderr } = spawnSync(process.execPath, [start, 'Hi', '--max-tokens', '1'], {
+      encoding: 'utf8',
+    })
+    assert.equal(stderr, '')
+  })
+})

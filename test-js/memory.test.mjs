@@ -1,0 +1,51 @@
+/**
+ * What is disposed of is given back, and what the engine hands over is the JS heap's.
+ */
+
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import * as native from '@realm-ai/realm/native'
+import { bundledModel, root, withModel } from './support/models.mjs'
+
+describe('memory', () => {
+  it('stays flat over 200 rounds of load, generate and dispose', (t) => {
+    const script = join(root, 'test-js', 'support', 'rounds.mjs')
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--expose-gc', script, bundledModel, '200'],
+      { encoding: 'utf8', cwd: root },
+    )
+    assert.equal(status, 0, stderr)
+    const { halfway, end } = JSON.parse(stdout)
+    const grownMegabytes = (end - halfway) / 2 ** 20
+    t.diagnostic(`grew by ${grownMegabytes.toFixed(2)} MB over the last 100 rounds`)
+    assert.ok(grownMegabytes < 16, `grew by ${grownMegabytes} MB`)
+  })
+
+  it('of results is allocated by the JS engine, as hosts without external buffers demand', () =>
+    withModel(bundledModel, async (model) => {
+      const id = native.storeModel(bundledModel)
+      const ids = Uint32Array.from({ length: 500 }, (_, i) => i)
+      const hidden = await model.embedTokens(ids)
+      const calls = {
+        tensor: async () => (await model.tensor('token_embd.weight')).data,
+        embedTokens: () => model.embedTokens(ids),
+        forwardLayer: () => model.forwardLayer(0, hidden),
+        computeLogits: () => model.computeLogits(hidden),
+        'native getTensor': () => native.getTensor(id, 'token_embd.weight'),
+        'native embedTokens': () => native.embedTokens(id, ids),
+        'native forwardLayer': () => native.forwardLayer(id, 0, hidden, 0),
+        'native computeLogits': () => native.computeLogits(id, hidden),
+      }
+      for (const [name, call] of Object.entries(calls)) {
+        // Node counts here what V8's own allocator gave, not the memory that an addon lends.
+        const before = process.memoryUsage().arrayBuffers
+        const array = await call()
+        const grown = process.memoryUsage().arrayBuffers - before
+        assert.ok(grown >= array.byteLength, `${name}: ${grown} of ${array.byteLength} bytes`)
+      }
+      native.removeModel(id)
+    }))
+})

@@ -1,0 +1,155 @@
+/**
+ * What a model says of itself, its tokens, template and weights.
+ */
+
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import { Realm } from '@realm-ai/realm'
+import { bundledModel, GREEDY } from './support/models.mjs'
+
+let realm
+let model
+
+before(async () => {
+  realm = await Realm.create()
+  model = await realm.load(bundledModel)
+})
+after(() => realm.dispose())
+
+describe('the information on a model', () => {
+  it('is what its card says', () => {
+    const { info } = model
+    assert.equal(info.architecture, 'llama')
+    assert.equal(info.parameterCount, 3672320)
+    assert.equal(info.layerCount, 4)
+    assert.equal(info.hiddenSize, 256)
+    assert.equal(info.headCount, 8)
+    assert.equal(info.kvHeadCount, 4)
+    assert.equal(info.feedForwardSize, 768)
+    assert.equal(info.vocabularySize, 2048)
+    assert.equal(info.trainedContextLength, 512)
+    assert.equal(info.contextLength, 512)
+    assert.equal(info.fileBytes, 3972416)
+    assert.equal(info.fileType, 'Q8_0')
+    assert.equal(info.bosToken, 0)
+    assert.equal(info.eosToken, 2)
+    assert.ok(info.endOfGenerationTokens.includes(2))
+    assert.match(info.chatTemplate, /im_start/)
+    assert.equal(info.kvCacheType, 'f32')
+    assert.equal(info.backend, 'cpu')
+    assert.ok(info.threads >= 1)
+    assert.ok(info.loadMs > 0)
+  })
+
+  it('names the backends of this machine', async () => {
+    const backends = await Realm.backends()
+    const cpu = backends.find(({ name }) => name === 'cpu')
+    assert.equal(cpu.available, true)
+    assert.notEqual(cpu.description, '')
+    assert.equal(model.layerCount, model.info.layerCount)
+    assert.equal(model.vocabularySize, model.info.vocabularySize)
+  })
+
+  it('follows the load options', async () => {
+    const other = await realm.load(bundledModel, { contextLength: 128, kvCacheType: 'f16' })
+    assert.equal(other.info.contextLength, 128)
+    assert.equal(other.info.kvCacheType, 'f16')
+    assert.ok(other.info.kvCacheBytes < model.info.kvCacheBytes)
+    assert.equal((await other.generate('Once', { ...GREEDY, maxTokens: 4 })).tokens.length, 4)
+    await other.dispose()
+  })
+})
+
+describe('text and tokens', () => {
+  it('are turned into each other without loss', () => {
+    for (const text of ['', ' ', 'a little dog', 'Zoë\n\t日本語 🐶 <|im_end|>', '\0']) {
+      assert.equal(model.detokenize(model.tokenize(text)), text)
+    }
+  })
+
+  it('have special tokens only where they are asked for', () => {
+    const text = '<|im_start|>user'
+    assert.ok(model.tokenize(text).length > 2)
+    const ids = model.tokenize(text, { parseSpecial: true })
+    assert.equal(ids[0], 1)
+    assert.equal(model.detokenize(ids), 'user')
+    assert.equal(model.detokenize(ids, { special: true }), text)
+  })
+
+  it('may come as typed arrays, plain arrays and bytes', () => {
+    const ids = model.tokenize('a little dog')
+    const bytes = Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength)
+    for (const form of [ids, [...ids], Int32Array.from(ids), bytes])
+      assert.equal(model.detokenize(form), 'a little dog')
+  })
+})
+
+describe('a chat template', () => {
+  it('turns messages into the prompt that chat uses', async () => {
+    const messages = [
+      { role: 'system', content: 'You are Ruby, a friendly helper.' },
+      { role: 'user', content: 'What is your name?' },
+    ]
+    const prompt = model.applyChatTemplate(messages)
+    assert.equal(
+      prompt,
+      '<|im_start|>system\nYou are Ruby, a friendly helper.<|im_end|>\n' +
+        '<|im_start|>user\nWhat is your name?<|im_end|>\n<|im_start|>assistant\n',
+    )
+    const answer = await model.chat(messages, GREEDY)
+    assert.match(answer.text, /Ruby/)
+    const same = await model.generate(prompt, { ...GREEDY, addSpecial: false })
+    assert.equal(same.text, answer.text)
+    assert.ok(
+      !model.applyChatTemplate(messages, { addGenerationPrompt: false }).endsWith('assistant\n'),
+    )
+  })
+})
+
+describe('a tensor', () => {
+  it('is given with its shape and type, in numbers', async () => {
+    const norm = await model.tensor('output_norm.weight')
+    assert.deepEqual(norm.shape, [256])
+    assert.equal(norm.type, 'F32')
+    assert.equal(norm.data.length, 256)
+    const query = await model.tensor('blk.0.attn_q.weight')
+    assert.deepEqual(query.shape, [256, 256])
+    assert.equal(query.type, 'Q8_0')
+    assert.equal(query.data.length, 256 * 256)
+    assert.ok(query.data.every(Number.isFinite) && query.data.some((value) => value !== 0))
+  })
+
+  it('of the embedding holds what embedTokens gives', async () => {
+    const { data, shape } = await model.tensor('token_embd.weight')
+    const [width] = shape
+    const hidden = await model.embedTokens([5, 7])
+    assert.deepEqual(hidden.subarray(0, width), data.subarray(5 * width, 6 * width))
+    assert.deepEqual(hidden.subarray(width), data.subarray(7 * width, 8 * width))
+  })
+
+  it('is known for every name that is listed', async () => {
+    const names = model.tensorNames()
+    assert.ok(names.includes('blk.3.ffn_down.weight'))
+    for (const name of names) {
+      const { data, shape } = await model.tensor(name)
+      assert.equal(
+        data.length,
+        shape.reduce((product, n) => product * n, 1),
+        name,
+      )
+    }
+  })
+})
+
+describe('a model that is loaded for its vocabulary only', () => {
+  it('tokenises and renders, and refuses to compute', async () => {
+    const vocabulary = await realm.load(bundledModel, { vocabOnly: true })
+    assert.deepEqual(vocabulary.tokenize('a dog'), model.tokenize('a dog'))
+    const messages = [{ role: 'user', content: 'Hi' }]
+    assert.equal(vocabulary.applyChatTemplate(messages), model.applyChatTemplate(messages))
+    const isRefused = { name: 'RealmError', code: 'INVALID_ARGUMENT' }
+    await assert.rejects(vocabulary.generate('a dog'), isRefused)
+    await assert.rejects(vocabulary.embedTokens([1]), isRefused)
+    await vocabulary.dispose()
+  })
+})
