@@ -70,7 +70,6 @@ macro_rules! with_tokens {
 pub(crate) use with_tokens;
 
 /// The kernel for the instruction set `S`.
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "no instruction set yet"))]
 pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
     Kernel::new(S::LEVEL, ty, matmul::<S, F>)
 }

@@ -3,7 +3,6 @@
 //! They meet f32 activations, and products are summed in f32. The instruction
 //! set decides the order of summation, the same for every row and token.
 
-#[cfg(target_arch = "x86_64")]
 mod rows;
 mod scalar;
 

@@ -18,6 +18,7 @@ pub(crate) struct Nibbles {
     high: __m256i,
 }
 
+#[inline(never)] // a tile has its registers to itself
 #[target_feature(enable = "avx2,fma,f16c")]
 fn run<J: Job<Avx2>>(s: Avx2, job: J) -> J::Output {
     job.run(s)

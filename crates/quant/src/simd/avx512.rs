@@ -9,6 +9,7 @@ use crate::cpu::Level;
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
+#[inline(never)] // a tile has its registers to itself
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run<J: Job<Avx512>>(s: Avx512, job: J) -> J::Output {
     job.run(s)

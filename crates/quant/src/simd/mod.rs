@@ -155,6 +155,7 @@ pub(crate) trait Simd: Copy {
 }
 
 /// Defines operations that are one expression of intrinsics each.
+#[cfg(target_arch = "x86_64")]
 macro_rules! operations {
     ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:expr;)*) => {
         $(
@@ -170,4 +171,5 @@ macro_rules! operations {
         )*
     };
 }
+#[cfg(target_arch = "x86_64")]
 use operations;
