@@ -1,0 +1,57 @@
+/** Measures engines in turn, each time in a fresh process, and sums the rounds up. */
+
+import { execFile } from 'node:child_process'
+import { createReadStream } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+const MEASURE = join(dirname(fileURLToPath(import.meta.url)), 'measure.mjs')
+const TIMEOUT_MS = 15 * 60 * 1000
+
+/**
+ * Runs every engine `nRounds` times, alternating, the order reversed in every other round.
+ *
+ * @param engines names of files in `engines/`
+ * @param job     what `measure.mjs` takes; the same for all
+ * @param onSample called with the engine's name and each sample
+ * @returns       samples by engine: what `measure.mjs` prints
+ */
+export async function runRounds(engines, job, nRounds, onSample = () => {}) {
+  await readWhole(job.path)
+  const samples = Object.fromEntries(engines.map((name) => [name, []]))
+  for (let round = 0; round < nRounds; round++) {
+    for (const name of round % 2 === 0 ? engines : engines.toReversed()) {
+      const sample = await measure(name, job)
+      samples[name].push(sample)
+      onSample(name, sample)
+    }
+  }
+  return samples
+}
+
+/** Median, least and greatest of each figure of an engine's samples. */
+export function summarise(samples) {
+  const figures = Object.keys(samples[0]).filter((key) => typeof samples[0][key] === 'number')
+  const entries = figures.map((key) => {
+    const sorted = samples.map((sample) => sample[key]).sort((a, b) => a - b)
+    const middle = sorted.length / 2
+    const median = (sorted[Math.ceil(middle) - 1] + sorted[Math.floor(middle)]) / 2
+    return [key, { median, min: sorted[0], max: sorted.at(-1) }]
+  })
+  return Object.fromEntries(entries)
+}
+
+async function measure(engine, job) {
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    [MEASURE, engine, JSON.stringify(job)],
+    { timeout: TIMEOUT_MS },
+  )
+  return JSON.parse(stdout.trim().split('\n').at(-1))
+}
+
+/** Brings a file into the page cache, so that the first load finds what later ones find. */
+async function readWhole(path) {
+  for await (const _ of createReadStream(path, { highWaterMark: 4 << 20 }));
+}
