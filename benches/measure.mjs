@@ -20,10 +20,10 @@ const { open, version } = await import(`./engines/${engineName}.mjs`)
 const beforeLoad = performance.now()
 const engine = await open(job)
 const loadMs = performance.now() - beforeLoad
-const residentBytes = process.memoryUsage.rss()
 
 // Reads every weight once: what an engine puts off until it is needed counts here, not below.
 const first = await timeAnswer(randomIds('first answer', FIRST_ANSWER_PROMPT_TOKENS), 2)
+const residentBytes = process.memoryUsage.rss()
 const usageBefore = cpuUsage()
 const answer = await timeAnswer(randomIds('prompt', job.promptTokens), 1 + job.decodeTokens)
 const usageAfter = cpuUsage()

@@ -14,6 +14,9 @@ import { fileURLToPath } from 'node:url'
 import { writeGguf } from './gguf-writer.mjs'
 import { randomTensor, seedOf, TENSOR_TYPES } from './tensor-types.mjs'
 
+/** Longer than some of the published ones, so that long contexts can be measured on all shapes. */
+const CONTEXT_LENGTH = 32768
+
 /** GGUF's number of the type that vectors are kept in. */
 const F32_ID = 0
 
@@ -29,7 +32,6 @@ export const SHAPES = {
     nKvHeads: 12,
     ffnSize: 2048,
     vocabularySize: 32000,
-    contextLength: 1024,
     ropeBase: 10000,
     normEpsilon: 1e-5,
     tied: false,
@@ -42,7 +44,6 @@ export const SHAPES = {
     nKvHeads: 4,
     ffnSize: 5632,
     vocabularySize: 32000,
-    contextLength: 2048,
     ropeBase: 10000,
     normEpsilon: 1e-5,
     tied: false,
@@ -55,7 +56,6 @@ export const SHAPES = {
     nKvHeads: 2,
     ffnSize: 4864,
     vocabularySize: 151936,
-    contextLength: 32768,
     ropeBase: 1e6,
     normEpsilon: 1e-6,
     tied: true,
@@ -68,7 +68,6 @@ export const SHAPES = {
     nKvHeads: 8,
     ffnSize: 8192,
     vocabularySize: 128256,
-    contextLength: 131072,
     ropeBase: 500000,
     normEpsilon: 1e-5,
     tied: true,
@@ -120,7 +119,7 @@ function metadataOf(name, shape, fileType) {
     ['general.name', 'string', `${name} with random weights`],
     ['general.file_type', 'u32', fileType.id],
     [`${architecture}.block_count`, 'u32', shape.nLayers],
-    [`${architecture}.context_length`, 'u32', shape.contextLength],
+    [`${architecture}.context_length`, 'u32', CONTEXT_LENGTH],
     [`${architecture}.embedding_length`, 'u32', shape.hiddenSize],
     [`${architecture}.feed_forward_length`, 'u32', shape.ffnSize],
     [`${architecture}.attention.head_count`, 'u32', shape.nHeads],

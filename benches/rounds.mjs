@@ -1,10 +1,9 @@
 /** Measures engines in turn, each time in a fresh process, and sums the rounds up. */
 
-import { execFile } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 
 const MEASURE = join(dirname(fileURLToPath(import.meta.url)), 'measure.mjs')
 const TIMEOUT_MS = 15 * 60 * 1000
@@ -22,7 +21,7 @@ export async function runRounds(engines, job, nRounds, onSample = () => {}) {
   const samples = Object.fromEntries(engines.map((name) => [name, []]))
   for (let round = 0; round < nRounds; round++) {
     for (const name of round % 2 === 0 ? engines : engines.toReversed()) {
-      const sample = await measure(name, job)
+      const sample = measure(name, job)
       samples[name].push(sample)
       onSample(name, sample)
     }
@@ -42,13 +41,16 @@ export function summarise(samples) {
   return Object.fromEntries(entries)
 }
 
-async function measure(engine, job) {
-  const { stdout } = await promisify(execFile)(
+/** What an engine says went wrong is on standard error; there is nothing to compare then. */
+function measure(engine, job) {
+  const { status, signal, stdout } = spawnSync(
     process.execPath,
     [MEASURE, engine, JSON.stringify(job)],
-    { timeout: TIMEOUT_MS },
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: TIMEOUT_MS },
   )
-  return JSON.parse(stdout.trim().split('\n').at(-1))
+  if (status === 0) return JSON.parse(stdout.trim().split('\n').at(-1))
+  console.error(`${engine} failed: ${signal ?? `exit status ${status}`}`)
+  process.exit(1)
 }
 
 /** Brings a file into the page cache, so that the first load finds what later ones find. */

@@ -1,0 +1,43 @@
+/** Options that all benches of whole models take. */
+
+import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { modelFile } from './models.mjs'
+
+/** For `parseArgs`; explained in README.md. */
+export const RUN_OPTIONS = {
+  model: { type: 'string' },
+  threads: { type: 'string', default: String(availableParallelism()) },
+  decode: { type: 'string', default: '64' },
+  rounds: { type: 'string', default: '5' },
+  layout: { type: 'string' },
+}
+
+/** The model's path, and what is needed to call `runRounds`; `jobFor` takes the prompt's length in tokens. */
+export async function readRunOptions(values) {
+  if (values.model === undefined) {
+    console.error('--model FILE or --model SHAPE:TYPE is missing; see benches/README.md')
+    process.exit(2)
+  }
+  const path = existsSync(values.model) ? values.model : await modelFile(values.model)
+  const decodeTokens = count('decode', values.decode)
+  const threads = count('threads', values.threads)
+  const loadOptions = values.layout === undefined ? {} : { layout: values.layout }
+  const jobFor = (promptTokens) => ({
+    path,
+    threads,
+    promptTokens,
+    decodeTokens,
+    contextLength: promptTokens + decodeTokens + 1,
+    loadOptions,
+  })
+  return { path, nRounds: count('rounds', values.rounds), jobFor }
+}
+
+/** A whole number above 0. */
+export function count(name, text) {
+  const value = Number(text)
+  if (Number.isInteger(value) && value > 0) return value
+  console.error(`--${name} is ${text}, expected a whole number above 0`)
+  process.exit(2)
+}
