@@ -1,0 +1,182 @@
+//! The device, its queue, what went wrong on it and what was done with it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use realm_ir::{Error, Result};
+
+use crate::NAME;
+
+/// What a backend has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Command buffers submitted by [`realm_ir::Session::run`].
+    pub submissions: u64,
+    /// Dispatches in them.
+    pub dispatches: u64,
+    /// Bytes uploaded for them: the batches.
+    pub batch_bytes: u64,
+    /// Bytes of weights uploaded.
+    pub weight_bytes: u64,
+}
+
+/// An open device; sessions and weights share it.
+pub(crate) struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    /// Most bytes of one binding, and so of one buffer.
+    pub max_binding_bytes: usize,
+    /// Bound where a kernel declares an operand that a step does not have.
+    pub nothing: wgpu::Buffer,
+    failure: Failure,
+    submissions: AtomicU64,
+    dispatches: AtomicU64,
+    batch_bytes: AtomicU64,
+    weight_bytes: AtomicU64,
+}
+
+/// The first thing that went wrong on the device.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<String>>>);
+
+impl Failure {
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, reason: String) {
+        tracing::error!(%reason, "wgpu device failed");
+        self.lock().get_or_insert(reason);
+    }
+}
+
+impl Gpu {
+    /// Opens `adapter` with all its limits, none above `max_binding_bytes`.
+    ///
+    /// # Errors
+    /// `Unavailable` when the adapter gives no device.
+    pub async fn open(adapter: &wgpu::Adapter, max_binding_bytes: Option<usize>) -> Result<Self> {
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("realm"),
+            required_limits: limits.clone(),
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::Unavailable { backend: NAME, reason: error.to_string() })?;
+
+        let failure = Failure::default();
+        let on_error = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            on_error.record(error.to_string());
+        }));
+        let on_lost = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            on_lost.record(format!("device lost ({reason:?}): {message}"));
+        });
+
+        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("nothing"),
+            size: 16,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let binding = usize::try_from(binding).unwrap_or(usize::MAX);
+        Ok(Gpu {
+            device,
+            queue,
+            max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
+            nothing,
+            failure,
+            submissions: AtomicU64::new(0),
+            dispatches: AtomicU64::new(0),
+            batch_bytes: AtomicU64::new(0),
+            weight_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// The failure of the device, if it had one.
+    pub fn check(&self) -> Result<()> {
+        match &*self.failure.lock() {
+            Some(reason) => Err(Error::Unavailable { backend: NAME, reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A buffer of `bytes` bytes, at least 16, zeroed.
+    ///
+    /// # Errors
+    /// `Unsupported` above the limit of a binding, `OutOfMemory`.
+    pub fn buffer(
+        &self,
+        what: &str,
+        bytes: usize,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer> {
+        if bytes > self.max_binding_bytes {
+            let limit = self.max_binding_bytes;
+            let what = format!("{what} of {bytes} bytes in one buffer (this adapter has {limit})");
+            return Err(Error::Unsupported { what, backend: NAME });
+        }
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(what),
+            size: bytes.next_multiple_of(4).max(16) as u64,
+            usage,
+            mapped_at_creation: false,
+        };
+        let out_of_memory = || Error::OutOfMemory { what: what.to_owned(), bytes };
+        self.allocate(&descriptor).ok_or_else(out_of_memory)
+    }
+
+    /// `None` when there is no memory.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(descriptor);
+        pollster::block_on(scope.pop()).is_none().then_some(buffer)
+    }
+
+    /// A browser tells later: the error becomes the device's failure.
+    #[cfg(target_arch = "wasm32")]
+    fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
+        Some(self.device.create_buffer(descriptor))
+    }
+
+    /// A read-only storage buffer that holds `data`.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::buffer`].
+    pub fn constant(&self, what: &str, data: &[u8]) -> Result<wgpu::Buffer> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer(what, data.len(), usage)?;
+        self.queue.write_buffer(&buffer, 0, data);
+        Ok(buffer)
+    }
+
+    /// Hands over what was written to buffers, so that staging memory is freed.
+    pub fn flush(&self) {
+        self.queue.submit([]);
+    }
+
+    pub fn count_run(&self, dispatches: u64, batch_bytes: u64) {
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        self.dispatches.fetch_add(dispatches, Ordering::Relaxed);
+        self.batch_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
+    }
+
+    pub fn count_weight(&self, bytes: u64) {
+        self.weight_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            submissions: self.submissions.load(Ordering::Relaxed),
+            dispatches: self.dispatches.load(Ordering::Relaxed),
+            batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
+            weight_bytes: self.weight_bytes.load(Ordering::Relaxed),
+        }
+    }
+}

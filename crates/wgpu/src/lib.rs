@@ -1,0 +1,37 @@
+//! WGSL executor of steps: Vulkan, Metal and DX12 natively, WebGPU in browsers.
+//!
+//! [`WgpuBackend::open`] picks an adapter and opens a device. Uploading a weight
+//! repacks its blocks into aligned planes; opening a session makes every pipeline,
+//! buffer and bind group that the program needs. After that a call to
+//! [`realm_ir::Session::run`] uploads one small buffer with the batch and
+//! submits once, however many segments it runs.
+//!
+//! Where things are: `adapter` chooses, `gpu` holds the device and its health,
+//! `weight` repacks, `kernel` lists the shaders and makes pipelines, `plan` turns
+//! steps into dispatches, `batch` packs what varies, `session` runs.
+//!
+//! What goes wrong on the device — lost, out of memory, a rejected command —
+//! becomes a [`realm_ir::Error`] of the call that meets it, never a panic. After a
+//! device error other than an allocation that failed, every call returns it: the
+//! backend has to be opened again.
+//!
+//! Today: F32 and Q4_K weights, an F32 KV cache, all steps. Only what is in the
+//! `FORMATS` list of `weight` can be uploaded; the rest is refused by name.
+
+mod adapter;
+mod backend;
+mod batch;
+mod gpu;
+mod kernel;
+mod plan;
+mod rope;
+mod session;
+mod signal;
+mod weight;
+
+pub use adapter::AdapterDescription;
+pub use backend::{WgpuBackend, WgpuOptions, adapters};
+pub use gpu::Counters;
+
+/// The backend's name in options, reports and errors.
+pub(crate) const NAME: &str = "wgpu";
