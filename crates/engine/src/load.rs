@@ -213,12 +213,7 @@ fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
     info.kv_cache_bytes = kv.bytes;
 }
 
-fn set_backend(
-    info: &mut ModelInfo,
-    name: &str,
-    open: &OpenBackend,
-    refusals: &[(String, Error)],
-) {
+fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {
     let mut reason: String =
         refusals.iter().map(|(name, error)| format!("{name} refused: {error}; ")).collect();
     reason.push_str(name);

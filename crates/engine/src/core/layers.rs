@@ -62,8 +62,7 @@ impl Core {
         let max_rows = self.limits.max_rows.min(self.limits.max_outputs);
         let head = self.program.n_layers() + 1;
         let all_rows: Vec<u32> = (0..max_rows as u32).collect();
-        for (hidden, out) in
-            hidden.chunks(max_rows * width).zip(out.chunks_mut(max_rows * n_vocab))
+        for (hidden, out) in hidden.chunks(max_rows * width).zip(out.chunks_mut(max_rows * n_vocab))
         {
             let rows = hidden.len() / width;
             self.cache.session.write(self.program.hidden, hidden)?;
@@ -134,13 +133,7 @@ impl Core {
     }
 
     /// Takes the pages for `rows` at `position`.
-    fn reserve_layer(
-        &mut self,
-        layer: usize,
-        position: usize,
-        rows: usize,
-        id: u32,
-    ) -> Result<()> {
+    fn reserve_layer(&mut self, layer: usize, position: usize, rows: usize, id: u32) -> Result<()> {
         let n_layers = self.program.n_layers();
         let context = self.limits.context_length;
         let held = self.layer_sequences.get(&id).map_or(0, |s| s.lengths[layer]);

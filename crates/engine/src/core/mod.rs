@@ -218,7 +218,9 @@ impl Core {
     fn remove_finished(&mut self) {
         for mut generation in self.generations.extract_if(.., |g| g.is_finished) {
             match generation.kept {
-                Some(kept) => kept::put_back(&mut self.kept, &mut self.cache, kept, generation.sequence),
+                Some(kept) => {
+                    kept::put_back(&mut self.kept, &mut self.cache, kept, generation.sequence)
+                }
                 None => generation.sequence.truncate(&mut self.cache, 0),
             }
         }

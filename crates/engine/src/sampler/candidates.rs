@@ -31,7 +31,8 @@ impl Candidates {
     pub(crate) fn fill(&mut self, logits: &[f32]) {
         self.is_sorted = false;
         self.items.clear();
-        let candidate = |(token, logit): (usize, &f32)| Candidate { token: token as u32, logit: *logit };
+        let candidate =
+            |(token, logit): (usize, &f32)| Candidate { token: token as u32, logit: *logit };
         let possible = logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY);
         self.items.extend(possible.map(candidate));
     }

@@ -375,8 +375,8 @@ fn logged(what: &'static str) -> Reply<()> {
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     match thread::Builder::new().name(name.into()).spawn(work) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::OutOfMemory {
-            message: format!("cannot start the thread {name}: {error}"),
-        }),
+        Err(error) => {
+            Err(Error::OutOfMemory { message: format!("cannot start the thread {name}: {error}") })
+        }
     }
 }

@@ -1,0 +1,186 @@
+//! JS values as arguments. What does not fit is an error that names the argument.
+
+use napi::bindgen_prelude::{
+    Array, ArrayBuffer, FromNapiValue, Function, JsObjectValue, Object, TypedArray, TypedArrayType,
+    Unknown,
+};
+use napi::{JsValue, ValueType};
+use realm_engine::chat::ChatArguments;
+
+use crate::error::{Result, invalid};
+
+fn describe(value: &Unknown<'_>) -> String {
+    value.get_type().map_or("something unknown".into(), |ty| format!("{ty}").to_lowercase())
+}
+
+fn mismatch(value: &Unknown<'_>, what: &str, expected: &str) -> crate::error::Thrown {
+    invalid(format!("{what}: expected {expected}, got {}", describe(value)))
+}
+
+/// Converts a value of the JS type `ty`.
+fn convert<T: FromNapiValue>(
+    value: Unknown<'_>,
+    what: &str,
+    ty: ValueType,
+    expected: &str,
+) -> Result<T> {
+    if !value.get_type().is_ok_and(|found| found == ty) {
+        return Err(mismatch(&value, what, expected));
+    }
+    let raw = value.value();
+    // SAFETY: the value belongs to this call's environment, whose thread this is.
+    let converted = unsafe { T::from_napi_value(raw.env, raw.value) };
+    converted.map_err(|error| invalid(format!("{what}: {}", error.reason)))
+}
+
+pub(crate) fn string(value: Unknown<'_>, what: &str) -> Result<String> {
+    convert(value, what, ValueType::String, "a string")
+}
+
+pub(crate) fn boolean(value: Unknown<'_>, what: &str) -> Result<bool> {
+    convert(value, what, ValueType::Boolean, "a boolean")
+}
+
+pub(crate) fn number(value: Unknown<'_>, what: &str) -> Result<f64> {
+    convert(value, what, ValueType::Number, "a number")
+}
+
+pub(crate) fn function<'a>(
+    value: Unknown<'a>,
+    what: &str,
+) -> Result<Function<'a, Unknown<'static>, Unknown<'static>>> {
+    convert(value, what, ValueType::Function, "a function")
+}
+
+pub(crate) fn object<'a>(value: Unknown<'a>, what: &str) -> Result<Object<'a>> {
+    convert(value, what, ValueType::Object, "an object")
+}
+
+/// None for null and undefined.
+pub(crate) fn nullable<'a>(value: Unknown<'a>) -> Option<Unknown<'a>> {
+    let is_null = |ty| matches!(ty, ValueType::Null | ValueType::Undefined);
+    (!value.get_type().is_ok_and(is_null)).then_some(value)
+}
+
+/// A whole number of at least 0. Infinity and what is too large become the
+/// largest number there is.
+pub(crate) fn count(value: Unknown<'_>, what: &str) -> Result<usize> {
+    let number = number(value, what)?;
+    if number >= 0.0 && (number.fract() == 0.0 || number.is_infinite()) {
+        return Ok(number as usize);
+    }
+    Err(invalid(format!("{what} is {number}, expected a whole number of at least 0")))
+}
+
+/// A whole number of 32 bits, such as the id of a sequence.
+pub(crate) fn id(value: Unknown<'_>, what: &str) -> Result<u32> {
+    let number = count(value, what)?;
+    u32::try_from(number).map_err(|_| {
+        invalid(format!("{what} is {number}, expected a whole number of at most {}", u32::MAX))
+    })
+}
+
+/// A property of an options object.
+pub(crate) fn property<'a>(object: &Object<'a>, name: &str) -> Result<Unknown<'a>> {
+    let property = object.get_named_property(name);
+    property.map_err(|error: napi::Error| invalid(format!("{name}: {}", error.reason)))
+}
+
+/// The items of an array.
+pub(crate) fn items<'a>(value: Unknown<'a>, what: &str) -> Result<Vec<Unknown<'a>>> {
+    let array: Array<'a> = convert(value, what, ValueType::Object, "an array")?;
+    (0..array.len())
+        .map(|i| match array.get(i) {
+            Ok(Some(item)) => Ok(item),
+            _ => Err(invalid(format!("{what}[{i}] cannot be read"))),
+        })
+        .collect()
+}
+
+pub(crate) fn strings(value: Unknown<'_>, what: &str) -> Result<Vec<String>> {
+    let items = items(value, what)?.into_iter().enumerate();
+    items.map(|(i, item)| string(item, &format!("{what}[{i}]"))).collect()
+}
+
+/// The bytes of a typed array of one of the types `wanted`.
+fn typed_array<'a>(
+    value: Unknown<'a>,
+    what: &str,
+    wanted: &[TypedArrayType],
+    expected: &str,
+) -> Result<TypedArray<'a>> {
+    if !value.is_typedarray().unwrap_or(false) {
+        return Err(mismatch(&value, what, expected));
+    }
+    let array: TypedArray<'a> = convert(value, what, ValueType::Object, expected)?;
+    if !wanted.contains(&array.typed_array_type) {
+        let found = array.typed_array_type.as_ref().to_owned();
+        return Err(invalid(format!("{what}: expected {expected}, got {found}")));
+    }
+    if array.arraybuffer.is_empty() && is_detached(&array) {
+        return Err(invalid(format!("{what}: its buffer is detached, it was transferred away")));
+    }
+    Ok(array)
+}
+
+/// Whether the buffer behind an array that looks empty was taken away.
+fn is_detached(array: &TypedArray<'_>) -> bool {
+    let Ok(buffer) = array.get_named_property("buffer") else { return false };
+    // A SharedArrayBuffer is refused here, and cannot be detached.
+    let buffer: Result<ArrayBuffer<'_>> =
+        convert(buffer, "buffer", ValueType::Object, "an ArrayBuffer");
+    buffer.is_ok_and(|buffer| buffer.is_detached().unwrap_or(false))
+}
+
+fn words<const N: usize>(array: &TypedArray<'_>) -> impl Iterator<Item = [u8; N]> {
+    array.arraybuffer.as_chunks().0.iter().copied()
+}
+
+pub(crate) fn u32_array(value: Unknown<'_>, what: &str) -> Result<Vec<u32>> {
+    let array = typed_array(value, what, &[TypedArrayType::Uint32], "a Uint32Array")?;
+    Ok(words(&array).map(u32::from_ne_bytes).collect())
+}
+
+pub(crate) fn f32_array(value: Unknown<'_>, what: &str) -> Result<Vec<f32>> {
+    let array = typed_array(value, what, &[TypedArrayType::Float32], "a Float32Array")?;
+    Ok(words(&array).map(f32::from_ne_bytes).collect())
+}
+
+/// A copy of the bytes of a Uint8Array or Buffer.
+pub(crate) fn bytes(value: Unknown<'_>, what: &str) -> Result<std::sync::Arc<[u8]>> {
+    let array = typed_array(value, what, &[TypedArrayType::Uint8], "a Uint8Array")?;
+    Ok(std::sync::Arc::from(&array.arraybuffer[..]))
+}
+
+/// Arguments of a chat template.
+pub(crate) struct ChatTexts {
+    messages: String,
+    tools: Option<String>,
+    variables: String,
+    add_generation_prompt: bool,
+}
+
+impl ChatTexts {
+    pub(crate) fn new(
+        messages: Unknown<'_>,
+        tools: Unknown<'_>,
+        variables: Unknown<'_>,
+        add_generation_prompt: Unknown<'_>,
+    ) -> Result<Self> {
+        Ok(ChatTexts {
+            messages: string(messages, "messages")?,
+            tools: nullable(tools).map(|tools| string(tools, "tools")).transpose()?,
+            variables: string(variables, "variables")?,
+            add_generation_prompt: boolean(add_generation_prompt, "addGenerationPrompt")?,
+        })
+    }
+
+    pub(crate) fn arguments(&self) -> ChatArguments<'_> {
+        ChatArguments {
+            messages: &self.messages,
+            tools: self.tools.as_deref(),
+            variables: &self.variables,
+            add_generation_prompt: self.add_generation_prompt,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What happens to a generation, on its way to JS.
+
+use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Env, Status, sys};
+use realm_engine::core::Event;
+use realm_engine::threaded::Sink;
+
+use crate::args;
+use crate::error::{Result, refused, thrown};
+use crate::promise::Guarded;
+use crate::values::{BindingChunk, BindingResult};
+
+/// An event as the object that `onEvent` gets.
+struct BindingEvent(Event);
+
+impl ToNapiValue for BindingEvent {
+    unsafe fn to_napi_value(raw: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
+        let mut object = Object::new(&Env::from_raw(raw))?;
+        match value.0 {
+            Event::Chunk(chunk) => {
+                object.set("type", "chunk")?;
+                object.set("chunk", BindingChunk::from(chunk))?;
+            }
+            Event::End(completion) => {
+                object.set("type", "end")?;
+                object.set("result", BindingResult::from(completion))?;
+            }
+            Event::Error(error) => {
+                object.set("type", "error")?;
+                object.set("error", thrown(error))?;
+            }
+        }
+        // SAFETY: the environment is the caller's.
+        unsafe { ToNapiValue::to_napi_value(raw, object) }
+    }
+}
+
+/// A function of JS that any thread can call with a `T`. It keeps the process
+/// alive until it is dropped.
+pub(crate) type Callback<T> = ThreadsafeFunction<T, Unknown<'static>, Guarded<T>, Status, false>;
+
+/// Makes `function` callable from any thread.
+pub(crate) fn callback<T: ToNapiValue + 'static>(
+    function: Unknown<'_>,
+    what: &str,
+) -> Result<Callback<T>> {
+    let function = args::function(function, what)?;
+    let builder = function.build_threadsafe_function::<T>().callee_handled::<false>();
+    builder.build_callback(|context| Ok(Guarded(context.value))).map_err(refused)
+}
+
+/// The sink that hands events to `on_event`. It refuses them once the
+/// environment is gone, such as a worker that was terminated.
+pub(crate) fn sink(on_event: Unknown<'_>) -> Result<Sink> {
+    let callback: Callback<BindingEvent> = callback(on_event, "onEvent")?;
+    Ok(Box::new(move |event| {
+        let status = callback.call(BindingEvent(event), ThreadsafeFunctionCallMode::NonBlocking);
+        status == Status::Ok
+    }))
+}

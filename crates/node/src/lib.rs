@@ -1,0 +1,51 @@
+//! N-API bindings: convert arguments, forward to the engine, convert results.
+//!
+//! `ts/binding.ts` says what is exported. No logic lives here, and four rules
+//! hold throughout:
+//!
+//! - A panic becomes an error with the code `INTERNAL` on the call it happened in
+//!   ([`error::guard`]).
+//! - Every error is a JS `Error` whose `code` is the engine's.
+//! - Arguments are copied before a call returns, and results are copied into
+//!   memory of the JS heap: Electron forbids buffers that live outside of it.
+//! - Results come from the engine's threads through threadsafe functions. Work in
+//!   flight keeps the process alive, an idle model does not.
+
+mod args;
+mod backends;
+mod error;
+mod events;
+mod load;
+mod model;
+mod promise;
+mod sync;
+mod values;
+
+use napi::bindgen_prelude::Unknown;
+use napi_derive::napi;
+use realm_engine::chat::render_chat_template as render;
+
+use crate::args::ChatTexts;
+use crate::error::{Result, guard, thrown};
+
+/// Version of the addon.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// Renders a template that belongs to no model.
+#[napi(js_name = "renderChatTemplate")]
+pub fn render_chat_template(
+    template: Unknown<'_>,
+    messages: Unknown<'_>,
+    tools: Unknown<'_>,
+    variables: Unknown<'_>,
+    add_generation_prompt: Unknown<'_>,
+) -> Result<String> {
+    guard(|| {
+        let template = args::string(template, "template")?;
+        let texts = ChatTexts::new(messages, tools, variables, add_generation_prompt)?;
+        render(&template, &texts.arguments()).map_err(thrown)
+    })
+}

@@ -1,0 +1,264 @@
+//! A model as a JS object.
+
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{Object, Unknown};
+use napi::{Env, ValueType};
+use napi_derive::napi;
+use realm_engine::threaded::{GenerationHandle, Model};
+use realm_engine::{GenerateOptions, Prompt, SamplingOptions};
+use realm_tokenizer::EncodeOptions;
+
+use crate::args::{self, ChatTexts};
+use crate::error::{Result, guard, invalid, thrown};
+use crate::events::sink;
+use crate::promise::promise;
+use crate::values::{BindingModelInfo, BindingTensor, Floats, Tokens};
+
+/// A loaded model. When JS forgets it, it ends what it does and frees itself,
+/// without holding up the JS thread.
+#[napi]
+pub struct BindingModel {
+    pub(crate) model: Arc<Model>,
+}
+
+/// A generation in progress.
+#[napi]
+pub struct BindingGeneration {
+    handle: GenerationHandle,
+}
+
+#[napi]
+impl BindingGeneration {
+    /// Ends it within one step. Any number of calls.
+    #[napi]
+    pub fn abort(&self) {
+        self.handle.abort();
+    }
+}
+
+impl BindingModel {
+    pub(crate) fn new(model: Model) -> Self {
+        BindingModel { model: Arc::new(model) }
+    }
+}
+
+#[napi]
+impl BindingModel {
+    #[napi]
+    pub fn info(&self) -> Result<BindingModelInfo> {
+        guard(|| self.model.info().map(BindingModelInfo::from).map_err(thrown))
+    }
+
+    #[napi]
+    pub fn tokenize(
+        &self,
+        text: Unknown<'_>,
+        add_special: Unknown<'_>,
+        parse_special: Unknown<'_>,
+    ) -> Result<Tokens> {
+        guard(|| {
+            let options = EncodeOptions {
+                add_special: args::boolean(add_special, "addSpecial")?,
+                parse_special: args::boolean(parse_special, "parseSpecial")?,
+            };
+            let text = args::string(text, "text")?;
+            self.model.tokenize(&text, options).map(Tokens).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn detokenize(&self, ids: Unknown<'_>, special: Unknown<'_>) -> Result<String> {
+        guard(|| {
+            let ids = args::u32_array(ids, "ids")?;
+            let special = args::boolean(special, "special")?;
+            self.model.detokenize(&ids, special).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn apply_chat_template(
+        &self,
+        messages: Unknown<'_>,
+        tools: Unknown<'_>,
+        variables: Unknown<'_>,
+        add_generation_prompt: Unknown<'_>,
+    ) -> Result<String> {
+        guard(|| {
+            let texts = ChatTexts::new(messages, tools, variables, add_generation_prompt)?;
+            self.model.apply_chat_template(&texts.arguments()).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn generate(
+        &self,
+        prompt: Unknown<'_>,
+        options: Unknown<'_>,
+        on_event: Unknown<'_>,
+    ) -> Result<BindingGeneration> {
+        guard(|| {
+            let prompt = match prompt.get_type() {
+                Ok(ValueType::String) => Prompt::Text(args::string(prompt, "prompt")?),
+                _ => Prompt::Tokens(args::u32_array(prompt, "prompt")?),
+            };
+            let options = generate_options(&args::object(options, "options")?)?;
+            let handle = self.model.generate(prompt, options, sink(on_event)?);
+            Ok(BindingGeneration { handle })
+        })
+    }
+
+    #[napi]
+    pub fn open_sequence(&self) -> Result<u32> {
+        guard(|| self.model.open_sequence().map_err(thrown))
+    }
+
+    #[napi]
+    pub fn fork_sequence(&self, sequence: Unknown<'_>) -> Result<u32> {
+        guard(|| {
+            let sequence = args::id(sequence, "sequence")?;
+            self.model.fork_sequence(sequence).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn close_sequence(&self, sequence: Unknown<'_>) -> Result<()> {
+        guard(|| {
+            let sequence = args::id(sequence, "sequence")?;
+            self.model.close_sequence(sequence).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn embed_tokens<'a>(&self, env: &'a Env, ids: Unknown<'_>) -> Result<Object<'a>> {
+        guard(|| {
+            let ids = args::u32_array(ids, "ids")?;
+            let (reply, promise) = promise(env, Floats)?;
+            self.model.embed_tokens(ids, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn forward_layer<'a>(
+        &self,
+        env: &'a Env,
+        layer: Unknown<'_>,
+        hidden: Unknown<'_>,
+        position: Unknown<'_>,
+        sequence: Unknown<'_>,
+    ) -> Result<Object<'a>> {
+        guard(|| {
+            let rows = LayerRows::new(layer, hidden, position, sequence)?;
+            let (reply, promise) = promise(env, Floats)?;
+            let LayerRows { layer, hidden, position, sequence } = rows;
+            self.model.forward_layer(layer, hidden, position, sequence, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn compute_logits<'a>(&self, env: &'a Env, hidden: Unknown<'_>) -> Result<Object<'a>> {
+        guard(|| {
+            let hidden = args::f32_array(hidden, "hidden")?;
+            let (reply, promise) = promise(env, Floats)?;
+            self.model.compute_logits(hidden, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn drop_layer_sequence(&self, sequence: Unknown<'_>) -> Result<()> {
+        guard(|| {
+            let sequence = args::id(sequence, "sequence")?;
+            self.model.drop_layer_sequence(sequence).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn tensor<'a>(&self, env: &'a Env, name: Unknown<'_>) -> Result<Object<'a>> {
+        guard(|| {
+            let name = args::string(name, "name")?;
+            let (reply, promise) = promise(env, BindingTensor::from)?;
+            self.model.tensor(name, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn tensor_names(&self) -> Result<Vec<String>> {
+        guard(|| self.model.tensor_names().map_err(thrown))
+    }
+
+    #[napi]
+    pub fn dispose<'a>(&self, env: &'a Env) -> Result<Object<'a>> {
+        guard(|| {
+            let (reply, promise) = promise(env, |()| ())?;
+            self.model.dispose(|| reply.send(Ok(())));
+            Ok(promise)
+        })
+    }
+}
+
+/// Arguments of `forwardLayer`.
+pub(crate) struct LayerRows {
+    pub(crate) layer: usize,
+    pub(crate) hidden: Vec<f32>,
+    pub(crate) position: usize,
+    pub(crate) sequence: u32,
+}
+
+impl LayerRows {
+    pub(crate) fn new(
+        layer: Unknown<'_>,
+        hidden: Unknown<'_>,
+        position: Unknown<'_>,
+        sequence: Unknown<'_>,
+    ) -> Result<Self> {
+        Ok(LayerRows {
+            layer: args::count(layer, "layer")?,
+            hidden: args::f32_array(hidden, "hidden")?,
+            position: args::count(position, "position")?,
+            sequence: args::id(sequence, "sequence")?,
+        })
+    }
+}
+
+fn generate_options(object: &Object<'_>) -> Result<GenerateOptions> {
+    let property = |name| args::property(object, name);
+    let number = |name| args::number(property(name)?, name).map(|number| number as f32);
+    let count = |name| args::count(property(name)?, name);
+    let boolean = |name| args::boolean(property(name)?, name);
+    let seed = args::nullable(property("seed")?).map(seed).transpose()?;
+    let sequence = args::nullable(property("sequence")?);
+    Ok(GenerateOptions {
+        max_tokens: count("maxTokens")?,
+        sampling: SamplingOptions {
+            temperature: number("temperature")?,
+            top_k: u32::try_from(count("topK")?).unwrap_or(u32::MAX),
+            top_p: number("topP")?,
+            min_p: number("minP")?,
+            repeat_penalty: number("repeatPenalty")?,
+            repeat_last_n: count("repeatLastN")?,
+            seed: seed.unwrap_or(0),
+        },
+        draw_seed: seed.is_none(),
+        stop: args::strings(property("stop")?, "stop")?,
+        min_tokens: count("minTokens")?,
+        ignore_eos: boolean("ignoreEos")?,
+        echo: boolean("echo")?,
+        add_special: boolean("addSpecial")?,
+        parse_special: boolean("parseSpecial")?,
+        sequence: sequence.map(|id| args::id(id, "sequence")).transpose()?,
+    })
+}
+
+/// A whole number that JS can hold exactly, so that the result can give it back.
+fn seed(value: Unknown<'_>) -> Result<u64> {
+    const LARGEST: f64 = ((1u64 << 53) - 1) as f64;
+    let number = args::number(value, "seed")?;
+    if number.fract() == 0.0 && (0.0..=LARGEST).contains(&number) {
+        return Ok(number as u64);
+    }
+    Err(invalid(format!("seed is {number}, expected a whole number of 0 to {LARGEST}")))
+}

@@ -1,0 +1,82 @@
+//! The same operations, waiting for their result: for loops of one's own on a
+//! thread of one's own.
+
+use std::sync::atomic::AtomicBool;
+
+use napi::bindgen_prelude::{ClassInstance, Unknown};
+use napi_derive::napi;
+use realm_engine::threaded::{Reply, wait};
+
+use crate::args;
+use crate::error::{Result, guard, thrown};
+use crate::load::Load;
+use crate::model::{BindingModel, LayerRows};
+use crate::values::{BindingTensor, Floats};
+
+#[napi]
+pub fn store_model_sync(source: Unknown<'_>, options: Unknown<'_>) -> Result<BindingModel> {
+    guard(|| {
+        let load = Load::new(source, options)?;
+        let model = load.run(&mut |_| (), &AtomicBool::new(false));
+        model.map(BindingModel::new).map_err(thrown)
+    })
+}
+
+/// Waits for a result of the engine's thread.
+fn waited<T: Send + 'static>(start: impl FnOnce(Reply<T>)) -> Result<T> {
+    wait(start).map_err(thrown)
+}
+
+#[napi]
+pub fn embed_tokens_sync(
+    model: ClassInstance<'_, BindingModel>,
+    ids: Unknown<'_>,
+) -> Result<Floats> {
+    guard(|| {
+        let ids = args::u32_array(ids, "ids")?;
+        waited(|reply| model.model.embed_tokens(ids, reply)).map(Floats)
+    })
+}
+
+#[napi]
+pub fn forward_layer_sync(
+    model: ClassInstance<'_, BindingModel>,
+    layer: Unknown<'_>,
+    hidden: Unknown<'_>,
+    position: Unknown<'_>,
+    sequence: Unknown<'_>,
+) -> Result<Floats> {
+    guard(|| {
+        let LayerRows { layer, hidden, position, sequence } =
+            LayerRows::new(layer, hidden, position, sequence)?;
+        let start = |reply| model.model.forward_layer(layer, hidden, position, sequence, reply);
+        waited(start).map(Floats)
+    })
+}
+
+#[napi]
+pub fn compute_logits_sync(
+    model: ClassInstance<'_, BindingModel>,
+    hidden: Unknown<'_>,
+) -> Result<Floats> {
+    guard(|| {
+        let hidden = args::f32_array(hidden, "hidden")?;
+        waited(|reply| model.model.compute_logits(hidden, reply)).map(Floats)
+    })
+}
+
+#[napi]
+pub fn tensor_sync(
+    model: ClassInstance<'_, BindingModel>,
+    name: Unknown<'_>,
+) -> Result<BindingTensor> {
+    guard(|| {
+        let name = args::string(name, "name")?;
+        waited(|reply| model.model.tensor(name, reply)).map(BindingTensor::from)
+    })
+}
+
+#[napi]
+pub fn dispose_sync(model: ClassInstance<'_, BindingModel>) -> Result<()> {
+    guard(|| waited(|reply| model.model.dispose(move || reply.send(Ok(())))))
+}
