@@ -23,8 +23,6 @@ const PANEL_COLS: usize = 256;
 const MAX_PANEL_BLOCKS: usize = PANEL_COLS / 32;
 /// Most vectors of rows in a tile.
 const MAX_TILE_VECTORS: usize = 2;
-/// Most tokens that are cheaper without a panel.
-const MAX_DIRECT_TOKENS: usize = 4;
 
 /// A format whose blocks can be unpacked for one row per lane.
 pub(crate) trait RowFormat {
@@ -83,7 +81,7 @@ unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
     // SAFETY: the caller's promise.
     let s = unsafe { S::new() };
     let tokens = problem.x.rows();
-    if tokens > MAX_DIRECT_TOKENS {
+    if tokens > S::TILE_TOKENS {
         s.run(Panels::<F> { problem, format: PhantomData });
     } else {
         with_tokens!(tokens, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
@@ -117,8 +115,8 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
                 let at = std::array::from_fn(|t| t * n_blocks + b);
                 F::add(s, [&block], &problem.x, at, &mut sums);
             }
-            for (t, [sum]) in sums.into_iter().enumerate() {
-                store(s, sum, &mut problem, t, first);
+            for (t, [sum]) in sums.iter().enumerate() {
+                store(s, *sum, &mut problem, t, first);
             }
         }
     }
@@ -141,9 +139,12 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         let mut problem = self.problem;
         let n_blocks = problem.cols / F::LEN;
         let panel_blocks = PANEL_COLS / F::LEN;
+        let tokens = problem.x.rows();
+        // As many tiles as are needed, of about the same size.
+        let tile_tokens = tokens.div_ceil(tokens.div_ceil(S::TILE_TOKENS));
         let tile_rows = S::TILE_VECTORS * S::LANES;
         let mut panel: Panel<S, F> = [[F::empty(s); MAX_PANEL_BLOCKS]; MAX_TILE_VECTORS];
-        let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; problem.x.rows()];
+        let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; tokens];
         prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(tile_rows) {
             sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);
@@ -159,8 +160,8 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
                         F::unpack(s, &rows, b * problem.block_bytes, block);
                     }
                 }
-                for (i, sums) in sums.chunks_mut(S::TILE_TOKENS).enumerate() {
-                    let x = problem.x.rows_from(i * S::TILE_TOKENS);
+                for (i, sums) in sums.chunks_mut(tile_tokens).enumerate() {
+                    let x = problem.x.rows_from(i * tile_tokens);
                     let (panel, blocks) = (&panel, blocks.clone());
                     with_tokens!(sums.len(), T => if S::TILE_VECTORS == 2 {
                         s.run(Tile::<S, F, 2, T> { panel, blocks, x, sums });
@@ -195,14 +196,21 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
     fn run(self, s: S) {
         let n_blocks = self.x.cols() / F::LEN;
         let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
-        let mut sums: [[S::F; G]; T] = all.map(|sums| std::array::from_fn(|g| sums[g]));
+        let mut sums = [[s.splat_f32(0.0); G]; T];
+        for t in 0..T {
+            for g in 0..G {
+                sums[t][g] = all[t][g];
+            }
+        }
         for (i, b) in self.blocks.enumerate() {
             let blocks = std::array::from_fn(|g| &self.panel[g][i]);
             let at = std::array::from_fn(|t| t * n_blocks + b);
             F::add(s, blocks, &self.x, at, &mut sums);
         }
-        for (all, sums) in all.iter_mut().zip(sums) {
-            all[..G].copy_from_slice(&sums);
+        for t in 0..T {
+            for g in 0..G {
+                all[t][g] = sums[t][g];
+            }
         }
     }
 }

@@ -40,14 +40,21 @@ pub(crate) trait Rows256: Block256 {
 /// Splits sixteen bytes, which `words` holds four by four, into lanes of 32 bits.
 #[inline(always)]
 pub(crate) fn widen_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROUPS] {
-    std::array::from_fn(|j| s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff)))
+    let mut lanes = [words[0]; GROUPS];
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        *lane = s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
+    }
+    lanes
 }
 
 /// Packs lanes of 32 bits in pairs of i16.
 #[inline(always)]
 pub(crate) fn pack_pairs<S: Simd>(s: S, lanes: &[S::I; GROUPS]) -> [S::I; PAIRS] {
-    let low = s.splat(0xffff);
-    std::array::from_fn(|j| s.or(s.and(lanes[2 * j], low), s.shl(lanes[2 * j + 1], 16)))
+    let mut pairs = [lanes[0]; PAIRS];
+    for (j, pair) in pairs.iter_mut().enumerate() {
+        *pair = s.or(s.and(lanes[2 * j], s.splat(0xffff)), s.shl(lanes[2 * j + 1], 16));
+    }
+    pairs
 }
 
 /// Fills scales and minimums from the first 16 bytes of a Q4_K or Q5_K block,

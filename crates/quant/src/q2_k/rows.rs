@@ -10,10 +10,12 @@ impl Rows256 for Q2K {
 
     #[inline(always)]
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-        let words = s.transpose(rows, at);
+        let [a, b, c, d] = s.transpose(rows, at);
         let (four, two) = (s.splat(0x0f0f_0f0f), s.splat(0x0303_0303));
-        block.scales = widen_bytes(s, words.map(|word| s.and(word, four)));
-        let mins = widen_bytes(s, words.map(|word| s.and(s.shr(word, 4), four)));
+        let low = |word| s.and(word, four);
+        block.scales = widen_bytes(s, [low(a), low(b), low(c), low(d)]);
+        let high = |word| s.and(s.shr(word, 4), four);
+        let mins = widen_bytes(s, [high(a), high(b), high(c), high(d)]);
         block.pairs = pack_pairs(s, &mins);
         // The last word of these sixteen bytes is `d` and `dmin`.
         let [.., d] = s.transpose(rows, at + 68);

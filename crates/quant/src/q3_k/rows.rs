@@ -20,7 +20,10 @@ impl Rows256 for Q3K {
             s.or(s.and(s.shr(a, 4), four), high(2)),
             s.or(s.and(s.shr(b, 4), four), high(3)),
         ];
-        block.scales = widen_bytes(s, words).map(|scale| s.sub(scale, s.splat(32)));
+        block.scales = widen_bytes(s, words);
+        for scale in &mut block.scales {
+            *scale = s.sub(*scale, s.splat(32));
+        }
         block.pairs = pack_pairs(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 108);
         let one = s.splat(0x0101_0101);
