@@ -15,11 +15,10 @@ export const RUN_OPTIONS = {
 
 /** The model's path, and what is needed to call `runRounds`; `jobFor` takes the prompt's length in tokens. */
 export async function readRunOptions(values) {
-  if (values.model === undefined) {
-    console.error('--model FILE or --model SHAPE:TYPE is missing; see benches/README.md')
-    process.exit(2)
-  }
-  const path = existsSync(values.model) ? values.model : await modelFile(values.model)
+  if (values.model === undefined) refuse('--model FILE or --model SHAPE:TYPE is missing')
+  const path = existsSync(values.model)
+    ? values.model
+    : await modelFile(values.model).catch((error) => refuse(error.message))
   const decodeTokens = count('decode', values.decode)
   const threads = count('threads', values.threads)
   const loadOptions = values.layout === undefined ? {} : { layout: values.layout }
@@ -38,6 +37,10 @@ export async function readRunOptions(values) {
 export function count(name, text) {
   const value = Number(text)
   if (Number.isInteger(value) && value > 0) return value
-  console.error(`--${name} is ${text}, expected a whole number above 0`)
+  refuse(`--${name} is ${text}, expected a whole number above 0`)
+}
+
+function refuse(message) {
+  console.error(`${message}; see benches/README.md`)
   process.exit(2)
 }
