@@ -140,15 +140,7 @@ pub(crate) struct NotAnEnd {
 }
 
 pub(crate) const NOT_AN_END: &[NotAnEnd] = &[
-    NotAnEnd {
-        name: "<|end|>",
-        beside: &["<|return|>", "<|call|>"],
-        kind: TokenKind::UserDefined,
-    },
-    NotAnEnd {
-        name: "<|end|>",
-        beside: &["<|calls|>", "<|flush|>"],
-        kind: TokenKind::UserDefined,
-    },
+    NotAnEnd { name: "<|end|>", beside: &["<|return|>", "<|call|>"], kind: TokenKind::UserDefined },
+    NotAnEnd { name: "<|end|>", beside: &["<|calls|>", "<|flush|>"], kind: TokenKind::UserDefined },
     NotAnEnd { name: "</s>", beside: &["<|tool_response>"], kind: TokenKind::Normal },
 ];

@@ -60,13 +60,7 @@ impl Spm {
         }
     }
 
-    fn merged(
-        &self,
-        vocabulary: &Vocabulary,
-        word: &str,
-        merger: &mut Merger,
-        out: &mut Vec<u32>,
-    ) {
+    fn merged(&self, vocabulary: &Vocabulary, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         let token = |start: usize, end: usize| vocabulary.texts.get(&word.as_bytes()[start..end]);
         merger.clear();
         for (start, c) in word.char_indices() {

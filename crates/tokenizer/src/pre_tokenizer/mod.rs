@@ -17,6 +17,7 @@ use words::Words;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Set {
     classes: Class,
+    /// Ascending.
     ranges: &'static [(char, char)],
     negated: bool,
 }
@@ -42,8 +43,11 @@ impl Set {
 
     #[inline]
     fn contains(&self, at: At) -> bool {
-        let named = at.class.meets(self.classes)
-            || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&at.c));
+        let in_ranges = || {
+            let mut below = self.ranges.iter().take_while(|(first, _)| *first <= at.c);
+            below.any(|(_, last)| at.c <= *last)
+        };
+        let named = at.class.meets(self.classes) || in_ranges();
         at.len != 0 && named != self.negated
     }
 }
@@ -164,8 +168,7 @@ impl Stage {
                 // Without the lead, when nothing follows it.
                 [with_lead, position].into_iter().find_map(|start| {
                     let end = scanner.run(start, of, *max);
-                    let long_enough =
-                        *min <= 1 || scanner.text[start..end].chars().count() >= *min;
+                    let long_enough = *min <= 1 || scanner.text[start..end].chars().count() >= *min;
                     (end > start && long_enough).then_some(end)
                 })
             }
@@ -225,4 +228,77 @@ fn groups_of_three(
         group = 3;
     }
     end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
+        let mut pieces = Vec::new();
+        split(family(name).unwrap().stages, text, &mut |piece| pieces.push(piece));
+        pieces
+    }
+
+    #[test]
+    fn pieces_of_every_family_make_up_the_text() {
+        let text = "It's 1234567 x12345 don'T  \t\n\n ĲsSEL ABCdef ǅ語한국 ñ é ... --->'re\r\n/ \
+                    ١٢٣٤ _a9 $5.00 (x) 。， ーカナ \u{a0}\u{3000} end   ";
+        for name in names() {
+            assert_eq!(pieces(name, text).concat(), text, "{name}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_every_set_ascend() {
+        fn check(name: &str, set: &Set) {
+            let flat: Vec<char> = set.ranges.iter().flat_map(|(a, b)| [*a, *b]).collect();
+            assert!(flat.is_sorted(), "{name}: {flat:?}");
+        }
+        for name in names() {
+            for stage in family(name).unwrap().stages {
+                match stage {
+                    Stage::Runs { lead, of, .. } => [lead, of].map(|set| check(name, set)),
+                    Stage::Words(words) => {
+                        [&words.lead, &words.punctuation].map(|set| check(name, set))
+                    }
+                    _ => [(), ()],
+                };
+            }
+        }
+    }
+
+    // What the regular expressions of the families' own tokenizer.json match.
+    #[test]
+    fn families_differ_as_their_patterns_do() {
+        for (name, text, want) in [
+            ("gpt-2", "It's 1234  x'RE", &["It", "'s", " 1234", " ", " x", "'", "RE"][..]),
+            (
+                "llama-bpe",
+                "It's 1234  x'RE\n\n y",
+                &["It", "'s", " ", "123", "4", " ", " x", "'RE", "\n\n", " y"],
+            ),
+            ("qwen2", "a12 (b)\n", &["a", "1", "2", " (", "b", ")\n"]),
+            ("qwen2", "e\u{301}", &["e", "\u{301}"]),
+            ("qwen35", "e\u{301}", &["e\u{301}"]),
+            ("gpt-4o", "HelloWorld's ABC", &["Hello", "World's", " ABC"]),
+            ("gpt-4o", "ABCdef語", &["ABCdef語"]),
+            ("tekken", "HelloWorld's 12", &["Hello", "World", "'s", " ", "1", "2"]),
+            ("deepseek-v3", "12345 .abc 語語x", &["123", "45", " .", "abc", " ", "語語", "x"]),
+            ("falcon", "12345.x", &["123", "45", ".", "x"]),
+            ("starcoder", "a12", &["a", "1", "2"]),
+            ("tiny_aya", "1234567 x", &["1", "234", "567", " x"]),
+            ("tiny_aya", "1234x", &["123", "4", "x"]),
+            ("superbpe", "a 1234567", &["a ", "1", "234", "567"]),
+            ("bloom", "a b.c", &["a", " b", ".", "c"]),
+            ("exaone-moe", "two words 1", &["two words", " ", "1"]),
+            ("kimi-k2", "語語Ab 語", &["語語", "Ab", " ", "語"]),
+            ("jais-2", "a       b", &["a", "    ", "  ", " b"]),
+            ("gemma4", "a b\n\nc", &["a b", "\n\n", "c"]),
+            ("deepseek-coder", "a b1\n", &["a", " b", "1", "\n"]),
+            ("deepseek-llm", "a  b  ", &["a", " ", " b", "  "]),
+        ] {
+            assert_eq!(pieces(name, text), want, "{name}");
+        }
+    }
 }

@@ -134,7 +134,8 @@ mod tests {
             (r"\p{Cn}", Class::UNASSIGNED),
         ] {
             let classes = Classes::get();
-            let ours: Vec<char> = ('\0'..=char::MAX).filter(|c| classes.of(*c).meets(class)).collect();
+            let ours: Vec<char> =
+                ('\0'..=char::MAX).filter(|c| classes.of(*c).meets(class)).collect();
             assert!(ours == code_points(pattern), "{pattern}");
         }
     }

@@ -1,0 +1,149 @@
+//! Vocabularies that contradict themselves: an error, never a panic.
+
+use proptest::prelude::*;
+use realm_gguf::{Gguf, ValueType};
+use realm_testkit::gguf_writer::{GgufWriter, KvValue};
+use realm_tokenizer::{DecodeOptions, EncodeOptions, Error, Tokenizer};
+
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// A small right vocabulary, `change` made to it.
+fn build(model: &str, changes: &[(&str, KvValue)]) -> Result<Tokenizer, Error> {
+    let mut entries: Vec<(&str, KvValue)> = vec![
+        ("tokenizer.ggml.model", model.into()),
+        ("tokenizer.ggml.pre", "gpt-2".into()),
+        (TOKENS, ["<unk>", "<s>", "</s>", "▁", "a", "b", "ab"].into()),
+        (TYPES, [2i32, 3, 3, 1, 1, 1, 1].into()),
+        (SCORES, [0f32, 0.0, 0.0, -3.0, -2.0, -2.5, -1.0].into()),
+        (MERGES, ["a b"].into()),
+    ];
+    for (key, value) in changes {
+        entries.retain(|(existing, _)| existing != key);
+        entries.push((key, value.clone()));
+    }
+    let mut writer = GgufWriter::new();
+    for (key, value) in entries {
+        writer.kv(key, value);
+    }
+    let gguf = Gguf::from_bytes(writer.to_bytes()).unwrap();
+    Tokenizer::from_metadata(gguf.metadata())
+}
+
+#[track_caller]
+fn assert_error(model: &str, key: &str, value: impl Into<KvValue>, parts: &[&str]) {
+    let error = build(model, &[(key, value.into())]).err().expect("refused").to_string();
+    for part in [&[key], parts].concat() {
+        assert!(error.contains(part), "{error:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn the_vocabulary_under_test_is_right() {
+    for model in ["llama", "gpt2", "gemma4", "bert"] {
+        let tokenizer = build(model, &[]).unwrap_or_else(|error| panic!("{model}: {error}"));
+        let ids = tokenizer.encode("ab", EncodeOptions::default());
+        assert!(!ids.is_empty(), "{model}");
+    }
+}
+
+#[test]
+fn lengths_that_differ_are_named() {
+    for model in ["llama", "gpt2", "gemma4", "bert"] {
+        assert_error(model, TYPES, [1i32, 1], &["2 entries", "7 entries"]);
+        assert_error(model, SCORES, [1f32; 8], &["8 entries", "7 entries"]);
+    }
+}
+
+#[test]
+fn special_ids_out_of_range_are_refused() {
+    for key in ["bos", "eos", "eot", "unknown", "seperator", "padding", "mask", "fim_pad"] {
+        let key = format!("tokenizer.ggml.{key}_token_id");
+        assert_error("llama", &key, 7u32, &["7", "below 7"]);
+        assert_error("gpt2", &key, u32::MAX, &["4294967295", "below 7"]);
+    }
+}
+
+#[test]
+fn an_empty_vocabulary_is_refused() {
+    assert_error("llama", TOKENS, KvValue::array(ValueType::String, &[]), &["0 tokens"]);
+}
+
+#[test]
+fn tokens_that_are_not_utf_8_are_refused() {
+    let tokens = KvValue::array(ValueType::String, &[KvValue::string(b"a\xff")]);
+    let changes = [(TOKENS, tokens), (TYPES, [1i32].into()), (SCORES, [0f32].into())];
+    let error = build("llama", &changes).err().unwrap().to_string();
+    assert!(error.contains("tokenizer.ggml.tokens[0]") && error.contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn merges_that_are_no_pairs_are_refused() {
+    for line in ["", "a", " ", "a ", "ab"] {
+        assert_error("gpt2", MERGES, ["a b", line], &["[1]", "two parts"]);
+    }
+}
+
+#[test]
+fn merges_of_unknown_tokens_do_no_harm() {
+    let tokenizer = build("gpt2", &[(MERGES, ["b b", "a bb", "x y", "a b"].into())]).unwrap();
+    // "abb" is merged, but is no token: it falls back to its bytes.
+    let ids = tokenizer.encode("abb", EncodeOptions::default());
+    assert_eq!(ids, [4, 5, 5]);
+    assert_eq!(tokenizer.encode("ab", EncodeOptions::default()), [6]);
+}
+
+#[test]
+fn kinds_that_are_not_implemented_are_named_with_those_that_are() {
+    for model in ["t5", "rwkv", "", "plamo2"] {
+        let error = build(model, &[]).err().unwrap();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains("llama, gpt2, gemma4, bert"), "{error}");
+    }
+    assert_error("gpt2", "tokenizer.ggml.pre", "no-such", &["no-such", "llama-bpe", "qwen2"]);
+}
+
+#[test]
+fn mistyped_keys_are_refused() {
+    for key in [TOKENS, TYPES, SCORES, MERGES, "tokenizer.ggml.pre", "tokenizer.ggml.add_bos_token"]
+    {
+        assert_error("gpt2", key, 3.5f32, &[]);
+    }
+}
+
+#[test]
+fn a_token_to_be_added_must_exist() {
+    let error = build("gpt2", &[("tokenizer.ggml.add_bos_token", true.into())]).err().unwrap();
+    assert!(error.to_string().contains("bos_token_id"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_vocabulary_either_works_or_is_refused(
+        model in prop::sample::select(vec!["llama", "gpt2", "gemma4", "bert"]),
+        pre in prop::sample::select(vec!["gpt-2", "llama-bpe", "qwen2", "whitespace", "default"]),
+        tokens in prop::collection::vec("[ab▁Ġ<>x0-9 ]{0,4}", 1..30),
+        types in prop::collection::vec(-1i32..8, 30),
+        scores in prop::collection::vec(any::<f32>(), 30),
+        merges in prop::collection::vec("[abĠ▁]{1,2} [abĠ▁]{1,2}", 0..20),
+        text in "[ab <>▁x0-9é]{0,40}",
+        options: (bool, bool),
+    ) {
+        let n = tokens.len();
+        let result = build(model, &[
+            ("tokenizer.ggml.pre", pre.into()),
+            (TOKENS, tokens.into()),
+            (TYPES, types[..n].into()),
+            (SCORES, scores[..n].into()),
+            (MERGES, if merges.is_empty() { ["a b"].into() } else { merges.into() }),
+        ]);
+        if let Ok(tokenizer) = result {
+            let (add_special, parse_special) = options;
+            let ids = tokenizer.encode(&text, EncodeOptions { add_special, parse_special });
+            tokenizer.decode(&ids, DecodeOptions { special: add_special });
+            prop_assert!(ids.iter().all(|id| (*id as usize) < n));
+        }
+    }
+}
