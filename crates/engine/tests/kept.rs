@@ -1,0 +1,172 @@
+//! Sequences that keep their KV cache: reuse, forks, closing.
+
+mod toy;
+
+use realm_engine::core::{FinishReason, Request};
+use realm_engine::{Coded, ErrorCode};
+use toy::*;
+
+fn on(sequence: u32, prompt: &[u32], n: usize) -> Request {
+    Request { sequence: Some(sequence), ..request(prompt, n) }
+}
+
+/// Sum of rows of the runs from `from` on.
+fn rows(bench: &Bench, from: usize) -> usize {
+    bench.runs()[from..].iter().flat_map(|run| &run.rows).sum()
+}
+
+#[test]
+fn a_prompt_is_only_read_from_where_it_differs() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    let first = bench.generate(on(1, &prompt, 4)).unwrap();
+    let mut longer = prompt.clone();
+    longer.extend(&first.tokens);
+    longer.extend(letters("gh"));
+    let n_runs = bench.runs().len();
+    let second = bench.generate(on(1, &longer, 3)).unwrap();
+    // The last token of the first answer was never read.
+    assert_eq!(second.cached_tokens, prompt.len() + 3);
+    assert_eq!(second.tokens, greedy(&longer, 3, &[END]));
+    assert_eq!(rows(&bench, n_runs), 3 + 2, "three new tokens, then two of the answer");
+}
+
+#[test]
+fn a_prompt_that_changed_in_the_middle_forgets_the_rest() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    bench.generate(on(1, &letters("abcdefghij"), 4)).unwrap();
+    let changed = letters("abcdefxyz");
+    let answer = bench.generate(on(1, &changed, 5)).unwrap();
+    assert_eq!(answer.cached_tokens, 6);
+    assert_eq!(answer.tokens, greedy(&changed, 5, &[END]));
+}
+
+#[test]
+fn the_same_prompt_again_reads_one_token() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    let first = bench.generate(on(1, &prompt, 4)).unwrap();
+    let again = bench.generate(on(1, &prompt, 4)).unwrap();
+    assert_eq!((again.cached_tokens, again.tokens), (5, first.tokens));
+}
+
+#[test]
+fn a_fork_shares_pages_until_one_side_writes() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    bench.generate(on(1, &prompt, 1)).unwrap();
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2);
+    bench.core.fork_sequence(1, 2).unwrap();
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2, "a fork costs nothing");
+
+    let (left, right) = (letters("abcdefg"), letters("abcdefx"));
+    let left_id = bench.start(on(1, &left, 6));
+    let right_id = bench.start(on(2, &right, 6));
+    bench.run();
+    for (id, prompt) in [(left_id, left), (right_id, right)] {
+        let answer = bench.result(id).unwrap();
+        assert_eq!(answer.cached_tokens, 6);
+        assert_eq!(answer.tokens, greedy(&prompt, 6, &[END]));
+    }
+    assert_eq!(bench.observer.lock().unwrap().n_copied_pages, 1, "only the half-full page");
+}
+
+#[test]
+fn a_sequence_can_be_forked_while_it_generates() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    let original = bench.start(on(1, &prompt, 12));
+    for _ in 0..4 {
+        bench.step();
+    }
+    bench.core.fork_sequence(1, 2).unwrap();
+    let other = letters("abcdefzz");
+    let fork = bench.start(on(2, &other, 6));
+    bench.run();
+    assert_eq!(bench.result(original).unwrap().tokens, greedy(&prompt, 12, &[END]));
+    assert_eq!(bench.result(fork).unwrap().tokens, greedy(&other, 6, &[END]));
+    assert_eq!(bench.result(fork).unwrap().cached_tokens, 6);
+}
+
+#[test]
+fn a_busy_sequence_refuses_a_second_generation() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let first = bench.start(on(1, &letters("ab"), 6));
+    let second = bench.start(on(1, &letters("cd"), 6));
+    bench.run();
+    assert_eq!(bench.result(first).unwrap().tokens, greedy(&letters("ab"), 6, &[END]));
+    let error = bench.result(second).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("sequence 1 is busy"), "{error}");
+}
+
+#[test]
+fn closing_a_sequence_frees_its_pages_even_while_it_generates() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    bench.generate(on(1, &letters("abcdef"), 3)).unwrap();
+    assert!(bench.core.n_free_pages() < LIMITS.n_pages);
+    bench.core.close_sequence(1).unwrap();
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+
+    bench.core.open_sequence(2).unwrap();
+    let id = bench.start(on(2, &letters("ab"), 6));
+    bench.step();
+    bench.core.close_sequence(2).unwrap();
+    bench.run();
+    assert_eq!(bench.result(id).unwrap().tokens.len(), 6, "what runs is not disturbed");
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert!(bench.core.close_sequence(2).is_err());
+}
+
+#[test]
+fn unknown_sequences_are_refused_by_number() {
+    let mut bench = Bench::new();
+    for error in [
+        bench.core.close_sequence(7).unwrap_err(),
+        bench.core.fork_sequence(7, 8).unwrap_err(),
+    ] {
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        assert!(error.to_string().contains("sequence 7"), "{error}");
+    }
+}
+
+#[test]
+fn an_interrupted_batch_leaves_nothing_wrong_behind_in_a_kept_sequence() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    let prompt = letters("thequickbrownfoxjumps");
+    let doomed = on(1, &prompt, 4);
+    let stop = abort(&doomed);
+    let mut n_runs = 0;
+    bench.hook(move |_, _| {
+        n_runs += 1;
+        if n_runs == 2 {
+            stop();
+        }
+        Ok(())
+    });
+    let answer = bench.generate(doomed).unwrap();
+    assert_eq!(answer.finish_reason, FinishReason::Abort);
+    let again = bench.generate(on(1, &prompt, 4)).unwrap();
+    assert_eq!(again.cached_tokens, 8, "the first batch of eight was complete");
+    assert_eq!(again.tokens, greedy(&prompt, 4, &[END]));
+}
+
+#[test]
+fn a_sequence_that_lost_its_pages_to_others_answers_the_same() {
+    let limits = realm_engine::core::Limits { n_pages: 8, ..LIMITS };
+    let mut bench = Bench::with(limits);
+    bench.core.open_sequence(1).unwrap();
+    let older = bench.start(request(&letters("abcdefgh"), 20));
+    let kept = bench.start(on(1, &letters("ijklmnop"), 20));
+    bench.run();
+    assert_eq!(bench.result(older).unwrap().tokens, greedy(&letters("abcdefgh"), 20, &[END]));
+    assert_eq!(bench.result(kept).unwrap().tokens, greedy(&letters("ijklmnop"), 20, &[END]));
+}

@@ -1,0 +1,132 @@
+//! One segment at a time: the same numbers as generating, and its refusals.
+
+mod toy;
+
+use pollster::block_on;
+use realm_engine::{Coded, ErrorCode};
+use toy::*;
+
+/// All segments over `tokens` at `position`.
+fn forward(bench: &mut Bench, tokens: &[u32], position: usize, sequence: u32) -> Vec<f32> {
+    let mut hidden = block_on(bench.core.embed_tokens(tokens)).unwrap();
+    for layer in 0..N_LAYERS {
+        hidden = block_on(bench.core.forward_layer(layer, &hidden, position, sequence)).unwrap();
+    }
+    block_on(bench.core.compute_logits(&hidden)).unwrap()
+}
+
+#[test]
+fn embedding_layers_and_head_give_the_logits_of_the_whole_model() {
+    let mut bench = Bench::new();
+    // More rows than a batch takes, more outputs than a batch has.
+    let tokens = letters("thequickbrownfoxjumps");
+    let logits = forward(&mut bench, &tokens, 0, 0);
+    for (row, logits) in logits.chunks(N_VOCAB).enumerate() {
+        assert_eq!(logits, logits_after(&tokens[..=row]), "row {row}");
+    }
+    assert!(bench.runs().iter().all(|run| run.rows[0] <= LIMITS.max_rows));
+}
+
+#[test]
+fn a_sequence_goes_on_where_it_was_and_sequences_do_not_mix() {
+    let mut bench = Bench::new();
+    let (first, second) = (letters("abcde"), letters("vwxyz"));
+    for at in 0..5 {
+        for (sequence, tokens) in [(0, &first), (9, &second)] {
+            let logits = forward(&mut bench, &tokens[at..=at], at, sequence);
+            assert_eq!(logits, logits_after(&tokens[..=at]), "sequence {sequence} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_position_that_was_there_already_is_written_again() {
+    let mut bench = Bench::new();
+    forward(&mut bench, &letters("abcdefgh"), 0, 0);
+    let logits = forward(&mut bench, &letters("xy"), 3, 0);
+    assert_eq!(logits[N_VOCAB..], logits_after(&letters("abcxy")));
+    let error = block_on(bench.core.forward_layer(0, &[1.0], 6, 0)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument, "what was behind it is forgotten");
+}
+
+#[test]
+fn a_position_beyond_what_the_layer_holds_is_refused_with_both() {
+    let mut bench = Bench::new();
+    block_on(bench.core.forward_layer(0, &[1.0, 2.0, 3.0], 0, 4)).unwrap();
+    let error = block_on(bench.core.forward_layer(1, &[1.0], 3, 4)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    let message = error.to_string();
+    assert!(
+        message.contains("position is 3") && message.contains("layer 1 of sequence 4 holds 0"),
+        "{message}"
+    );
+}
+
+#[test]
+fn arguments_out_of_range_are_refused_by_name() {
+    let mut bench = Bench::new();
+    let error = block_on(bench.core.forward_layer(2, &[1.0], 0, 0)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("layer is 2, the model has 2"), "{error}");
+    let error = block_on(bench.core.embed_tokens(&[3, 40])).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("token id 40 at index 1"), "{error}");
+    let error = block_on(bench.core.forward_layer(0, &[1.0], usize::MAX, 0)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn nothing_in_gives_nothing_out() {
+    let mut bench = Bench::new();
+    assert!(forward(&mut bench, &[], 0, 0).is_empty());
+    assert!(bench.runs().is_empty());
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+}
+
+#[test]
+fn the_end_of_the_context_and_of_the_cache_leave_the_sequence_unchanged() {
+    let limits = realm_engine::core::Limits { n_pages: 3, ..LIMITS };
+    let mut bench = Bench::with(limits);
+    forward(&mut bench, &letters("abcdef"), 0, 0);
+    for (rows, part) in [(30, "the context takes 32"), (10, "needs 4 pages of 4 tokens and has 2")] {
+        let hidden = vec![1.0; rows];
+        let error = block_on(bench.core.forward_layer(0, &hidden, 6, 0)).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::KvExhausted);
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let logits = forward(&mut bench, &letters("g"), 6, 0);
+    assert_eq!(logits, logits_after(&letters("abcdefg")));
+}
+
+#[test]
+fn a_dropped_sequence_frees_its_pages_and_begins_anew() {
+    let mut bench = Bench::new();
+    forward(&mut bench, &letters("abcdef"), 0, 3);
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2);
+    bench.core.drop_layer_sequence(3);
+    bench.core.drop_layer_sequence(3);
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(forward(&mut bench, &letters("xy"), 0, 3)[N_VOCAB..], logits_after(&letters("xy")));
+}
+
+#[test]
+fn layers_between_the_steps_of_a_generation_disturb_neither() {
+    let mut bench = Bench::new();
+    let id = bench.start(request(&letters("ab"), 6));
+    let tokens = letters("vwxyz");
+    for at in 0..5 {
+        bench.step();
+        let logits = forward(&mut bench, &tokens[at..=at], at, 0);
+        assert_eq!(logits, logits_after(&tokens[..=at]));
+    }
+    bench.run();
+    assert_eq!(bench.result(id).unwrap().tokens, greedy(&letters("ab"), 6, &[END]));
+}
+
+#[test]
+fn a_stopped_core_says_disposed() {
+    let mut bench = Bench::new();
+    bench.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let error = block_on(bench.core.embed_tokens(&[3])).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Disposed);
+}

@@ -1,0 +1,174 @@
+//! Several generations: batches, fairness, pages that run out, failures.
+
+mod toy;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use realm_engine::core::{FinishReason, GenerationId, Limits, Request};
+use realm_engine::{Coded, Error, ErrorCode, SamplingOptions};
+use realm_ir::Error as IrError;
+use toy::*;
+
+fn prompts() -> Vec<Vec<u32>> {
+    ["once", "uponatime", "therewasadogthatran", "a", "bb", "ccccccccccc"]
+        .map(letters)
+        .into()
+}
+
+#[test]
+fn the_same_answers_alone_and_together() {
+    let warm = |prompt: &[u32], seed| Request {
+        sampling: SamplingOptions { temperature: 1.0, seed, ..SamplingOptions::default() },
+        ..request(prompt, 9)
+    };
+    let mut together = Bench::new();
+    let ids: Vec<GenerationId> =
+        prompts().iter().zip(0..).map(|(prompt, seed)| together.start(warm(prompt, seed))).collect();
+    together.run();
+    for ((id, prompt), seed) in ids.iter().zip(prompts()).zip(0..) {
+        let alone = Bench::new().generate(warm(&prompt, seed)).unwrap();
+        assert_eq!(together.result(*id).unwrap().tokens, alone.tokens, "seed {seed}");
+    }
+    let most = together.runs().iter().map(|run| run.rows.len()).max();
+    assert_eq!(most, Some(LIMITS.max_outputs), "they did share batches");
+}
+
+#[test]
+fn a_batch_decodes_everyone_and_shares_the_rest_between_prompts() {
+    let mut bench = Bench::new();
+    bench.start(request(&letters("ab"), 20));
+    bench.step();
+    bench.start(request(&letters("cdefghijklm"), 5));
+    bench.start(request(&letters("nopqrstuvwx"), 5));
+    bench.step();
+    assert_eq!(bench.runs()[1].rows, [1, 4, 3], "one row decodes, seven read prompts");
+    bench.step();
+    assert_eq!(bench.runs()[2].rows, [1, 4, 3]);
+}
+
+#[test]
+fn generations_beyond_the_largest_batch_wait_their_turn() {
+    let mut bench = Bench::new();
+    let ids: Vec<GenerationId> =
+        (0..7).map(|i| bench.start(request(&[3 + i, 4], 4))).collect();
+    bench.run();
+    for (i, id) in ids.iter().enumerate() {
+        let want = greedy(&[3 + i as u32, 4], 4, &[END]);
+        assert_eq!(bench.result(*id).unwrap().tokens, want);
+    }
+}
+
+const FEW_PAGES: Limits = Limits { n_pages: 8, ..LIMITS };
+
+#[test]
+fn a_generation_waits_for_pages_that_others_will_free() {
+    let mut bench = Bench::with(FEW_PAGES);
+    let first = bench.start(request(&[5; 20], 8));
+    let second = bench.start(request(&[6; 20], 8));
+    bench.step();
+    assert_eq!(bench.runs()[0].rows.len(), 1, "5 of 8 pages are taken, 5 are needed");
+    bench.run();
+    for (id, token) in [(first, 5), (second, 6)] {
+        assert_eq!(bench.result(id).unwrap().tokens, greedy(&[token; 20], 8, &[END]));
+    }
+}
+
+#[test]
+fn the_youngest_gives_up_its_pages_and_still_answers_the_same() {
+    let mut bench = Bench::with(FEW_PAGES);
+    let prompts = [letters("abcdefgh"), letters("ijklmnop"), letters("qrstuvwx")];
+    let ids: Vec<GenerationId> =
+        prompts.iter().map(|prompt| bench.start(request(prompt, 20))).collect();
+    bench.run();
+    for (id, prompt) in ids.iter().zip(&prompts) {
+        let answer = bench.result(*id).unwrap();
+        assert_eq!(answer.tokens, greedy(prompt, 20, &[END]));
+        assert_eq!(answer.finish_reason, FinishReason::Length);
+    }
+    let rows: usize = bench.runs().iter().flat_map(|run| &run.rows).sum();
+    assert!(rows > 3 * 27, "three times 27 tokens fit only one after another: {rows} rows");
+    assert_eq!(bench.core.n_free_pages(), FEW_PAGES.n_pages);
+}
+
+#[test]
+fn a_prompt_that_idle_sequences_leave_no_room_for_is_an_error_with_numbers() {
+    let mut bench = Bench::with(FEW_PAGES);
+    bench.core.open_sequence(1).unwrap();
+    bench.generate(Request { sequence: Some(1), ..request(&[5; 20], 1) }).unwrap();
+    let error = bench.generate(request(&[6; 20], 4)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::KvExhausted);
+    let message = error.to_string();
+    assert!(message.contains("5 more pages") && message.contains("3 of 8"), "{message}");
+    bench.core.close_sequence(1).unwrap();
+    bench.generate(request(&[6; 20], 4)).unwrap();
+}
+
+#[test]
+fn an_abort_among_others_leaves_them_alone() {
+    let mut bench = Bench::new();
+    let doomed = request(&letters("thequickbrownfox"), 9);
+    let stop = abort(&doomed);
+    let doomed = bench.start(doomed);
+    let other = bench.start(request(&letters("ab"), 9));
+    bench.hook(move |_, _| {
+        stop();
+        Ok(())
+    });
+    bench.run();
+    assert_eq!(bench.result(doomed).unwrap().finish_reason, FinishReason::Abort);
+    assert_eq!(bench.result(other).unwrap().tokens, greedy(&letters("ab"), 9, &[END]));
+}
+
+#[test]
+fn an_error_of_the_backend_ends_everyone_in_the_batch_and_nobody_after() {
+    let mut bench = Bench::new();
+    let ids = [bench.start(request(&[3], 9)), bench.start(request(&[4], 9))];
+    let mut n_runs = 0;
+    bench.hook(move |_, _| {
+        n_runs += 1;
+        match n_runs {
+            2 => Err(IrError::Unavailable { backend: "toy", reason: "device lost".into() }),
+            _ => Ok(()),
+        }
+    });
+    bench.run();
+    for id in ids {
+        assert_eq!(bench.result(id).unwrap_err().code(), ErrorCode::BackendUnavailable);
+    }
+    assert_eq!(bench.generate(request(&[5], 3)).unwrap().tokens, greedy(&[5], 3, &[END]));
+}
+
+#[test]
+fn stopping_ends_everyone_with_disposed() {
+    let mut bench = Bench::new();
+    let ids = [bench.start(request(&[3], 9)), bench.start(request(&[4; 30], 2))];
+    bench.step();
+    bench.stop.store(true, Ordering::Relaxed);
+    bench.run();
+    for id in ids {
+        assert_eq!(bench.result(id).unwrap_err().code(), ErrorCode::Disposed);
+    }
+}
+
+#[test]
+fn after_a_panic_everyone_fails_and_everything_works_again() {
+    let mut bench = Bench::new();
+    bench.core.open_sequence(1).unwrap();
+    bench.generate(Request { sequence: Some(1), ..request(&[5, 6, 7], 2) }).unwrap();
+    let running = bench.start(request(&[3], 9));
+    let kept = bench.start(Request { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) });
+    bench.step();
+    bench.core.recover(Error::from_panic(&"out of luck"));
+    bench.run();
+    for id in [running, kept] {
+        let error: Arc<Error> = bench.result(id).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Internal);
+        assert!(error.to_string().contains("out of luck"), "{error}");
+    }
+    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    let again = Request { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) };
+    let answer = bench.generate(again).unwrap();
+    assert_eq!(answer.cached_tokens, 0, "nothing of the old cache is relied on");
+    assert_eq!(answer.tokens, greedy(&[5, 6, 7, 8], 9, &[END]));
+}
