@@ -106,3 +106,31 @@ impl Backend for WgpuBackend {
         Ok(Box::new(WgpuSession::new(Arc::clone(&self.gpu), program, weights, config)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use realm_testkit::program::{Call, Decoder, Size};
+
+    #[test]
+    fn a_lost_device_is_an_error_of_every_later_call() {
+        let found = pollster::block_on(adapters());
+        let adapter = found.first().expect("no graphics adapter found: install a driver");
+        let adapter = Some(adapter.name.clone());
+        let backend = WgpuBackend::new(WgpuOptions { adapter, ..Default::default() }).unwrap();
+        let model = Decoder::default().build();
+        let mut session = model.open(&backend, Size::default()).unwrap();
+        let call = Call::one(&[1, 2], 0, &[0]);
+        call.logits(&model, &mut *session).unwrap();
+
+        backend.gpu.device.destroy();
+        // The first call may still go through; its result cannot be read.
+        let lost = call.logits(&model, &mut *session).unwrap_err();
+        assert!(matches!(lost, Error::Unavailable { backend: NAME, .. }), "{lost}");
+        let hidden = model.program.hidden;
+        assert!(session.write(hidden, &[0.0; 256]).is_err());
+        assert!(session.copy_page(0, 1).is_err());
+        assert!(backend.upload(&model.program.weights[0]).is_err());
+        assert!(model.open(&backend, Size::default()).is_err());
+    }
+}
