@@ -56,6 +56,7 @@ pub use error::Error;
 pub use kernel::{Kernel, OutputView};
 
 /// One compute format: what is known about a tensor type, and its kernels.
+#[derive(Debug)]
 pub struct Format {
     /// The GGUF type.
     pub ty: TensorType,

@@ -147,17 +147,18 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; tokens];
         prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(tile_rows) {
+            let rows: [_; MAX_TILE_VECTORS] = std::array::from_fn(|g| {
+                Rows::new(problem.weights, problem.row_bytes, first + g * S::LANES)
+            });
             sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);
             for begin in (0..n_blocks).step_by(panel_blocks) {
                 let blocks = begin..n_blocks.min(begin + panel_blocks);
                 let next = (first + tile_rows) * problem.row_bytes;
                 let used = tile_rows * problem.block_bytes;
                 prefetch(s, problem.weights, next + begin * used, blocks.len() * used);
-                for (g, vector) in panel.iter_mut().enumerate().take(S::TILE_VECTORS) {
-                    let first = first + g * S::LANES;
-                    let rows = Rows::new(problem.weights, problem.row_bytes, first);
+                for (rows, vector) in rows.iter().zip(&mut panel).take(S::TILE_VECTORS) {
                     for (b, block) in blocks.clone().zip(vector) {
-                        F::unpack(s, &rows, b * problem.block_bytes, block);
+                        F::unpack(s, rows, b * problem.block_bytes, block);
                     }
                 }
                 for (i, sums) in sums.chunks_mut(tile_tokens).enumerate() {

@@ -18,21 +18,19 @@ impl Rows256 for Q6K {
         block.pairs = pack_pairs(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 208);
         let (low, two) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
+        let join = |nibbles, high| s.or(s.and(nibbles, low), s.and(high, two));
         for half in 0..2 {
             for part in 0..2 {
                 let high = s.transpose(rows, at + 128 + 32 * half + 16 * part);
-                // Bits 2s and 2s+1 of each byte, moved to bits 4 and 5.
-                let high = |j: usize, run: usize| {
-                    let v = high[j];
-                    s.and([s.shl(v, 4), s.shl(v, 2), v, s.shr(v, 2)][run], two)
-                };
-                for run in 0..2 {
-                    let words = s.transpose(rows, at + 64 * half + 32 * run + 16 * part);
-                    for (j, word) in words.into_iter().enumerate() {
-                        let to = 32 * half + 8 * run + 4 * part + j;
-                        block.u[to] = s.or(s.and(word, low), high(j, run));
-                        block.u[to + 16] = s.or(s.and(s.shr(word, 4), low), high(j, run + 2));
-                    }
+                let first = s.transpose(rows, at + 64 * half + 16 * part);
+                let second = s.transpose(rows, at + 64 * half + 32 + 16 * part);
+                for j in 0..4 {
+                    let to = 32 * half + 4 * part + j;
+                    let (first, second, high) = (first[j], second[j], high[j]);
+                    block.u[to] = join(first, s.shl(high, 4));
+                    block.u[to + 8] = join(second, s.shl(high, 2));
+                    block.u[to + 16] = join(s.shr(first, 4), high);
+                    block.u[to + 24] = join(s.shr(second, 4), s.shr(high, 2));
                 }
             }
         }

@@ -1,0 +1,87 @@
+//! Activations: rounding, sums, and rows filled side by side.
+
+use proptest::prelude::*;
+use realm_quant::{ActivationForm, Activations, Error};
+
+proptest! {
+    #[test]
+    fn rounding_is_off_by_half_a_step_at_most(
+        values in prop::collection::vec(-1e3f32..1e3, 512), exponent in -30i32..30,
+    ) {
+        let values: Vec<f32> = values.iter().map(|v| v * (exponent as f32).exp2()).collect();
+        for form in [ActivationForm::Q8Block32, ActivationForm::Q8Block256] {
+            let mut x = Activations::new();
+            x.reset(form, 1, values.len()).unwrap();
+            x.quantize_row(0, &values).unwrap();
+            let rounded = x.view(0..1).dequantize_row(0);
+            let blocks = values.chunks(form.block_len()).zip(rounded.chunks(form.block_len()));
+            for (values, rounded) in blocks {
+                let step = values.iter().fold(0f32, |max, v| max.max(v.abs())) / 127.0;
+                for (value, rounded) in values.iter().zip(rounded) {
+                    let error = (value - rounded).abs();
+                    prop_assert!(error <= step * 0.50001, "{value} became {rounded}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_are_rounded_to_even() {
+    let mut x = Activations::new();
+    x.reset(ActivationForm::Q8Block32, 1, 32).unwrap();
+    let mut values = [0.0; 32];
+    values[..6].copy_from_slice(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5]);
+    x.quantize_row(0, &values).unwrap();
+    let rounded = x.view(0..1).dequantize_row(0);
+    assert_eq!(rounded[..6], [127.0, 0.0, 2.0, 2.0, 0.0, -2.0]);
+}
+
+#[test]
+fn values_too_small_for_a_scale_become_zero() {
+    let mut x = Activations::new();
+    x.reset(ActivationForm::Q8Block256, 1, 256).unwrap();
+    x.quantize_row(0, &[1e-40; 256]).unwrap();
+    assert_eq!(x.view(0..1).dequantize_row(0), [0.0; 256]);
+}
+
+#[test]
+fn rows_filled_by_several_threads_are_those_filled_by_one() {
+    let values: Vec<f32> = (0..7 * 256).map(|i| (i * 31 % 77) as f32 - 38.0).collect();
+    for form in [ActivationForm::F32, ActivationForm::Q8Block32, ActivationForm::Q8Block256] {
+        let (mut alone, mut shared) = (Activations::new(), Activations::new());
+        alone.reset(form, 7, 256).unwrap();
+        shared.reset(form, 7, 256).unwrap();
+        for (row, values) in values.chunks_exact(256).enumerate() {
+            alone.quantize_row(row, values).unwrap();
+        }
+        let (mut first, mut second) = shared.rows_mut().split_at(3);
+        let (low, high) = values.split_at(3 * 256);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for (row, values) in low.chunks_exact(256).enumerate() {
+                    first.quantize_row(row, values).unwrap();
+                }
+            });
+            for (row, values) in high.chunks_exact(256).enumerate() {
+                second.quantize_row(row, values).unwrap();
+            }
+        });
+        for row in 0..7 {
+            let (alone, shared) = (alone.view(0..7), shared.view(0..7));
+            assert_eq!(alone.dequantize_row(row), shared.dequantize_row(row), "{form:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_whole_blocks_are_refused() {
+    let mut x = Activations::new();
+    let error = x.reset(ActivationForm::Q8Block256, 1, 96).unwrap_err();
+    assert!(matches!(error, Error::Blocks { cols: 96, block_len: 256, .. }));
+    let error = x.reset(ActivationForm::F32, usize::MAX / 2, 8).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }));
+    x.reset(ActivationForm::Q8Block32, 1, 96).unwrap();
+    let error = x.quantize_row(0, &[0.0; 64]).unwrap_err();
+    assert!(matches!(error, Error::Length { expected: 96, found: 64, .. }));
+}
