@@ -127,18 +127,18 @@ describe('a worker thread', () => {
 
   function start(workerData) {
     const worker = new Worker(script, { workerData: { source: bundledModel, ...workerData } })
-    const failed = new Promise((_, reject) => worker.once('error', reject))
-    const message = () =>
-      Promise.race([failed, new Promise((resolve) => worker.once('message', resolve))])
+    const message = new Promise((resolve, reject) => {
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })
     return { worker, message }
   }
 
   it('generates what the main thread does, beside it', async () => {
     const options = { ...GREEDY, maxTokens: 30 }
-    const { message } = start({ prompt: PROMPTS[0], options })
-    const { message: second } = start({ prompt: PROMPTS[1], options })
+    const workers = [0, 1].map((i) => start({ prompt: PROMPTS[i], options }))
     const here = await Promise.all([0, 1].map((i) => model.generate(PROMPTS[i], options)))
-    const there = [await message(), await second()]
+    const there = await Promise.all(workers.map(({ message }) => message))
     assert.deepEqual(
       there.map(({ result }) => result),
       here.map(({ text }) => text),
@@ -148,7 +148,7 @@ describe('a worker thread', () => {
   it('can be ended in the middle of an answer, again and again', async () => {
     for (let round = 0; round < 5; round++) {
       const { worker, message } = start({ prompt: PROMPTS[2], options: LONG, announce: true })
-      assert.deepEqual(await message(), { started: true })
+      assert.deepEqual(await message, { started: true })
       await worker.terminate()
     }
     const { tokens } = await model.generate(PROMPTS[0], { ...GREEDY, maxTokens: 5 })

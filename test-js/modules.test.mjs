@@ -16,7 +16,7 @@ const cjsNative = require('@realm-ai/realm/native')
 describe('the package', () => {
   it('exports the same names and values both ways', () => {
     const names = (module) =>
-      Object.keys(module).filter((name) => !/^(default|module\.exports)$/.test(name))
+      Object.keys(module).filter((name) => !/^(default|module\.exports|__esModule)$/.test(name))
     assert.deepEqual(names(esm).sort(), names(cjs).sort())
     const imported = { ...esm }
     for (const name of names(cjs)) assert.equal(imported[name], cjs[name], name)

@@ -107,6 +107,11 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
     })
   }
 
+  /** Whether the result, or an error, is there. */
+  get ended(): boolean {
+    return this.#outcome !== undefined
+  }
+
   /** Ends the generation within one step. Has no effect once it has ended. */
   abort(): void {
     this.#running?.abort()

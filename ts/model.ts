@@ -20,7 +20,7 @@ import {
   toBindingGenerate,
 } from './options.js'
 import { Session, type SessionOptions } from './session.js'
-import { requireInteger, requireString } from './validate.js'
+import { invalid, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */
 export type ModelInfo = Readonly<BindingModelInfo>
@@ -87,6 +87,9 @@ export class Model {
    */
   detokenize(ids: TokenIds, options?: DetokenizeOptions): string {
     const tokens = toTokenIds('ids', ids)
+    const unknown = tokens.findIndex((id) => id >= this.vocabularySize)
+    if (unknown >= 0)
+      throw invalid(`ids[${unknown}]`, `an id below ${this.vocabularySize}`, tokens[unknown])
     const { special } = readDetokenizeOptions(options)
     return guarded(() => this.#live().detokenize(tokens, special))
   }

@@ -45,7 +45,7 @@ export class Session {
   #sequence: number
   #options: SessionOptions
   #messages: ChatMessage[]
-  #running: Generation | undefined
+  #latest: Generation | undefined
   #disposed = false
 
   /** @internal */
@@ -84,7 +84,7 @@ export class Session {
         this.#sequence,
         (result) => this.#settled(messages, result),
       )
-      this.#running = generation
+      this.#latest = generation
       return generation
     } catch (error) {
       return Generation.failed(error)
@@ -142,9 +142,8 @@ export class Session {
   async dispose(): Promise<void> {
     if (this.#disposed) return
     this.#disposed = true
-    const running = this.#running
-    running?.abort()
-    await running?.catch(() => {})
+    this.#latest?.abort()
+    await this.#latest?.catch(() => {})
     try {
       guarded(() => this.#binding.closeSequence(this.#sequence))
     } catch (error) {
@@ -158,14 +157,13 @@ export class Session {
   }
 
   #settled(messages: ChatMessage[], result: GenerateResult | null): void {
-    this.#running = undefined
     if (result === null || (result.finishReason === 'abort' && result.text === '')) return
     this.#messages = [...messages, { role: 'assistant', content: result.text }]
   }
 
   #idle(what: string): void {
     if (this.#disposed) throw new RealmError('DISPOSED', 'the session was disposed of')
-    if (this.#running === undefined) return
+    if (this.#latest?.ended !== false) return
     throw new RealmError(
       'INVALID_ARGUMENT',
       `${what}: the session is still answering; await the answer or abort it first`,
