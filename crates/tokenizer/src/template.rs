@@ -5,18 +5,19 @@
 //! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
 
 mod clock;
+mod limits;
+mod program;
 mod python_json;
+mod python_text;
 
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use realm_gguf::Metadata;
 
 use crate::error::Error;
 use crate::tokenizer::Tokenizer;
+use program::Program;
 
-const NAME: &str = "chat_template";
 /// The one template of a model, or the one used without tools.
 const TEMPLATE: &str = "tokenizer.chat_template";
 /// The names of further ones, each under `tokenizer.chat_template.<name>`.
@@ -24,38 +25,31 @@ const TEMPLATE_NAMES: &str = "tokenizer.chat_templates";
 /// The name of the template for conversations with tools.
 const TOOL_USE: &str = "tool_use";
 
-/// Longer sources are refused; the longest in use are a few tens of kilobytes.
-const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Instructions one rendering may take: some hundred per message and tool are usual.
-const MAX_INSTRUCTIONS: u64 = 10_000_000;
-
 /// A compiled chat template.
+///
+/// Templates are programs of strangers, so their size, their instructions, the
+/// text and the lists they build and the depth of these are limited; what goes
+/// beyond is an error.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    program: Program,
 }
 
 impl ChatTemplate {
     /// Compiles a template.
     ///
     /// # Errors
-    /// [`Error::Template`] when `source` is no valid template, or longer than 1 MiB.
+    /// [`Error::Template`] when `source` is no valid template, or larger than any
+    /// chat template needs to be.
     pub fn new(source: &str) -> Result<Self, Error> {
-        if source.len() > MAX_SOURCE_BYTES {
-            let message = format!("{} bytes; at most {MAX_SOURCE_BYTES} are read", source.len());
-            return Err(Error::Template { message });
-        }
         let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(template_error)?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_fuel(Some(MAX_INSTRUCTIONS));
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.add_filter("tojson", python_json::to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", clock::strftime_now);
-        environment.add_template_owned(NAME, source.to_owned()).map_err(template_error)?;
-        Ok(ChatTemplate { environment })
+        limits::install(&mut environment);
+        let program = Program::compile(source, environment).map_err(template_error)?;
+        Ok(ChatTemplate { program })
     }
 
     /// The prompt for a conversation.
@@ -83,8 +77,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
         context.extend(variables.iter().map(|(name, value)| (name.as_str(), from_json(value))));
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
-        template.render(Value::from_pairs(context)).map_err(template_error)
+        self.program.render(Value::from_pairs(context)).map_err(template_error)
     }
 
     /// `bos_token` and `eos_token`, which most templates print.

@@ -43,25 +43,173 @@ fn every_template_of_the_kit_renders_as_in_transformers() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-#[test]
-fn an_endless_template_is_an_error() {
-    let source = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}\
-                  {% endfor %}{% endfor %}{% endfor %}";
-    let template = ChatTemplate::new(source).unwrap();
-    let result = template.render(&json!([]), None, &Default::default(), false);
-    assert!(matches!(result, Err(Error::Template { .. })), "{result:?}");
+fn render_alone(source: &str) -> Result<String, Error> {
+    ChatTemplate::new(source)?.render(&json!([]), None, &Default::default(), false)
+}
+
+#[track_caller]
+fn assert_stopped(source: &str) {
+    let result = render_alone(source);
+    let start: String = source.chars().take(200).collect();
+    assert!(
+        matches!(result, Err(Error::Template { .. })),
+        "{start}: {:?}",
+        result.map(|t| t.len())
+    );
 }
 
 #[test]
-fn endless_recursion_is_an_error() {
-    let source = "{% macro again(x) %}{{ again(x) }}{% endmacro %}{{ again(1) }}";
-    let template = ChatTemplate::new(source).unwrap();
-    let result = template.render(&json!([]), None, &Default::default(), false);
-    assert!(matches!(result, Err(Error::Template { .. })), "{result:?}");
+fn endless_loops_and_recursion_are_errors() {
+    assert_stopped(
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}\
+         {% endfor %}{% endfor %}{% endfor %}",
+    );
+    assert_stopped("{% macro again(x) %}{{ again(x) }}{% endmacro %}{{ again(1) }}");
 }
 
 #[test]
-fn a_syntax_error_names_its_line() {
-    let error = ChatTemplate::new("one\n{% for %}").err().unwrap().to_string();
-    assert!(error.contains("line 2") || error.contains(":2"), "{error}");
+fn texts_without_end_are_errors() {
+    for double in [
+        "{% set n.s = n.s ~ n.s %}",
+        "{% set n.s = n.s + n.s %}",
+        "{% set n.s = n.s * 2 %}",
+        "{% set n.s = 2 * n.s %}",
+        "{% set n.s = n.s.replace('a', 'aa') %}",
+        "{% set n.s = n.s | replace('a', n.s) %}",
+        "{% set n.s = [n.s, n.s] | join(n.s) %}",
+        "{% set n.s = n.s.join([n.s, n.s]) %}",
+        "{% set n.s = '%s%s' | format(n.s, n.s) %}",
+        "{% set n.s = '{}{}'.format(n.s, n.s) %}",
+        "{% set n.s = [n.s, n.s] | tojson %}",
+        "{% set n.s = [n.s, n.s] | string %}",
+        "{% set n.s = (n.s ~ '\n') | indent(100000000) %}",
+        "{% set n.s = (n.s ~ '\n') | indent(width=100000000) %}",
+        "{% set s %}{{ n.s }}{{ n.s }}{% endset %}{% set n.s = s %}",
+        "{% for i in range(9999) %}{{ n.s }}{% endfor %}{% set n.s = n.s ~ n.s %}",
+    ] {
+        assert_stopped(&format!(
+            "{{% set n = namespace(s='aaaa') %}}{{% for i in range(99) %}}{double}{{% endfor %}}"
+        ));
+    }
+    let long = "x".repeat(100_000);
+    assert_stopped(&format!("{{% for i in range(99999) %}}{long}{{% endfor %}}"));
+    assert_stopped("{% macro m(s) %}{{ m(s ~ s) }}{% endmacro %}{{ m('aaaaaaaa') }}");
+    assert_stopped("{{ 'a' * 100000000 }}");
+    assert_stopped("{{ ('a' * 10000) * 10000 }}");
+    assert_stopped("{% set n = 100000000 %}{{ 'a' * n }}");
+    assert_stopped("{{ '%100000000d' | format(1) }}");
+    assert_stopped("{{ '{:>100000000}'.format(1) }}");
+}
+
+#[test]
+fn lists_without_end_are_errors() {
+    for grow in [
+        "{% set n.x = [n.x] %}",
+        "{% set n.x = {'x': n.x} %}",
+        "{% set n.x = (n.x,) %}",
+        "{% set n.x = [n.x, n.x] %}",
+        "{% set n.x = n.x + n.x + [1] %}",
+        "{% set n.x = (n.x + [1]) * 2 %}",
+        "{% set n.x = n.x | batch(1) | list %}",
+        "{% set n.x = n %}",
+        "{% set n.x = [n] %}",
+        "{% set n.x = namespace(x=n) %}",
+        "{% set n.x = dict(x=n.x) %}",
+    ] {
+        assert_stopped(&format!(
+            "{{% set n = namespace(x=[1]) %}}{{% for i in range(99999) %}}{grow}{{% endfor %}}{{{{ n }}}}"
+        ));
+    }
+}
+
+#[test]
+fn sources_no_compiler_should_see_are_errors() {
+    for source in [
+        format!("{{{{ {}1 }}}}", "x+".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "x+".repeat(10_000)),
+        format!("{{{{ {}1{} }}}}", "(".repeat(10_000), ")".repeat(10_000)),
+        format!("{{{{ x{} }}}}", ".x".repeat(10_000)),
+        format!("{{{{ x{} }}}}", "|list".repeat(10_000)),
+        format!("{{{{ {} x }}}}", "not ".repeat(10_000)),
+        format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(10_000)),
+        "{% if x %}".repeat(10_000),
+        "{".repeat(300_000),
+    ] {
+        assert_stopped(&source);
+    }
+}
+
+#[test]
+fn what_templates_usually_compute_is_not_stopped() {
+    for (source, want) in [
+        ("{{ '=' * 80 }}", "=".repeat(80)),
+        ("{{ 3 * 4 }} {{ 1.5 * 2 }} {{ [1] * 2 }} {{ 2 * 'ab' }}", "12 3.0 [1, 1] abab".into()),
+        (
+            "{{ [none, true, 'a', \"b'\", 1.0, {'k': 'v'}, ()] }}",
+            "[None, True, 'a', \"b'\", 1.0, {'k': 'v'}, ()]".into(),
+        ),
+        ("{{ none }}{{ false }}{{ undefined_name }}", "NoneFalse".into()),
+        ("{% for x in undefined_name %}{{ x }}{% else %}none{% endfor %}", "none".into()),
+        (
+            "{% set n = namespace(a=[]) %}{% for i in range(3) %}{% set n.a = n.a + [i] %}{% endfor %}\
+          {{ n.a | join(',') }}",
+            "0,1,2".into(),
+        ),
+        (
+            "{%- macro m(a, b=2) -%}{% if a %}{{ a }}{{ b }}{{ m(a - 1) }}{% endif %}{%- endmacro -%}\
+          {{ m(2) }}",
+            "2212".into(),
+        ),
+        (
+            "{% for x in [1, 2, 3] if x != 2 %}{{ loop.index }}{{ x }}{% if loop.last %}{% break %}\
+          {% endif %}{% endfor %}",
+            "1123".into(),
+        ),
+        (
+            "{{ 'a-b' | replace('-', '+') }}{{ 'A'.lower() }}{{ ' x '.strip() }}{{ 'a,b'.split(',')[1] }}",
+            "a+baxb".into(),
+        ),
+        ("{{ 'a\nb' | indent(2) }}", "a\n  b".into()),
+        ("{{ '%s-%02d' | format('a', 5) }}", "a-05".into()),
+        (
+            "{{ {'b': 1, 'a': [1.5, none, 'é']} | tojson }}",
+            "{\"b\": 1, \"a\": [1.5, null, \"é\"]}".into(),
+        ),
+        ("{% for k, v in {'a': 1}.items() %}{{ k }}={{ v }}{% endfor %}", "a=1".into()),
+        (
+            "{{ 'x' if false else 'y' }}{{ [1,2,3][::-1] | list }}{{ 'abc'[1:] }}",
+            "y[3, 2, 1]bc".into(),
+        ),
+        ("a\n", "a".into()),
+        ("a\n\n", "a\n".into()),
+        ("{% if true %}\n  x\n  {% endif %}\ny", "  x\ny".into()),
+    ] {
+        match render_alone(source) {
+            Ok(text) => assert_eq!(text, want, "{source}"),
+            Err(error) => panic!("{source}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_long_conversation_is_rendered() {
+    let source = kit::read_maybe_gz("chat-templates/gguf-gemma-4.jinja");
+    let template = ChatTemplate::new(std::str::from_utf8(&source).unwrap()).unwrap();
+    let messages: Vec<Value> = (0..4000)
+        .map(|i| {
+            let role = ["user", "assistant"][i % 2];
+            json!({"role": role, "content": "word ".repeat(200)})
+        })
+        .collect();
+    let text = template.render(&messages.into(), None, &Default::default(), true).unwrap();
+    assert!(text.len() > 4000 * 1000 - 4000);
+}
+
+#[test]
+fn an_error_names_its_line() {
+    for source in ["one\n{% for %}", "one\n{{ none + 1 }}", "one\n{% for x in none %}{% endfor %}"]
+    {
+        let error = render_alone(source).err().unwrap().to_string();
+        assert!(error.contains("line 2") || error.contains(":2"), "{error}");
+    }
 }

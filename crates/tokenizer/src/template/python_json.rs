@@ -7,6 +7,8 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
+use super::limits::MAX_VALUE_BYTES;
+
 /// The filter; `indent` (positional or by name) spreads the value over lines,
 /// `sort_keys` orders its keys.
 pub(super) fn to_json(
@@ -36,7 +38,7 @@ pub(super) fn to_json(
         _ => (", ".into(), ": ".into()),
     };
     let format = PythonFormat { indent, between_items, after_key, depth: 0, empty: true };
-    let mut out = Vec::new();
+    let mut out = Bounded(Vec::new());
     let written = if sort_keys == Some(true) {
         let mut value = serde_json::to_value(value).map_err(cannot)?;
         value.sort_all_objects();
@@ -45,10 +47,27 @@ pub(super) fn to_json(
         value.serialize(&mut Serializer::with_formatter(&mut out, format))
     };
     written.map_err(cannot)?;
-    String::from_utf8(out).map_err(cannot)
+    String::from_utf8(out.0).map_err(cannot)
 }
 
 const MAX_INDENT: usize = 16;
+
+/// Refuses to grow beyond what a template may build.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_VALUE_BYTES {
+            return Err(io::Error::other("the text is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 fn cannot(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::InvalidOperation, "cannot be written as JSON").with_source(error)
@@ -147,7 +166,7 @@ impl Formatter for PythonFormat {
 
 /// `repr` of a Python float: the shortest digits that read back the same, with
 /// an exponent of at least two digits below 1e-4 and from 1e16.
-fn python_float(value: f64) -> String {
+pub(super) fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
