@@ -50,6 +50,16 @@ describe('the information on a model', () => {
     assert.equal(model.vocabularySize, model.info.vocabularySize)
   })
 
+  it('is told to the logger: which backend, and why', async () => {
+    const entries = []
+    const logging = await Realm.create({ logger: (entry) => entries.push(entry) })
+    await logging.load(bundledModel)
+    assert.equal(entries.length, 1)
+    assert.equal(entries[0].level, 'info')
+    assert.ok(entries[0].message.includes(model.info.backendReason))
+    await logging.dispose()
+  })
+
   it('follows the load options', async () => {
     const other = await realm.load(bundledModel, { contextLength: 128, kvCacheType: 'f16' })
     assert.equal(other.info.contextLength, 128)

@@ -170,6 +170,7 @@ describe('a session', () => {
     const isInvalid = { name: 'RealmError', code: 'INVALID_ARGUMENT' }
     assert.throws(() => model.session({ sistem: 'x' }), isInvalid)
     assert.throws(() => model.session({ temperature: 'hot' }), isInvalid)
+    assert.throws(() => model.session({ signal: AbortSignal.abort() }), isInvalid)
     assert.throws(() => model.session({ tenant: 'a' }), /not supported yet/)
   })
 

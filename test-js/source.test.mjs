@@ -187,6 +187,20 @@ describe('a download that fails', () => {
     await assert.rejects(loading, { name: 'RealmError', code: 'ABORTED' })
   })
 
+  it('is stopped by its signal where a stream says nothing', async () => {
+    const controller = new AbortController()
+    let cancelled = false
+    const silent = new ReadableStream({
+      cancel() {
+        cancelled = true
+      },
+    })
+    const loading = realm.load(silent, { signal: controller.signal })
+    setImmediate(() => controller.abort())
+    await assert.rejects(loading, { name: 'RealmError', code: 'ABORTED' })
+    assert.ok(cancelled)
+  })
+
   it('says when a stream fails or holds no bytes', async () => {
     const failing = new ReadableStream({
       pull(controller) {

@@ -142,7 +142,6 @@ const LATER_GENERATE = [
   'tenant',
   'priority',
 ]
-const LATER_SESSION = ['tenant', 'priority']
 
 function callback<T extends (...args: never[]) => void>(): Field<T | undefined> {
   return optional('a function', (value): value is T => typeof value === 'function')
@@ -200,10 +199,9 @@ const TEMPLATE = {
   variables: JSON_OBJECT,
 }
 const CHAT = { ...GENERATE, tools: TOOLS, variables: JSON_OBJECT }
-const SESSION = {
-  ...CHAT,
-  system: string('the text of the system message', undefined),
-}
+/** A signal is for one answer, so a session has none. */
+const { signal: _, ...ANSWERS } = CHAT
+const SESSION = { ...ANSWERS, system: string('the text of the system message', undefined) }
 
 export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM, LATER_REALM)
@@ -222,7 +220,7 @@ export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>
 export const readChatOptions = (given: unknown): Values<typeof CHAT> =>
   readOptions('chat options', given, CHAT, LATER_GENERATE)
 export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
-  readOptions('session options', given, SESSION, [...LATER_GENERATE, ...LATER_SESSION])
+  readOptions('session options', given, SESSION, LATER_GENERATE)
 
 /** What the engine takes to load a model. */
 export function toBindingLoad(

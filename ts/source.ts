@@ -71,22 +71,27 @@ async function fromStream(
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
   const reader = stream.getReader()
+  const stop = () => reader.cancel(signal?.reason).catch(() => {})
+  signal?.addEventListener('abort', stop, { once: true })
   try {
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      if (signal?.aborted) throw aborted()
       if (!(part.value instanceof Uint8Array))
         throw invalid('chunk of the model source', 'a Uint8Array', part.value)
       parts.push(part.value)
     }
   } catch (error) {
-    reader.cancel(error).catch(() => {})
+    stop()
     if (error instanceof RealmError) throw error
     throw new RealmError(
       'MODEL_UNREADABLE',
       `the stream failed: ${error instanceof Error ? error.message : String(error)}`,
       { cause: error },
     )
+  } finally {
+    signal?.removeEventListener('abort', stop)
   }
+  // A cancelled stream ends as if it were complete.
+  if (signal?.aborted) throw aborted()
   const [only] = parts
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
 }
