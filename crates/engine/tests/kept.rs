@@ -128,10 +128,9 @@ fn closing_a_sequence_frees_its_pages_even_while_it_generates() {
 #[test]
 fn unknown_sequences_are_refused_by_number() {
     let mut bench = Bench::new();
-    for error in [
-        bench.core.close_sequence(7).unwrap_err(),
-        bench.core.fork_sequence(7, 8).unwrap_err(),
-    ] {
+    for error in
+        [bench.core.close_sequence(7).unwrap_err(), bench.core.fork_sequence(7, 8).unwrap_err()]
+    {
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
         assert!(error.to_string().contains("sequence 7"), "{error}");
     }

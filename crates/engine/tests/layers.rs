@@ -88,7 +88,8 @@ fn the_end_of_the_context_and_of_the_cache_leave_the_sequence_unchanged() {
     let limits = realm_engine::core::Limits { n_pages: 3, ..LIMITS };
     let mut bench = Bench::with(limits);
     forward(&mut bench, &letters("abcdef"), 0, 0);
-    for (rows, part) in [(30, "the context takes 32"), (10, "needs 4 pages of 4 tokens and has 2")] {
+    for (rows, part) in [(30, "the context takes 32"), (10, "needs 4 pages of 4 tokens and has 2")]
+    {
         let hidden = vec![1.0; rows];
         let error = block_on(bench.core.forward_layer(0, &hidden, 6, 0)).unwrap_err();
         assert_eq!(error.code(), ErrorCode::KvExhausted);

@@ -11,9 +11,7 @@ use realm_ir::Error as IrError;
 use toy::*;
 
 fn prompts() -> Vec<Vec<u32>> {
-    ["once", "uponatime", "therewasadogthatran", "a", "bb", "ccccccccccc"]
-        .map(letters)
-        .into()
+    ["once", "uponatime", "therewasadogthatran", "a", "bb", "ccccccccccc"].map(letters).into()
 }
 
 #[test]
@@ -23,8 +21,11 @@ fn the_same_answers_alone_and_together() {
         ..request(prompt, 9)
     };
     let mut together = Bench::new();
-    let ids: Vec<GenerationId> =
-        prompts().iter().zip(0..).map(|(prompt, seed)| together.start(warm(prompt, seed))).collect();
+    let ids: Vec<GenerationId> = prompts()
+        .iter()
+        .zip(0..)
+        .map(|(prompt, seed)| together.start(warm(prompt, seed)))
+        .collect();
     together.run();
     for ((id, prompt), seed) in ids.iter().zip(prompts()).zip(0..) {
         let alone = Bench::new().generate(warm(&prompt, seed)).unwrap();
@@ -50,8 +51,7 @@ fn a_batch_decodes_everyone_and_shares_the_rest_between_prompts() {
 #[test]
 fn generations_beyond_the_largest_batch_wait_their_turn() {
     let mut bench = Bench::new();
-    let ids: Vec<GenerationId> =
-        (0..7).map(|i| bench.start(request(&[3 + i, 4], 4))).collect();
+    let ids: Vec<GenerationId> = (0..7).map(|i| bench.start(request(&[3 + i, 4], 4))).collect();
     bench.run();
     for (i, id) in ids.iter().enumerate() {
         let want = greedy(&[3 + i as u32, 4], 4, &[END]);

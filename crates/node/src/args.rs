@@ -1,19 +1,23 @@
 //! JS values as arguments. What does not fit is an error that names the argument.
 
+use std::sync::Arc;
+
 use napi::bindgen_prelude::{
-    Array, ArrayBuffer, FromNapiValue, Function, JsObjectValue, Object, TypedArray, TypedArrayType,
-    Unknown,
+    Array, ArrayBuffer, ClassInstance, FromNapiValue, Function, JsObjectValue, Object, TypedArray,
+    TypedArrayType, Unknown,
 };
 use napi::{JsValue, ValueType};
 use realm_engine::chat::ChatArguments;
+use realm_engine::threaded::Model;
 
-use crate::error::{Result, invalid};
+use crate::error::{Result, Thrown, invalid};
+use crate::model::BindingModel;
 
 fn describe(value: &Unknown<'_>) -> String {
     value.get_type().map_or("something unknown".into(), |ty| format!("{ty}").to_lowercase())
 }
 
-fn mismatch(value: &Unknown<'_>, what: &str, expected: &str) -> crate::error::Thrown {
+fn mismatch(value: &Unknown<'_>, what: &str, expected: &str) -> Thrown {
     invalid(format!("{what}: expected {expected}, got {}", describe(value)))
 }
 
@@ -78,6 +82,13 @@ pub(crate) fn id(value: Unknown<'_>, what: &str) -> Result<u32> {
     u32::try_from(number).map_err(|_| {
         invalid(format!("{what} is {number}, expected a whole number of at most {}", u32::MAX))
     })
+}
+
+/// The model behind the first argument of the functions that wait.
+pub(crate) fn model(value: Unknown<'_>) -> Result<Arc<Model>> {
+    let model: ClassInstance<'_, BindingModel> =
+        convert(value, "model", ValueType::Object, "a model")?;
+    Ok(model.model.clone())
 }
 
 /// A property of an options object.
@@ -147,9 +158,9 @@ pub(crate) fn f32_array(value: Unknown<'_>, what: &str) -> Result<Vec<f32>> {
 }
 
 /// A copy of the bytes of a Uint8Array or Buffer.
-pub(crate) fn bytes(value: Unknown<'_>, what: &str) -> Result<std::sync::Arc<[u8]>> {
+pub(crate) fn bytes(value: Unknown<'_>, what: &str) -> Result<Arc<[u8]>> {
     let array = typed_array(value, what, &[TypedArrayType::Uint8], "a Uint8Array")?;
-    Ok(std::sync::Arc::from(&array.arraybuffer[..]))
+    Ok(Arc::from(&array.arraybuffer[..]))
 }
 
 /// Arguments of a chat template.

@@ -11,6 +11,8 @@
 //! - Results come from the engine's threads through threadsafe functions. Work in
 //!   flight keeps the process alive, an idle model does not.
 
+#![cfg_attr(test, allow(dead_code, reason = "exports are registered outside of test builds only"))]
+
 mod args;
 mod backends;
 mod error;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use napi::bindgen_prelude::{ClassInstance, Unknown};
+use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use realm_engine::threaded::{Reply, wait};
 
@@ -28,55 +28,53 @@ fn waited<T: Send + 'static>(start: impl FnOnce(Reply<T>)) -> Result<T> {
 }
 
 #[napi]
-pub fn embed_tokens_sync(
-    model: ClassInstance<'_, BindingModel>,
-    ids: Unknown<'_>,
-) -> Result<Floats> {
+pub fn embed_tokens_sync(model: Unknown<'_>, ids: Unknown<'_>) -> Result<Floats> {
     guard(|| {
+        let model = args::model(model)?;
         let ids = args::u32_array(ids, "ids")?;
-        waited(|reply| model.model.embed_tokens(ids, reply)).map(Floats)
+        waited(|reply| model.embed_tokens(ids, reply)).map(Floats)
     })
 }
 
 #[napi]
 pub fn forward_layer_sync(
-    model: ClassInstance<'_, BindingModel>,
+    model: Unknown<'_>,
     layer: Unknown<'_>,
     hidden: Unknown<'_>,
     position: Unknown<'_>,
     sequence: Unknown<'_>,
 ) -> Result<Floats> {
     guard(|| {
+        let model = args::model(model)?;
         let LayerRows { layer, hidden, position, sequence } =
             LayerRows::new(layer, hidden, position, sequence)?;
-        let start = |reply| model.model.forward_layer(layer, hidden, position, sequence, reply);
+        let start = |reply| model.forward_layer(layer, hidden, position, sequence, reply);
         waited(start).map(Floats)
     })
 }
 
 #[napi]
-pub fn compute_logits_sync(
-    model: ClassInstance<'_, BindingModel>,
-    hidden: Unknown<'_>,
-) -> Result<Floats> {
+pub fn compute_logits_sync(model: Unknown<'_>, hidden: Unknown<'_>) -> Result<Floats> {
     guard(|| {
+        let model = args::model(model)?;
         let hidden = args::f32_array(hidden, "hidden")?;
-        waited(|reply| model.model.compute_logits(hidden, reply)).map(Floats)
+        waited(|reply| model.compute_logits(hidden, reply)).map(Floats)
     })
 }
 
 #[napi]
-pub fn tensor_sync(
-    model: ClassInstance<'_, BindingModel>,
-    name: Unknown<'_>,
-) -> Result<BindingTensor> {
+pub fn tensor_sync(model: Unknown<'_>, name: Unknown<'_>) -> Result<BindingTensor> {
     guard(|| {
+        let model = args::model(model)?;
         let name = args::string(name, "name")?;
-        waited(|reply| model.model.tensor(name, reply)).map(BindingTensor::from)
+        waited(|reply| model.tensor(name, reply)).map(BindingTensor::from)
     })
 }
 
 #[napi]
-pub fn dispose_sync(model: ClassInstance<'_, BindingModel>) -> Result<()> {
-    guard(|| waited(|reply| model.model.dispose(move || reply.send(Ok(())))))
+pub fn dispose_sync(model: Unknown<'_>) -> Result<()> {
+    guard(|| {
+        let model = args::model(model)?;
+        waited(|reply| model.dispose(move || reply.send(Ok(()))))
+    })
 }

@@ -15,7 +15,7 @@ impl ToNapiValue for Floats {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let copy = Float32ArraySlice::copy_from(&Env::from_raw(env), &value.0)?;
         // SAFETY: the environment is the caller's.
-        unsafe { ToNapiValue::to_napi_value(env, &copy) }
+        unsafe { ToNapiValue::to_napi_value(env, copy) }
     }
 }
 
@@ -26,7 +26,7 @@ impl ToNapiValue for Tokens {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let copy = Uint32ArraySlice::copy_from(&Env::from_raw(env), &value.0)?;
         // SAFETY: the environment is the caller's.
-        unsafe { ToNapiValue::to_napi_value(env, &copy) }
+        unsafe { ToNapiValue::to_napi_value(env, copy) }
     }
 }
 

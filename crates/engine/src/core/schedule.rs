@@ -74,14 +74,13 @@ impl Core {
     /// The rows of the next batch, oldest generation first.
     pub(super) fn plan(&mut self) -> Vec<Planned> {
         let mut planned: Vec<Planned> = Vec::new();
-        let n_rows = self.share_rows();
-        for index in 0..self.generations.len() {
+        for (index, n_rows) in self.share_rows().into_iter().enumerate() {
             // Whoever gave up its pages for an older one is no longer admitted.
-            if !self.generations[index].is_admitted || n_rows[index] == 0 {
+            if !self.generations[index].is_admitted || n_rows == 0 {
                 continue;
             }
             match self.secure_pages(index) {
-                Ok(true) => planned.push(Planned { index, n_rows: n_rows[index] }),
+                Ok(true) => planned.push(Planned { index, n_rows }),
                 Ok(false) => {}
                 Err(error) => self.fail(index, Arc::new(error)),
             }

@@ -28,16 +28,17 @@ impl Listener {
         Listener { sink, is_over: false }
     }
 
+    /// A sink that panics is one that left.
     fn hear(&mut self, event: Event) -> bool {
         self.is_over = !matches!(event, Event::Chunk(_));
-        (self.sink)(event)
+        catch_unwind(AssertUnwindSafe(|| (self.sink)(event))).unwrap_or(false)
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         if !self.is_over {
-            (self.sink)(Event::Error(Arc::new(unanswered())));
+            self.hear(Event::Error(Arc::new(unanswered())));
         }
     }
 }
@@ -51,11 +52,14 @@ pub(super) struct Start {
     pub(super) listener: Listener,
 }
 
+/// Work on the core between two steps.
+pub(super) type Call = Box<dyn FnOnce(Option<&mut Core>) + Send>;
+
 /// What the engine thread can be told.
 pub(super) enum Command {
     Generate(Box<Start>),
     /// Runs between two steps; none when the model has no weights.
-    Call(Box<dyn FnOnce(Option<&mut Core>) + Send>),
+    Call(Call),
     /// Ends everything, frees it, then answers.
     Stop(Reply<()>),
 }
@@ -134,7 +138,7 @@ impl Worker {
         }
     }
 
-    /// Turns a prompt into tokens, and draws a seed where one is wanted.
+    /// Turns a prompt into tokens.
     fn request(&self, start: &mut Start) -> Result<Request> {
         let options = start.options.clone();
         let prompt = std::mem::replace(&mut start.prompt, Prompt::Tokens(Vec::new()));
