@@ -1,6 +1,6 @@
 /** Results kept in the repository: one file per kind of machine in `record/`. */
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -28,6 +28,7 @@ export function addToRecord(result) {
   const earlier = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).results : []
   const run = JSON.stringify(result.run)
   const results = [...earlier.filter((other) => JSON.stringify(other.run) !== run), result]
+  mkdirSync(FOLDER, { recursive: true })
   writeFileSync(path, `${JSON.stringify({ machine: kind, results }, null, 2)}\n`)
   return path
 }
