@@ -102,6 +102,15 @@ fn texts_without_end_are_errors() {
 }
 
 #[test]
+fn comparing_large_texts_for_ever_is_an_error() {
+    assert_stopped(
+        "{% set a = 'a' * 10000 %}{% set a = a * 2000 %}{% set b = a ~ 'b' %}\
+         {% for i in range(99999) %}{% for j in range(99) %}{% if a ~ 'c' == b %}{% endif %}\
+         {% if a in b %}{% endif %}{% endfor %}{% endfor %}",
+    );
+}
+
+#[test]
 fn lists_without_end_are_errors() {
     for grow in [
         "{% set n.x = [n.x] %}",

@@ -128,10 +128,10 @@ fn half_a_code_point_at_the_end_becomes_a_replacement_character() {
     assert_eq!(stream.finish(), "\u{fffd}");
 }
 
-/// With quadratic steps these would take hours.
+/// With a number of steps quadratic in the length these would take minutes each.
 #[test]
-fn a_megabyte_without_a_word_boundary_is_tokenized() {
-    const N: usize = 1 << 20;
+fn long_texts_without_a_word_boundary_are_tokenized() {
+    const N: usize = 1 << 18;
     for unit in ["a", " ", "\n", "1", "é", "ab ", "<", "A", "'", "\t\n", "<|", "▁"] {
         let text = unit.repeat(N / unit.len());
         for tokenizer in everyone() {

@@ -220,7 +220,7 @@ fn groups_of_three(
     pieces: &mut Pieces<'_, '_>,
 ) -> usize {
     let n_digits = scanner.text[start..end].chars().count();
-    let mut group = if n_digits % 3 == 0 { 3 } else { n_digits % 3 };
+    let mut group = if n_digits.is_multiple_of(3) { 3 } else { n_digits % 3 };
     while start < end {
         let group_end = scanner.run(start, &NUMBER, group);
         pieces.matched(start, group_end);

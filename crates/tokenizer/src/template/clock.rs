@@ -1,8 +1,7 @@
 //! `strftime_now`: today's date in the words of a `strftime` format.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use minijinja::{Error, ErrorKind};
+use web_time::{SystemTime, UNIX_EPOCH};
 
 const MONTHS: [&str; 12] = [
     "January",

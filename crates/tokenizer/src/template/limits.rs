@@ -5,10 +5,12 @@
 //! make something large from something small look before they do.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use web_time::Instant;
 
 use super::python_text::write_python;
 
@@ -17,11 +19,14 @@ const MAX_INSTRUCTIONS: u64 = 10_000_000;
 /// Bytes of all values built in one rendering.
 const MAX_TOTAL_BYTES: usize = 256 << 20;
 /// Bytes of one value, a text counted wherever it occurs in it.
-pub(super) const MAX_VALUE_BYTES: usize = 64 << 20;
+pub(super) const MAX_VALUE_BYTES: usize = 32 << 20;
 /// Values inside values inside values; messages may have half of it.
 const MAX_DEPTH: usize = 256;
 /// Values looked at while measuring.
 const MAX_VISITS: usize = 50_000_000;
+/// Time of one rendering. Instructions are quick unless they compare or search
+/// large values, so only a template that does little else gets here.
+const MAX_TIME: Duration = Duration::from_secs(10);
 /// What a value takes besides its text, roughly.
 const VALUE_BYTES: usize = 24;
 
@@ -30,6 +35,7 @@ pub(super) const BUILT: &str = "<built>";
 pub(super) const KEPT: &str = "<kept>";
 pub(super) const ITERABLE: &str = "<iterable>";
 pub(super) const MULTIPLY: &str = "<multiply>";
+pub(super) const TICK: &str = "<tick>";
 
 /// Sets the limits, and the functions and filters that keep them.
 pub(super) fn install(environment: &mut Environment<'static>) {
@@ -38,6 +44,7 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_function(KEPT, kept);
     environment.add_function(ITERABLE, iterable);
     environment.add_function(MULTIPLY, multiply);
+    environment.add_function(TICK, |state: &mut State| used(state).bytes(0));
     environment.set_formatter(|out, state, value| {
         if let Some(text) = value.as_str() {
             used(state).bytes(text.len())?;
@@ -93,18 +100,22 @@ fn error(message: impl Into<String>) -> Error {
 }
 
 /// What one rendering has used up.
-#[derive(Default)]
 struct Used {
+    since: Instant,
     n_bytes: usize,
     n_visits: usize,
 }
 
 fn used<'s>(state: &'s mut State<'_, '_>) -> &'s mut Used {
-    state.get_or_insert_extension(Used::default())
+    let unused = || Used { since: Instant::now(), n_bytes: 0, n_visits: 0 };
+    state.get_or_insert_extension_with(unused)
 }
 
 impl Used {
     fn bytes(&mut self, n: usize) -> Result<(), Error> {
+        if self.since.elapsed() > MAX_TIME {
+            return Err(error(format!("the template takes more than {MAX_TIME:?}")));
+        }
         self.n_bytes = self.n_bytes.saturating_add(n);
         if self.n_bytes > MAX_TOTAL_BYTES {
             return Err(error(format!("the template builds more than {MAX_TOTAL_BYTES} bytes")));

@@ -182,6 +182,10 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
             vec![Instruction::Swap, call(limits::KEPT), Instruction::Swap, same]
         }
         Instruction::PushLoop(_) => vec![call(limits::ITERABLE), same],
+        // In every loop and around every decision: a look at the clock.
+        Instruction::StoreLocal(_) | Instruction::JumpIfFalse(_) => {
+            vec![Instruction::CallFunction(limits::TICK, Some(0)), Instruction::DiscardTop, same]
+        }
         // Written through the formatter, which counts.
         Instruction::EmitRaw(text) => {
             vec![Instruction::LoadConst(Value::from(*text)), Instruction::Emit]
