@@ -15,7 +15,7 @@ use realm_gguf::TensorType;
 
 use crate::ActivationView;
 use crate::kernel::{Kernel, Problem};
-use crate::simd::{Job, MAX_LANES, Rows, Simd};
+use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 
 /// Columns that a panel holds.
 const PANEL_COLS: usize = 256;
@@ -104,13 +104,10 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
         let mut block = F::empty(s);
         prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(S::LANES) {
-            let rows = Rows::new(problem.weights, problem.row_bytes, first);
+            let next = first + S::LANES;
+            let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next);
             let mut sums = [[s.splat_f32(0.0); 1]; T];
             for b in 0..n_blocks {
-                // The next rows, as many bytes as this step uses up.
-                let next = (first + S::LANES) * problem.row_bytes;
-                let used = S::LANES * problem.block_bytes;
-                prefetch(s, problem.weights, next + b * used, used);
                 F::unpack(s, &rows, b * problem.block_bytes, &mut block);
                 let at = std::array::from_fn(|t| t * n_blocks + b);
                 F::add(s, [&block], &problem.x, at, &mut sums);
@@ -148,14 +145,12 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(tile_rows) {
             let rows: [_; MAX_TILE_VECTORS] = std::array::from_fn(|g| {
-                Rows::new(problem.weights, problem.row_bytes, first + g * S::LANES)
+                let first = first + g * S::LANES;
+                Rows::new::<S>(problem.weights, problem.row_bytes, first, first + tile_rows)
             });
             sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);
             for begin in (0..n_blocks).step_by(panel_blocks) {
                 let blocks = begin..n_blocks.min(begin + panel_blocks);
-                let next = (first + tile_rows) * problem.row_bytes;
-                let used = tile_rows * problem.block_bytes;
-                prefetch(s, problem.weights, next + begin * used, blocks.len() * used);
                 for (rows, vector) in rows.iter().zip(&mut panel).take(S::TILE_VECTORS) {
                     for (b, block) in blocks.clone().zip(vector) {
                         F::unpack(s, rows, b * problem.block_bytes, block);
@@ -213,16 +208,6 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
                 all[t][g] = sums[t][g];
             }
         }
-    }
-}
-
-/// Asks for bytes `begin..begin + len` of the weights, as far as there are any.
-#[inline(always)]
-pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) {
-    const CACHE_LINE_BYTES: usize = 64;
-    let end = weights.len().min(begin + len);
-    for at in (begin..end).step_by(CACHE_LINE_BYTES) {
-        s.prefetch(weights.as_ptr().wrapping_add(at));
     }
 }
 

@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 
 use super::Element;
 use crate::kernel::{Kernel, Problem};
-use crate::rows::{prefetch, with_tokens};
-use crate::simd::{Job, Simd};
+use crate::rows::with_tokens;
+use crate::simd::{Job, Simd, prefetch};
 
 /// Rows in a tile.
 const TILE_ROWS: usize = 4;
@@ -44,9 +44,7 @@ impl<S: Simd, E: Element> Job<S> for Matmul<'_, E> {
     fn run(self, s: S) {
         let mut problem = self.problem;
         let tokens = problem.x.rows();
-        let group_bytes = TILE_ROWS * problem.row_bytes;
         for first in (0..problem.n_rows).step_by(TILE_ROWS) {
-            prefetch(s, problem.weights, (first / TILE_ROWS + 1) * group_bytes, group_bytes);
             for token in (0..tokens).step_by(TILE_TOKENS) {
                 let problem = &mut problem;
                 with_tokens!((tokens - token).min(TILE_TOKENS), T => {
@@ -78,7 +76,10 @@ impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, '_, E, T> {
         });
         let values = problem.x.values();
         let x: [&[f32]; T] = std::array::from_fn(|t| &values[(token + t) * cols..][..cols]);
-        let sums = dots::<S, E, T>(s, w, x);
+        // The first tile of these rows prefetches the next ones.
+        let next = (first + TILE_ROWS) * row_bytes;
+        let next = problem.weights.get(next..).filter(|_| token == 0).unwrap_or_default();
+        let sums = dots::<S, E, T>(s, w, x, next);
         for (t, sums) in sums.iter().enumerate() {
             let out = &mut problem.out.token(token + t)[first..];
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum);
@@ -86,22 +87,29 @@ impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, '_, E, T> {
     }
 }
 
-/// The products of every row and token, `[token][row]`.
+/// The products of every row and token, `[token][row]`; prefetches from `next`
+/// as many bytes as it reads.
 #[inline(always)]
 fn dots<S: Simd, E: Element, const T: usize>(
     s: S,
     w: [&[u8]; TILE_ROWS],
     x: [&[f32]; T],
+    next: &[u8],
 ) -> [[f32; TILE_ROWS]; T] {
     let cols = x[0].len();
     let whole = cols / S::LANES * S::LANES;
     let mut sums = [[s.splat_f32(0.0); TILE_ROWS]; T];
     for k in (0..whole).step_by(S::LANES) {
-        let w = w.map(|row| E::load(s, &row[k * E::BYTES..]));
-        for (sums, x) in sums.iter_mut().zip(x) {
+        let read = TILE_ROWS * E::BYTES;
+        prefetch(s, next, k * read, S::LANES * read);
+        let mut values = [s.splat_f32(0.0); TILE_ROWS];
+        for (values, row) in values.iter_mut().zip(&w) {
+            *values = E::load(s, &row[k * E::BYTES..]);
+        }
+        for (sums, x) in sums.iter_mut().zip(&x) {
             let x = s.load_f32(bytemuck::cast_slice(&x[k..]));
-            for (sum, w) in sums.iter_mut().zip(w) {
-                *sum = s.fma_f32(w, x, *sum);
+            for (sum, w) in sums.iter_mut().zip(&values) {
+                *sum = s.fma_f32(*w, x, *sum);
             }
         }
     }

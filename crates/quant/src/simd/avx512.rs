@@ -37,6 +37,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
+        rows.prefetch_some(self);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {

@@ -16,7 +16,12 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use {avx2::Avx2, avx512::Avx512};
 
+use std::cell::Cell;
+
 use crate::cpu::Level;
+
+/// Bytes that a prefetch brings.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// Most lanes any instruction set has.
 pub(crate) const MAX_LANES: usize = 16;
@@ -29,20 +34,27 @@ pub(crate) trait Job<S> {
     fn run(self, s: S) -> Self::Output;
 }
 
-/// One row of weights per lane.
-#[derive(Clone, Copy)]
+/// One row of weights per lane, and what will be read after them.
 pub(crate) struct Rows<'a> {
     rows: [&'a [u8]; MAX_LANES],
     row_bytes: usize,
+    weights: &'a [u8],
+    /// The next byte of the weights to prefetch, and where to stop.
+    next: Cell<usize>,
+    end: usize,
 }
 
 impl<'a> Rows<'a> {
     /// The rows from `first` on, the last one again when there are no more.
+    ///
+    /// While they are read, as many rows from `next` on are prefetched.
     #[inline(always)]
-    pub fn new(weights: &'a [u8], row_bytes: usize, first: usize) -> Self {
+    pub fn new<S: Simd>(weights: &'a [u8], row_bytes: usize, first: usize, next: usize) -> Self {
         let last = weights.len() / row_bytes - 1;
         let row = |lane: usize| &weights[(first + lane).min(last) * row_bytes..][..row_bytes];
-        Self { rows: std::array::from_fn(row), row_bytes }
+        let end = weights.len().min((next + S::LANES) * row_bytes);
+        let next = Cell::new(next * row_bytes);
+        Self { rows: std::array::from_fn(row), row_bytes, weights, next, end }
     }
 
     /// Where byte `at` of the row in `lane` is; `len` bytes can be read there.
@@ -50,6 +62,29 @@ impl<'a> Rows<'a> {
     fn pointers(&self, at: usize, len: usize) -> impl Fn(usize) -> *const u8 {
         assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
         move |lane| self.rows[lane].as_ptr().wrapping_add(at)
+    }
+
+    /// Prefetches about as much as 16 bytes of every row. Little and often: the
+    /// CPU waits when more lines are asked for than it can keep in flight.
+    #[inline(always)]
+    fn prefetch_some<S: Simd>(&self, s: S) {
+        let at = self.next.get();
+        if at < self.end {
+            let lines = S::LANES * 16 / CACHE_LINE_BYTES + 1;
+            for i in 0..lines {
+                s.prefetch(self.weights.as_ptr().wrapping_add(at + i * CACHE_LINE_BYTES));
+            }
+            self.next.set(at + lines * CACHE_LINE_BYTES);
+        }
+    }
+}
+
+/// Asks for bytes `begin..begin + len` of the weights, as far as there are any.
+#[inline(always)]
+pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) {
+    let end = weights.len().min(begin + len);
+    for at in (begin..end).step_by(CACHE_LINE_BYTES) {
+        s.prefetch(weights.as_ptr().wrapping_add(at));
     }
 }
 
@@ -79,7 +114,7 @@ pub(crate) trait Simd: Copy {
     /// Runs `job` as code of this instruction set.
     fn run<J: Job<Self>>(self, job: J) -> J::Output;
 
-    /// Dword `j` of 16 bytes of every row, in vector `j`.
+    /// Dword `j` of 16 bytes of every row, in vector `j`. Also prefetches.
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
     /// The f16 at `at` of every row.
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F;
