@@ -50,6 +50,18 @@ fn a_position_that_was_there_already_is_written_again() {
 }
 
 #[test]
+fn a_layer_that_failed_holds_what_was_before_it() {
+    let mut bench = Bench::new();
+    forward(&mut bench, &letters("abcdef"), 0, 0);
+    bench.hook(|_, _| Err(realm_ir::Error::OutOfMemory { what: "a toy".into(), bytes: 7 }));
+    let error = block_on(bench.core.forward_layer(0, &[1.0], 3, 0)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::OutOfMemory);
+    bench.hook(|_, _| Ok(()));
+    let error = block_on(bench.core.forward_layer(0, &[1.0], 5, 0)).unwrap_err();
+    assert!(error.to_string().contains("holds 3 positions"), "{error}");
+}
+
+#[test]
 fn a_position_beyond_what_the_layer_holds_is_refused_with_both() {
     let mut bench = Bench::new();
     block_on(bench.core.forward_layer(0, &[1.0, 2.0, 3.0], 0, 4)).unwrap();

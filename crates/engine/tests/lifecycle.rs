@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use realm_engine::core::{Event, FinishReason};
 use realm_engine::load::{BackendChoice, Watcher};
@@ -170,6 +170,25 @@ fn disposing_ends_everything_with_disposed_and_answers_every_call() {
     ] {
         assert!(matches!(error, Error::Disposed), "{error}");
     }
+}
+
+#[test]
+fn disposing_takes_effect_in_the_middle_of_a_step() {
+    let (model, disturbance) = load();
+    let (entered, in_step) = mpsc::channel();
+    disturbance.lock().unwrap().hook = Some(Box::new(move |_, batch| {
+        let _ = entered.send(());
+        let waiting = Instant::now();
+        while !batch.is_interrupted() {
+            assert!(waiting.elapsed() < Duration::from_secs(60), "nobody interrupts the step");
+            std::thread::yield_now();
+        }
+        Ok(())
+    }));
+    let running = start(&model, story(), endless());
+    in_step.recv_timeout(Duration::from_secs(60)).expect("a step");
+    model.dispose(|| ());
+    assert_eq!(running.end().unwrap_err().code(), ErrorCode::Disposed);
 }
 
 #[test]

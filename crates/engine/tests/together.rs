@@ -156,6 +156,8 @@ fn after_a_panic_everyone_fails_and_everything_works_again() {
     let mut bench = Bench::new();
     bench.core.open_sequence(1).unwrap();
     bench.generate(Request { sequence: Some(1), ..request(&[5, 6, 7], 2) }).unwrap();
+    bench.core.open_sequence(2).unwrap();
+    bench.generate(Request { sequence: Some(2), ..request(&[5, 6, 7], 2) }).unwrap();
     let running = bench.start(request(&[3], 9));
     let kept = bench.start(Request { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) });
     bench.step();
@@ -167,8 +169,10 @@ fn after_a_panic_everyone_fails_and_everything_works_again() {
         assert!(error.to_string().contains("out of luck"), "{error}");
     }
     assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
-    let again = Request { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) };
-    let answer = bench.generate(again).unwrap();
-    assert_eq!(answer.cached_tokens, 0, "nothing of the old cache is relied on");
-    assert_eq!(answer.tokens, greedy(&[5, 6, 7, 8], 9, &[END]));
+    for sequence in [1, 2] {
+        let again = Request { sequence: Some(sequence), ..request(&[5, 6, 7, 8], 9) };
+        let answer = bench.generate(again).unwrap();
+        assert_eq!(answer.cached_tokens, 0, "nothing of the old cache is relied on");
+        assert_eq!(answer.tokens, greedy(&[5, 6, 7, 8], 9, &[END]));
+    }
 }

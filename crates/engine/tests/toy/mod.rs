@@ -393,7 +393,7 @@ impl Bench {
         &self,
         hook: impl FnMut(&Run, &BatchView<'_>) -> Result<(), IrError> + Send + 'static,
     ) {
-        self.observer.lock().unwrap().hook = Some(Box::new(hook));
+        self.observer.lock().unwrap().hook.replace(Box::new(hook));
     }
 }
 
