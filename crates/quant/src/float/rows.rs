@@ -103,13 +103,13 @@ fn dots<S: Simd, E: Element, const T: usize>(
         let read = TILE_ROWS * E::BYTES;
         prefetch(s, next, k * read, S::LANES * read);
         let mut values = [s.splat_f32(0.0); TILE_ROWS];
-        for (values, row) in values.iter_mut().zip(&w) {
-            *values = E::load(s, &row[k * E::BYTES..]);
+        for r in 0..TILE_ROWS {
+            values[r] = E::load(s, &w[r][k * E::BYTES..]);
         }
-        for (sums, x) in sums.iter_mut().zip(&x) {
-            let x = s.load_f32(bytemuck::cast_slice(&x[k..]));
-            for (sum, w) in sums.iter_mut().zip(&values) {
-                *sum = s.fma_f32(*w, x, *sum);
+        for t in 0..T {
+            let x = s.load_f32(bytemuck::cast_slice(&x[t][k..]));
+            for r in 0..TILE_ROWS {
+                sums[t][r] = s.fma_f32(values[r], x, sums[t][r]);
             }
         }
     }
