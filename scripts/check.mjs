@@ -1,5 +1,8 @@
 /**
- * `npm run check`: formatting, lints, licences and advisories.
+ * `npm run check`: formatting, lints, and what dependencies may be.
+ *
+ * With `--advisories`, known vulnerabilities of dependencies as well: their database is on GitHub,
+ * which a build machine need not reach.
  */
 
 import { lintFacade } from './lint.mjs'
@@ -10,6 +13,7 @@ installRustComponents()
 run('cargo', ['fmt', '--all', '--check'])
 run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings'])
 installCargoDeny()
-run('cargo', ['deny', '--locked', 'check'])
+const advisories = process.argv.includes('--advisories') ? ['advisories'] : []
+run('cargo', ['deny', '--locked', 'check', 'bans', 'licenses', 'sources', ...advisories])
 installDependencies()
 lintFacade()

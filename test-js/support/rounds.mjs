@@ -1,6 +1,6 @@
 /**
- * Loads, generates and disposes over and over; prints the resident bytes at half time and at the
- * end. Arguments: model, rounds. Needs --expose-gc.
+ * Loads, generates and disposes over and over; prints the least resident bytes seen in the
+ * second and in the last quarter. Arguments: model, rounds. Needs --expose-gc.
  */
 
 import { Realm } from '@realm-ai/realm'
@@ -22,9 +22,19 @@ function residentBytes() {
   return process.memoryUsage().rss
 }
 
-let halfway = 0
-for (let i = 1; i <= rounds; i++) {
-  await round(i)
-  if (i === rounds / 2) halfway = residentBytes()
+/** The allocator hands memory back when it likes, so the least of several looks is what is in use. */
+async function leastResidentBytes(from, to) {
+  let least = Number.POSITIVE_INFINITY
+  for (let i = from; i < to; i++) {
+    await round(i)
+    if (i % 5 === 0) least = Math.min(least, residentBytes())
+  }
+  return least
 }
-console.log(JSON.stringify({ halfway, end: residentBytes() }))
+
+const quarter = rounds / 4
+await leastResidentBytes(0, quarter)
+const halfway = await leastResidentBytes(quarter, 2 * quarter)
+await leastResidentBytes(2 * quarter, 3 * quarter)
+const end = await leastResidentBytes(3 * quarter, rounds)
+console.log(JSON.stringify({ halfway, end }))
