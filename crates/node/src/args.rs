@@ -86,8 +86,9 @@ pub(crate) fn id(value: Unknown<'_>, what: &str) -> Result<u32> {
 
 /// The model behind the first argument of the functions that wait.
 pub(crate) fn model(value: Unknown<'_>) -> Result<Arc<Model>> {
-    let model: ClassInstance<'_, BindingModel> =
-        convert(value, "model", ValueType::Object, "a model")?;
+    let model: Result<ClassInstance<'_, BindingModel>> =
+        convert(value, "model", ValueType::Object, "a model");
+    let model = model.map_err(|_| invalid("model: expected a model that this addon has loaded"))?;
     Ok(model.model.clone())
 }
 
