@@ -114,16 +114,26 @@ per_instruction_set! {
             Activation::Silu => apply(gate, up, silu),
             Activation::GeluTanh => apply(gate, up, gelu_tanh),
             Activation::GeluErf => apply(gate, up, gelu_erf),
+            Activation::Relu => apply(gate, up, |x| x.max(0.0)),
+            Activation::ReluSquared => apply(gate, up, |x| x.max(0.0) * x.max(0.0)),
+            Activation::Sigmoid => apply(gate, up, |x| 1.0 / (1.0 + exp(-x))),
+            Activation::ClampedSwiglu => {
+                let swish = |x: f32| x / (1.0 + exp(-1.702 * x));
+                apply(gate, None, |x| swish(x.min(7.0)));
+                let up = up.into_iter().flatten();
+                gate.iter_mut().zip(up).for_each(|(g, u)| *g *= 1.0 + u.clamp(-7.0, 7.0));
+            }
             Activation::Softcap(cap) => apply(gate, up, |x| cap * tanh(x / cap)),
         }
     }
 }
 
 per_instruction_set! {
-    /// Turns scores into weights: `exp(s - max)`; returns the sum of the weights.
-    /// Sums go to 16 lanes in turn, so the order depends on the length alone.
-    pub(crate) fn softmax_weights(scores: &mut [f32]) -> f32 {
-        let max = scores.iter().fold(f32::NEG_INFINITY, |max, s| max.max(*s));
+    /// Turns scores into weights: `exp(s - max)`; returns the sum of the weights, that
+    /// of `sink` included. Sums go to 16 lanes in turn, so the order depends on the
+    /// length alone.
+    pub(crate) fn softmax_weights(scores: &mut [f32], sink: Option<f32>) -> f32 {
+        let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
         let mut lanes = [0.0f32; 16];
         let (chunks, rest) = scores.as_chunks_mut::<16>();
         for chunk in chunks {
@@ -136,7 +146,7 @@ per_instruction_set! {
             *s = exp(*s - max);
             *lane += *s;
         }
-        lanes.iter().sum()
+        lanes.iter().sum::<f32>() + sink.map_or(0.0, |sink| exp(sink - max))
     }
 }
 
@@ -218,7 +228,7 @@ mod tests {
             let mut scores: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin() * 5.0).collect();
             let total: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
             let max = f64::from(scores.iter().copied().fold(f32::MIN, f32::max));
-            let sum = softmax_weights(&mut scores);
+            let sum = softmax_weights(&mut scores, None);
             assert!((f64::from(sum) * max.exp() / total - 1.0).abs() < 1e-5);
         }
     }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use realm_ir::{
-    Add, Attend, Error, GatedAct, HeadNorm, Linear, Norm, NormKind, Program, Result, RopeSpec,
-    RopeStore, Rows, Slot, Step, TakeRows, Uploaded, WeightRef,
+    Add, Attend, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm, NormKind,
+    Program, Result, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -25,13 +25,42 @@ impl std::ops::Deref for WeightHandle {
 
 /// One region of work, or a few.
 pub(crate) enum Op {
-    Embed { table: WeightHandle, out: Slot, scale: f32 },
+    Embed(EmbedOp),
     PerRow(PerRow),
     Linear(LinearOp),
     RopeStore(RopeStoreOp),
-    Attend(Attend),
+    Attend { step: Attend, sinks: Option<WeightHandle> },
     Add(Add),
     TakeRows(TakeRows),
+    Moe(Box<MoeOp>),
+    HeadLinear { step: HeadLinear, weight: WeightHandle },
+}
+
+pub(crate) struct EmbedOp {
+    pub table: WeightHandle,
+    pub out: Slot,
+    pub scale: f32,
+    pub positions: Option<WeightHandle>,
+    pub constant: Option<WeightHandle>,
+}
+
+/// A mixture of experts.
+pub(crate) struct MoeOp {
+    pub step: Moe,
+    pub router: WeightHandle,
+    pub router_bias: Option<WeightHandle>,
+    pub choice_bias: Option<WeightHandle>,
+    pub gate: Option<ExpertMatrix>,
+    pub up: ExpertMatrix,
+    pub down: ExpertMatrix,
+}
+
+/// One matrix of every expert, one after another.
+pub(crate) struct ExpertMatrix {
+    pub weight: WeightHandle,
+    pub bias: Option<WeightHandle>,
+    /// Output values of one expert.
+    pub n_rows: usize,
 }
 
 /// Work on one row alone.
@@ -54,6 +83,8 @@ pub(crate) struct NormOp {
     pub input: Slot,
     pub out: Slot,
     pub kind: NormKind,
+    pub groups: usize,
+    pub width: usize,
     pub weight: Option<WeightHandle>,
     pub bias: Option<WeightHandle>,
     pub epsilon: f32,
@@ -116,11 +147,7 @@ impl Planner<'_> {
         let mut ops = Vec::with_capacity(steps.len());
         for step in steps {
             let op = match step {
-                Step::Embed(embed) => Op::Embed {
-                    table: self.weight(embed.table)?,
-                    out: embed.out,
-                    scale: embed.scale,
-                },
+                Step::Embed(embed) => Op::Embed(self.embed(embed)?),
                 Step::Norm(norm) => Op::PerRow(PerRow::Norm(self.norm(norm)?)),
                 Step::GatedAct(act) if act.up == Some(act.out) => {
                     let what = "an activation that writes to its second argument".to_owned();
@@ -132,9 +159,15 @@ impl Planner<'_> {
                     Op::Linear(self.linear(linear, before)?)
                 }
                 Step::RopeStore(step) => Op::RopeStore(self.rope_store(step)?),
-                Step::Attend(attend) => Op::Attend(attend.clone()),
+                Step::Attend(attend) => {
+                    Op::Attend { sinks: self.optional(attend.sinks)?, step: attend.clone() }
+                }
                 Step::Add(add) => Op::Add(add.clone()),
                 Step::TakeRows(take) => Op::TakeRows(take.clone()),
+                Step::Moe(moe) => Op::Moe(Box::new(self.moe(moe)?)),
+                Step::HeadLinear(step) => {
+                    Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
+                }
             };
             ops.push(op);
         }
@@ -160,11 +193,41 @@ impl Planner<'_> {
         weight.map(|weight| self.weight(weight)).transpose()
     }
 
+    fn embed(&self, embed: &Embed) -> Result<EmbedOp> {
+        Ok(EmbedOp {
+            table: self.weight(embed.table)?,
+            out: embed.out,
+            scale: embed.scale,
+            positions: self.optional(embed.positions)?,
+            constant: self.optional(embed.constant)?,
+        })
+    }
+
+    fn moe(&self, moe: &Moe) -> Result<MoeOp> {
+        let experts = &moe.experts;
+        let matrix = |weight: WeightRef, bias: Option<WeightRef>| -> Result<ExpertMatrix> {
+            let weight = self.weight(weight)?;
+            let n_rows = weight.n_rows() / moe.n_experts;
+            Ok(ExpertMatrix { weight, bias: self.optional(bias)?, n_rows })
+        };
+        Ok(MoeOp {
+            router: self.weight(moe.router)?,
+            router_bias: self.optional(moe.router_bias)?,
+            choice_bias: self.optional(moe.choice_bias)?,
+            gate: experts.gate.map(|gate| matrix(gate, experts.gate_bias)).transpose()?,
+            up: matrix(experts.up, experts.up_bias)?,
+            down: matrix(experts.down, experts.down_bias)?,
+            step: moe.clone(),
+        })
+    }
+
     fn norm(&self, norm: &Norm) -> Result<NormOp> {
         Ok(NormOp {
             input: norm.input,
             out: norm.out,
             kind: norm.kind,
+            groups: norm.groups,
+            width: norm.width,
             weight: self.optional(norm.weight)?,
             bias: self.optional(norm.bias)?,
             epsilon: norm.epsilon,

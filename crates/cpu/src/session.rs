@@ -158,13 +158,19 @@ impl Session for CpuSession {
 
 fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) -> Result<()> {
     match op {
-        Op::Embed { table, out, scale } => ops::rows::embed(table, *out, *scale, state, batch)?,
+        Op::Embed(op) => ops::rows::embed(op, state, batch)?,
         Op::PerRow(op) => ops::rows::per_row(op, state, team, batch),
         Op::Linear(op) => ops::linear::linear(op, state, team, batch)?,
         Op::RopeStore(op) => ops::rope::rope_store(op, state, team, batch),
-        Op::Attend(op) => ops::attend::attend(op, state, team, batch),
+        Op::Attend { step, sinks } => {
+            ops::attend::attend(step, sinks.as_ref(), state, team, batch);
+        }
         Op::Add(op) => ops::rows::add(op, state, batch),
         Op::TakeRows(op) => ops::rows::take_rows(op, state, batch),
+        Op::Moe(op) => ops::moe::moe(op, state, team, batch)?,
+        Op::HeadLinear { step, weight } => {
+            ops::head_linear::head_linear(step, weight, state, team, batch)?;
+        }
     }
     Ok(())
 }

@@ -26,6 +26,6 @@ pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
 pub use step::{
-    Activation, Add, Attend, Embed, GatedAct, HeadNorm, Linear, LinearOutput, Norm, NormKind,
-    RopeSpec, RopeStore, RopeStyle, Step, StepKind, TakeRows,
+    Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
+    LinearOutput, Moe, Norm, NormKind, RopeSpec, RopeStore, RopeStyle, Step, StepKind, TakeRows,
 };

@@ -21,7 +21,8 @@ pub enum Rows {
     Outputs,
 }
 
-/// Shape of a slot: f32, row-major, `[rows, width]`.
+/// Shape of a slot: f32, row-major, `[rows, width]`. Where layers differ, a step
+/// may use fewer values of a row than there are: its weights and heads say how many.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotInfo {
     /// Values per row.

@@ -21,6 +21,8 @@ pub enum Step {
     GatedAct(GatedAct),
     Add(Add),
     TakeRows(TakeRows),
+    Moe(Box<Moe>),
+    HeadLinear(HeadLinear),
 }
 
 /// The name of a step without its operands, for [`crate::Backend::supports`].
@@ -35,6 +37,8 @@ pub enum StepKind {
     GatedAct,
     Add,
     TakeRows,
+    Moe,
+    HeadLinear,
 }
 
 impl Step {
@@ -49,11 +53,13 @@ impl Step {
             Step::GatedAct(_) => StepKind::GatedAct,
             Step::Add(_) => StepKind::Add,
             Step::TakeRows(_) => StepKind::TakeRows,
+            Step::Moe(_) => StepKind::Moe,
+            Step::HeadLinear(_) => StepKind::HeadLinear,
         }
     }
 }
 
-/// `out[row] = scale * table[tokens[row]]`
+/// `out[row] = scale * table[tokens[row]] + positions[position of row] + constant`
 #[derive(Clone, Debug)]
 pub struct Embed {
     /// Embedding table `[width, n_vocab]`, any storage type.
@@ -62,6 +68,10 @@ pub struct Embed {
     pub out: Slot,
     /// Factor on every value, 1 for most families.
     pub scale: f32,
+    /// Learned positions `[width, n_positions]`; rows beyond the last take the last.
+    pub positions: Option<WeightRef>,
+    /// Added to every row `[width]` (the token type of BERT).
+    pub constant: Option<WeightRef>,
 }
 
 /// Which mean a normalisation subtracts and divides by.
@@ -74,6 +84,9 @@ pub enum NormKind {
 }
 
 /// `out = norm(input) * weight + bias`, row by row.
+///
+/// The first `groups * width` values of a row are normalised in groups of
+/// `width` (a whole row, or each head alone); values after them are copied.
 #[derive(Clone, Debug)]
 pub struct Norm {
     /// Values to normalise, `[rows, width]`.
@@ -82,9 +95,13 @@ pub struct Norm {
     pub out: Slot,
     /// The kind of mean.
     pub kind: NormKind,
-    /// Factor per column `[width]`, or none.
+    /// Groups in a row, 1 for the whole row.
+    pub groups: usize,
+    /// Values in a group.
+    pub width: usize,
+    /// Factors `[width]` for every group or `[groups * width]`, or none.
     pub weight: Option<WeightRef>,
-    /// Term per column `[width]`, or none.
+    /// Terms, in the same two shapes, or none.
     pub bias: Option<WeightRef>,
     /// Added under the root; positive and finite.
     pub epsilon: f32,
@@ -146,6 +163,8 @@ pub struct RopeSpec {
     pub inverse_frequencies: Arc<[f32]>,
     /// Factor on sine and cosine.
     pub magnitude: f32,
+    /// First value of a head that turns, 0 for most families.
+    pub offset: usize,
 }
 
 impl RopeSpec {
@@ -163,7 +182,8 @@ pub struct RopeStore {
     pub q: Slot,
     /// Keys `[rows, n_kv_heads * key_width]`; unspecified afterwards.
     pub k: Slot,
-    /// Values `[rows, n_kv_heads * value_width]`.
+    /// Values `[rows, n_kv_heads * value_width]`; may be `k` with a single head,
+    /// whose first `value_width` values are then stored before they turn.
     pub v: Slot,
     /// Index into [`crate::KvLayout::layers`], which gives head counts and widths.
     pub kv_layer: usize,
@@ -196,6 +216,10 @@ pub struct Attend {
     pub window: Option<u32>,
     /// Scores become `cap * tanh(score / cap)` before the mask (Gemma 2).
     pub softcap: Option<f32>,
+    /// One more score per head `[n_heads]` that takes weight but has no value (gpt-oss).
+    pub sinks: Option<WeightRef>,
+    /// Largest slope of linear biases on the distance (ALiBi, arXiv 2108.12409).
+    pub alibi_max_bias: Option<f32>,
     /// False for encoders.
     pub causal: bool,
 }
@@ -209,6 +233,15 @@ pub enum Activation {
     GeluTanh,
     /// GELU by the error function.
     GeluErf,
+    /// `max(x, 0)`
+    Relu,
+    /// `max(x, 0)^2` (arXiv 2109.08668).
+    ReluSquared,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `x / (1 + exp(-1.702 x))` of `min(x, 7)`, times `1 + up` with `up` held to
+    /// `-7..=7`: the gated activation of gpt-oss.
+    ClampedSwiglu,
     /// `cap * tanh(x / cap)`: Gemma's cap on logits.
     Softcap(f32),
 }
@@ -226,7 +259,7 @@ pub struct GatedAct {
     pub activation: Activation,
 }
 
-/// `out = a + scale * b`
+/// `out = a_scale * a + scale * b`
 #[derive(Clone, Debug)]
 pub struct Add {
     /// First term `[rows, width]`.
@@ -235,6 +268,8 @@ pub struct Add {
     pub b: Slot,
     /// Result; may be `a`.
     pub out: Slot,
+    /// Factor on `a`, 1 for a residual connection.
+    pub a_scale: f32,
     /// Factor on `b`.
     pub scale: f32,
 }
@@ -246,4 +281,95 @@ pub struct TakeRows {
     pub input: Slot,
     /// `[output rows, width]`, a slot of [`crate::Rows::Outputs`].
     pub out: Slot,
+}
+
+/// How router logits become the weights of the chosen experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gating {
+    /// Softmax over all experts, then the largest are chosen.
+    Softmax,
+    /// The largest are chosen, then softmax over them.
+    SoftmaxOfChosen,
+    /// Sigmoid of each.
+    Sigmoid,
+}
+
+/// Three matrices of one feed-forward part, for each expert one after another.
+#[derive(Clone, Debug)]
+pub struct ExpertWeights {
+    /// `[width, inner, n]`, or none for experts without a gate.
+    pub gate: Option<WeightRef>,
+    /// `[width, inner, n]`
+    pub up: WeightRef,
+    /// `[inner, width, n]`
+    pub down: WeightRef,
+    /// Terms `[inner, n]` of the gate.
+    pub gate_bias: Option<WeightRef>,
+    /// Terms `[inner, n]` of the up matrix.
+    pub up_bias: Option<WeightRef>,
+    /// Terms `[width, n]` of the down matrix.
+    pub down_bias: Option<WeightRef>,
+}
+
+/// A mixture of experts (arXiv 1701.06538, 2401.04088): the router's best
+/// `n_used` of `n_experts` feed-forward parts, weighted and summed.
+///
+/// An expert is `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
+#[derive(Clone, Debug)]
+pub struct Moe {
+    /// `[rows, width]`
+    pub input: Slot,
+    /// Result `[rows, width]`, not `input`.
+    pub out: Slot,
+    /// Add to `out` instead of replacing it.
+    pub accumulate: bool,
+    /// `[width, n_experts]`; its products decide, computed in f32.
+    pub router: WeightRef,
+    /// Terms `[n_experts]` of the router's products.
+    pub router_bias: Option<WeightRef>,
+    /// Terms `[n_experts]` that count for the choice but not for the weights (DeepSeek V3).
+    pub choice_bias: Option<WeightRef>,
+    /// From logits to weights.
+    pub gating: Gating,
+    /// Divide the chosen weights by their sum.
+    pub normalize: bool,
+    /// Factor on the weights.
+    pub scale: f32,
+    /// Experts there are.
+    pub n_experts: usize,
+    /// Experts used per row, at most `n_experts`.
+    pub n_used: usize,
+    /// Equal groups of experts, of which the best `n_groups_used` by the sum of their
+    /// two largest scores can be chosen from; 1 for no grouping.
+    pub n_groups: usize,
+    /// Groups that can be chosen from.
+    pub n_groups_used: usize,
+    /// The experts.
+    pub experts: ExpertWeights,
+    /// The function.
+    pub activation: Activation,
+    /// Apply the weight to the expert's input instead of its output (Llama 4).
+    pub weigh_input: bool,
+}
+
+/// A matrix of its own for each head: multi-head latent attention (arXiv 2405.04434).
+///
+/// Of each head's `in_width + rest` values, the first become `out_width` others and
+/// the rest follow unchanged.
+#[derive(Clone, Debug)]
+pub struct HeadLinear {
+    /// `[rows, n_heads * (in_width + rest)]`
+    pub input: Slot,
+    /// `[rows, n_heads * (out_width + rest)]`, not `input`.
+    pub out: Slot,
+    /// `[in_width, out_width, n_heads]`
+    pub weight: WeightRef,
+    /// Number of heads.
+    pub n_heads: usize,
+    /// Values of a head that are multiplied.
+    pub in_width: usize,
+    /// Values they become.
+    pub out_width: usize,
+    /// Values of a head that are only copied.
+    pub rest: usize,
 }

@@ -124,7 +124,13 @@ impl LayerBuilder<'_> {
             EmbedScale::SqrtWidth => (width as f32).sqrt(),
         };
         self.builder.begin_segment();
-        self.builder.push(Step::Embed(Embed { table, out: self.slots.hidden, scale }));
+        self.builder.push(Step::Embed(Embed {
+            table,
+            out: self.slots.hidden,
+            scale,
+            positions: None,
+            constant: None,
+        }));
         Ok(table)
     }
 
@@ -160,6 +166,8 @@ impl LayerBuilder<'_> {
             scale: numbers.attention_scale,
             window: layer.window,
             softcap: numbers.attention_softcap,
+            sinks: None,
+            alibi_max_bias: None,
             causal: true,
         }));
         let shape = [layer.n_heads * numbers.value_length, numbers.embedding_length];
@@ -241,7 +249,13 @@ impl LayerBuilder<'_> {
         let outputs = vec![LinearOutput { out: block, ..output }];
         self.builder.push(Step::Linear(Linear { input, outputs }));
         self.norm(&format!("blk.{index}.{post_norm}"), block, block)?;
-        self.builder.push(Step::Add(Add { a: hidden, b: block, out: hidden, scale: 1.0 }));
+        self.builder.push(Step::Add(Add {
+            a: hidden,
+            b: block,
+            out: hidden,
+            a_scale: 1.0,
+            scale: 1.0,
+        }));
         Ok(())
     }
 
@@ -274,6 +288,8 @@ impl LayerBuilder<'_> {
             input,
             out,
             kind: NormKind::Rms,
+            groups: 1,
+            width: shape[0],
             weight,
             bias,
             epsilon,

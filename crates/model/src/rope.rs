@@ -49,6 +49,7 @@ pub(crate) fn rope_specs(
         style: recipe.rope_style,
         inverse_frequencies: frequencies.iter().map(|f| *f as f32).collect::<Arc<[f32]>>(),
         magnitude: magnitude as f32,
+        offset: 0,
     };
 
     let mut frequencies = base_frequencies(numbers.rope_base);

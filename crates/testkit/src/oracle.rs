@@ -7,6 +7,7 @@
 //! a panic here is a defect of the program under test.
 
 pub mod kv;
+mod moe;
 pub mod steps;
 
 use std::ops::Range;

@@ -254,7 +254,7 @@ impl Decoder {
             logits: builder.slot(self.n_vocab, Rows::Outputs),
         };
         let table = builder.matrix("token_embd", [self.width, self.n_vocab], self.embedding_ty);
-        let embed = Embed { table, out: slots.hidden, scale: 1.0 };
+        let embed = Embed { table, out: slots.hidden, scale: 1.0, positions: None, constant: None };
         let mut segments = vec![vec![Step::Embed(embed)]];
         for layer in 0..self.n_layers {
             let mut steps = self.attention(&mut builder, &slots, layer);
@@ -303,6 +303,7 @@ impl Decoder {
                 .map(|pair| 10_000f32.powf(-2.0 * pair as f32 / self.rope_dims as f32))
                 .collect(),
             magnitude: 1.0,
+            offset: 0,
         });
         let mut steps = vec![
             self.norm(builder, &name("attn_norm"), slots.hidden, slots.normed),
@@ -324,6 +325,8 @@ impl Decoder {
                 scale: 1.0 / (self.key_width as f32).sqrt(),
                 window: self.window.filter(|_| layer.is_multiple_of(2)),
                 softcap: self.softcap,
+                sinks: None,
+                alibi_max_bias: None,
                 causal: self.causal,
             }),
         ];
@@ -383,7 +386,13 @@ impl Decoder {
         vec![
             output(slots.normed, false),
             self.norm(builder, norm_name, slots.normed, slots.normed),
-            Step::Add(Add { a: slots.hidden, b: slots.normed, out: slots.hidden, scale: 1.0 }),
+            Step::Add(Add {
+                a: slots.hidden,
+                b: slots.normed,
+                out: slots.hidden,
+                a_scale: 1.0,
+                scale: 1.0,
+            }),
         ]
     }
 
@@ -399,7 +408,16 @@ impl Decoder {
     fn norm(&self, builder: &mut Builder, name: &str, input: Slot, out: Slot) -> Step {
         let weight = Some(builder.vector(name, self.width, 1.0));
         let bias = (self.norm == NormKind::Layer).then(|| builder.vector(name, self.width, 0.0));
-        Step::Norm(Norm { input, out, kind: self.norm, weight, bias, epsilon: EPSILON })
+        Step::Norm(Norm {
+            input,
+            out,
+            kind: self.norm,
+            groups: 1,
+            width: self.width,
+            weight,
+            bias,
+            epsilon: EPSILON,
+        })
     }
 }
 

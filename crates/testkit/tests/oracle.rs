@@ -106,6 +106,8 @@ const ATTEND: Attend = Attend {
     scale: 1.0,
     window: None,
     softcap: None,
+    sinks: None,
+    alibi_max_bias: None,
     causal: true,
 };
 
@@ -116,7 +118,12 @@ fn the_two_rope_styles_turn_the_pairs_they_name() {
         (RopeStyle::Interleaved, [-2.0, 1.0, 3.0, 4.0]),
         (RopeStyle::Halves, [-3.0, 2.0, 1.0, 4.0]),
     ] {
-        let rope = RopeSpec { style, inverse_frequencies: [quarter, 0.0].into(), magnitude: 1.0 };
+        let rope = RopeSpec {
+            style,
+            inverse_frequencies: [quarter, 0.0].into(),
+            magnitude: 1.0,
+            offset: 0,
+        };
         let (model, mut session) = attention(Some(rope), ATTEND);
         session.write(Slot(0), &[1.0, 2.0, 3.0, 4.0]).unwrap();
         Call::one(&[0], 1, &[0]).run(&mut *session, 0..1).unwrap();

@@ -73,7 +73,7 @@ fn tiny_steps() -> Model {
     let model = Decoder { n_layers: 0, width: 32, ..Decoder::default() }.build();
     let hidden = model.program.hidden;
     // The slot that norms would write to: any of the same shape does.
-    let add = Add { a: hidden, b: Slot(hidden.0 + 1), out: hidden, scale: 1.0 };
+    let add = Add { a: hidden, b: Slot(hidden.0 + 1), out: hidden, a_scale: 1.0, scale: 1.0 };
     step_by_step(&model, &vec![Step::Add(add); TINY_STEPS])
 }
 

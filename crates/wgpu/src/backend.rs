@@ -81,6 +81,7 @@ impl Backend for WgpuBackend {
             | StepKind::GatedAct
             | StepKind::Add
             | StepKind::TakeRows => ty == TensorType::F32,
+            StepKind::Moe | StepKind::HeadLinear => false,
         }
     }
 

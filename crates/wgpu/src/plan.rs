@@ -110,10 +110,16 @@ impl<'a> Planner<'a> {
             Step::GatedAct(step) => self.gated_act(step),
             Step::Add(step) => self.add(step),
             Step::TakeRows(step) => self.take_rows(step),
+            Step::Moe(_) | Step::HeadLinear(_) => {
+                Err(refuse(format!("the step {:?}", step.kind())))
+            }
         }
     }
 
     fn embed(&mut self, step: &Embed) -> Result<Vec<Dispatch>> {
+        if step.positions.is_some() || step.constant.is_some() {
+            return Err(refuse("an embedding with learned positions or types".to_owned()));
+        }
         let table = Arc::clone(&self.weights[step.table.0]);
         let width = self.width(step.out);
         expect(&table.name, table.width, width)?;
@@ -142,6 +148,9 @@ impl<'a> Planner<'a> {
 
     fn norm(&mut self, step: &Norm) -> Result<Vec<Dispatch>> {
         let width = self.width(step.input);
+        if step.groups != 1 || step.width != width {
+            return Err(refuse("a norm of parts of a row".to_owned()));
+        }
         expect("result of a norm", self.width(step.out), width)?;
         let constants = vec![
             ("width", count(width)),
@@ -208,6 +217,9 @@ impl<'a> Planner<'a> {
         expect("keys of a rotation", self.width(step.k), layer.n_kv_heads * layer.key_width)?;
         expect("values to store", self.width(step.v), layer.n_kv_heads * layer.value_width)?;
         let rope = step.rope.as_ref();
+        if step.k == step.v || rope.is_some_and(|rope| rope.offset > 0) {
+            return Err(refuse("latent attention".to_owned()));
+        }
         if rope.is_some_and(|rope| rope.n_dims() > layer.key_width) {
             return Err(refuse(format!("a rotation wider than a head of {}", layer.key_width)));
         }
@@ -228,6 +240,9 @@ impl<'a> Planner<'a> {
     }
 
     fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
+        if step.sinks.is_some() || step.alibi_max_bias.is_some() {
+            return Err(refuse("attention with sinks or linear biases".to_owned()));
+        }
         let layer = self.kv_layout.layers[step.kv_layer];
         expect("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
         expect("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
@@ -254,6 +269,7 @@ impl<'a> Planner<'a> {
             Activation::GeluTanh => (1, 0.0),
             Activation::GeluErf => (2, 0.0),
             Activation::Softcap(cap) => (3, cap),
+            other => return Err(refuse(format!("the activation {other:?}"))),
         };
         let constants = vec![
             ("width", count(width)),
@@ -278,6 +294,9 @@ impl<'a> Planner<'a> {
         let width = self.width(step.a);
         expect("second term of a sum", self.width(step.b), width)?;
         expect("result of a sum", self.width(step.out), width)?;
+        if step.a_scale != 1.0 {
+            return Err(refuse("a sum with a factor on its first term".to_owned()));
+        }
         if step.b == step.out {
             return Err(refuse("a sum that overwrites its second term".to_owned()));
         }

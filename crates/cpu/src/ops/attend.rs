@@ -12,19 +12,27 @@ use super::attend_kernels::{self, Element};
 use crate::kv::{KvShape, KvValues};
 use crate::math;
 use crate::parts::Parts;
+use crate::plan::WeightHandle;
 use crate::pool::Team;
 use crate::session::State;
 
 /// One row's place in the batch.
 struct RowContext<'a> {
     sequence: &'a SequenceView<'a>,
+    position: usize,
     /// Positions it sees: from the first to before the last.
     first: usize,
     end: usize,
 }
 
 /// Runs attention for every row.
-pub(crate) fn attend(op: &Attend, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) {
+pub(crate) fn attend(
+    op: &Attend,
+    sinks: Option<&WeightHandle>,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) {
     let layer = state.kv.shape().layer(op.kv_layer);
     let (q_width, out_width) = (state.slots.width(op.q), state.slots.width(op.out));
     let group = op.n_heads / layer.n_kv_heads;
@@ -42,7 +50,8 @@ pub(crate) fn attend(op: &Attend, state: &mut State, team: &Team<'_>, batch: &Ba
         // SAFETY: the heads of a row belong to one task each.
         let out = unsafe { parts.part(out_start..out_start + group * layer.value_width) };
         let mut scores = per_worker[worker].lock().expect("a worker locks its own scratch");
-        let head = Head { op, shape: kv.shape(), row: &rows[row], head };
+        let sinks = sinks.map_or(&[][..], |sinks| &sinks.values()[head * group..][..group]);
+        let head = Head { op, sinks, shape: kv.shape(), row: &rows[row], head };
         match kv.values() {
             KvValues::F32(values) => head.attend(values, q, &mut scores, out),
             KvValues::F16(values) => head.attend(values, q, &mut scores, out),
@@ -60,15 +69,25 @@ fn row_contexts<'a>(op: &Attend, batch: &'a BatchView<'_>) -> Vec<RowContext<'a>
             let window = op.window.unwrap_or(u32::MAX);
             let first = (position + 1).saturating_sub(window) as usize;
             let end = if op.causal { *position } else { last } as usize + 1;
-            RowContext { sequence, first, end }
+            RowContext { sequence, position: *position as usize, first, end }
         }));
     }
     rows
 }
 
+/// How much a head's score falls per position of distance (ALiBi): a geometric
+/// series over the largest power of two of heads, then every other term of the next.
+fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
+    let n = n_heads.next_power_of_two() >> usize::from(!n_heads.is_power_of_two());
+    let (n, k) = if head < n { (n, head + 1) } else { (2 * n, 2 * (head - n) + 1) };
+    (-max_bias * k as f32 / n as f32).exp2()
+}
+
 /// One key/value head of one row.
 struct Head<'a> {
     op: &'a Attend,
+    /// One for each query head of this group, or none.
+    sinks: &'a [f32],
     shape: &'a KvShape,
     row: &'a RowContext<'a>,
     head: usize,
@@ -93,8 +112,14 @@ impl Head<'_> {
         if let Some(cap) = self.op.softcap {
             math::gated(Activation::Softcap(cap), scratch, None);
         }
-        for scores in scratch.chunks_exact_mut(n) {
-            let sum = math::softmax_weights(scores);
+        let group = q.len() / layer.key_width;
+        for (index, scores) in scratch.chunks_exact_mut(n).enumerate() {
+            if let Some(max_bias) = self.op.alibi_max_bias {
+                let slope = slope(self.head * group + index, self.op.n_heads, max_bias);
+                let distance = |i: usize| self.row.position.abs_diff(self.row.first + i) as f32;
+                scores.iter_mut().enumerate().for_each(|(i, s)| *s -= slope * distance(i));
+            }
+            let sum = math::softmax_weights(scores, self.sinks.get(index).copied());
             scores.iter_mut().for_each(|weight| *weight /= sum);
         }
         out.fill(0.0);

@@ -2,6 +2,8 @@
 
 pub(crate) mod attend;
 mod attend_kernels;
+pub(crate) mod head_linear;
 pub(crate) mod linear;
+pub(crate) mod moe;
 pub(crate) mod rope;
 pub(crate) mod rows;

@@ -23,6 +23,8 @@ pub(crate) fn rope_store(
     let pages = pages_of_rows(batch, page_tokens);
     let [q_width, k_width, v_width] = [op.q, op.k, op.v].map(|slot| state.slots.width(slot));
     let (mut q, mut k) = (state.slots.take(op.q), state.slots.take(op.k));
+    // Latent attention stores the first part of its only key as the value.
+    let is_shared = op.k == op.v;
     let v = state.slots.get(op.v);
     let (q_parts, k_parts) = (Parts::new(&mut q), Parts::new(&mut k));
     let writer = state.kv.writer();
@@ -44,7 +46,8 @@ pub(crate) fn rope_store(
             }
             // SAFETY: each row belongs to one task.
             let k = unsafe { k_parts.part(row * k_width..(row + 1) * k_width) };
-            let v = &v[row * v_width..(row + 1) * v_width];
+            let shared = if is_shared { k[..layer.value_width].to_vec() } else { Vec::new() };
+            let v = if is_shared { &shared } else { &v[row * v_width..(row + 1) * v_width] };
             let keys = k.chunks_exact_mut(layer.key_width);
             let values = v.chunks_exact(layer.value_width);
             for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
@@ -101,6 +104,7 @@ impl<'a> Turns<'a> {
                 RopeStyle::Interleaved => (2 * i, 2 * i + 1),
                 RopeStyle::Halves => (i, i + n_pairs),
             };
+            let (a, b) = (rope.offset + a, rope.offset + b);
             let (x, y) = (head[a], head[b]);
             head[a] = x * cos - y * sin;
             head[b] = x * sin + y * cos;

@@ -6,7 +6,7 @@ use realm_ir::{Add, BatchView, NormKind, Result, Slot, TakeRows};
 
 use crate::math;
 use crate::parts::Parts;
-use crate::plan::{NormOp, PerRow, WeightHandle};
+use crate::plan::{EmbedOp, NormOp, PerRow, WeightHandle};
 use crate::pool::Team;
 use crate::session::{Slots, State};
 
@@ -14,13 +14,7 @@ use crate::session::{Slots, State};
 ///
 /// # Errors
 /// `ShapeMismatch` when the batch came without tokens.
-pub(crate) fn embed(
-    table: &WeightHandle,
-    out: Slot,
-    scale: f32,
-    state: &mut State,
-    batch: &BatchView<'_>,
-) -> Result<()> {
+pub(crate) fn embed(op: &EmbedOp, state: &mut State, batch: &BatchView<'_>) -> Result<()> {
     if batch.tokens.len() != batch.n_rows() {
         return Err(realm_ir::Error::ShapeMismatch {
             what: "tokens of the batch".to_owned(),
@@ -28,15 +22,24 @@ pub(crate) fn embed(
             found: batch.tokens.len(),
         });
     }
-    let width = state.slots.width(out);
-    let mut values = state.slots.take(out);
-    for (token, row) in batch.tokens.iter().zip(values.chunks_exact_mut(width)) {
-        table.dequantize_row(*token as usize, &mut row[..table.row_len()]);
-        if scale != 1.0 {
-            row.iter_mut().for_each(|value| *value *= scale);
+    let width = state.slots.width(op.out);
+    let mut values = state.slots.take(op.out);
+    for (row, target) in values.chunks_exact_mut(width).take(batch.n_rows()).enumerate() {
+        let target = &mut target[..op.table.row_len()];
+        op.table.dequantize_row(batch.tokens[row] as usize, target);
+        if op.scale != 1.0 {
+            target.iter_mut().for_each(|value| *value *= op.scale);
+        }
+        if let Some(positions) = &op.positions {
+            let position = (batch.positions[row] as usize).min(positions.n_rows() - 1);
+            let position = &positions.values()[position * target.len()..][..target.len()];
+            target.iter_mut().zip(position).for_each(|(value, p)| *value += p);
+        }
+        if let Some(constant) = &op.constant {
+            target.iter_mut().zip(constant.values()).for_each(|(value, c)| *value += c);
         }
     }
-    state.slots.put(out, values);
+    state.slots.put(op.out, values);
     Ok(())
 }
 
@@ -91,21 +94,31 @@ fn row_of(slots: &Slots, slot: Slot, row: usize, len: usize) -> &[f32] {
 }
 
 fn norm_row(op: &NormOp, row: &mut [f32]) {
-    let n = row.len() as f32;
-    if op.kind == NormKind::Layer {
-        let mean = row.iter().sum::<f32>() / n;
-        row.iter_mut().for_each(|value| *value -= mean);
-    }
-    let scale = 1.0 / (math::sum_of_squares(row) / n + op.epsilon).sqrt();
-    match &op.weight {
-        Some(weight) => {
-            row.iter_mut().zip(weight.values()).for_each(|(value, w)| *value = *value * scale * w);
+    let groups = row.chunks_exact_mut(op.width).take(op.groups);
+    for (index, group) in groups.enumerate() {
+        if op.kind == NormKind::Layer {
+            let mean = group.iter().sum::<f32>() / group.len() as f32;
+            group.iter_mut().for_each(|value| *value -= mean);
         }
-        None => row.iter_mut().for_each(|value| *value *= scale),
+        let mean_square = math::sum_of_squares(group) / group.len() as f32;
+        let scale = 1.0 / (mean_square + op.epsilon).sqrt();
+        match of_group(op.weight.as_ref(), index, op.width) {
+            Some(weight) => {
+                group.iter_mut().zip(weight).for_each(|(value, w)| *value = *value * scale * w);
+            }
+            None => group.iter_mut().for_each(|value| *value *= scale),
+        }
+        if let Some(bias) = of_group(op.bias.as_ref(), index, op.width) {
+            group.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
+        }
     }
-    if let Some(bias) = &op.bias {
-        row.iter_mut().zip(bias.values()).for_each(|(value, b)| *value += b);
-    }
+}
+
+/// A norm's factors for one group: its own, or those that all groups share.
+fn of_group(values: Option<&WeightHandle>, index: usize, width: usize) -> Option<&[f32]> {
+    let values = values?.values();
+    let first = if values.len() == width { 0 } else { index * width };
+    Some(&values[first..first + width])
 }
 
 /// RMS norm of one head.
@@ -114,7 +127,7 @@ pub(crate) fn norm_head(head: &mut [f32], weight: &[f32], epsilon: f32) {
     head.iter_mut().zip(weight).for_each(|(value, w)| *value = *value * scale * w);
 }
 
-/// `out = a + scale * b`
+/// `out = a_scale * a + scale * b`
 pub(crate) fn add(op: &Add, state: &mut State, batch: &BatchView<'_>) {
     let len = state.slots.n_rows(op.out, batch) * state.slots.width(op.out);
     let mut out = state.slots.take(op.out);
@@ -122,7 +135,7 @@ pub(crate) fn add(op: &Add, state: &mut State, batch: &BatchView<'_>) {
         out[..len].copy_from_slice(&state.slots.get(op.a)[..len]);
     }
     let b = &state.slots.get(op.b)[..len];
-    out.iter_mut().zip(b).for_each(|(value, b)| *value += op.scale * b);
+    out.iter_mut().zip(b).for_each(|(value, b)| *value = op.a_scale * *value + op.scale * b);
     state.slots.put(op.out, out);
 }
 

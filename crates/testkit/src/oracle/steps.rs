@@ -1,9 +1,11 @@
 //! One function per step, after the formulas in `realm_ir`.
 
 use realm_ir::{
-    Activation, Add, Attend, BatchView, Embed, GatedAct, Linear, LinearOutput, Norm, NormKind,
-    RopeSpec, RopeStore, RopeStyle, Step, TakeRows,
+    Activation, Add, Attend, BatchView, Embed, GatedAct, HeadLinear, Linear, LinearOutput, Norm,
+    NormKind, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
 };
+
+use super::moe::moe;
 
 use super::State;
 
@@ -18,11 +20,13 @@ pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
         Step::GatedAct(step) => gated_act(step, batch, state),
         Step::Add(step) => add(step, batch, state),
         Step::TakeRows(step) => take_rows(step, batch, state),
+        Step::Moe(step) => moe(step, batch, state),
+        Step::HeadLinear(step) => head_linear(step, batch, state),
     }
 }
 
 /// Sum of the products, in f64.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "a dot product has two sides of one length");
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
@@ -30,10 +34,16 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 fn embed(step: &Embed, batch: &BatchView<'_>, state: &mut State) {
     for (row, token) in batch.tokens.iter().enumerate() {
         let entry = state.weight(step.table).row(*token as usize).to_vec();
-        let scaled = entry.iter().map(|value| value * step.scale);
-        for (out, value) in state.slot_mut(step.out).row_mut(row).iter_mut().zip(scaled) {
-            *out = value;
+        let mut value: Vec<f32> = entry.iter().map(|value| value * step.scale).collect();
+        if let Some(positions) = step.positions {
+            let positions = state.weight(positions);
+            let last = positions.n_rows() - 1;
+            let position = positions.row((batch.positions[row] as usize).min(last));
+            value.iter_mut().zip(position).for_each(|(value, p)| *value += p);
         }
+        let constant = state.vector(step.constant, value.len(), 0.0);
+        value.iter_mut().zip(&constant).for_each(|(value, c)| *value += c);
+        state.slot_mut(step.out).row_mut(row)[..value.len()].copy_from_slice(&value);
     }
 }
 
@@ -50,24 +60,39 @@ fn normalize(x: &[f32], kind: NormKind, epsilon: f32) -> Vec<f64> {
     x.iter().map(|x| x / root).collect()
 }
 
-fn norm(step: &Norm, batch: &BatchView<'_>, state: &mut State) {
-    let width = state.slot(step.input).width;
-    let weight = state.vector(step.weight, width, 1.0);
-    let bias = state.vector(step.bias, width, 0.0);
-    for row in 0..state.n_rows(step.input, batch) {
-        let normal = normalize(state.slot(step.input).row(row), step.kind, step.epsilon);
-        let out = state.slot_mut(step.out).row_mut(row);
-        for column in 0..width {
-            out[column] =
-                (normal[column] * f64::from(weight[column]) + f64::from(bias[column])) as f32;
+/// A factor or term per column: given for a whole row, or for one group of it.
+fn per_column(state: &State, weight: Option<WeightRef>, step: &Norm, default: f32) -> Vec<f32> {
+    match weight {
+        Some(weight) if state.weight(weight).values.len() == step.width => {
+            state.weight(weight).values.repeat(step.groups)
         }
+        weight => state.vector(weight, step.groups * step.width, default),
+    }
+}
+
+fn norm(step: &Norm, batch: &BatchView<'_>, state: &mut State) {
+    let weight = per_column(state, step.weight, step, 1.0);
+    let bias = per_column(state, step.bias, step, 0.0);
+    for row in 0..state.n_rows(step.input, batch) {
+        let mut values = state.slot(step.input).row(row).to_vec();
+        for group in 0..step.groups {
+            let first = group * step.width;
+            let normal = normalize(&values[first..][..step.width], step.kind, step.epsilon);
+            for (i, normal) in normal.iter().enumerate() {
+                let column = first + i;
+                values[column] =
+                    (normal * f64::from(weight[column]) + f64::from(bias[column])) as f32;
+            }
+        }
+        state.slot_mut(step.out).row_mut(row).copy_from_slice(&values);
     }
 }
 
 fn linear(step: &Linear, batch: &BatchView<'_>, state: &mut State) {
     for output in &step.outputs {
         for row in 0..state.n_rows(step.input, batch) {
-            let input = state.slot(step.input).row(row).to_vec();
+            let width = state.weight(output.weight).width;
+            let input = state.slot(step.input).row(row)[..width].to_vec();
             linear_row(output, row, &input, state);
         }
     }
@@ -82,7 +107,7 @@ fn linear_row(output: &LinearOutput, row: usize, input: &[f32], state: &mut Stat
         })
         .collect();
     let out = state.slot_mut(output.out).row_mut(row);
-    assert_eq!(out.len(), products.len(), "one column per row of the weight");
+    assert!(out.len() >= products.len(), "one column per row of the weight");
     for (out, product) in out.iter_mut().zip(products) {
         let before = if output.accumulate { f64::from(*out) } else { 0.0 };
         *out = (before + product) as f32;
@@ -96,6 +121,7 @@ fn rotate(head: &mut [f32], rope: &RopeSpec, position: u32) {
             RopeStyle::Interleaved => (2 * pair, 2 * pair + 1),
             RopeStyle::Halves => (pair, pair + rope.n_dims() / 2),
         };
+        let (i, j) = (rope.offset + i, rope.offset + j);
         let (sin, cos) = (f64::from(position) * f64::from(*frequency)).sin_cos();
         let (sin, cos) = (sin * f64::from(rope.magnitude), cos * f64::from(rope.magnitude));
         let (x, y) = (f64::from(head[i]), f64::from(head[j]));
@@ -126,22 +152,27 @@ fn prepare_heads(
 }
 
 fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
-    let width = state.kv.shape(step.kv_layer).key_width;
+    let shape = state.kv.shape(step.kv_layer);
+    let width = shape.key_width;
+    let (q_len, k_len) = (step.n_heads * width, shape.n_kv_heads * width);
+    let v_len = shape.n_kv_heads * shape.value_width;
     let norm = step.head_norm.as_ref();
     let q_norm = norm.map(|n| (state.vector(Some(n.q_weight), width, 1.0), n.epsilon));
     let k_norm = norm.map(|n| (state.vector(Some(n.k_weight), width, 1.0), n.epsilon));
     let q_norm = q_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
     let k_norm = k_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
     let rope = step.rope.as_ref();
-    assert_eq!(state.slot(step.q).width, step.n_heads * width, "q holds every query head");
+    assert!(state.slot(step.q).width >= q_len, "q holds every query head");
 
     for sequence in batch.sequences {
         for row in sequence.first_row..sequence.first_row + sequence.n_rows {
             let position = batch.positions[row];
-            prepare_heads(state.slot_mut(step.q).row_mut(row), width, q_norm, rope, position);
-            prepare_heads(state.slot_mut(step.k).row_mut(row), width, k_norm, rope, position);
-            let key = state.slot(step.k).row(row).to_vec();
-            let value = state.slot(step.v).row(row).to_vec();
+            let value = state.slot(step.v).row(row)[..v_len].to_vec();
+            let q = &mut state.slot_mut(step.q).row_mut(row)[..q_len];
+            prepare_heads(q, width, q_norm, rope, position);
+            let k = &mut state.slot_mut(step.k).row_mut(row)[..k_len];
+            prepare_heads(k, width, k_norm, rope, position);
+            let key = k.to_vec();
             state.kv.store(step.kv_layer, sequence.pages, position as usize, &key, &value);
         }
     }
@@ -149,6 +180,7 @@ fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
 
 fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
     let kv_shape = state.kv.shape(step.kv_layer);
+    let sinks = step.sinks.map(|sinks| state.weight(sinks).values.clone());
     for sequence in batch.sequences {
         let rows = sequence.first_row..sequence.first_row + sequence.n_rows;
         let Some(last_row) = rows.clone().last() else { continue };
@@ -162,11 +194,14 @@ fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
                 let kv_head = head / (step.n_heads / kv_shape.n_kv_heads);
                 let query =
                     &state.slot(step.q).row(row)[head * kv_shape.key_width..][..kv_shape.key_width];
-                let scores: Vec<f64> = (start..end)
+                let slope = step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
+                let mut scores: Vec<f64> = (start..end)
                     .map(|at| {
-                        score(step, query, state.kv.key(step.kv_layer, sequence.pages, at, kv_head))
+                        let key = state.kv.key(step.kv_layer, sequence.pages, at, kv_head);
+                        score(step, query, key) - slope * position.abs_diff(at) as f64
                     })
                     .collect();
+                scores.extend(sinks.as_ref().map(|sinks| f64::from(sinks[head])));
                 let mut mixed = vec![0.0; kv_shape.value_width];
                 for (at, weight) in (start..end).zip(softmax(&scores)) {
                     let value = state.kv.value(step.kv_layer, sequence.pages, at, kv_head);
@@ -182,6 +217,14 @@ fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
             }
         }
     }
+}
+
+/// How much a head's score falls per position of distance: a geometric series
+/// over the largest power of two of heads, then every other term of the next one.
+fn slope(head: usize, n_heads: usize, max_bias: f32) -> f64 {
+    let n = n_heads.next_power_of_two() >> usize::from(!n_heads.is_power_of_two());
+    let exponent = |n: usize, k: usize| -f64::from(max_bias) * k as f64 / n as f64;
+    if head < n { exponent(n, head + 1).exp2() } else { exponent(2 * n, 2 * (head - n) + 1).exp2() }
 }
 
 fn score(step: &Attend, query: &[f32], key: &[f32]) -> f64 {
@@ -209,7 +252,22 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
             0.5 * x * (1.0 + inner.tanh())
         }
         Activation::GeluErf => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Activation::Relu => x.max(0.0),
+        Activation::ReluSquared => x.max(0.0).powi(2),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::ClampedSwiglu => {
+            let x = x.min(7.0);
+            x / (1.0 + (-1.702 * x).exp())
+        }
         Activation::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+    }
+}
+
+/// What the gate's activation is multiplied with.
+pub(super) fn factor(activation: Activation, up: f64) -> f64 {
+    match activation {
+        Activation::ClampedSwiglu => 1.0 + up.clamp(-7.0, 7.0),
+        _ => up,
     }
 }
 
@@ -232,7 +290,9 @@ fn gated_act(step: &GatedAct, batch: &BatchView<'_>, state: &mut State) {
     for row in 0..state.n_rows(step.gate, batch) {
         for column in 0..state.slot(step.gate).width {
             let gate = state.slot(step.gate).row(row)[column];
-            let up = step.up.map_or(1.0, |up| f64::from(state.slot(up).row(row)[column]));
+            let up = step.up.map_or(1.0, |up| {
+                factor(step.activation, f64::from(state.slot(up).row(row)[column]))
+            });
             let value = activate(step.activation, f64::from(gate)) * up;
             state.slot_mut(step.out).row_mut(row)[column] = value as f32;
         }
@@ -244,7 +304,7 @@ fn add(step: &Add, batch: &BatchView<'_>, state: &mut State) {
         for column in 0..state.slot(step.a).width {
             let a = f64::from(state.slot(step.a).row(row)[column]);
             let b = f64::from(state.slot(step.b).row(row)[column]);
-            let value = a + f64::from(step.scale) * b;
+            let value = f64::from(step.a_scale) * a + f64::from(step.scale) * b;
             state.slot_mut(step.out).row_mut(row)[column] = value as f32;
         }
     }
@@ -254,6 +314,22 @@ fn take_rows(step: &TakeRows, batch: &BatchView<'_>, state: &mut State) {
     for (to, from) in batch.output_rows.iter().enumerate() {
         let values = state.slot(step.input).row(*from as usize).to_vec();
         state.slot_mut(step.out).row_mut(to).copy_from_slice(&values);
+    }
+}
+
+fn head_linear(step: &HeadLinear, batch: &BatchView<'_>, state: &mut State) {
+    let (in_len, out_len) = (step.in_width + step.rest, step.out_width + step.rest);
+    for row in 0..state.n_rows(step.input, batch) {
+        for head in 0..step.n_heads {
+            let values = state.slot(step.input).row(row)[head * in_len..][..in_len].to_vec();
+            let (input, rest) = values.split_at(step.in_width);
+            let weight = state.weight(step.weight);
+            let column = |i: usize| dot(input, weight.row(head * step.out_width + i)) as f32;
+            let mut out: Vec<f32> = (0..step.out_width).map(column).collect();
+            out.extend_from_slice(rest);
+            state.slot_mut(step.out).row_mut(row)[head * out_len..][..out_len]
+                .copy_from_slice(&out);
+        }
     }
 }
 

@@ -1,0 +1,243 @@
+//! A mixture of experts: rows are grouped by expert, so that an expert's weights
+//! are read once for all rows that chose it, and those of others not at all.
+
+use std::sync::Mutex;
+
+use realm_ir::{BatchView, Error, Gating, Moe, Result};
+use realm_quant::Activations;
+
+use crate::math;
+use crate::parts::Parts;
+use crate::plan::{ExpertMatrix, MoeOp};
+use crate::pool::Team;
+use crate::session::State;
+
+/// Output columns of one task.
+const COLUMNS_PER_TASK: usize = 64;
+
+/// One row at one expert.
+#[derive(Clone, Copy)]
+struct Visit {
+    row: usize,
+    weight: f32,
+    /// Place among the row's chosen experts: sums are taken in this order.
+    place: usize,
+}
+
+/// The rows that chose an expert, one after another in the buffers below.
+struct Group {
+    expert: usize,
+    /// First of its visits in the buffers.
+    first: usize,
+    visits: Vec<Visit>,
+}
+
+/// Runs the experts that rows choose.
+///
+/// # Errors
+/// `InvalidBatch` when weights and activations do not fit, which the plan rules out.
+pub(crate) fn moe(
+    op: &MoeOp,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) -> Result<()> {
+    let n_rows = state.slots.n_rows(op.step.input, batch);
+    let stride = state.slots.width(op.step.input);
+    let width = op.router.row_len();
+    let input = state.slots.take(op.step.input);
+    let rows = || input.chunks_exact(stride).take(n_rows).map(|row| &row[..width]);
+    let result = route(op, rows(), n_rows).and_then(|groups| {
+        let results = run_experts(op, &groups, &input, stride, team)?;
+        Ok((groups, results))
+    });
+    let (groups, results) = match result {
+        Ok(result) => result,
+        Err(error) => {
+            state.slots.put(op.step.input, input);
+            return Err(Error::InvalidBatch { message: error.to_string() });
+        }
+    };
+    state.slots.put(op.step.input, input);
+    add_up(op, &groups, &results, n_rows, state);
+    Ok(())
+}
+
+type QuantResult<T> = std::result::Result<T, realm_quant::Error>;
+
+/// Groups of rows by expert.
+fn route<'a>(
+    op: &MoeOp,
+    rows: impl Iterator<Item = &'a [f32]>,
+    n_rows: usize,
+) -> QuantResult<Vec<Group>> {
+    let (step, width) = (&op.step, op.router.row_len());
+    let mut activations = Activations::new();
+    activations.reset(op.router.format().activation, n_rows, width)?;
+    for (row, values) in rows.enumerate() {
+        activations.quantize_row(row, values)?;
+    }
+    let mut logits = vec![0.0; n_rows * step.n_experts];
+    let (bytes, x) = (op.router.row_bytes(0, step.n_experts), activations.view(0..n_rows));
+    op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits)?;
+
+    let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
+    let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
+    for (row, logits) in logits.chunks_exact_mut(step.n_experts).enumerate() {
+        if let Some(bias) = &op.router_bias {
+            logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
+        }
+        for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
+            visits[expert].push(Visit { row, weight, place });
+        }
+    }
+    let mut first = 0;
+    let mut groups = Vec::new();
+    for (expert, visits) in visits.into_iter().enumerate().filter(|(_, v)| !v.is_empty()) {
+        let n = visits.len();
+        groups.push(Group { expert, first, visits });
+        first += n;
+    }
+    Ok(groups)
+}
+
+/// The chosen experts of one row and their weights, best first. `logits` become scores.
+fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(usize, f32)> {
+    match step.gating {
+        Gating::Softmax => {
+            let sum = math::softmax_weights(logits, None);
+            logits.iter_mut().for_each(|score| *score /= sum);
+        }
+        Gating::SoftmaxOfChosen => {}
+        Gating::Sigmoid => math::gated(realm_ir::Activation::Sigmoid, logits, None),
+    }
+    let rank = |expert: usize| logits[expert] + choice_bias.map_or(0.0, |bias| bias[expert]);
+    let mut order = eligible(step, rank);
+    order.sort_by(|a, b| rank(*b).total_cmp(&rank(*a)).then(a.cmp(b)));
+    order.truncate(step.n_used);
+    let mut weights: Vec<f32> = order.iter().map(|expert| logits[*expert]).collect();
+    if step.gating == Gating::SoftmaxOfChosen {
+        let sum = math::softmax_weights(&mut weights, None);
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    } else if step.normalize {
+        let sum: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    order.into_iter().zip(weights).map(|(expert, weight)| (expert, weight * step.scale)).collect()
+}
+
+/// Experts of the groups that can be chosen from.
+fn eligible(step: &Moe, rank: impl Fn(usize) -> f32) -> Vec<usize> {
+    if step.n_groups_used == step.n_groups {
+        return (0..step.n_experts).collect();
+    }
+    let size = step.n_experts / step.n_groups;
+    let two_best = |group: usize| {
+        let mut ranks: Vec<f32> = (group * size..(group + 1) * size).map(&rank).collect();
+        ranks.sort_by(|a, b| b.total_cmp(a));
+        ranks.iter().take(2).sum::<f32>()
+    };
+    let mut groups: Vec<(usize, f32)> = (0..step.n_groups).map(|g| (g, two_best(g))).collect();
+    groups.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    groups.truncate(step.n_groups_used);
+    groups.into_iter().flat_map(|(group, _)| group * size..(group + 1) * size).collect()
+}
+
+/// Every visit's result, `[visits, width]`, in the order of the groups.
+fn run_experts(
+    op: &MoeOp,
+    groups: &[Group],
+    input: &[f32],
+    stride: usize,
+    team: &Team<'_>,
+) -> QuantResult<Vec<f32>> {
+    let width = op.router.row_len();
+    let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
+    let mut inputs = Vec::with_capacity(n_visits * width);
+    for visit in groups.iter().flat_map(|group| &group.visits) {
+        let scale = if op.step.weigh_input { visit.weight } else { 1.0 };
+        inputs.extend(input[visit.row * stride..][..width].iter().map(|x| x * scale));
+    }
+    let up = product(&op.up, groups, &inputs, n_visits, team)?;
+    let mut inner = match &op.gate {
+        Some(gate) => product(gate, groups, &inputs, n_visits, team)?,
+        None => Vec::new(),
+    };
+    if op.gate.is_some() {
+        math::gated(op.step.activation, &mut inner, Some(&up));
+    } else {
+        inner = up;
+        math::gated(op.step.activation, &mut inner, None);
+    }
+    product(&op.down, groups, &inner, n_visits, team)
+}
+
+/// One of the experts' matrices times the rows of its group.
+fn product(
+    matrix: &ExpertMatrix,
+    groups: &[Group],
+    inputs: &[f32],
+    n_visits: usize,
+    team: &Team<'_>,
+) -> QuantResult<Vec<f32>> {
+    let (weight, n_out) = (&matrix.weight, matrix.n_rows);
+    let width = weight.row_len();
+    let mut activations = Activations::new();
+    activations.reset(weight.format().activation, n_visits, width)?;
+    for (visit, row) in inputs.chunks_exact(width).enumerate() {
+        activations.quantize_row(visit, row)?;
+    }
+    let mut out = vec![0.0; n_visits * n_out];
+    let parts = Parts::new(&mut out);
+    let tasks_per_group = n_out.div_ceil(COLUMNS_PER_TASK);
+    let failure = Mutex::new(None);
+    team.for_each(groups.len() * tasks_per_group, &|_, task| {
+        let group = &groups[task / tasks_per_group];
+        let first = task % tasks_per_group * COLUMNS_PER_TASK;
+        let n = COLUMNS_PER_TASK.min(n_out - first);
+        let x = activations.view(group.first..group.first + group.visits.len());
+        let bytes = weight.row_bytes(group.expert * n_out + first, n);
+        let mut tile = vec![0.0; group.visits.len() * n];
+        if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
+            *failure.lock().expect("nothing panics while holding it") = Some(error);
+            return;
+        }
+        let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
+        for (visit, values) in tile.chunks_exact(n).enumerate() {
+            let start = (group.first + visit) * n_out + first;
+            // SAFETY: these columns of a group's visits belong to one task.
+            let target = unsafe { parts.part(start..start + n) };
+            target.copy_from_slice(values);
+            if let Some(bias) = bias {
+                target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
+            }
+        }
+    });
+    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(out), Err)
+}
+
+/// Sums each row's results in the order of its choice.
+fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &mut State) {
+    let (width, stride) = (op.down.n_rows, state.slots.width(op.step.out));
+    // For each row, where its results are.
+    let mut places = vec![(0, 0.0); n_rows * op.step.n_used];
+    for group in groups {
+        for (i, visit) in group.visits.iter().enumerate() {
+            let weight = if op.step.weigh_input { 1.0 } else { visit.weight };
+            places[visit.row * op.step.n_used + visit.place] = (group.first + i, weight);
+        }
+    }
+    let mut out = state.slots.take(op.step.out);
+    let rows = out.chunks_exact_mut(stride).zip(places.chunks_exact(op.step.n_used));
+    for (row, places) in rows {
+        let row = &mut row[..width];
+        if !op.step.accumulate {
+            row.fill(0.0);
+        }
+        for (place, weight) in places {
+            let result = &results[place * width..][..width];
+            row.iter_mut().zip(result).for_each(|(value, r)| *value += weight * r);
+        }
+    }
+    state.slots.put(op.step.out, out);
+}
