@@ -246,10 +246,11 @@ pub enum Activation {
     Softcap(f32),
 }
 
-/// `out = act(gate) * up`, or `act(gate)` without `up`.
+/// `out = act(gate) * up`, or `act(gate)` without `up`. A gate of one column
+/// serves every column of `up`.
 #[derive(Clone, Debug)]
 pub struct GatedAct {
-    /// Argument of the activation, `[rows, width]`.
+    /// Argument of the activation, `[rows, width]` or, with `up`, `[rows, 1]`.
     pub gate: Slot,
     /// Factor, `[rows, width]`.
     pub up: Option<Slot>,

@@ -3,7 +3,10 @@
 use realm_gguf::{Gguf, Metadata, U32OrArray};
 
 use crate::error::{Error, Result};
-use crate::recipe::{AttentionScale, Recipe, RopeBase, Window};
+use realm_ir::{Gating, NormKind};
+
+use crate::recipe::{AttentionScale, Block, EmbedScale, Experts, LogitScale, Positions};
+use crate::recipe::{Recipe, RopeBase, RopeLayers, Window};
 
 /// Numbers of one model. Everything the builder multiplies, divides by or
 /// indexes with has been checked.
@@ -19,18 +22,32 @@ pub struct Hyperparameters {
     pub key_length: usize,
     /// Values per value head.
     pub value_length: usize,
+    /// Widths of latent attention.
+    pub latent: Option<LatentHyperparameters>,
     /// Values of a head that rotate; even, at most `key_length`.
     pub rope_dimension_count: usize,
     /// Base of the rotation's frequencies.
     pub rope_base: f32,
-    /// Epsilon of the RMS norms.
+    /// Epsilon of the norms.
     pub epsilon: f32,
+    /// Whether attention and feed-forward read the same state.
+    pub is_parallel: bool,
+    /// Factor on the embedding.
+    pub embed_scale: f32,
+    /// Factor on what a block adds to the hidden state.
+    pub residual_scale: f32,
+    /// Factor on logits.
+    pub logit_scale: f32,
     /// Factor on attention scores.
     pub attention_scale: f32,
     /// Cap on attention scores.
     pub attention_softcap: Option<f32>,
+    /// Largest slope of linear biases.
+    pub alibi_max_bias: Option<f32>,
     /// Cap on logits.
     pub logit_softcap: Option<f32>,
+    /// Experts of the layers that have them.
+    pub experts: Option<ExpertHyperparameters>,
     /// Entries of the vocabulary.
     pub n_vocab: usize,
 }
@@ -46,11 +63,54 @@ pub struct LayerHyperparameters {
     pub feed_forward_length: usize,
     /// Positions the layer sees; none sees all.
     pub window: Option<u32>,
+    /// Whether queries and keys rotate.
+    pub rotates: bool,
+    /// Whether the feed-forward part is a mixture of experts.
+    pub has_experts: bool,
+}
+
+/// Numbers of a mixture of experts.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertHyperparameters {
+    /// Experts there are.
+    pub n_experts: usize,
+    /// Experts a row uses.
+    pub n_used: usize,
+    /// Width of one expert.
+    pub feed_forward_length: usize,
+    /// Width of the shared expert; 0 for none.
+    pub shared_feed_forward_length: usize,
+    /// From logits to weights.
+    pub gating: Gating,
+    /// Divide the chosen weights by their sum.
+    pub normalize: bool,
+    /// Factor on the weights.
+    pub scale: f32,
+    /// Groups of experts.
+    pub n_groups: usize,
+    /// Groups that can be chosen from.
+    pub n_groups_used: usize,
+}
+
+/// Widths of latent attention (`MLA`).
+#[derive(Clone, Copy, Debug)]
+pub struct LatentHyperparameters {
+    /// Width of the queries' latent; none computes them in one step.
+    pub q_rank: Option<usize>,
+    /// Width of the latent of keys and values.
+    pub kv_rank: usize,
+    /// Values of a query head, those that rotate included.
+    pub key_length: usize,
+    /// Values of a head's result.
+    pub value_length: usize,
 }
 
 /// Largest width, head count or vocabulary taken seriously. Products of two of
 /// them fit a 64-bit integer; tensors of such size do not exist.
 const MAX_COUNT: u32 = 1 << 24;
+
+/// Most experts taken seriously.
+const MAX_EXPERTS: usize = 1 << 16;
 
 /// Reads keys below `<architecture>.`.
 pub(crate) struct Keys<'a> {
@@ -123,7 +183,7 @@ impl Keys<'_> {
             .map(|layer| match values.get(layer) {
                 Some(value @ 1..=MAX_COUNT) => Ok(value as usize),
                 value => {
-                    let found = format!("{value:?} for layer {layer}");
+                    let found = format!("{} for layer {layer}", value.unwrap_or(0));
                     Err(Error::invalid(&key, found, format!("1 to {MAX_COUNT}")))
                 }
             })
@@ -139,7 +199,6 @@ impl Hyperparameters {
     /// contradict each other; named with what was found and expected.
     pub fn read(gguf: &Gguf, recipe: &Recipe) -> Result<Self> {
         let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
-        refuse_experts(&keys)?;
         let embedding_length = keys.count("embedding_length", None)?;
         let context_length = keys.count("context_length", None)?;
         let n_layers = keys.count("block_count", None)?;
@@ -154,6 +213,8 @@ impl Hyperparameters {
         let key_length = head_width(&keys, "attention.key_length", embedding_length, heads[0])?;
         let value_length = head_width(&keys, "attention.value_length", embedding_length, heads[0])?;
         let windows = windows(&keys, recipe, n_layers, context_length)?;
+        let experts = experts(&keys, recipe, feed_forward[0])?;
+        let n_dense = keys.metadata.u32(&keys.key("leading_dense_block_count"))?.unwrap_or(0);
 
         let mut layers = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
@@ -166,21 +227,43 @@ impl Hyperparameters {
                     expected,
                 ));
             }
+            let rotates = match recipe.rope_layers {
+                RopeLayers::Of(layers) => layers.contains(layer),
+                RopeLayers::WithWindow => windows[layer].is_some(),
+            };
             layers.push(LayerHyperparameters {
                 n_heads,
                 n_kv_heads,
                 feed_forward_length: feed_forward[layer],
                 window: windows[layer],
+                rotates: rotates && recipe.positions == Positions::Rope,
+                has_experts: experts.is_some() && layer >= n_dense as usize,
             });
         }
         Ok(Hyperparameters {
+            latent: latent(&keys, recipe, key_length, value_length)?,
             rope_dimension_count: rope_dimension_count(&keys, key_length)?,
             rope_base: rope_base(&keys, recipe)?,
-            epsilon: keys.require_positive("attention.layer_norm_rms_epsilon")?,
+            epsilon: keys.require_positive(match recipe.norm {
+                NormKind::Rms => "attention.layer_norm_rms_epsilon",
+                NormKind::Layer => "attention.layer_norm_epsilon",
+            })?,
+            is_parallel: is_parallel(&keys, recipe)?,
+            embed_scale: match recipe.embed_scale {
+                EmbedScale::Key => keys.positive("embedding_scale")?.unwrap_or(1.0),
+                EmbedScale::SqrtWidth => (embedding_length as f32).sqrt(),
+            },
+            residual_scale: keys.positive("residual_scale")?.unwrap_or(1.0),
+            logit_scale: logit_scale(&keys, recipe)?,
             attention_scale: attention_scale(&keys, recipe, &layers, embedding_length, key_length)?,
             attention_softcap: keys.cap("attn_logit_softcapping")?,
+            alibi_max_bias: match recipe.positions {
+                Positions::Alibi => Some(keys.require_positive("attention.max_alibi_bias")?),
+                _ => None,
+            },
             logit_softcap: keys.cap("final_logit_softcapping")?,
             n_vocab: n_vocab(gguf)?,
+            experts,
             embedding_length,
             context_length,
             layers,
@@ -190,13 +273,120 @@ impl Hyperparameters {
     }
 }
 
-/// Mixtures of experts need a step that is not there yet.
-fn refuse_experts(keys: &Keys<'_>) -> Result<()> {
-    match keys.metadata.u32(&keys.key("expert_count"))? {
-        None | Some(0) => Ok(()),
-        Some(n) => {
-            Err(Error::unsupported(keys.key("expert_count"), n, "dense models (0 or absent)"))
+/// Numbers of the experts, for files that have some.
+fn experts(
+    keys: &Keys<'_>,
+    recipe: &Recipe,
+    feed_forward_length: usize,
+) -> Result<Option<ExpertHyperparameters>> {
+    let key = keys.key("expert_count");
+    let n_experts = match keys.metadata.u32(&key)? {
+        None | Some(0) => return Ok(None),
+        Some(n) => n as usize,
+    };
+    let Some(Experts { gating, normalize }) = recipe.experts else {
+        return Err(Error::unsupported(key, n_experts, "dense models of this family"));
+    };
+    // The router has a row for each, so the count is also checked against a tensor.
+    if n_experts > MAX_EXPERTS {
+        return Err(Error::invalid(key, n_experts, format!("1 to {MAX_EXPERTS}")));
+    }
+    let part = |name: &str, whole: usize, default: Option<usize>| {
+        let value = keys.count(name, default)?;
+        if value <= whole {
+            return Ok(value);
         }
+        Err(Error::invalid(keys.key(name), value, format!("1 to {whole}")))
+    };
+    let n_used = part("expert_used_count", n_experts, None)?;
+    let n_groups = part("expert_group_count", n_experts, Some(1))?;
+    if !n_experts.is_multiple_of(n_groups) {
+        let expected = format!("a divisor of {n_experts}, the number of experts");
+        return Err(Error::invalid(keys.key("expert_group_count"), n_groups, expected));
+    }
+    let n_groups_used = part("expert_group_used_count", n_groups, Some(n_groups))?;
+    if n_used > n_experts / n_groups * n_groups_used {
+        let expected = format!("at most the experts of {n_groups_used} of {n_groups} groups");
+        return Err(Error::invalid(keys.key("expert_used_count"), n_used, expected));
+    }
+    let inner = keys.count("expert_feed_forward_length", Some(feed_forward_length))?;
+    let shared_count = keys.metadata.u32(&keys.key("expert_shared_count"))?.unwrap_or(0);
+    let shared_key = keys.key("expert_shared_feed_forward_length");
+    let shared = match keys.metadata.u32(&shared_key)? {
+        Some(width) => width as usize,
+        None => inner.saturating_mul(shared_count as usize),
+    };
+    let gating_key = keys.key("expert_gating_func");
+    let gating = match keys.metadata.u32(&gating_key)? {
+        None | Some(0) => gating,
+        Some(1) => Gating::Softmax,
+        Some(2) => Gating::Sigmoid,
+        Some(3) => Gating::SoftmaxOfChosen,
+        Some(other) => {
+            let supported = "1 (softmax), 2 (sigmoid), 3 (softmax of the chosen)";
+            return Err(Error::unsupported(gating_key, other, supported));
+        }
+    };
+    Ok(Some(ExpertHyperparameters {
+        n_experts,
+        n_used,
+        feed_forward_length: inner,
+        shared_feed_forward_length: shared,
+        gating,
+        normalize: keys.metadata.bool(&keys.key("expert_weights_norm"))?.unwrap_or(normalize),
+        scale: keys.cap("expert_weights_scale")?.unwrap_or(1.0),
+        n_groups,
+        n_groups_used,
+    }))
+}
+
+/// Widths of latent attention. The file's `key_length` is that of the cache: the
+/// latent and the values that rotate.
+fn latent(
+    keys: &Keys<'_>,
+    recipe: &Recipe,
+    key_length: usize,
+    value_length: usize,
+) -> Result<Option<LatentHyperparameters>> {
+    if !recipe.latent {
+        return Ok(None);
+    }
+    let kv_rank = keys.count("attention.kv_lora_rank", None)?;
+    let rotating = keys.count("rope.dimension_count", None)?;
+    let own_key_length = keys.count("attention.key_length_mla", None)?;
+    if kv_rank != value_length || kv_rank.checked_add(rotating) != Some(key_length) {
+        let expected = format!(
+            "{value_length}, the width of the cached value, and {rotating} less than its key"
+        );
+        return Err(Error::invalid(keys.key("attention.kv_lora_rank"), kv_rank, expected));
+    }
+    if own_key_length <= rotating {
+        let expected = format!("more than {rotating}, the values that rotate");
+        return Err(Error::invalid(keys.key("attention.key_length_mla"), own_key_length, expected));
+    }
+    let q_rank_key = keys.key("attention.q_lora_rank");
+    let q_rank = keys.metadata.u32(&q_rank_key)?.filter(|rank| *rank > 0);
+    Ok(Some(LatentHyperparameters {
+        q_rank: q_rank.map(|_| keys.count("attention.q_lora_rank", None)).transpose()?,
+        kv_rank,
+        key_length: own_key_length,
+        value_length: keys.count("attention.value_length_mla", None)?,
+    }))
+}
+
+fn is_parallel(keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
+    match recipe.block {
+        Block::Sequential => Ok(false),
+        Block::Parallel => Ok(true),
+        Block::ByKey => Ok(keys.metadata.require_bool(&keys.key("use_parallel_residual"))?),
+    }
+}
+
+fn logit_scale(keys: &Keys<'_>, recipe: &Recipe) -> Result<f32> {
+    match recipe.logit_scale {
+        LogitScale::None => Ok(1.0),
+        LogitScale::Multiply => keys.require_positive("logit_scale"),
+        LogitScale::Divide => Ok(1.0 / keys.require_positive("logit_scale")?),
     }
 }
 
@@ -244,6 +434,9 @@ fn attention_scale(
     if let Some(scale) = keys.positive("attention.scale")? {
         return Ok(scale);
     }
+    if recipe.latent {
+        return latent_scale(keys);
+    }
     let width = match recipe.attention_scale {
         AttentionScale::KeyWidthUnlessLayers(n) if n == layers.len() => {
             embedding_length as f32 / layers[0].n_heads as f32
@@ -251,6 +444,17 @@ fn attention_scale(
         _ => key_length as f32,
     };
     Ok(1.0 / width.sqrt())
+}
+
+/// Scores of latent attention are scaled by the width of a whole query head, and
+/// by the square of YaRN's factor, which its rotation then leaves out
+/// (`rope.scaling.yarn_log_multiplier` is a tenth of the original `mscale_all_dim`).
+fn latent_scale(keys: &Keys<'_>) -> Result<f32> {
+    let width = keys.count("attention.key_length_mla", None)? as f32;
+    let multiplier = keys.positive("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+    let factor = keys.positive("rope.scaling.factor")?.unwrap_or(1.0);
+    let magnitude = 1.0 + multiplier * factor.ln();
+    Ok(magnitude * magnitude / width.sqrt())
 }
 
 /// The window of each layer. `attention.sliding_window_pattern`, where a file

@@ -20,4 +20,4 @@ pub use build::{ModelPlan, build};
 pub use config::{ModelConfig, vocabulary_only};
 pub use error::{Error, Result};
 pub use hyperparameters::Hyperparameters;
-pub use recipe::{AttentionScale, EmbedScale, FeedForward, Layers, Qkv, Recipe, RopeBase, Window};
+pub use recipe::*;

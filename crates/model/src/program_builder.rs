@@ -1,6 +1,6 @@
 //! Collects slots, weights and steps while a program is built.
 
-use realm_gguf::{Gguf, TensorData};
+use realm_gguf::{Gguf, TensorData, TensorType};
 use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 
 use crate::error::{Error, Result};
@@ -50,6 +50,32 @@ impl<'a> ProgramBuilder<'a> {
             ));
         }
         Ok(tensor)
+    }
+
+    /// Whether the file has a tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// The values of a tensor that must be there.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self.tensor(name, shape)?;
+        let mut values = vec![0.0; shape.iter().product()];
+        realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
+            .map_err(|error| Error::unsupported(name, tensor.ty(), error))?;
+        Ok(values)
+    }
+
+    /// A weight made here: f32 values `[values.len()]`.
+    pub fn constant(&mut self, name: &str, values: &[f32]) -> Result<WeightRef> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = TensorData::from_vec(name, &[values.len()], TensorType::F32, bytes)?;
+        Ok(self.add(tensor))
+    }
+
+    /// A new slot with a row per token.
+    pub fn batch_slot(&mut self, width: usize) -> Slot {
+        self.slot(Rows::Batch, width)
     }
 
     /// The same as a reference for steps.

@@ -1,6 +1,10 @@
 //! The vocabulary of recipes: what can differ between two decoder families.
+//!
+//! What a file shows by having a tensor needs no word here: biases, fused
+//! matrices (`attn_qkv`, a double `ffn_up`), an output matrix of its own, and
+//! frequency factors are used where the file has them.
 
-use realm_ir::{Activation, RopeStyle};
+use realm_ir::{Activation, Gating, NormKind, RopeStyle};
 
 /// What an architecture is made of. Numbers come from the file.
 #[derive(Clone, Copy, Debug)]
@@ -9,45 +13,92 @@ pub struct Recipe {
     pub name: &'static str,
     /// Factor on the embedding.
     pub embed_scale: EmbedScale,
-    /// How queries, keys and values are stored.
-    pub qkv: Qkv,
-    /// RMS norm of each query and key head (`attn_q_norm`, `attn_k_norm`).
-    pub head_norm: bool,
+    /// How a token knows where it is.
+    pub positions: Positions,
+    /// The kind of the norms, which decides the key of their epsilon.
+    pub norm: NormKind,
+    /// How attention and feed-forward follow each other.
+    pub block: Block,
+    /// Norms before attention and feed-forward.
+    pub pre_norms: bool,
+    /// Norms after them, before the residual (`post_attention_norm`, `post_ffw_norm`).
+    pub post_norms: bool,
+    /// Name of the norm before the feed-forward part.
+    pub ffn_norm: &'static str,
+    /// Queries, keys and values must have biases.
+    pub qkv_bias: bool,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Norms before the output matrices of attention and feed-forward
+    /// (`attn_sub_norm`, `ffn_sub_norm`).
+    pub sub_norms: bool,
+    /// A score per head without a value (`attn_sinks`).
+    pub sinks: bool,
+    /// Keys and values from a shared latent (`attn_kv_a_mqa`, `attn_k_b`, `attn_v_b`).
+    pub latent: bool,
     /// Factor on attention scores when `attention.scale` is not given.
     pub attention_scale: AttentionScale,
     /// Which layers see only a window of positions.
     pub window: Window,
     /// Which values of a head rotate together.
     pub rope_style: RopeStyle,
+    /// Layers that rotate.
+    pub rope_layers: RopeLayers,
     /// Base of the rotation's frequencies.
     pub rope_base: RopeBase,
     /// Base in the layers with a window, where it differs; those ignore scaling.
     pub rope_base_window: Option<f32>,
     /// The feed-forward part.
     pub feed_forward: FeedForward,
-    /// Norms after attention and feed-forward, before the residual
-    /// (`post_attention_norm`, `post_ffw_norm`).
-    pub post_norms: bool,
+    /// What routing does in the layers with experts; none for families without.
+    pub experts: Option<Experts>,
+    /// What `logit_scale` means.
+    pub logit_scale: LogitScale,
 }
 
 /// Factor on the embedding.
 #[derive(Clone, Copy, Debug)]
 pub enum EmbedScale {
-    /// As stored.
-    One,
+    /// As stored, or times `embedding_scale` where the file has it.
+    Key,
     /// Times the square root of the embedding length.
     SqrtWidth,
 }
 
-/// How queries, keys and values are stored.
+/// How a token knows where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qkv {
-    /// `attn_q`, `attn_k`, `attn_v`; biases are used where the file has them.
-    Separate,
-    /// The same, and the biases must be there.
-    SeparateWithBias,
-    /// One `attn_qkv`: rows of queries, then keys, then values.
-    Fused,
+pub enum Positions {
+    /// Rotated queries and keys.
+    Rope,
+    /// A learned vector added to the embedding (`position_embd`).
+    Learned,
+    /// Linear biases on scores (`attention.max_alibi_bias`).
+    Alibi,
+}
+
+/// How attention and feed-forward follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Feed-forward reads what attention has changed.
+    Sequential,
+    /// Both read the same state; without a norm of its own, the feed-forward
+    /// part reads attention's.
+    Parallel,
+    /// `use_parallel_residual` says which.
+    ByKey,
+}
+
+/// Norms of queries and keys before they turn (`attn_q_norm`, `attn_k_norm`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// RMS norm of each head, the same factors for all.
+    Heads,
+    /// One norm over all heads.
+    Row,
+    /// Layer norm of each head with factors of its own, where the file has them.
+    EachHeadIfPresent,
 }
 
 /// Factor on attention scores.
@@ -90,6 +141,15 @@ impl Layers {
     }
 }
 
+/// Layers that rotate queries and keys.
+#[derive(Clone, Copy, Debug)]
+pub enum RopeLayers {
+    /// These.
+    Of(Layers),
+    /// Those with a window.
+    WithWindow,
+}
+
 /// Base of the rotation's frequencies.
 #[derive(Clone, Copy, Debug)]
 pub enum RopeBase {
@@ -100,11 +160,41 @@ pub enum RopeBase {
     FamilyDefault(f32),
 }
 
-/// The feed-forward part: `down(act(gate(x)) * up(x))`.
+/// The feed-forward part.
 #[derive(Clone, Copy, Debug)]
 pub enum FeedForward {
-    /// `ffn_gate`, `ffn_up`, `ffn_down`.
+    /// `down(act(gate(x)) * up(x))`
     Gated(Activation),
-    /// Gate and up in one `ffn_up`: rows of the gate first.
-    GatedFused(Activation),
+    /// `down(act(up(x)))`
+    Plain(Activation),
+}
+
+impl FeedForward {
+    /// The activation.
+    pub fn activation(self) -> Activation {
+        match self {
+            FeedForward::Gated(activation) | FeedForward::Plain(activation) => activation,
+        }
+    }
+}
+
+/// How a family routes rows to experts, where the file does not say otherwise
+/// (`expert_gating_func`, `expert_weights_norm`, `expert_weights_scale`).
+#[derive(Clone, Copy, Debug)]
+pub struct Experts {
+    /// From logits to weights.
+    pub gating: Gating,
+    /// Divide the chosen weights by their sum.
+    pub normalize: bool,
+}
+
+/// What `logit_scale` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitScale {
+    /// Nothing: the family has none.
+    None,
+    /// Logits are multiplied by it.
+    Multiply,
+    /// Logits are divided by it.
+    Divide,
 }

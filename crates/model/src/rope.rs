@@ -49,15 +49,20 @@ pub(crate) fn rope_specs(
         style: recipe.rope_style,
         inverse_frequencies: frequencies.iter().map(|f| *f as f32).collect::<Arc<[f32]>>(),
         magnitude: magnitude as f32,
-        offset: 0,
+        offset: numbers.latent.map_or(0, |latent| latent.kv_rank),
     };
 
     let mut frequencies = base_frequencies(numbers.rope_base);
     if let Some(divisors) = divisors {
         frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= f64::from(divisor));
     }
-    let magnitude = scaling.apply(&mut frequencies, f64::from(numbers.rope_base))
-        * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from);
+    let stretch = scaling.apply(&mut frequencies, f64::from(numbers.rope_base));
+    // Latent attention has YaRN's factor in the scale of its scores instead.
+    let magnitude = if recipe.latent {
+        1.0
+    } else {
+        stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from)
+    };
     let whole = spec(frequencies, magnitude);
     let windowed = match recipe.rope_base_window {
         Some(default) => {

@@ -80,7 +80,10 @@ pub(crate) fn fill_row(op: &PerRow, slots: &Slots, row: usize, target: &mut [f32
         }
         PerRow::GatedAct(op) => {
             if op.gate != op.out {
-                target.copy_from_slice(row_of(slots, op.gate, row, target.len()));
+                match slots.width(op.gate) {
+                    1 => target.fill(slots.get(op.gate)[row]),
+                    _ => target.copy_from_slice(row_of(slots, op.gate, row, target.len())),
+                }
             }
             let up = op.up.map(|up| row_of(slots, up, row, target.len()));
             math::gated(op.activation, target, up);

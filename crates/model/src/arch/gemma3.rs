@@ -5,11 +5,11 @@
 //! (`query_pre_attn_scalar` 168), which files do not carry.
 
 use super::gemma2;
-use crate::recipe::{AttentionScale, Layers, Recipe, RopeBase, Window};
+use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "gemma3",
-    head_norm: true,
+    qk_norm: QkNorm::Heads,
     attention_scale: AttentionScale::KeyWidthUnlessLayers(62),
     window: Window::Always(Layers::AllButLastOf(6)),
     rope_base: RopeBase::FamilyDefault(1_000_000.0),

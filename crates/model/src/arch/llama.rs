@@ -1,24 +1,33 @@
-//! Llama 1 to 3 and everything converted as such: Mistral, TinyLlama, SmolLM ...
+//! Llama 1 to 3 and everything converted as such: Mistral, Mixtral, TinyLlama, SmolLM ...
 //!
 //! Llama 3.1's scaling comes in the tensor `rope_freqs.weight`. Source of the
-//! architecture: arXiv 2302.13971, 2407.21783.
+//! architecture: arXiv 2302.13971, 2407.21783; of the experts: 2401.04088.
 
-use realm_ir::{Activation, RopeStyle};
+use realm_ir::{Activation, Gating, NormKind, RopeStyle};
 
-use crate::recipe::{
-    AttentionScale, EmbedScale, FeedForward, Layers, Qkv, Recipe, RopeBase, Window,
-};
+use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "llama",
-    embed_scale: EmbedScale::One,
-    qkv: Qkv::Separate,
-    head_norm: false,
+    embed_scale: EmbedScale::Key,
+    positions: Positions::Rope,
+    norm: NormKind::Rms,
+    block: Block::Sequential,
+    pre_norms: true,
+    post_norms: false,
+    ffn_norm: "ffn_norm",
+    qkv_bias: false,
+    qk_norm: QkNorm::None,
+    sub_norms: false,
+    sinks: false,
+    latent: false,
     attention_scale: AttentionScale::KeyWidth,
     window: Window::If(Layers::All),
     rope_style: RopeStyle::Interleaved,
+    rope_layers: RopeLayers::Of(Layers::All),
     rope_base: RopeBase::FamilyDefault(10_000.0),
     rope_base_window: None,
     feed_forward: FeedForward::Gated(Activation::Silu),
-    post_norms: false,
+    experts: Some(Experts { gating: Gating::SoftmaxOfChosen, normalize: true }),
+    logit_scale: LogitScale::None,
 };

@@ -2,21 +2,61 @@
 
 use crate::recipe::Recipe;
 
+mod bitnet;
+mod cohere2;
+mod command_r;
+mod deepseek2;
+mod exaone;
+mod falcon;
+mod gemma;
 mod gemma2;
 mod gemma3;
+mod gpt2;
+mod gpt_oss;
+mod gptneox;
+mod granite;
+mod granitemoe;
+mod internlm2;
 mod llama;
+mod olmo2;
+mod phi2;
 mod phi3;
 mod qwen2;
+mod qwen2moe;
 mod qwen3;
+mod qwen3moe;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 /// Every architecture that can be run.
 pub static RECIPES: &[&Recipe] = &[
+    &bitnet::RECIPE,
+    &cohere2::RECIPE,
+    &command_r::RECIPE,
+    &deepseek2::RECIPE,
+    &exaone::RECIPE,
+    &falcon::RECIPE,
+    &gemma::RECIPE,
     &gemma2::RECIPE,
     &gemma3::RECIPE,
+    &gpt2::RECIPE,
+    &gpt_oss::RECIPE,
+    &gptneox::RECIPE,
+    &granite::RECIPE,
+    &granitemoe::RECIPE,
+    &internlm2::RECIPE,
     &llama::RECIPE,
+    &olmo2::RECIPE,
+    &phi2::RECIPE,
     &phi3::RECIPE,
     &qwen2::RECIPE,
+    &qwen2moe::RECIPE,
     &qwen3::RECIPE,
+    &qwen3moe::RECIPE,
+    &smollm3::RECIPE,
+    &stablelm::RECIPE,
+    &starcoder2::RECIPE,
 ];
 
 /// The recipe named by `general.architecture`.

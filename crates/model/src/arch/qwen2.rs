@@ -4,13 +4,14 @@
 use realm_ir::RopeStyle;
 
 use super::llama;
-use crate::recipe::{Qkv, Recipe, RopeBase, Window};
+use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "qwen2",
-    qkv: Qkv::SeparateWithBias,
+    qkv_bias: true,
     window: Window::Never,
     rope_style: RopeStyle::Halves,
     rope_base: RopeBase::Required,
+    experts: None,
     ..llama::RECIPE
 };

@@ -288,8 +288,9 @@ fn erf(x: f64) -> f64 {
 
 fn gated_act(step: &GatedAct, batch: &BatchView<'_>, state: &mut State) {
     for row in 0..state.n_rows(step.gate, batch) {
-        for column in 0..state.slot(step.gate).width {
-            let gate = state.slot(step.gate).row(row)[column];
+        let gate_width = state.slot(step.gate).width;
+        for column in 0..state.slot(step.out).width {
+            let gate = state.slot(step.gate).row(row)[if gate_width == 1 { 0 } else { column }];
             let up = step.up.map_or(1.0, |up| {
                 factor(step.activation, f64::from(state.slot(up).row(row)[column]))
             });

@@ -1,0 +1,133 @@
+//! Attention: queries, keys and values, their norms and rotation, the output matrix.
+
+use realm_ir::{Attend, HeadNorm, Linear, LinearOutput, NormKind, RopeSpec, RopeStore, Slot, Step};
+
+use super::{LayerBuilder, Slots};
+use crate::error::{Error, Result};
+use crate::hyperparameters::LayerHyperparameters;
+use crate::recipe::QkNorm;
+
+impl LayerBuilder<'_> {
+    pub(super) fn attention(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        if self.numbers.latent.is_some() {
+            return self.latent_attention(index, layer, input);
+        }
+        let Slots { q, k, v, mixed, .. } = self.slots;
+        let numbers = self.numbers;
+        let outputs = self.qkv(index, layer)?;
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        self.qk_norm(index, layer)?;
+        let head_norm = match self.recipe.qk_norm {
+            QkNorm::Heads => Some(self.head_norm(index)?),
+            _ => None,
+        };
+        let (kv_layer, n_heads, rope) = (index, layer.n_heads, self.rope(layer));
+        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope };
+        self.builder.push(Step::RopeStore(store));
+        self.attend(index, layer)?;
+        let width = layer.n_heads * numbers.value_length;
+        if self.recipe.sub_norms {
+            let name = format!("blk.{index}.attn_sub_norm");
+            self.norm_of(&name, mixed, mixed, self.recipe.norm, (1, width), &[width])?;
+        }
+        let shape = [width, numbers.embedding_length];
+        let output = self.linear(&format!("blk.{index}.attn_output"), &shape, mixed)?;
+        self.residual(index, mixed, output, "post_attention_norm")
+    }
+
+    /// The rotation of a layer's queries and keys.
+    pub(super) fn rope(&self, layer: &LayerHyperparameters) -> Option<RopeSpec> {
+        let (whole, windowed) = &self.ropes;
+        let rope = if layer.window.is_some() { windowed } else { whole };
+        layer.rotates.then(|| rope.clone())
+    }
+
+    pub(super) fn attend(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let sinks = match self.recipe.sinks {
+            true => {
+                let name = format!("blk.{index}.attn_sinks.weight");
+                Some(self.builder.weight(&name, &[layer.n_heads])?)
+            }
+            false => None,
+        };
+        self.builder.push(Step::Attend(Attend {
+            q: self.slots.q,
+            out: self.slots.mixed,
+            kv_layer: index,
+            n_heads: layer.n_heads,
+            scale: self.numbers.attention_scale,
+            window: layer.window,
+            softcap: self.numbers.attention_softcap,
+            sinks,
+            alibi_max_bias: self.numbers.alibi_max_bias,
+            causal: true,
+        }));
+        Ok(())
+    }
+
+    fn qkv(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<Vec<LinearOutput>> {
+        let Slots { q, k, v, .. } = self.slots;
+        let width = self.numbers.embedding_length;
+        let parts = [
+            ("q", layer.n_heads * self.numbers.key_length, q),
+            ("k", layer.n_kv_heads * self.numbers.key_length, k),
+            ("v", layer.n_kv_heads * self.numbers.value_length, v),
+        ];
+        let fused = format!("blk.{index}.attn_qkv");
+        if self.builder.contains(&format!("{fused}.weight")) {
+            return self.split_linear(&fused, width, &parts.map(|(_, rows, slot)| (rows, slot)));
+        }
+        let mut outputs = Vec::with_capacity(parts.len());
+        for (letter, rows, slot) in parts {
+            let name = format!("blk.{index}.attn_{letter}");
+            let output = self.linear(&name, &[width, rows], slot)?;
+            if self.recipe.qkv_bias && output.bias.is_none() {
+                let expected = "a bias: this family has one";
+                return Err(Error::invalid(format!("{name}.bias"), "nothing", expected));
+            }
+            outputs.push(output);
+        }
+        Ok(outputs)
+    }
+
+    /// RMS norm of each head, joined with the rotation.
+    fn head_norm(&mut self, index: usize) -> Result<HeadNorm> {
+        let shape = [self.numbers.key_length];
+        Ok(HeadNorm {
+            q_weight: self.builder.weight(&format!("blk.{index}.attn_q_norm.weight"), &shape)?,
+            k_weight: self.builder.weight(&format!("blk.{index}.attn_k_norm.weight"), &shape)?,
+            epsilon: self.numbers.epsilon,
+        })
+    }
+
+    /// Norms of queries and keys that are steps of their own.
+    fn qk_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let width = self.numbers.key_length;
+        let parts = [
+            ("attn_q_norm", layer.n_heads, self.slots.q),
+            ("attn_k_norm", layer.n_kv_heads, self.slots.k),
+        ];
+        for (part, heads, slot) in parts {
+            let name = format!("blk.{index}.{part}");
+            match self.recipe.qk_norm {
+                QkNorm::None | QkNorm::Heads => {}
+                QkNorm::Row => {
+                    let row = heads * width;
+                    self.norm_of(&name, slot, slot, self.recipe.norm, (1, row), &[row])?;
+                }
+                QkNorm::EachHeadIfPresent => {
+                    if self.builder.contains(&format!("{name}.weight")) {
+                        let (groups, shape) = ((heads, width), [width, heads]);
+                        self.norm_of(&name, slot, slot, NormKind::Layer, groups, &shape)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! The feed-forward part: dense, or a mixture of experts.
+
+use realm_ir::{Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Slot, Step};
+
+use super::{LayerBuilder, Slots};
+use crate::error::Result;
+use crate::hyperparameters::{ExpertHyperparameters, LayerHyperparameters};
+use crate::recipe::FeedForward;
+
+impl LayerBuilder<'_> {
+    pub(super) fn feed_forward(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        if let Some(experts) = self.numbers.experts.filter(|_| layer.has_experts) {
+            return self.experts(index, &experts, input);
+        }
+        let inner = layer.feed_forward_length;
+        self.gated(index, "", inner, input)?;
+        let gate = self.slots.gate;
+        if self.recipe.sub_norms {
+            let name = format!("blk.{index}.ffn_sub_norm");
+            self.norm_of(&name, gate, gate, self.recipe.norm, (1, inner), &[inner])?;
+        }
+        let shape = [inner, self.numbers.embedding_length];
+        let down = self.linear(&format!("blk.{index}.ffn_down"), &shape, gate)?;
+        self.residual(index, gate, down, "post_ffw_norm")
+    }
+
+    /// Everything before the down matrix, into the gate slot. `suffix` is that of
+    /// the tensors' names.
+    fn gated(&mut self, index: usize, suffix: &str, inner: usize, input: Slot) -> Result<()> {
+        let Slots { gate, up, .. } = self.slots;
+        let width = self.numbers.embedding_length;
+        let name = |part: &str| format!("blk.{index}.ffn_{part}{suffix}");
+        let activation = self.recipe.feed_forward.activation();
+        let (outputs, up) = match self.recipe.feed_forward {
+            FeedForward::Plain(_) => (vec![self.linear(&name("up"), &[width, inner], gate)?], None),
+            // Without a gate of its own, the up matrix begins with the gate's rows.
+            FeedForward::Gated(_)
+                if !self.builder.contains(&format!("{}.weight", name("gate"))) =>
+            {
+                (self.split_linear(&name("up"), width, &[(inner, gate), (inner, up)])?, Some(up))
+            }
+            FeedForward::Gated(_) => {
+                let gate = self.linear(&name("gate"), &[width, inner], gate)?;
+                (vec![gate, self.linear(&name("up"), &[width, inner], up)?], Some(up))
+            }
+        };
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        self.builder.push(Step::GatedAct(GatedAct { gate, up, out: gate, activation }));
+        Ok(())
+    }
+
+    fn experts(
+        &mut self,
+        index: usize,
+        experts: &ExpertHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        let Slots { block, .. } = self.slots;
+        let width = self.numbers.embedding_length;
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let n = experts.n_experts;
+        let router = self.builder.weight(&name("ffn_gate_inp.weight"), &[width, n])?;
+        let router_bias = self.builder.optional(&name("ffn_gate_inp.bias"), &[n])?;
+        let choice_bias = self.builder.optional(&name("exp_probs_b.bias"), &[n])?;
+        let weights = self.expert_weights(index, experts)?;
+        self.builder.push(Step::Moe(Box::new(Moe {
+            input,
+            out: block,
+            accumulate: false,
+            router,
+            router_bias,
+            choice_bias,
+            gating: experts.gating,
+            normalize: experts.normalize,
+            scale: experts.scale,
+            n_experts: n,
+            n_used: experts.n_used,
+            n_groups: experts.n_groups,
+            n_groups_used: experts.n_groups_used,
+            experts: weights,
+            activation: self.recipe.feed_forward.activation(),
+            weigh_input: false,
+        })));
+        if self.builder.contains(&name("ffn_up_shexp.weight")) {
+            self.shared_expert(index, experts.shared_feed_forward_length, input)?;
+        }
+        self.add_block(index, "post_ffw_norm")
+    }
+
+    fn expert_weights(
+        &mut self,
+        index: usize,
+        experts: &ExpertHyperparameters,
+    ) -> Result<ExpertWeights> {
+        let (n, inner) = (experts.n_experts, experts.feed_forward_length);
+        let width = self.numbers.embedding_length;
+        let name = |part: &str, kind: &str| format!("blk.{index}.ffn_{part}_exps.{kind}");
+        let is_gated = matches!(self.recipe.feed_forward, FeedForward::Gated(_));
+        Ok(ExpertWeights {
+            gate: match is_gated {
+                true => Some(self.builder.weight(&name("gate", "weight"), &[width, inner, n])?),
+                false => None,
+            },
+            up: self.builder.weight(&name("up", "weight"), &[width, inner, n])?,
+            down: self.builder.weight(&name("down", "weight"), &[inner, width, n])?,
+            gate_bias: self.builder.optional(&name("gate", "bias"), &[inner, n])?,
+            up_bias: self.builder.optional(&name("up", "bias"), &[inner, n])?,
+            down_bias: self.builder.optional(&name("down", "bias"), &[width, n])?,
+        })
+    }
+
+    /// The expert that every row uses, added to the block slot; behind a gate of
+    /// one value per row where the file has one.
+    fn shared_expert(&mut self, index: usize, inner: usize, input: Slot) -> Result<()> {
+        let Slots { gate, block, .. } = self.slots;
+        let width = self.numbers.embedding_length;
+        self.gated(index, "_shexp", inner, input)?;
+        let down = self.linear(&format!("blk.{index}.ffn_down_shexp"), &[inner, width], gate)?;
+        let gate_name = format!("blk.{index}.ffn_gate_inp_shexp.weight");
+        if !self.builder.contains(&gate_name) {
+            let outputs = vec![LinearOutput { out: block, accumulate: true, ..down }];
+            self.builder.push(Step::Linear(Linear { input: gate, outputs }));
+            return Ok(());
+        }
+        // sigmoid(row_gate . input) * down(...)
+        let (result, scaled) = (self.builder.batch_slot(width), self.builder.batch_slot(width));
+        let outputs = vec![LinearOutput { out: result, ..down }];
+        self.builder.push(Step::Linear(Linear { input: gate, outputs }));
+        let weight = self.builder.weight(&gate_name, &[width])?;
+        let out = self.builder.batch_slot(1);
+        let outputs = vec![LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false }];
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        let activation = Activation::Sigmoid;
+        let step = GatedAct { gate: out, up: Some(result), out: scaled, activation };
+        self.builder.push(Step::GatedAct(step));
+        let add = Add { a: block, b: scaled, out: block, a_scale: 1.0, scale: 1.0 };
+        self.builder.push(Step::Add(add));
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Recipe, numbers and tensors become a program.
+
+mod attention;
+mod feed_forward;
+mod latent;
+
+use realm_gguf::Gguf;
+use realm_ir::{
+    Activation, Add, Embed, GatedAct, KvLayer, Linear, LinearOutput, Norm, NormKind, Program,
+    RopeSpec, Rows, Slot, Step, TakeRows, WeightRef,
+};
+
+use crate::arch;
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::hyperparameters::{Hyperparameters, LayerHyperparameters};
+use crate::program_builder::ProgramBuilder;
+use crate::recipe::{Positions, Recipe};
+use crate::rope::rope_specs;
+
+/// A model ready to be given to a backend.
+#[derive(Clone, Debug)]
+pub struct ModelPlan {
+    /// Steps and weights.
+    pub program: Program,
+    /// What each layer keeps per position.
+    pub kv_layers: Vec<KvLayer>,
+    /// What the file says about itself.
+    pub config: ModelConfig,
+}
+
+/// Turns `gguf` into a program for sequences of up to `context_length` positions.
+///
+/// # Errors
+/// An architecture, type or feature that is not supported; metadata or tensors
+/// that are missing or contradict each other.
+pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
+    let key = "general.architecture";
+    let architecture = gguf.metadata().require_str(key)?;
+    let recipe = arch::find(architecture)
+        .ok_or_else(|| Error::unsupported(key, architecture, arch::names()))?;
+    let numbers = Hyperparameters::read(gguf, recipe)?;
+    let ropes = rope_specs(gguf, recipe, &numbers, context_length)?;
+    let mut builder = ProgramBuilder::new(gguf);
+    let slots = Slots::new(&mut builder, &numbers);
+    let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, ropes };
+
+    let table = layers.embed()?;
+    for (index, layer) in numbers.layers.iter().enumerate() {
+        layers.builder.begin_segment();
+        layers.block(index, layer)?;
+    }
+    layers.head(table)?;
+    let LayerBuilder { builder, slots, .. } = layers;
+    Ok(ModelPlan {
+        program: builder.finish(slots.hidden, slots.logits),
+        kv_layers: numbers.layers.iter().map(|layer| kv_layer(&numbers, layer)).collect(),
+        config: ModelConfig::new(gguf, &numbers)?,
+    })
+}
+
+fn kv_layer(numbers: &Hyperparameters, layer: &LayerHyperparameters) -> KvLayer {
+    KvLayer {
+        n_kv_heads: layer.n_kv_heads,
+        key_width: numbers.key_length,
+        value_width: numbers.value_length,
+    }
+}
+
+/// The buffers of a decoder. Layers share them.
+#[derive(Clone, Copy)]
+struct Slots {
+    hidden: Slot,
+    /// Input of a block's matrices after its norm.
+    normed: Slot,
+    /// The same for a feed-forward part that runs beside attention.
+    normed_beside: Slot,
+    q: Slot,
+    k: Slot,
+    v: Slot,
+    /// Attention's result, before its output matrix.
+    mixed: Slot,
+    /// A block's result, where a norm comes before the residual.
+    block: Slot,
+    gate: Slot,
+    up: Slot,
+    taken: Slot,
+    logits: Slot,
+}
+
+impl Slots {
+    fn new(builder: &mut ProgramBuilder<'_>, numbers: &Hyperparameters) -> Self {
+        let widest = |width: fn(&LayerHyperparameters) -> usize| {
+            numbers.layers.iter().map(width).max().expect("at least one layer")
+        };
+        let (heads, kv_heads) = (widest(|l| l.n_heads), widest(|l| l.n_kv_heads));
+        let shared = numbers.experts.map_or(0, |experts| experts.shared_feed_forward_length);
+        let feed_forward = widest(|l| l.feed_forward_length).max(shared);
+        let embedding = numbers.embedding_length;
+        let mut batch = |width| builder.slot(Rows::Batch, width);
+        let k = batch(kv_heads * numbers.key_length);
+        Slots {
+            hidden: batch(embedding),
+            normed: batch(embedding),
+            normed_beside: batch(embedding),
+            q: batch(heads * numbers.key_length),
+            k,
+            // Latent attention stores the beginning of its key as the value.
+            v: if numbers.latent.is_some() { k } else { batch(kv_heads * numbers.value_length) },
+            mixed: batch(heads * numbers.value_length),
+            block: batch(embedding),
+            gate: batch(feed_forward),
+            up: batch(feed_forward),
+            taken: builder.slot(Rows::Outputs, embedding),
+            logits: builder.slot(Rows::Outputs, numbers.n_vocab),
+        }
+    }
+}
+
+/// Appends the parts of a decoder to a program.
+struct LayerBuilder<'a> {
+    builder: ProgramBuilder<'a>,
+    recipe: &'static Recipe,
+    numbers: &'a Hyperparameters,
+    slots: Slots,
+    /// Rotation of the layers without and with a window.
+    ropes: (RopeSpec, RopeSpec),
+}
+
+impl LayerBuilder<'_> {
+    fn embed(&mut self) -> Result<WeightRef> {
+        let width = self.numbers.embedding_length;
+        let table = self.builder.weight("token_embd.weight", &[width, self.numbers.n_vocab])?;
+        let positions = match self.recipe.positions {
+            Positions::Learned => {
+                let shape = [width, self.numbers.context_length];
+                Some(self.builder.weight("position_embd.weight", &shape)?)
+            }
+            Positions::Rope | Positions::Alibi => None,
+        };
+        self.builder.begin_segment();
+        let (out, scale) = (self.slots.hidden, self.numbers.embed_scale);
+        self.builder.push(Step::Embed(Embed { table, out, scale, positions, constant: None }));
+        Ok(table)
+    }
+
+    /// One layer: attention and feed-forward, one after the other or side by side.
+    fn block(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let Slots { hidden, normed, normed_beside, .. } = self.slots;
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let has = |layers: &Self, part: &str| {
+            layers.builder.contains(&format!("blk.{index}.{part}.weight"))
+        };
+        if !self.numbers.is_parallel {
+            let input = self.pre_norm(&name("attn_norm"), hidden, normed)?;
+            self.attention(index, layer, input)?;
+            let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
+            return self.feed_forward(index, layer, input);
+        }
+        // Both norms come before attention changes the hidden state.
+        let (attention, beside) = if has(self, "attn_norm_2") {
+            ("attn_norm_2", Some("attn_norm"))
+        } else {
+            ("attn_norm", Some(self.recipe.ffn_norm).filter(|ffn_norm| has(self, ffn_norm)))
+        };
+        let feed_forward_input = match beside {
+            Some(norm) => self.pre_norm(&name(norm), hidden, normed_beside)?,
+            None => normed,
+        };
+        let input = self.pre_norm(&name(attention), hidden, normed)?;
+        self.attention(index, layer, input)?;
+        self.feed_forward(index, layer, feed_forward_input)
+    }
+
+    /// The norm before a part; families without one read the hidden state.
+    fn pre_norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<Slot> {
+        if !self.recipe.pre_norms {
+            return Ok(input);
+        }
+        self.norm(name, input, out)?;
+        Ok(out)
+    }
+
+    /// A part's last product, added to the hidden state: at once, or after a norm.
+    fn residual(
+        &mut self,
+        index: usize,
+        input: Slot,
+        output: LinearOutput,
+        post_norm: &str,
+    ) -> Result<()> {
+        let Slots { hidden, block, .. } = self.slots;
+        let scale = self.numbers.residual_scale;
+        if !self.recipe.post_norms {
+            let outputs = vec![LinearOutput { out: hidden, accumulate: true, scale, ..output }];
+            self.builder.push(Step::Linear(Linear { input, outputs }));
+            return Ok(());
+        }
+        let outputs = vec![LinearOutput { out: block, ..output }];
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        self.add_block(index, post_norm)
+    }
+
+    /// Adds the block slot to the hidden state, after a norm in families that have one.
+    fn add_block(&mut self, index: usize, post_norm: &str) -> Result<()> {
+        let Slots { hidden, block, .. } = self.slots;
+        if self.recipe.post_norms {
+            self.norm(&format!("blk.{index}.{post_norm}"), block, block)?;
+        }
+        let scale = self.numbers.residual_scale;
+        self.builder.push(Step::Add(Add { a: hidden, b: block, out: hidden, a_scale: 1.0, scale }));
+        Ok(())
+    }
+
+    fn head(&mut self, table: WeightRef) -> Result<()> {
+        let Slots { hidden, taken, logits, .. } = self.slots;
+        let shape = [self.numbers.embedding_length, self.numbers.n_vocab];
+        self.builder.begin_segment();
+        self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
+        self.norm("output_norm", taken, taken)?;
+        // Without an output matrix the embedding serves as one.
+        let weight = self.builder.optional("output.weight", &shape)?.unwrap_or(table);
+        let bias = self.builder.optional("output.bias", &shape[1..])?;
+        let scale = self.numbers.logit_scale;
+        let outputs = vec![LinearOutput { weight, bias, out: logits, scale, accumulate: false }];
+        self.builder.push(Step::Linear(Linear { input: taken, outputs }));
+        if let Some(cap) = self.numbers.logit_softcap {
+            let activation = Activation::Softcap(cap);
+            let step = GatedAct { gate: logits, up: None, out: logits, activation };
+            self.builder.push(Step::GatedAct(step));
+        }
+        Ok(())
+    }
+
+    /// A norm over whole rows of the hidden state's width.
+    fn norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<()> {
+        let width = self.numbers.embedding_length;
+        self.norm_of(name, input, out, self.recipe.norm, (1, width), &[width])
+    }
+
+    /// A norm over `(groups, width)` of a row, with factors of `shape`.
+    fn norm_of(
+        &mut self,
+        name: &str,
+        input: Slot,
+        out: Slot,
+        kind: NormKind,
+        (groups, width): (usize, usize),
+        shape: &[usize],
+    ) -> Result<()> {
+        let weight = Some(self.builder.weight(&format!("{name}.weight"), shape)?);
+        let bias = self.builder.optional(&format!("{name}.bias"), shape)?;
+        let epsilon = self.numbers.epsilon;
+        let norm = Norm { input, out, kind, groups, width, weight, bias, epsilon };
+        self.builder.push(Step::Norm(norm));
+        Ok(())
+    }
+
+    /// One matrix `[in, out]` and its bias, if the file has one.
+    fn linear(&mut self, name: &str, shape: &[usize; 2], out: Slot) -> Result<LinearOutput> {
+        let weight = self.builder.weight(&format!("{name}.weight"), shape)?;
+        let bias = self.builder.optional(&format!("{name}.bias"), &shape[1..])?;
+        Ok(LinearOutput { weight, bias, out, scale: 1.0, accumulate: false })
+    }
+
+    /// One matrix whose rows, and its bias's values, belong to several outputs.
+    fn split_linear(
+        &mut self,
+        name: &str,
+        width: usize,
+        parts: &[(usize, Slot)],
+    ) -> Result<Vec<LinearOutput>> {
+        let rows = parts.iter().map(|part| part.0).sum();
+        let matrix = self.builder.tensor(&format!("{name}.weight"), &[width, rows])?;
+        let bias_name = format!("{name}.bias");
+        let bias = match self.builder.contains(&bias_name) {
+            true => Some(self.builder.values(&bias_name, &[rows])?),
+            false => None,
+        };
+        let mut first = 0;
+        let mut outputs = Vec::with_capacity(parts.len());
+        for (n_rows, out) in parts {
+            let range = first..first + n_rows;
+            first += n_rows;
+            let weight = self.builder.add(matrix.rows(range.clone())?);
+            let bias = match &bias {
+                Some(bias) => Some(self.builder.constant(&bias_name, &bias[range])?),
+                None => None,
+            };
+            outputs.push(LinearOutput { weight, bias, out: *out, scale: 1.0, accumulate: false });
+        }
+        Ok(outputs)
+    }
+}
