@@ -5,17 +5,16 @@
 //! `[n_kv_heads][page_tokens][value_width]`. What attention reads for one head
 //! is contiguous within a page.
 
-use bytemuck::Zeroable;
 use half::f16;
 use realm_ir::{Error, KvLayer, KvLayout, KvType, Result};
 
 use crate::parts::Parts;
+use crate::zeroed::Zeroed;
 
-/// Values of the cache in one storage type. The memory is zeroed by the operating
-/// system page by page, as it is first touched.
+/// Values of the cache in one storage type.
 pub(crate) enum KvValues {
-    F32(Box<[f32]>),
-    F16(Box<[f16]>),
+    F32(Zeroed<f32>),
+    F16(Zeroed<f16>),
 }
 
 /// The cache of one session.
@@ -61,8 +60,8 @@ impl KvCache {
         let len = page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
         let bytes = len.saturating_mul(layout.ty.bytes());
         let values = match layout.ty {
-            KvType::F32 => zeroed(len).map(KvValues::F32),
-            KvType::F16 => zeroed(len).map(KvValues::F16),
+            KvType::F32 => Zeroed::new(len).map(KvValues::F32),
+            KvType::F16 => Zeroed::new(len).map(KvValues::F16),
         };
         Ok(KvCache {
             values: values.ok_or_else(|| out_of_memory(bytes))?,
@@ -83,23 +82,19 @@ impl KvCache {
         let len = self.shape.page_len;
         let source = from * len..(from + 1) * len;
         match &mut self.values {
-            KvValues::F32(values) => values.copy_within(source, to * len),
-            KvValues::F16(values) => values.copy_within(source, to * len),
+            KvValues::F32(values) => values.as_mut_slice().copy_within(source, to * len),
+            KvValues::F16(values) => values.as_mut_slice().copy_within(source, to * len),
         }
     }
 
     /// A writer that several threads can use, each for positions of its own.
     pub fn writer(&mut self) -> KvWriter<'_> {
         let parts = match &mut self.values {
-            KvValues::F32(values) => WriterParts::F32(Parts::new(values)),
-            KvValues::F16(values) => WriterParts::F16(Parts::new(values)),
+            KvValues::F32(values) => WriterParts::F32(Parts::new(values.as_mut_slice())),
+            KvValues::F16(values) => WriterParts::F16(Parts::new(values.as_mut_slice())),
         };
         KvWriter { parts, shape: &self.shape }
     }
-}
-
-fn zeroed<T: Zeroable>(len: usize) -> Option<Box<[T]>> {
-    bytemuck::allocation::try_zeroed_slice_box(len).ok()
 }
 
 impl KvShape {

@@ -19,6 +19,7 @@ mod plan;
 mod pool;
 mod session;
 mod weight;
+mod zeroed;
 
 pub use backend::{CpuBackend, CpuOptions};
 pub use machine::{CpuInfo, describe};

@@ -59,7 +59,7 @@ fn f32_models_equal_the_oracle_within_rounding() {
 
 #[test]
 fn quantised_models_differ_from_the_oracle_by_the_rounding_of_activations() {
-    for ty in realm_quant::supported() {
+    for ty in realm_testkit::random::block_types() {
         let model = Decoder { ty, embedding_ty: ty, ..Decoder::default() }.build();
         let mut naive = model.open(&NaiveBackend, Size::default()).unwrap();
         let mut session = model.open(&cpu(2), Size::default()).unwrap();

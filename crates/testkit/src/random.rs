@@ -73,6 +73,11 @@ const BLOCK_SCALES: &[BlockScale] = &[
     block(TensorType::Q6_K, 208, 1366.0, None),
 ];
 
+/// The quantised types that [`tensor`] can make.
+pub fn block_types() -> impl Iterator<Item = TensorType> {
+    BLOCK_SCALES.iter().map(|format| format.ty)
+}
+
 /// A tensor of about mean 0 and standard deviation `deviation`, stored as `ty`.
 ///
 /// Blocks are random bytes under a chosen scale, so that every quant and every

@@ -53,8 +53,8 @@ pub(crate) fn attend(
         let sinks = sinks.map_or(&[][..], |sinks| &sinks.values()[head * group..][..group]);
         let head = Head { op, sinks, shape: kv.shape(), row: &rows[row], head };
         match kv.values() {
-            KvValues::F32(values) => head.attend(values, q, &mut scores, out),
-            KvValues::F16(values) => head.attend(values, q, &mut scores, out),
+            KvValues::F32(values) => head.attend(values.as_slice(), q, &mut scores, out),
+            KvValues::F16(values) => head.attend(values.as_slice(), q, &mut scores, out),
         }
     });
     state.slots.put(op.out, out);

@@ -1,0 +1,374 @@
+//! Each step alone, with the options that dense decoders do not use, against the oracle;
+//! and a row alone against the same row among others.
+
+use std::sync::Arc;
+
+use realm_cpu::{CpuBackend, CpuOptions};
+use realm_gguf::{TensorData, TensorType};
+use realm_ir::{
+    Activation, Add, Attend, Backend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, KvLayer,
+    Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle, Rows, Slot, SlotInfo, Step,
+    WeightRef,
+};
+use realm_testkit::compare::compare;
+use realm_testkit::oracle::NaiveBackend;
+use realm_testkit::program::{Call, Model, Size, read};
+use realm_testkit::random::{self, Random};
+
+const N_ROWS: usize = 5;
+const TOKENS: [u32; N_ROWS] = [3, 0, 7, 7, 1];
+const PAGES: [u32; 2] = [6, 2];
+
+/// Rounding of f32 sums against f64 sums, for values of about 1.
+const F32_ROUNDING: f32 = 2e-5;
+
+fn cpu(threads: usize) -> CpuBackend {
+    CpuBackend::new(CpuOptions { threads: Some(threads) }).unwrap()
+}
+
+/// Slots, weights and steps of one small program, and what its slots hold at first.
+struct Bench {
+    random: Random,
+    slots: Vec<SlotInfo>,
+    weights: Vec<TensorData>,
+    kv_layers: Vec<KvLayer>,
+    /// Rows of the slots written before a run.
+    values: Vec<(Slot, Vec<f32>)>,
+}
+
+impl Bench {
+    fn new(seed: u64) -> Self {
+        Bench {
+            random: Random::new(seed),
+            slots: vec![],
+            weights: vec![],
+            kv_layers: vec![],
+            values: vec![],
+        }
+    }
+
+    /// A slot of random values.
+    fn slot(&mut self, width: usize) -> Slot {
+        let slot = Slot(self.slots.len());
+        self.slots.push(SlotInfo { width, rows: Rows::Batch });
+        self.values.push((slot, self.random.normals(N_ROWS * width)));
+        slot
+    }
+
+    /// Weights whose products with a row of values around 1 are around 1.
+    fn matrix(&mut self, shape: &[usize], ty: TensorType) -> WeightRef {
+        let deviation = 1.0 / (shape[0] as f32).sqrt();
+        let name = format!("weight {}", self.weights.len());
+        self.weights.push(random::tensor(&mut self.random, &name, shape, ty, deviation));
+        WeightRef(self.weights.len() - 1)
+    }
+
+    /// F32 values around 1, of any shape.
+    fn values(&mut self, shape: &[usize]) -> WeightRef {
+        let name = format!("values {}", self.weights.len());
+        self.weights.push(random::tensor(&mut self.random, &name, shape, TensorType::F32, 1.0));
+        WeightRef(self.weights.len() - 1)
+    }
+
+    fn model(&self, steps: &[Step]) -> Model {
+        let (slots, weights) = (self.slots.clone(), self.weights.clone());
+        let segments = vec![steps.to_vec()];
+        let program = Program { slots, weights, segments, hidden: Slot(0), logits: Slot(0) };
+        Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() }
+    }
+
+    /// What `out` holds after all rows in one call.
+    fn together(&self, backend: &dyn Backend, steps: &[Step], out: Slot) -> Vec<f32> {
+        let model = self.model(steps);
+        let mut session = model.open(backend, Size::default()).unwrap();
+        for (slot, values) in &self.values {
+            session.write(*slot, values).unwrap();
+        }
+        Call::one(&TOKENS, 0, &PAGES).run(&mut *session, 0..1).unwrap();
+        read(&model, &mut *session, out, N_ROWS).unwrap()
+    }
+
+    /// The same row by row, each in a call of its own.
+    fn one_by_one(&self, backend: &dyn Backend, steps: &[Step], out: Slot) -> Vec<f32> {
+        let model = self.model(steps);
+        let mut session = model.open(backend, Size::default()).unwrap();
+        let mut rows = Vec::new();
+        for (row, token) in TOKENS.iter().enumerate() {
+            for (slot, values) in &self.values {
+                let width = model.program.width(*slot);
+                session.write(*slot, &values[row * width..][..width]).unwrap();
+            }
+            Call::one(&[*token], row as u32, &PAGES).run(&mut *session, 0..1).unwrap();
+            rows.extend(read(&model, &mut *session, out, 1).unwrap());
+        }
+        rows
+    }
+
+    /// The oracle's values within `tolerance` of their root mean square, and the same bits
+    /// for each row alone.
+    fn check(&self, what: &str, steps: &[Step], out: Slot, tolerance: f32) {
+        let wanted = self.together(&NaiveBackend, steps, out);
+        let got = self.together(&cpu(3), steps, out);
+        let off = compare(&got, &wanted);
+        assert!(off.rms_wanted > 1e-3, "{what}: a result of zeros shows nothing");
+        assert!(off.max_abs <= tolerance * off.rms_wanted.max(1.0), "{what}: {off}");
+        let alone = self.one_by_one(&cpu(1), steps, out);
+        assert!(alone == got, "{what}, row by row: {}", compare(&alone, &got));
+    }
+}
+
+/// Most that rounding activations to int8 moves a value by, in units of the result's size.
+fn tolerance(ty: TensorType) -> f32 {
+    if ty == TensorType::F32 { F32_ROUNDING } else { 0.15 }
+}
+
+/// A mixture of 8 experts, 256 wide inside and out, with biases if asked for.
+fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
+    const N: usize = 8;
+    let (input, out) = (bench.slot(256), bench.slot(256));
+    let mut bias = |width: usize| biases.then(|| bench.values(&[width, N]));
+    let (gate_bias, up_bias, down_bias) = (bias(256), bias(256), bias(256));
+    let experts = ExpertWeights {
+        gate: Some(bench.matrix(&[256, 256, N], ty)),
+        up: bench.matrix(&[256, 256, N], ty),
+        down: bench.matrix(&[256, 256, N], ty),
+        gate_bias,
+        up_bias,
+        down_bias,
+    };
+    Moe {
+        input,
+        out,
+        accumulate: false,
+        router: bench.matrix(&[256, N], TensorType::F32),
+        router_bias: biases.then(|| bench.values(&[N])),
+        choice_bias: None,
+        gating: Gating::Softmax,
+        normalize: false,
+        scale: 1.0,
+        n_experts: N,
+        n_used: 3,
+        n_groups: 1,
+        n_groups_used: 1,
+        experts,
+        activation: Activation::Silu,
+        weigh_input: false,
+    }
+}
+
+#[test]
+fn experts_equal_the_oracle_in_every_gating_and_weight_type() {
+    for gating in [Gating::Softmax, Gating::SoftmaxOfChosen, Gating::Sigmoid] {
+        for ty in [TensorType::F32, TensorType::Q8_0, TensorType::Q4_K] {
+            for biases in [false, true] {
+                for normalize in [false, true] {
+                    let mut bench = Bench::new(1);
+                    let base = moe(&mut bench, ty, biases);
+                    let step = Moe { gating, normalize, scale: 2.5, ..base };
+                    let what = format!("{gating:?}, {ty}, biases {biases}, normalize {normalize}");
+                    let out = step.out;
+                    bench.check(&what, &[Step::Moe(step.into())], out, tolerance(ty));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn options_of_experts_equal_the_oracle_and_change_the_result() {
+    let run = |what: &str, change: fn(&mut Bench, &mut Moe)| {
+        let mut bench = Bench::new(2);
+        let mut step = moe(&mut bench, TensorType::F32, false);
+        change(&mut bench, &mut step);
+        let out = step.out;
+        let steps = [Step::Moe(step.into())];
+        bench.check(what, &steps, out, F32_ROUNDING);
+        bench.together(&NaiveBackend, &steps, out)
+    };
+    let plain = run("plain", |_, _| {});
+    let changes: [(&str, fn(&mut Bench, &mut Moe)); 8] = [
+        ("choice bias", |bench, step| step.choice_bias = Some(bench.values(&[8]))),
+        ("groups", |_, step| (step.n_groups, step.n_groups_used) = (4, 2)),
+        ("groups and choice bias", |bench, step| {
+            (step.n_groups, step.n_groups_used) = (2, 1);
+            step.choice_bias = Some(bench.values(&[8]));
+        }),
+        ("weighed input", |_, step| {
+            (step.weigh_input, step.n_used, step.gating) = (true, 1, Gating::Sigmoid);
+        }),
+        ("accumulate", |_, step| step.accumulate = true),
+        ("no gate", |_, step| step.experts.gate = None),
+        ("all experts", |_, step| step.n_used = 8),
+        ("clamped", |_, step| step.activation = Activation::ClampedSwiglu),
+    ];
+    for (what, change) in changes {
+        assert!(run(what, change) != plain, "{what} changes nothing");
+    }
+}
+
+#[test]
+fn a_matrix_per_head_equals_the_oracle() {
+    for ty in [TensorType::F32, TensorType::F16, TensorType::Q8_0, TensorType::Q4_K] {
+        for rest in [0, 16] {
+            let (n_heads, in_width, out_width) = (4, 256, 48);
+            let mut bench = Bench::new(3);
+            let input = bench.slot(n_heads * (in_width + rest));
+            let out = bench.slot(n_heads * (out_width + rest));
+            let weight = bench.matrix(&[in_width, out_width, n_heads], ty);
+            let step = HeadLinear { input, out, weight, n_heads, in_width, out_width, rest };
+            // An f16 dot product may round its input to f16.
+            let allowed = if ty == TensorType::F16 { 2e-3 } else { tolerance(ty) };
+            bench.check(&format!("{ty}, rest {rest}"), &[Step::HeadLinear(step)], out, allowed);
+        }
+    }
+}
+
+#[test]
+fn norms_in_groups_leave_the_rest_of_a_row() {
+    for kind in [NormKind::Rms, NormKind::Layer] {
+        for shared in [true, false] {
+            let (groups, width) = (3, 32);
+            let mut bench = Bench::new(4);
+            let slot = bench.slot(groups * width + 8);
+            let n = if shared { width } else { groups * width };
+            let (weight, bias) = (Some(bench.values(&[n])), Some(bench.values(&[n])));
+            let epsilon = 1e-5;
+            let norm = Norm { input: slot, out: slot, kind, groups, width, weight, bias, epsilon };
+            let what = format!("{kind:?}, shared weights {shared}");
+            bench.check(&what, &[Step::Norm(norm.clone())], slot, F32_ROUNDING);
+            let bare = Norm { weight: None, bias: None, ..norm };
+            bench.check(&what, &[Step::Norm(bare)], slot, F32_ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn embeddings_add_positions_and_a_constant() {
+    for ty in [TensorType::F32, TensorType::F16, TensorType::Q8_0] {
+        let mut bench = Bench::new(5);
+        let out = bench.slot(64);
+        let table = bench.matrix(&[64, 8], ty);
+        // Fewer positions than rows: those beyond the last take the last.
+        let positions = Some(bench.matrix(&[64, 3], ty));
+        let constant = Some(bench.values(&[64]));
+        let embed = Embed { table, out, scale: 8.0, positions, constant };
+        bench.check(&format!("{ty}"), &[Step::Embed(embed)], out, F32_ROUNDING);
+    }
+}
+
+/// Six heads over two, of 32 values.
+fn attention(bench: &mut Bench) -> (RopeStore, Attend) {
+    bench.kv_layers.push(KvLayer { n_kv_heads: 2, key_width: 32, value_width: 32 });
+    let (n_heads, kv_layer) = (6, 0);
+    let (q, k, v) = (bench.slot(192), bench.slot(64), bench.slot(64));
+    let out = bench.slot(192);
+    let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope: None };
+    let attend = Attend {
+        q,
+        out,
+        kv_layer,
+        n_heads,
+        scale: 0.2,
+        window: None,
+        softcap: None,
+        sinks: None,
+        alibi_max_bias: None,
+        causal: true,
+    };
+    (store, attend)
+}
+
+#[test]
+fn sinks_and_linear_biases_equal_the_oracle_and_change_the_result() {
+    let run = |what: &str, change: fn(&mut Bench, &mut Attend)| {
+        let mut bench = Bench::new(6);
+        let (store, mut attend) = attention(&mut bench);
+        change(&mut bench, &mut attend);
+        let out = attend.out;
+        let steps = [Step::RopeStore(store), Step::Attend(attend)];
+        bench.check(what, &steps, out, F32_ROUNDING);
+        bench.together(&NaiveBackend, &steps, out)
+    };
+    let plain = run("plain", |_, _| {});
+    let changes: [(&str, fn(&mut Bench, &mut Attend)); 4] = [
+        ("sinks", |bench, attend| attend.sinks = Some(bench.values(&[6]))),
+        ("sinks and window", |bench, attend| {
+            (attend.sinks, attend.window) = (Some(bench.values(&[6])), Some(2));
+        }),
+        ("linear biases", |_, attend| attend.alibi_max_bias = Some(8.0)),
+        ("linear biases and cap", |_, attend| {
+            (attend.alibi_max_bias, attend.softcap) = (Some(4.0), Some(2.0));
+        }),
+    ];
+    for (what, change) in changes {
+        assert!(run(what, change) != plain, "{what} changes nothing");
+    }
+}
+
+#[test]
+fn a_latent_key_turns_only_behind_its_offset_and_is_its_own_value() {
+    for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+        let mut bench = Bench::new(7);
+        bench.kv_layers.push(KvLayer { n_kv_heads: 1, key_width: 48, value_width: 32 });
+        let (n_heads, kv_layer) = (4, 0);
+        let (q, k, out) = (bench.slot(192), bench.slot(48), bench.slot(128));
+        let rope = Some(RopeSpec {
+            style,
+            inverse_frequencies: (0..8).map(|i| 0.7f32.powi(i)).collect(),
+            magnitude: 1.1,
+            offset: 32,
+        });
+        let store = RopeStore { q, k, v: k, kv_layer, n_heads, head_norm: None, rope };
+        let attend = Attend {
+            q,
+            out,
+            kv_layer,
+            n_heads,
+            scale: 0.15,
+            window: None,
+            softcap: None,
+            sinks: None,
+            alibi_max_bias: None,
+            causal: true,
+        };
+        let steps = [Step::RopeStore(store), Step::Attend(attend)];
+        bench.check(&format!("{style:?}, queries"), &steps, q, F32_ROUNDING);
+        bench.check(&format!("{style:?}, result"), &steps, out, F32_ROUNDING);
+    }
+}
+
+#[test]
+fn every_activation_equals_the_oracle_with_and_without_a_factor() {
+    for activation in [
+        Activation::Silu,
+        Activation::GeluTanh,
+        Activation::GeluErf,
+        Activation::Relu,
+        Activation::ReluSquared,
+        Activation::Sigmoid,
+        Activation::ClampedSwiglu,
+        Activation::Softcap(1.5),
+    ] {
+        for (gate_width, has_up) in [(64, false), (64, true), (1, true)] {
+            let mut bench = Bench::new(8);
+            let (gate, up, out) = (bench.slot(gate_width), bench.slot(64), bench.slot(64));
+            // Beyond the bounds at 7 too.
+            for (_, values) in &mut bench.values {
+                values.iter_mut().for_each(|value| *value *= 4.0);
+            }
+            let step = GatedAct { gate, up: has_up.then_some(up), out, activation };
+            let what = format!("{activation:?}, gate of {gate_width}, factor {has_up}");
+            bench.check(&what, &[Step::GatedAct(step)], out, F32_ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn sums_scale_both_terms() {
+    let mut bench = Bench::new(9);
+    let (a, b, out) = (bench.slot(40), bench.slot(40), bench.slot(40));
+    for out in [out, a] {
+        let add = Add { a, b, out, a_scale: -0.5, scale: 3.0 };
+        bench.check("sum", &[Step::Add(add)], out, F32_ROUNDING);
+    }
+}
