@@ -5,7 +5,9 @@
 //! from that by rules shared by a family:
 //!
 //! - [`block32`]: 32 values with one scale, and a minimum in some formats;
-//! - [`block256`]: the K-quants, 256 values with integer scales per 16 of them;
+//! - [`block256`]: 256 values with integer scales per 16 of them: the K-quants,
+//!   the ternary formats, and those with a [`codebook`];
+//! - [`nvfp4`], a family of its own;
 //! - [`float`]: F32, F16 and BF16.
 //!
 //! `rows.rs` unpacks the same block for one row per vector lane. It is written
@@ -28,10 +30,24 @@
 mod activations;
 mod block256;
 mod block32;
+mod codebook;
 mod cpu;
 mod error;
 mod float;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
 mod kernel;
+mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -44,6 +60,8 @@ mod q6_k;
 mod q8_0;
 mod rows;
 mod simd;
+mod tq1_0;
+mod tq2_0;
 pub mod vector;
 
 use std::sync::OnceLock;
@@ -99,7 +117,7 @@ impl Format {
     }
 }
 
-static FORMATS: [&Format; 13] = [
+static FORMATS: [&Format; 28] = [
     &float::F32,
     &float::F16,
     &float::BF16,
@@ -113,6 +131,21 @@ static FORMATS: [&Format; 13] = [
     &q4_k::FORMAT,
     &q5_k::FORMAT,
     &q6_k::FORMAT,
+    &iq1_s::FORMAT,
+    &iq1_m::FORMAT,
+    &iq2_xxs::FORMAT,
+    &iq2_xs::FORMAT,
+    &iq2_s::FORMAT,
+    &iq3_xxs::FORMAT,
+    &iq3_s::FORMAT,
+    &iq4_nl::FORMAT,
+    &iq4_xs::FORMAT,
+    &tq1_0::FORMAT,
+    &tq2_0::FORMAT,
+    &mxfp4::FORMAT,
+    &nvfp4::FORMAT,
+    &q1_0::FORMAT,
+    &q2_0::FORMAT,
 ];
 
 /// The compute format of a tensor type; `None` if there is none.

@@ -28,16 +28,18 @@ const MAX_TILE_VECTORS: usize = 2;
 pub(crate) trait RowFormat {
     /// The same block of `S::LANES` rows, unpacked.
     type Block<S: Simd>: Copy;
-    /// Values per block.
+    /// Values in what is unpacked at once.
     const LEN: usize;
+    /// How many of those make one block of the format.
+    const PARTS: usize = 1;
 
     /// Something to write over. Implementations are `#[inline(always)]`.
     fn empty<S: Simd>(s: S) -> Self::Block<S>;
 
-    /// Unpacks the block that begins at byte `at` of each row.
+    /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
     /// Implementations are `#[inline(always)]`.
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut Self::Block<S>);
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut Self::Block<S>);
 
     /// Adds the products of `blocks` with blocks `at` of `x` to `sums`, which is
     /// `[token][vector of rows]`.
@@ -108,7 +110,8 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
             let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next);
             let mut sums = [[s.splat_f32(0.0); 1]; T];
             for b in 0..n_blocks {
-                F::unpack(s, &rows, b * problem.block_bytes, &mut block);
+                let at = b / F::PARTS * problem.block_bytes;
+                F::unpack(s, &rows, at, b % F::PARTS, &mut block);
                 let at = std::array::from_fn(|t| t * n_blocks + b);
                 F::add(s, [&block], &problem.x, at, &mut sums);
             }
@@ -153,7 +156,8 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
                 let blocks = begin..n_blocks.min(begin + panel_blocks);
                 for (rows, vector) in rows.iter().zip(&mut panel).take(S::TILE_VECTORS) {
                     for (b, block) in blocks.clone().zip(vector) {
-                        F::unpack(s, rows, b * problem.block_bytes, block);
+                        let at = b / F::PARTS * problem.block_bytes;
+                        F::unpack(s, rows, at, b % F::PARTS, block);
                     }
                 }
                 for (i, sums) in sums.chunks_mut(tile_tokens).enumerate() {

@@ -4,16 +4,55 @@ use proptest::prelude::*;
 use realm_gguf::TensorType;
 use realm_quant::{ActivationForm, Activations, Error, Format, Kernel, OutputView};
 
-/// Where the f16 numbers of a block are.
-fn f16_offsets(ty: TensorType) -> &'static [usize] {
-    match ty {
-        TensorType::F32 | TensorType::BF16 => &[],
-        TensorType::F16 | TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => &[0],
+/// Sets every scale and minimum of a block to `value`, or near it where the
+/// format's scales are not f16 numbers.
+fn set_scales(ty: TensorType, block: &mut [u8], mut value: impl FnMut() -> f32) {
+    let f16_at: &[usize] = match ty {
+        TensorType::F16
+        | TensorType::Q4_0
+        | TensorType::Q5_0
+        | TensorType::Q8_0
+        | TensorType::Q1_0
+        | TensorType::Q2_0
+        | TensorType::IQ1_S
+        | TensorType::IQ2_XXS
+        | TensorType::IQ2_XS
+        | TensorType::IQ2_S
+        | TensorType::IQ3_XXS
+        | TensorType::IQ3_S
+        | TensorType::IQ4_NL
+        | TensorType::IQ4_XS => &[0],
         TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
         TensorType::Q2_K => &[80, 82],
         TensorType::Q3_K => &[108],
         TensorType::Q6_K => &[208],
-        _ => panic!("say where the f16 numbers of {ty} are"),
+        TensorType::TQ1_0 => &[52],
+        TensorType::TQ2_0 => &[64],
+        TensorType::IQ1_M => {
+            let bits = half::f16::from_f32(value()).to_bits();
+            for (i, byte) in block[48..].iter_mut().skip(1).step_by(2).enumerate() {
+                *byte = (*byte & 15) | ((bits >> (4 * i) & 15) as u8) << 4;
+            }
+            return;
+        }
+        TensorType::MXFP4 => {
+            block[0] = (value().abs().log2() + 128.0) as u8;
+            return;
+        }
+        TensorType::NVFP4 => {
+            for byte in &mut block[..4] {
+                // Seven bits below the sign, as in an f32 with another bias; not 0 unless asked.
+                let value = value().abs();
+                let bits = (value * f32::from_bits(8 << 23)).to_bits() >> 20;
+                *byte = bits.clamp(u32::from(value > 0.0), 0x7f) as u8;
+            }
+            return;
+        }
+        TensorType::F32 | TensorType::BF16 => return,
+        _ => panic!("say where the scales of {ty} are"),
+    };
+    for at in f16_at {
+        block[*at..*at + 2].copy_from_slice(&half::f16::from_f32(value()).to_le_bytes());
     }
 }
 
@@ -48,15 +87,11 @@ impl Random {
         let n = values / ty.block_len() * ty.block_bytes();
         let mut bytes: Vec<u8> = (0..n).map(|_| self.next() as u8).collect();
         for block in bytes.chunks_exact_mut(ty.block_bytes()) {
-            for at in f16_offsets(ty) {
-                let scale = match self.next() % 16 {
-                    0 => 0.0,
-                    1 => 3e-7,
-                    _ => self.unit() / 8.0,
-                };
-                let scale = half::f16::from_f32(scale).to_le_bytes();
-                block[*at..*at + 2].copy_from_slice(&scale);
-            }
+            set_scales(ty, block, || match self.next() % 16 {
+                0 => 0.0,
+                1 => 3e-7,
+                _ => self.unit() / 8.0,
+            });
         }
         bytes
     }
@@ -151,7 +186,7 @@ proptest! {
         let mut random = Random(seed);
         for format in formats() {
             let (rows, tokens) = (20, 20);
-            let cols = format.ty.block_len().max(96);
+            let cols = 96usize.next_multiple_of(format.ty.block_len());
             let weights = random.weights(format.ty, rows * cols);
             let row_bytes = weights.len() / rows;
             let x = activations(format.activation, cols, &random.values(tokens * cols));
@@ -198,9 +233,7 @@ fn check_uniform(byte: u8, x: f32) {
         let (rows, cols) = (17, 1024);
         let mut weights = vec![byte; rows * cols / format.ty.block_len() * format.ty.block_bytes()];
         for block in weights.chunks_exact_mut(format.ty.block_bytes()) {
-            for at in f16_offsets(format.ty) {
-                block[*at..*at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
-            }
+            set_scales(format.ty, block, || 1.0);
         }
         let x = activations(format.activation, cols, &vec![x; 7 * cols]);
         let exact = exact(format.ty, &weights, rows, &x);
@@ -243,14 +276,12 @@ fn zero_activations_give_zero() {
 
 #[test]
 fn denormal_scales_survive() {
-    let smallest = half::f16::from_bits(1);
+    let smallest = half::f16::from_bits(1).to_f32();
     for format in formats().filter(|format| !is_float(format)) {
         let cols = 256;
         let mut weights = vec![0xff; cols / format.ty.block_len() * format.ty.block_bytes()];
         for block in weights.chunks_exact_mut(format.ty.block_bytes()) {
-            for at in f16_offsets(format.ty) {
-                block[*at..*at + 2].copy_from_slice(&smallest.to_le_bytes());
-            }
+            set_scales(format.ty, block, || smallest);
         }
         let x = activations(format.activation, cols, &vec![1.0; cols]);
         let [(want, size)] = exact(format.ty, &weights, 1, &x)[..] else { unreachable!() };
@@ -258,6 +289,27 @@ fn denormal_scales_survive() {
         for kernel in format.kernels() {
             let got = f64::from(matmul(kernel, &weights, 1, &x)[0]);
             assert!((got - want).abs() <= size * 1e-6, "{} {}", format.ty, kernel.name);
+        }
+    }
+}
+
+#[test]
+fn every_scale_byte_of_the_four_bit_floats_is_read_alike() {
+    let mut random = Random(6);
+    for ty in [TensorType::MXFP4, TensorType::NVFP4] {
+        let format = realm_quant::format(ty).unwrap();
+        let cols = ty.block_len();
+        let mut weights = random.weights(ty, 256 * cols);
+        let n_scales = ty.block_bytes() - cols / 2;
+        for (row, block) in weights.chunks_exact_mut(ty.block_bytes()).enumerate() {
+            block[..n_scales].fill(row as u8);
+        }
+        let values: Vec<f32> = random.values(cols).iter().map(|v| v * 1e-6).collect();
+        let x = activations(format.activation, cols, &values);
+        let want = matmul(scalar(format), &weights, 256, &x);
+        assert!(want.iter().all(|v| v.is_finite()), "{ty}");
+        for kernel in format.kernels() {
+            assert!(same_bits(&matmul(kernel, &weights, 256, &x), &want), "{ty} {}", kernel.name);
         }
     }
 }

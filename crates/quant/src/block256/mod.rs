@@ -1,4 +1,5 @@
-//! The K-quants: blocks of 256 values with one integer scale per 16 of them.
+//! Blocks of 256 values with one integer scale per 16 of them: the K-quants, and
+//! formats that can be written like them.
 //!
 //! `w[i] = d * scale[i / 16] * (u[i] - OFFSET) - dmin * min[i / 16]`. Formats
 //! that share a scale among 32 values repeat it here.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Block256, GROUPS, LEN, PAIRS};
 use crate::ActivationView;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{MAX_LANES, Rows, Simd};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -25,16 +25,45 @@ pub(crate) struct RowBlocks<S: Simd> {
 }
 
 /// How a format's blocks become [`RowBlocks`].
-pub(crate) trait Rows256: Block256 {
+pub(crate) trait Rows256: Block256 + Sized {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
     /// Values that share a scale: 16 or 32.
     const SCALE_LEN: usize;
 
-    /// Unpacks the block that begins at byte `at` of each row.
+    /// Unpacks the block that begins at byte `at` of each row; unless a format
+    /// has a better way, by its definition, one row after another.
     ///
     /// Implementations are `#[inline(always)]`.
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>);
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        unpack_each::<S, Self>(s, rows, at, block);
+    }
+}
+
+/// Fills a block by the format's definition, one row after another.
+///
+/// For formats whose values come from tables too large for a register.
+#[inline(always)]
+fn unpack_each<S: Simd, F: Block256>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    const { assert!(!F::HAS_MIN, "the pairs are those of the scales") };
+    const ROW_BYTES: usize = LEN + GROUPS;
+    let mut unpacked = [[0; ROW_BYTES]; MAX_LANES];
+    let mut d = [0.0f32; MAX_LANES];
+    for lane in 0..S::LANES {
+        let row = F::unpack(rows.block(s, lane, at, F::TY.block_bytes()));
+        let (u, scales) = unpacked[lane].split_at_mut(LEN);
+        u.copy_from_slice(&row.u);
+        scales.copy_from_slice(bytemuck::cast_slice(&row.scales));
+        d[lane] = row.d;
+    }
+    let unpacked = Rows::new::<S>(unpacked.as_flattened(), ROW_BYTES, 0, MAX_LANES);
+    for (i, u) in block.u.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        *u = s.transpose(&unpacked, 16 * i);
+    }
+    block.scales = widen_signed_bytes(s, s.transpose(&unpacked, LEN));
+    block.pairs = pack_pairs(s, &block.scales);
+    block.d = s.load_f32(bytemuck::cast_slice(&d));
 }
 
 /// Splits sixteen bytes, which `words` holds four by four, into lanes of 32 bits.
@@ -45,6 +74,23 @@ pub(crate) fn widen_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROUPS] {
         *lane = s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
     }
     lanes
+}
+
+/// Like [`widen_bytes`], for signed bytes.
+#[inline(always)]
+pub(crate) fn widen_signed_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROUPS] {
+    let mut lanes = [words[0]; GROUPS];
+    for (j, lane) in lanes.iter_mut().enumerate() {
+        *lane = s.sar(s.shl(words[j / 4], 24 - 8 * (j as u32 % 4)), 24);
+    }
+    lanes
+}
+
+/// Sets all scales to 1, for formats that have none but `d`.
+#[inline(always)]
+pub(crate) fn set_unit_scales<S: Simd>(s: S, block: &mut RowBlocks<S>) {
+    block.scales = [s.splat(1); GROUPS];
+    block.pairs = [s.splat(0x0001_0001); PAIRS];
 }
 
 /// Packs lanes of 32 bits in pairs of i16.
@@ -95,7 +141,7 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize, block: &mut RowBlocks<S>) {
         F::unpack_rows(s, rows, at, block);
     }
 

@@ -38,9 +38,11 @@ pub(crate) trait Block32 {
     const OFFSET: u8;
     /// Whether blocks have a minimum.
     const HAS_MIN: bool;
+    /// Parts of 32 values in one block of the format, each unpacked as a block.
+    const PARTS: usize = 1;
 
-    /// Unpacks a block, `TY.block_bytes()` long.
-    fn unpack(bytes: &[u8]) -> Block;
+    /// Unpacks one part of a block, `TY.block_bytes()` long.
+    fn unpack(bytes: &[u8], part: usize) -> Block;
 }
 
 /// The two nibbles of each byte: the low ones are values 0..16, the high ones 16..32.
@@ -88,8 +90,9 @@ pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
 
 fn dequantize<F: Block32>(bytes: &[u8], out: &mut [f32]) {
     let (out, _) = out.as_chunks_mut::<LEN>();
-    for (bytes, out) in bytes.chunks_exact(F::TY.block_bytes()).zip(out) {
-        let block = F::unpack(bytes);
+    let blocks = bytes.chunks_exact(F::TY.block_bytes());
+    let parts = blocks.flat_map(|bytes| (0..F::PARTS).map(move |part| F::unpack(bytes, part)));
+    for (block, out) in parts.zip(out) {
         for (out, u) in out.iter_mut().zip(block.u) {
             *out = f32::from(i16::from(u) - i16::from(F::OFFSET)) * block.d;
             // Adding a zero minimum would turn -0 into 0.
@@ -109,8 +112,9 @@ fn matmul<F: Block32>(mut problem: Problem<'_>) {
         for t in 0..x.rows() {
             problem.out.token(t)[r] = 0.0;
         }
-        for (b, bytes) in row.chunks_exact(problem.block_bytes).enumerate() {
-            let block = F::unpack(bytes);
+        for b in 0..blocks {
+            let bytes = &row[b / F::PARTS * problem.block_bytes..][..problem.block_bytes];
+            let block = F::unpack(bytes, b % F::PARTS);
             for t in 0..x.rows() {
                 let at = t * blocks + b;
                 let out = &mut problem.out.token(t)[r];

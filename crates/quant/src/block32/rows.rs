@@ -23,10 +23,10 @@ pub(crate) trait Rows32: Block32 {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
 
-    /// Unpacks the block that begins at byte `at` of each row.
+    /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
     /// Implementations are `#[inline(always)]`.
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S>;
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize) -> RowBlocks<S>;
 }
 
 /// The nibbles of bytes `at..at + 16`, ordered as in [`super::nibbles`].
@@ -43,11 +43,15 @@ pub(crate) fn nibbles<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> [S::I; LEN /
 #[inline(always)]
 pub(crate) fn add_fifth_bits<S: Simd>(s: S, u: &mut [S::I; LEN / 4], bits: S::I) {
     for (j, u) in u.iter_mut().enumerate() {
-        let four = s.and(s.shr(bits, 4 * j as u32), s.splat(15));
-        // The product puts bit i of the four at the bottom of byte i.
-        let spread = s.and(s.mul(four, s.splat(0x0020_4081)), s.splat(0x0101_0101));
-        *u = s.or(*u, s.shl(spread, 4));
+        *u = s.or(*u, s.shl(spread_bits(s, bits, 4 * j as u32), 4));
     }
+}
+
+/// Bits `from..from + 4` of each lane, each at the bottom of a byte.
+#[inline(always)]
+pub(crate) fn spread_bits<S: Simd>(s: S, bits: S::I, from: u32) -> S::I {
+    let four = s.and(s.shr(bits, from), s.splat(15));
+    s.and(s.mul(four, s.splat(0x0020_4081)), s.splat(0x0101_0101))
 }
 
 /// The rows of a format of this family.
@@ -56,6 +60,7 @@ pub(super) struct Family<F>(PhantomData<F>);
 impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
+    const PARTS: usize = F::PARTS;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
@@ -63,8 +68,8 @@ impl<F: Rows32> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-        *block = F::unpack_rows(s, rows, at);
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowBlocks<S>) {
+        *block = F::unpack_rows(s, rows, at, part);
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@ impl Rows32 for Q4_0 {
     const WIDE: bool = false;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         RowBlocks {
             u: nibbles(s, rows, at + 2),
             d: s.load_f16_of_rows(rows, at),

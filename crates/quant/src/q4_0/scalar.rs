@@ -10,7 +10,7 @@ impl Block32 for Q4_0 {
     const OFFSET: u8 = 8;
     const HAS_MIN: bool = false;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    fn unpack(bytes: &[u8], _part: usize) -> Block {
         Block { u: nibbles(&bytes[2..]), d: f16_at(bytes, 0), m: 0.0 }
     }
 }

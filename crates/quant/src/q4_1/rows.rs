@@ -8,7 +8,7 @@ impl Rows32 for Q4_1 {
     const WIDE: bool = false;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [d_m, ..] = s.transpose(rows, at);
         RowBlocks {
             u: nibbles(s, rows, at + 4),

@@ -10,7 +10,7 @@ impl Block32 for Q4_1 {
     const OFFSET: u8 = 0;
     const HAS_MIN: bool = true;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    fn unpack(bytes: &[u8], _part: usize) -> Block {
         Block { u: nibbles(&bytes[4..]), d: f16_at(bytes, 0), m: f16_at(bytes, 2) }
     }
 }

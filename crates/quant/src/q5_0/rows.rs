@@ -8,7 +8,7 @@ impl Rows32 for Q5_0 {
     const WIDE: bool = true;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [bits, ..] = s.transpose(rows, at + 2);
         let mut u = nibbles(s, rows, at + 6);
         add_fifth_bits(s, &mut u, bits);

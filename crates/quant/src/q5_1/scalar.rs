@@ -10,7 +10,7 @@ impl Block32 for Q5_1 {
     const OFFSET: u8 = 0;
     const HAS_MIN: bool = true;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    fn unpack(bytes: &[u8], _part: usize) -> Block {
         let mut u = nibbles(&bytes[8..]);
         add_fifth_bits(&mut u, u32_at(bytes, 4));
         Block { u, d: f16_at(bytes, 0), m: f16_at(bytes, 2) }

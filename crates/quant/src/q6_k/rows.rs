@@ -1,8 +1,7 @@
 //! Q6_K blocks, one row per vector lane.
 
 use super::Q6K;
-use crate::block256::GROUPS;
-use crate::block256::rows::{RowBlocks, Rows256, pack_pairs};
+use crate::block256::rows::{RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q6K {
@@ -11,10 +10,7 @@ impl Rows256 for Q6K {
 
     #[inline(always)]
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-        let words: [_; 4] = s.transpose(rows, at + 192);
-        for j in 0..GROUPS {
-            block.scales[j] = s.sar(s.shl(words[j / 4], 24 - 8 * (j as u32 % 4)), 24);
-        }
+        block.scales = widen_signed_bytes(s, s.transpose(rows, at + 192));
         block.pairs = pack_pairs(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 208);
         let (low, two) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));

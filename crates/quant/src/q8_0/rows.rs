@@ -8,7 +8,7 @@ impl Rows32 for Q8_0 {
     const WIDE: bool = true;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [a, b, c, d] = s.transpose(rows, at + 2);
         let [e, f, g, h] = s.transpose(rows, at + 18);
         let mut u = [a, b, c, d, e, f, g, h];

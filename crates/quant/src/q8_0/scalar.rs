@@ -10,7 +10,7 @@ impl Block32 for Q8_0 {
     const OFFSET: u8 = 128;
     const HAS_MIN: bool = false;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    fn unpack(bytes: &[u8], _part: usize) -> Block {
         let u = std::array::from_fn(|i| bytes[2 + i] ^ 0x80);
         Block { u, d: f16_at(bytes, 0), m: 0.0 }
     }

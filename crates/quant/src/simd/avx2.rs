@@ -106,11 +106,21 @@ impl Simd for Avx2 {
         fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i =
             _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
         fn to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
+        fn f32_from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
         fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
         fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
         fn mul_f32(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
         fn fma_f32(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], indices: __m256i) -> __m256i {
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), indices)
+        }
     }
 
     #[inline(always)]

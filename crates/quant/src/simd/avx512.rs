@@ -105,12 +105,22 @@ impl Simd for Avx512 {
         fn dot_i16(sum: __m512i, a: __m512i, b: __m512i) -> __m512i =
             _mm512_dpwssd_epi32(sum, a, b);
         fn to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
+        fn f32_from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
         fn f16_to_f32(a: __m512i) -> __m512 = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
         fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
         fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
         fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         fn fma_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], indices: __m512i) -> __m512i {
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
+        }
     }
 
     #[inline(always)]

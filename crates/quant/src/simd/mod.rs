@@ -64,6 +64,15 @@ impl<'a> Rows<'a> {
         move |lane| self.rows[lane].as_ptr().wrapping_add(at)
     }
 
+    /// Bytes `at..at + len` of the row in `lane`. Also prefetches as much as was asked for.
+    #[inline(always)]
+    pub fn block<S: Simd>(&self, s: S, lane: usize, at: usize, len: usize) -> &'a [u8] {
+        if lane == 0 {
+            (0..len.div_ceil(16)).for_each(|_| self.prefetch_some(s));
+        }
+        &self.rows[lane][at..at + len]
+    }
+
     /// Prefetches about as much as 16 bytes of every row. Little and often: the
     /// CPU waits when more lines are asked for than it can keep in flight.
     #[inline(always)]
@@ -136,6 +145,9 @@ pub(crate) trait Simd: Copy {
     /// The low 32 bits of the products.
     fn mul(self, a: Self::I, b: Self::I) -> Self::I;
 
+    /// The byte of `table` that each byte of `indices`, below 16, asks for.
+    fn lookup(self, table: &[u8; 16], indices: Self::I) -> Self::I;
+
     /// The start of a sum of products.
     fn dot_zero(self) -> Self::Dot;
     /// Adds the products of four unsigned and four signed bytes in each lane.
@@ -149,6 +161,8 @@ pub(crate) trait Simd: Copy {
 
     /// 32-bit integers to f32, to nearest.
     fn to_f32(self, a: Self::I) -> Self::F;
+    /// The f32 with the bits of each lane.
+    fn f32_from_bits(self, a: Self::I) -> Self::F;
     /// The f16 in the low half of each lane; the high halves are ignored.
     fn f16_to_f32(self, a: Self::I) -> Self::F;
     fn splat_f32(self, value: f32) -> Self::F;

@@ -1,0 +1,35 @@
+//! IQ1_S weights: blocks of 256 values, 50 bytes.
+//!
+//! `w[i] = d * scale[i / 32] * (grid[i] + delta[i / 32])`, with `grid` -1, 0 or 1
+//! from a codebook of 2048 times eight values, and `delta` 1/8 or -1/8. To be like
+//! the other formats it is unpacked as `d / 8 * scale * (u - 16)`.
+//!
+//! | byte | content |
+//! |---|---|
+//! | 0 | `d`, f16 |
+//! | 2 | 32 bytes, one per eight values: low bits of the codebook index |
+//! | 34 | eight u16, one per 32 values: 4 times 3 high bits of the index, 3 bits of `(scale - 1) / 2`, 1 bit set where `delta` is negative |
+//!
+//! Layout source: `block_iq1_s` in ggml `src/ggml-common.h`.
+//!
+//! `scalar.rs` is the definition; rows are unpacked by it, one after another.
+
+pub(crate) mod grid;
+mod scalar;
+
+use crate::block256::rows::Rows256;
+use crate::cpu::Level;
+use crate::{Format, Kernel, block256};
+
+/// The format; its definition is in `scalar.rs`.
+pub(crate) struct IQ1S;
+
+/// Fastest first; the last entry runs everywhere.
+static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<IQ1S>();
+
+pub(crate) static FORMAT: Format = block256::format::<IQ1S>(&KERNELS);
+
+impl Rows256 for IQ1S {
+    const WIDE: bool = true;
+    const SCALE_LEN: usize = 32;
+}

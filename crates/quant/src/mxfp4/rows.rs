@@ -1,0 +1,23 @@
+//! MXFP4 blocks, one row per vector lane.
+
+use super::{LEVELS, MxFp4};
+use crate::block32::rows::{RowBlocks, Rows32, nibbles};
+use crate::simd::{Rows, Simd};
+
+impl Rows32 for MxFp4 {
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
+        let [first, ..] = s.transpose(rows, at);
+        let e = s.and(first, s.splat(0xff));
+        let half = s.shr(e, 1);
+        let power = |half| s.f32_from_bits(s.shl(s.add(half, s.splat(63)), 23));
+        let d = s.mul_f32(power(half), power(s.sub(e, half)));
+        let mut u = nibbles(s, rows, at + 1);
+        for u in &mut u {
+            *u = s.lookup(&LEVELS, *u);
+        }
+        RowBlocks { u, d, m: s.splat_f32(0.0) }
+    }
+}

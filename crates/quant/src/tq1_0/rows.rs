@@ -1,0 +1,49 @@
+//! TQ1_0 blocks, one row per vector lane.
+
+use super::TQ1_0;
+use crate::block256::rows::{RowBlocks, Rows256, set_unit_scales};
+use crate::simd::{Rows, Simd};
+
+impl Rows256 for TQ1_0 {
+    const WIDE: bool = false;
+    const SCALE_LEN: usize = 32;
+
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        set_unit_scales(s, block);
+        block.d = s.load_f16_of_rows(rows, at + 52);
+        for part in 0..2 {
+            for (j, word) in s.transpose(rows, at + 16 * part).into_iter().enumerate() {
+                for (place, digits) in digits(s, word).into_iter().enumerate() {
+                    block.u[8 * place + 4 * part + j] = digits;
+                }
+            }
+        }
+        for (j, word) in s.transpose(rows, at + 32).into_iter().enumerate() {
+            for (place, digits) in digits(s, word).into_iter().enumerate() {
+                block.u[40 + 4 * place + j] = digits;
+            }
+        }
+        // The last four bytes of digits are the last word of these sixteen.
+        let [.., word] = s.transpose(rows, at + 36);
+        for (place, digits) in digits(s, word).into_iter().take(4).enumerate() {
+            block.u[60 + place] = digits;
+        }
+    }
+}
+
+/// The first five digits of each byte.
+#[inline(always)]
+fn digits<S: Simd>(s: S, bytes: S::I) -> [S::I; 5] {
+    let mask = s.splat(0x00ff_00ff);
+    // Bytes with an even and an odd place, each in 16 bits of its own.
+    let (mut even, mut odd) = (s.and(bytes, mask), s.and(s.shr(bytes, 8), mask));
+    let mut digits = [bytes; 5];
+    for digit in &mut digits {
+        let (even3, odd3) = (s.mul(even, s.splat(3)), s.mul(odd, s.splat(3)));
+        let high = |tripled| s.and(s.shr(tripled, 8), mask);
+        *digit = s.or(high(even3), s.shl(high(odd3), 8));
+        (even, odd) = (s.and(even3, mask), s.and(odd3, mask));
+    }
+    digits
+}
