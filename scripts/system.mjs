@@ -27,7 +27,7 @@ export function installRustComponents() {
 
 /** The checker of dependencies' licences and advisories. */
 export function installCargoDeny() {
-  if (!has('cargo', ['deny', '--version'])) run('cargo', ['install', '--locked', 'cargo-deny'])
+  if (!has('cargo', ['deny', '--version'])) run('cargo', ['install', '--locked', '--debug', 'cargo-deny'])
 }
 
 function installPackages(packages) {

@@ -150,7 +150,7 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
-  threads: integer(0, 1024, 0),
+  threads: integer(0, 256, 0),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
 }
