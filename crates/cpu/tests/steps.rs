@@ -1,18 +1,19 @@
 //! Each step alone, with the options that dense decoders do not use, against the oracle;
 //! and a row alone against the same row among others.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Activation, Add, Attend, Backend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, KvLayer,
-    Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle, Rows, Slot, SlotInfo, Step,
-    WeightRef,
+    Activation, Add, Attend, Backend, BatchView, Embed, ExpertWeights, GatedAct, Gating,
+    HeadLinear, KvLayer, Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle, Rows,
+    SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
-use realm_testkit::program::{Call, Model, Size, read};
+use realm_testkit::program::{Model, Size, read};
 use realm_testkit::random::{self, Random};
 
 const N_ROWS: usize = 5;
@@ -84,7 +85,7 @@ impl Bench {
         for (slot, values) in &self.values {
             session.write(*slot, values).unwrap();
         }
-        Call::one(&TOKENS, 0, &PAGES).run(&mut *session, 0..1).unwrap();
+        run(&mut *session, steps, 0..N_ROWS);
         read(&model, &mut *session, out, N_ROWS).unwrap()
     }
 
@@ -93,12 +94,12 @@ impl Bench {
         let model = self.model(steps);
         let mut session = model.open(backend, Size::default()).unwrap();
         let mut rows = Vec::new();
-        for (row, token) in TOKENS.iter().enumerate() {
+        for row in 0..N_ROWS {
             for (slot, values) in &self.values {
                 let width = model.program.width(*slot);
                 session.write(*slot, &values[row * width..][..width]).unwrap();
             }
-            Call::one(&[*token], row as u32, &PAGES).run(&mut *session, 0..1).unwrap();
+            run(&mut *session, steps, row..row + 1);
             rows.extend(read(&model, &mut *session, out, 1).unwrap());
         }
         rows
@@ -115,6 +116,22 @@ impl Bench {
         let alone = self.one_by_one(&cpu(1), steps, out);
         assert!(alone == got, "{what}, row by row: {}", compare(&alone, &got));
     }
+}
+
+/// Runs the only segment over some rows of one sequence.
+fn run(session: &mut dyn Session, steps: &[Step], rows: Range<usize>) {
+    let positions: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
+    // Without an embedding there is no vocabulary that tokens could be of.
+    let embeds = steps.iter().any(|step| matches!(step, Step::Embed(_)));
+    let sequence = SequenceView { first_row: 0, n_rows: rows.len(), pages: &PAGES };
+    let batch = BatchView {
+        tokens: if embeds { &TOKENS[rows] } else { &[] },
+        positions: &positions,
+        sequences: &[sequence],
+        output_rows: &[],
+        interrupt: None,
+    };
+    session.run(0..1, &batch).unwrap();
 }
 
 /// Most that rounding activations to int8 moves a value by, in units of the result's size.
