@@ -58,7 +58,7 @@ impl Bpe {
         let byte_symbols = std::array::from_fn(|byte| single(byte as u8).unwrap_or(NONE));
         let byte_tokens = std::array::from_fn(|byte| match family.alphabet {
             Alphabet::Bytes => single(byte as u8).filter(|id| *id < n_tokens),
-            Alphabet::SpaceMark | Alphabet::Plain => vocabulary.spelled_byte(byte as u8),
+            _ => vocabulary.spelled_byte(byte as u8),
         });
         let texts = (0..symbols.len() as u32).filter_map(|id| {
             let marked = family.alphabet == Alphabet::SpaceMark;

@@ -27,6 +27,17 @@ pub enum Error {
         /// The names that are implemented.
         supported: String,
     },
+    /// The file says it has no vocabulary.
+    #[error(
+        "{key}: \"{found}\" means the file has no vocabulary, so it takes no text; \
+         give it token ids or embeddings"
+    )]
+    NoVocabulary {
+        /// The GGUF key.
+        key: String,
+        /// What the file says.
+        found: String,
+    },
     /// The chat template has a syntax error, or failed while rendering.
     #[error("chat template: {message}")]
     Template {

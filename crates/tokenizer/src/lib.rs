@@ -2,8 +2,8 @@
 //!
 //! [`Tokenizer::from_metadata`] reads the vocabulary of a model and gives the
 //! same token ids as llama.cpp: byte-pair encoding (`gpt2`, `gemma4`),
-//! SentencePiece (`llama`) and WordPiece (`bert`). Unigram (`t5`) and RWKV
-//! vocabularies are refused. [`chat_template`] picks and compiles the template
+//! SentencePiece (`llama`), WordPiece (`bert`), Unigram (`t5`) and RWKV (`rwkv`).
+//! [`chat_template`] picks and compiles the template
 //! a model brings; it renders as Hugging Face transformers does.
 //!
 //! Vocabulary, merges and template come out of a file that is not trusted: what
@@ -12,25 +12,26 @@
 
 mod bpe;
 mod byte_alphabet;
+mod charsmap;
 mod error;
 mod merge;
 mod partition;
 mod pieces;
 mod pre_tokenizer;
-mod prefix_index;
+mod rwkv;
 mod special;
 mod spm;
 mod stream;
 mod strings;
 mod template;
-
 mod tokenizer;
+mod trie;
 mod unicode;
+mod unigram;
 mod vocabulary;
 mod wpm;
 
 pub use error::Error;
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, chat_template};
-
 pub use tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};

@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use realm_gguf::Metadata;
 
 use crate::error::Error;
-use crate::prefix_index::PrefixIndex;
+use crate::trie::Trie;
 use crate::vocabulary::{TokenKind, Vocabulary};
 
 /// A part of a text.
@@ -22,9 +22,9 @@ pub(crate) enum Fragment<'t> {
 /// Finds special tokens in texts.
 pub(crate) struct Partition {
     /// All that are cut out when special tokens are parsed.
-    all: PrefixIndex,
+    all: Trie,
     /// Those that are cut out in any case.
-    user_defined: PrefixIndex,
+    user_defined: Trie,
     /// Ascending ids that swallow white space before them.
     strip_left: Vec<u32>,
     /// Ascending ids that swallow white space after them.
@@ -33,32 +33,22 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Self, Error> {
-        let of_kind = |wanted: fn(TokenKind) -> bool| -> Vec<u32> {
-            (0..).zip(&vocabulary.kinds).filter(|(_, k)| wanted(**k)).map(|(id, _)| id).collect()
-        };
-        let all = of_kind(TokenKind::is_cut_out);
-        let user_defined = of_kind(|kind| kind == TokenKind::UserDefined);
-        let (strip_left, strip_right) = stripping(vocabulary, metadata, &all)?;
+        let (strip_left, strip_right) = stripping(vocabulary, metadata)?;
         Ok(Partition {
-            all: PrefixIndex::new(vocabulary, all),
-            user_defined: PrefixIndex::new(vocabulary, user_defined),
+            all: Trie::new(vocabulary.entries_of(TokenKind::is_cut_out)),
+            user_defined: user_defined(vocabulary),
             strip_left,
             strip_right,
         })
     }
 
     /// The parts of `text`, in order; texts are never empty.
-    pub(crate) fn fragments<'t>(
-        &self,
-        vocabulary: &Vocabulary,
-        text: &'t str,
-        parse_special: bool,
-    ) -> Vec<Fragment<'t>> {
+    pub(crate) fn fragments<'t>(&self, text: &'t str, parse_special: bool) -> Vec<Fragment<'t>> {
         let index = if parse_special { &self.all } else { &self.user_defined };
         let mut fragments = Vec::new();
         let mut start = 0;
         let mut strip = false;
-        for (at, len, id) in cuts(index, vocabulary, text.as_bytes()) {
+        for (at, len, id) in cuts(index, text.as_bytes()) {
             let mut before = &text[start..at];
             if strip {
                 before = before.trim_start_matches(is_c_space);
@@ -84,8 +74,13 @@ impl Partition {
     }
 }
 
+/// The tokens found in every text before it is tokenized.
+pub(crate) fn user_defined(vocabulary: &Vocabulary) -> Trie {
+    Trie::new(vocabulary.entries_of(|kind| kind == TokenKind::UserDefined))
+}
+
 /// Where tokens of the index are cut out: position, length, id, by position.
-fn cuts(index: &PrefixIndex, vocabulary: &Vocabulary, text: &[u8]) -> Vec<(usize, usize, u32)> {
+fn cuts(index: &Trie, text: &[u8]) -> Vec<(usize, usize, u32)> {
     let mut cuts = Vec::new();
     if index.is_empty() {
         return cuts;
@@ -94,7 +89,7 @@ fn cuts(index: &PrefixIndex, vocabulary: &Vocabulary, text: &[u8]) -> Vec<(usize
     // room, a position comes back with the longest token that still fits.
     let mut candidates: BinaryHeap<(usize, Reverse<usize>, u32)> = (0..text.len())
         .filter_map(|at| {
-            let (id, len) = index.longest(vocabulary, &text[at..])?;
+            let (id, len) = index.longest(&text[at..])?;
             Some((len, Reverse(at), id))
         })
         .collect();
@@ -107,7 +102,7 @@ fn cuts(index: &PrefixIndex, vocabulary: &Vocabulary, text: &[u8]) -> Vec<(usize
         if room == len {
             taken[at..at + len].fill(true);
             cuts.push((at, len, id));
-        } else if let Some((id, len)) = index.longest(vocabulary, &text[at..at + room]) {
+        } else if let Some((id, len)) = index.longest(&text[at..at + room]) {
             candidates.push((len, Reverse(at), id));
         }
     }
@@ -122,11 +117,7 @@ fn is_c_space(c: char) -> bool {
 
 /// The tokens that swallow white space to their left and right. GGUF does not
 /// say, so llama.cpp knows the models by name, and so do we.
-fn stripping(
-    vocabulary: &Vocabulary,
-    metadata: &Metadata,
-    specials: &[u32],
-) -> Result<(Vec<u32>, Vec<u32>), Error> {
+fn stripping(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<(Vec<u32>, Vec<u32>), Error> {
     let lower = |key| -> Result<String, Error> {
         Ok(metadata.str(key)?.unwrap_or_default().to_lowercase())
     };
@@ -142,8 +133,8 @@ fn stripping(
     }
     if name.contains("phi-3") || name.contains("phi3") {
         let not = ["<unk>", "<s>", "<|endoftext|>"].map(|text| vocabulary.id(text));
-        let mut right = specials.to_vec();
-        right.extend(vocabulary.id("</s>"));
+        let specials = vocabulary.entries_of(TokenKind::is_cut_out).map(|(_, id)| id);
+        let mut right: Vec<u32> = specials.chain(vocabulary.id("</s>")).collect();
         right.retain(|id| !not.contains(&Some(*id)));
         right.sort_unstable();
         return Ok((Vec::new(), right));

@@ -3,6 +3,7 @@
 use crate::byte_alphabet;
 use crate::merge::SPACE_MARK;
 use crate::pre_tokenizer::Alphabet;
+use crate::rwkv::unescaped;
 use crate::strings::Strings;
 use crate::vocabulary::{TokenKind, Vocabulary};
 
@@ -20,6 +21,7 @@ pub(crate) fn pieces(vocabulary: &Vocabulary, alphabet: Alphabet) -> Strings {
 
 fn piece(text: &str, kind: TokenKind, alphabet: Alphabet, out: &mut Vec<u8>) {
     match kind {
+        _ if alphabet == Alphabet::Escaped => out.extend(unescaped(text.as_bytes())),
         TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined => {
             out.extend_from_slice(text.as_bytes());
         }
@@ -34,7 +36,7 @@ fn piece(text: &str, kind: TokenKind, alphabet: Alphabet, out: &mut Vec<u8>) {
             Alphabet::SpaceMark => {
                 out.extend_from_slice(text.replace(SPACE_MARK, " ").as_bytes());
             }
-            Alphabet::Plain => out.extend_from_slice(text.as_bytes()),
+            Alphabet::Plain | Alphabet::Escaped => out.extend_from_slice(text.as_bytes()),
             Alphabet::Bytes => {
                 for c in text.chars() {
                     match byte_alphabet::byte(c) {

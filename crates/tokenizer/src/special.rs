@@ -16,6 +16,10 @@ pub(crate) const PADDING: &str = "tokenizer.ggml.padding_token_id";
 pub(crate) const MASK: &str = "tokenizer.ggml.mask_token_id";
 pub(crate) const CLS: &str = "tokenizer.ggml.cls_token_id";
 
+/// Without these no sequence begins or ends as it should: where one is given, it
+/// must be in the vocabulary.
+pub(crate) const MUST_EXIST: [&str; 3] = [BOS, EOS, EOT];
+
 /// A token with a task, named by a key or else by its text.
 pub(crate) struct Role {
     pub(crate) key: &'static str,

@@ -9,14 +9,18 @@ use crate::error::Error;
 use crate::partition::{Fragment, Partition};
 use crate::pieces::{clean_spaces, pieces};
 use crate::pre_tokenizer::{Alphabet, Family, family, names};
+use crate::rwkv::Rwkv;
 use crate::special;
 use crate::spm::Spm;
 use crate::stream::StreamDecoder;
 use crate::strings::Strings;
+use crate::unigram::Unigram;
 use crate::vocabulary::{SpecialIds, TokenKind, Vocabulary};
 use crate::wpm::Wpm;
 
 const MODEL: &str = "tokenizer.ggml.model";
+/// The values of [`MODEL`] there is a [`Scheme`] for.
+const MODELS: &str = "llama, gpt2, gemma4, bert, t5, rwkv";
 const PRE: &str = "tokenizer.ggml.pre";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const ADD_EOS: &str = "tokenizer.ggml.add_eos_token";
@@ -58,12 +62,15 @@ enum Scheme {
     Bpe(Box<Bpe>),
     Spm(Box<Spm>),
     Wpm(Box<Wpm>),
+    Unigram(Box<Unigram>),
+    Rwkv(Box<Rwkv>),
 }
 
 /// What a `tokenizer.ggml.model` implies where the file says nothing.
 struct Defaults {
     ids: SpecialIds,
     add_bos: bool,
+    add_eos: bool,
     add_space_prefix: bool,
     alphabet: Alphabet,
 }
@@ -75,7 +82,8 @@ impl Tokenizer {
     /// [`Error::Metadata`] for missing or mistyped keys, [`Error::Invalid`] for
     /// values that contradict each other (lengths, ids out of range, merges that
     /// are no pairs), [`Error::Unsupported`] for a kind of tokenizer or
-    /// pre-tokenizer that is not implemented.
+    /// pre-tokenizer that is not implemented, [`Error::NoVocabulary`] for a file
+    /// that says it has none.
     pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
         let model = metadata.require_str(MODEL)?;
         let family = bpe_family(metadata, model)?;
@@ -85,7 +93,8 @@ impl Tokenizer {
         let flag =
             |key, default| -> Result<bool, Error> { Ok(metadata.bool(key)?.unwrap_or(default)) };
         let add_bos = flag(ADD_BOS, defaults.add_bos)?;
-        let add_eos = flag(ADD_EOS, false)?;
+        let add_eos = flag(ADD_EOS, defaults.add_eos)?;
+        let add_space_prefix = flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?;
         for (flag, key, id) in [(ADD_BOS, special::BOS, ids.bos), (ADD_EOS, special::EOS, ids.eos)]
         {
             if metadata.bool(flag)? == Some(true) && id.is_none() {
@@ -98,6 +107,11 @@ impl Tokenizer {
                 Scheme::Bpe(Box::new(bpe))
             }
             (None, "bert") => Scheme::Wpm(Box::new(Wpm::new(metadata, &vocabulary, ids.unknown)?)),
+            (None, "t5") => {
+                let unigram = Unigram::new(metadata, &vocabulary, ids.unknown, add_space_prefix)?;
+                Scheme::Unigram(Box::new(unigram))
+            }
+            (None, "rwkv") => Scheme::Rwkv(Box::new(Rwkv::new(&vocabulary, ids.unknown))),
             (None, _) => Scheme::Spm(Box::new(Spm::new(&vocabulary, ids.unknown))),
         };
         Ok(Tokenizer {
@@ -108,25 +122,24 @@ impl Tokenizer {
             scheme,
             add_bos,
             add_eos,
-            add_space_prefix: flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?,
+            add_space_prefix,
         })
     }
 
     /// The token ids of `text`.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut out = Vec::with_capacity(text.len() / 4 + 2);
-        // WordPiece models are trained with both tokens around every text.
-        let always = matches!(self.scheme, Scheme::Wpm(_));
-        if options.add_special && (self.add_bos || always) {
-            out.extend(self.ids.bos);
-        }
+        let (first, last) = if options.add_special { self.around() } else { (None, None) };
+        out.extend(first);
         let mut after_special = true;
-        for fragment in self.partition.fragments(&self.vocabulary, text, options.parse_special) {
+        for fragment in self.partition.fragments(text, options.parse_special) {
             match fragment {
                 Fragment::Token(id) => out.push(id),
                 Fragment::Text(text) => match &self.scheme {
                     Scheme::Bpe(bpe) => bpe.encode(text, &mut out),
-                    Scheme::Wpm(wpm) => wpm.encode(&self.vocabulary, text, &mut out),
+                    Scheme::Wpm(wpm) => wpm.encode(text, &mut out),
+                    Scheme::Unigram(unigram) => unigram.encode(text, &mut out),
+                    Scheme::Rwkv(rwkv) => rwkv.encode(text, &mut out),
                     Scheme::Spm(spm) => {
                         let lead_space = self.add_space_prefix && after_special;
                         spm.encode(&self.vocabulary, text, lead_space, &mut out);
@@ -135,14 +148,18 @@ impl Tokenizer {
             }
             after_special = matches!(fragment, Fragment::Token(_));
         }
-        if options.add_special {
-            match self.scheme {
-                Scheme::Wpm(_) => out.extend(self.ids.separator),
-                _ if self.add_eos => out.extend(self.ids.eos),
-                _ => {}
-            }
-        }
+        out.extend(last);
         out
+    }
+
+    /// The tokens the model expects before and behind every text.
+    fn around(&self) -> (Option<u32>, Option<u32>) {
+        match self.scheme {
+            // WordPiece models are trained with both, RWKV models with neither.
+            Scheme::Wpm(_) => (self.ids.bos, self.ids.separator),
+            Scheme::Rwkv(_) => (None, None),
+            _ => (self.ids.bos.filter(|_| self.add_bos), self.ids.eos.filter(|_| self.add_eos)),
+        }
     }
 
     /// The bytes of a text; usually, but not always, UTF-8. Ids outside the
@@ -264,14 +281,17 @@ impl Tokenizer {
 /// The pre-tokenizer of a BPE model; `None` for other kinds.
 fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family>, Error> {
     let name = match model {
-        "llama" | "bert" => return Ok(None),
+        "llama" | "bert" | "t5" | "rwkv" => return Ok(None),
+        "none" | "no_vocab" => {
+            return Err(Error::NoVocabulary { key: MODEL.into(), found: model.into() });
+        }
         "gemma4" => "gemma4",
         "gpt2" => metadata.require_str(PRE)?,
         other => {
             return Err(Error::Unsupported {
                 key: MODEL.into(),
                 found: other.into(),
-                supported: "llama, gpt2, gemma4, bert".into(),
+                supported: MODELS.into(),
             });
         }
     };
@@ -292,6 +312,7 @@ fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result
             // Only where there is such a token: the name of a pre-tokenizer is
             // weaker evidence than the absence of one.
             add_bos: family.add_bos && metadata.get(special::BOS).is_some(),
+            add_eos: false,
             add_space_prefix: false,
             alphabet: family.alphabet,
         },
@@ -306,8 +327,28 @@ fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result
                 ..SpecialIds::default()
             },
             add_bos: true,
+            add_eos: false,
             add_space_prefix: false,
             alphabet: Alphabet::SpaceMark,
+        },
+        (None, "t5") => Defaults {
+            ids: SpecialIds {
+                eos: Some(1),
+                unknown: Some(2),
+                padding: Some(0),
+                ..SpecialIds::default()
+            },
+            add_bos: false,
+            add_eos: true,
+            add_space_prefix: false,
+            alphabet: Alphabet::SpaceMark,
+        },
+        (None, "rwkv") => Defaults {
+            ids: SpecialIds::default(),
+            add_bos: false,
+            add_eos: false,
+            add_space_prefix: false,
+            alphabet: Alphabet::Escaped,
         },
         (None, _) => Defaults {
             // SentencePiece's own ids.
@@ -318,6 +359,7 @@ fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result
                 ..SpecialIds::default()
             },
             add_bos: true,
+            add_eos: false,
             add_space_prefix: true,
             alphabet: Alphabet::SpaceMark,
         },

@@ -116,6 +116,19 @@ impl Vocabulary {
         self.texts.get(text.as_bytes())
     }
 
+    /// Every token's text and id.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        (0..self.n_tokens() as u32).map(|id| (self.texts.bytes(id), id))
+    }
+
+    /// The texts and ids of the tokens whose kind is `wanted`.
+    pub(crate) fn entries_of(
+        &self,
+        wanted: fn(TokenKind) -> bool,
+    ) -> impl Iterator<Item = (&[u8], u32)> {
+        self.entries().filter(move |(_, id)| wanted(self.kinds[*id as usize]))
+    }
+
     /// The token of a single byte in vocabularies that spell them `<0x0A>`.
     pub(crate) fn spelled_byte(&self, byte: u8) -> Option<u32> {
         self.id(&format!("<0x{byte:02X}>"))
@@ -176,6 +189,9 @@ impl Vocabulary {
     }
 
     /// The id under `key`; else the default, if the vocabulary is large enough.
+    ///
+    /// Converters write -1 for a token that a model does not have, so an id out
+    /// of range counts as absent, unless sequences or turns end with it.
     fn special_id(
         &self,
         metadata: &Metadata,
@@ -184,12 +200,12 @@ impl Vocabulary {
     ) -> Result<Option<u32>, Error> {
         let n_tokens = self.n_tokens();
         match metadata.u32(key)? {
-            Some(id) if id as usize >= n_tokens => {
+            Some(id) if id as usize >= n_tokens && special::MUST_EXIST.contains(&key) => {
                 let expected = format!("a token id below {n_tokens}");
                 Err(Error::invalid(key, id.to_string(), expected))
             }
-            Some(id) => Ok(Some(id)),
-            None => Ok(default.filter(|id| (*id as usize) < n_tokens)),
+            Some(id) if (id as usize) < n_tokens => Ok(Some(id)),
+            _ => Ok(default.filter(|id| (*id as usize) < n_tokens)),
         }
     }
 

@@ -10,12 +10,12 @@ use unicode_normalization::char::decompose_canonical;
 
 use crate::error::Error;
 use crate::merge::SPACE_MARK;
-use crate::prefix_index::PrefixIndex;
+use crate::trie::Trie;
 use crate::unicode::{Class, Classes};
 use crate::vocabulary::Vocabulary;
 
 pub(crate) struct Wpm {
-    pieces: PrefixIndex,
+    pieces: Trie,
     unknown: Option<u32>,
     lowercase: bool,
     strip_accents: bool,
@@ -29,9 +29,8 @@ impl Wpm {
     ) -> Result<Self, Error> {
         let lowercase = metadata.bool("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = metadata.bool("tokenizer.ggml.normalizer.strip_accents")?;
-        let ids = (0..vocabulary.n_tokens() as u32).collect();
         Ok(Wpm {
-            pieces: PrefixIndex::new(vocabulary, ids),
+            pieces: Trie::new(vocabulary.entries()),
             unknown,
             lowercase,
             strip_accents: strip_accents.unwrap_or(lowercase),
@@ -39,14 +38,14 @@ impl Wpm {
     }
 
     /// Appends the tokens of `text`, which has no special tokens in it.
-    pub(crate) fn encode(&self, vocabulary: &Vocabulary, text: &str, out: &mut Vec<u32>) {
+    pub(crate) fn encode(&self, text: &str, out: &mut Vec<u32>) {
         let classes = Classes::get();
         let mut word = String::new();
         for c in text.chars() {
             let c = if self.strip_accents { base(c) } else { c };
             let class = classes.of(c);
             if class.meets(Class::SPACE) {
-                self.word(vocabulary, &mut word, out);
+                self.word(&mut word, out);
                 continue;
             }
             let accent = self.strip_accents && class.meets(Class::MARK);
@@ -56,19 +55,19 @@ impl Wpm {
             let symbol = class.meets(Class::SYMBOL) && c < '\u{7f}';
             let alone = class.meets(Class::PUNCTUATION) || symbol || is_ideograph(c);
             if alone {
-                self.word(vocabulary, &mut word, out);
+                self.word(&mut word, out);
             }
             let lower = c.to_lowercase().next().filter(|_| self.lowercase);
             word.push(lower.unwrap_or(c));
             if alone {
-                self.word(vocabulary, &mut word, out);
+                self.word(&mut word, out);
             }
         }
-        self.word(vocabulary, &mut word, out);
+        self.word(&mut word, out);
     }
 
     /// Appends the tokens of a word, or the unknown one, and empties the word.
-    fn word(&self, vocabulary: &Vocabulary, word: &mut String, out: &mut Vec<u32>) {
+    fn word(&self, word: &mut String, out: &mut Vec<u32>) {
         if word.is_empty() {
             return;
         }
@@ -76,7 +75,7 @@ impl Wpm {
         let before = out.len();
         let mut rest = word.as_bytes();
         while !rest.is_empty() {
-            let Some((id, len)) = self.pieces.longest(vocabulary, rest) else {
+            let Some((id, len)) = self.pieces.longest(rest) else {
                 out.truncate(before);
                 out.extend(self.unknown);
                 break;

@@ -42,7 +42,7 @@ fn assert_error(model: &str, key: &str, value: impl Into<KvValue>, parts: &[&str
 
 #[test]
 fn the_vocabulary_under_test_is_right() {
-    for model in ["llama", "gpt2", "gemma4", "bert"] {
+    for model in ["llama", "gpt2", "gemma4", "bert", "t5", "rwkv"] {
         let tokenizer = build(model, &[]).unwrap_or_else(|error| panic!("{model}: {error}"));
         let ids = tokenizer.encode("ab", EncodeOptions::default());
         assert!(!ids.is_empty(), "{model}");
@@ -59,11 +59,85 @@ fn lengths_that_differ_are_named() {
 
 #[test]
 fn special_ids_out_of_range_are_refused() {
-    for key in ["bos", "eos", "eot", "unknown", "seperator", "padding", "mask", "fim_pad"] {
+    for key in ["bos", "eos", "eot"] {
         let key = format!("tokenizer.ggml.{key}_token_id");
         assert_error("llama", &key, 7u32, &["7", "below 7"]);
         assert_error("gpt2", &key, u32::MAX, &["4294967295", "below 7"]);
     }
+}
+
+#[test]
+fn ids_out_of_range_that_no_sequence_needs_count_as_absent() {
+    let keys = ["unknown", "seperator", "padding", "mask", "fim_pad"]
+        .map(|key| format!("tokenizer.ggml.{key}_token_id"));
+    for model in ["llama", "gpt2", "gemma4", "bert"] {
+        let absent = build(model, &[]).unwrap();
+        let changes = keys.each_ref().map(|key| (key.as_str(), u32::MAX.into()));
+        let tokenizer = build(model, &changes).unwrap();
+        let ids = |t: &Tokenizer| [t.unknown(), t.separator(), t.pad(), t.mask()];
+        assert_eq!(ids(&tokenizer), ids(&absent), "{model}");
+        assert_eq!(tokenizer.end_of_generation(), absent.end_of_generation(), "{model}");
+    }
+}
+
+#[test]
+fn a_file_without_a_vocabulary_says_so() {
+    for model in ["none", "no_vocab"] {
+        let error = build(model, &[]).err().unwrap();
+        assert!(matches!(error, Error::NoVocabulary { .. }), "{error}");
+        assert!(error.to_string().contains("no vocabulary"), "{error}");
+    }
+}
+
+/// A charsmap whose array holds `units`, with two replacements: "b" and "".
+fn charsmap(units: &[u32]) -> KvValue {
+    let mut bytes = (4 * units.len() as u32).to_le_bytes().to_vec();
+    bytes.extend(units.iter().flat_map(|unit| unit.to_le_bytes()));
+    bytes.extend(b"b\0\0");
+    KvValue::array(ValueType::U8, &bytes.into_iter().map(KvValue::from).collect::<Vec<_>>())
+}
+
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+
+/// "a" leads to unit 0x60 ^ 'a', where a key ends whose value is in unit 2.
+fn units(value: u32) -> Vec<u32> {
+    let mut units = vec![0; 8];
+    units[0] = 0x60 << 10;
+    units[1] = u32::from(b'a') | 1 << 8 | 3 << 10;
+    units[2] = 1 << 31 | value;
+    units
+}
+
+#[test]
+fn a_charsmap_replaces_what_it_lists() {
+    let tokenizer = build("t5", &[(CHARSMAP, charsmap(&units(0)))]).unwrap();
+    assert_eq!(tokenizer.encode("a", EncodeOptions::default()), [5]);
+    let tokenizer = build("t5", &[(CHARSMAP, charsmap(&units(1)))]).unwrap();
+    assert_eq!(tokenizer.encode("ab", EncodeOptions::default()), [5]);
+}
+
+#[test]
+fn offsets_out_of_a_charsmap_are_refused() {
+    assert_error("t5", CHARSMAP, charsmap(&units(3)), &["unit 1", "no replacement"]);
+    let mut outside = units(0);
+    outside[1] |= 1 << 20;
+    assert_error("t5", CHARSMAP, charsmap(&outside), &["unit 1"]);
+    for bytes in [vec![1u8], vec![0; 4], vec![255; 8], vec![4, 0, 0, 0, 1, 2, 3, 4]] {
+        let n_bytes = format!("{} bytes", bytes.len());
+        let value = KvValue::array(
+            ValueType::U8,
+            &bytes.into_iter().map(KvValue::from).collect::<Vec<_>>(),
+        );
+        assert_error("t5", CHARSMAP, value, &[&n_bytes]);
+    }
+    assert_error("t5", CHARSMAP, [1i32, 2], &["i32", "u8 or i8"]);
+    assert_error("t5", CHARSMAP, "text", &["string", "u8 or i8"]);
+}
+
+#[test]
+fn a_charsmap_whose_children_lie_outside_matches_nothing() {
+    let tokenizer = build("t5", &[(CHARSMAP, charsmap(&[u32::MAX >> 1 & !0x1FF, 0]))]).unwrap();
+    assert_eq!(tokenizer.encode("a", EncodeOptions::default()), [4]);
 }
 
 #[test]
@@ -97,10 +171,10 @@ fn merges_of_unknown_tokens_do_no_harm() {
 
 #[test]
 fn kinds_that_are_not_implemented_are_named_with_those_that_are() {
-    for model in ["t5", "rwkv", "", "plamo2"] {
+    for model in ["", "plamo2"] {
         let error = build(model, &[]).err().unwrap();
         assert!(matches!(error, Error::Unsupported { .. }), "{error}");
-        assert!(error.to_string().contains("llama, gpt2, gemma4, bert"), "{error}");
+        assert!(error.to_string().contains("llama, gpt2, gemma4, bert, t5, rwkv"), "{error}");
     }
     assert_error("gpt2", "tokenizer.ggml.pre", "no-such", &["no-such", "llama-bpe", "qwen2"]);
 }
@@ -122,9 +196,9 @@ fn a_token_to_be_added_must_exist() {
 proptest! {
     #[test]
     fn any_vocabulary_either_works_or_is_refused(
-        model in prop::sample::select(vec!["llama", "gpt2", "gemma4", "bert"]),
+        model in prop::sample::select(vec!["llama", "gpt2", "gemma4", "bert", "t5", "rwkv"]),
         pre in prop::sample::select(vec!["gpt-2", "llama-bpe", "qwen2", "whitespace", "default"]),
-        tokens in prop::collection::vec("[ab▁Ġ<>x0-9 ]{0,4}", 1..30),
+        tokens in prop::collection::vec(r"[ab▁Ġ<>x0-9 \\é]{0,4}", 1..30),
         types in prop::collection::vec(-1i32..8, 30),
         scores in prop::collection::vec(any::<f32>(), 30),
         merges in prop::collection::vec("[abĠ▁]{1,2} [abĠ▁]{1,2}", 0..20),

@@ -27,6 +27,8 @@ pub(crate) enum Alphabet {
     SpaceMark,
     /// UTF-8 as it is.
     Plain,
+    /// Bytes as Python's `repr` writes them.
+    Escaped,
 }
 
 const DEFAULT: Family = Family {

@@ -1,0 +1,72 @@
+//! Unigram and RWKV: ids and texts as llama.cpp gives them, for the small
+//! vocabularies of `data/make.py`.
+
+use std::path::Path;
+
+use realm_gguf::Gguf;
+use realm_tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
+use serde_json::Value;
+
+fn data(file: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)).unwrap()
+}
+
+fn tokenizer(name: &str) -> Tokenizer {
+    let gguf = Gguf::from_bytes(data(&format!("{name}.gguf"))).unwrap();
+    Tokenizer::from_metadata(gguf.metadata()).unwrap()
+}
+
+fn check(name: &str) {
+    let expected: Value = serde_json::from_slice(&data("expected.json")).unwrap();
+    let cases = expected[name].as_array().unwrap();
+    assert!(!cases.is_empty());
+    let tokenizer = tokenizer(name);
+    for case in cases {
+        let text = case["text"].as_str().unwrap();
+        for (key, parse_special) in [("ids", false), ("ids_parse", true)] {
+            let ids = tokenizer.encode(text, EncodeOptions { add_special: false, parse_special });
+            assert_eq!(serde_json::json!(ids), case[key], "{key} of {text:?}");
+        }
+        let ids: Vec<u32> = serde_json::from_value(case["ids_parse"].clone()).unwrap();
+        let decoded = tokenizer.decode(&ids, DecodeOptions { special: true });
+        assert_eq!(
+            String::from_utf8_lossy(&decoded),
+            case["decoded"].as_str().unwrap(),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn unigram_gives_the_ids_and_texts_of_llama_cpp() {
+    check("unigram");
+}
+
+#[test]
+fn unigram_that_keeps_spaces_gives_the_ids_and_texts_of_llama_cpp() {
+    check("unigram-spaces");
+}
+
+#[test]
+fn rwkv_gives_the_ids_and_texts_of_llama_cpp() {
+    check("rwkv");
+}
+
+#[test]
+fn unigram_models_end_a_text_and_rwkv_models_add_nothing() {
+    let added = EncodeOptions { add_special: true, parse_special: false };
+    let unigram = tokenizer("unigram");
+    let plain = unigram.encode("hello", EncodeOptions::default());
+    assert_eq!(unigram.encode("hello", added), [&plain[..], &[1]].concat());
+    let rwkv = tokenizer("rwkv");
+    assert_eq!(rwkv.encode("hello", added), rwkv.encode("hello", EncodeOptions::default()));
+}
+
+#[test]
+fn rwkv_gives_every_text_back() {
+    let tokenizer = tokenizer("rwkv");
+    for text in ["", "the\n\n日本 語", "🦙\r\t\\x", "\u{0}\u{7f}é"] {
+        let ids = tokenizer.encode(text, EncodeOptions::default());
+        assert_eq!(tokenizer.decode(&ids, DecodeOptions::default()), text.as_bytes());
+    }
+}
