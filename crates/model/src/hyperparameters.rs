@@ -258,7 +258,9 @@ impl Hyperparameters {
             attention_scale: attention_scale(&keys, recipe, &layers, embedding_length, key_length)?,
             attention_softcap: keys.cap("attn_logit_softcapping")?,
             alibi_max_bias: match recipe.positions {
-                Positions::Alibi => Some(keys.require_positive("attention.max_alibi_bias")?),
+                // Where a family fixes the slopes, converters leave the key out: they are
+                // then those of the method's definition (arXiv 2108.12409).
+                Positions::Alibi => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
                 _ => None,
             },
             logit_softcap: keys.cap("final_logit_softcapping")?,

@@ -10,6 +10,7 @@ pub mod arch;
 
 mod build;
 mod config;
+mod embedding;
 mod error;
 mod hyperparameters;
 mod program_builder;
@@ -18,6 +19,7 @@ mod rope;
 
 pub use build::{ModelPlan, build};
 pub use config::{ModelConfig, vocabulary_only};
+pub use embedding::{EmbeddingPlan, Pooling};
 pub use error::{Error, Result};
 pub use hyperparameters::Hyperparameters;
 pub use recipe::*;

@@ -1,6 +1,6 @@
 //! Collects slots, weights and steps while a program is built.
 
-use realm_gguf::{Gguf, TensorData, TensorType};
+use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 
 use crate::error::{Error, Result};
@@ -50,6 +50,11 @@ impl<'a> ProgramBuilder<'a> {
             ));
         }
         Ok(tensor)
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &'a Metadata {
+        self.gguf.metadata()
     }
 
     /// Whether the file has a tensor.

@@ -11,6 +11,9 @@ use realm_ir::{Activation, Gating, NormKind, RopeStyle};
 pub struct Recipe {
     /// `general.architecture`, also the prefix of the metadata keys.
     pub name: &'static str,
+    /// Every position sees every other, norms come after the residual, and there is
+    /// no output matrix.
+    pub is_encoder: bool,
     /// Factor on the embedding.
     pub embed_scale: EmbedScale,
     /// How a token knows where it is.
@@ -97,6 +100,8 @@ pub enum QkNorm {
     Heads,
     /// One norm over all heads.
     Row,
+    /// The same, where the file has it.
+    RowIfPresent,
     /// Layer norm of each head with factors of its own, where the file has them.
     EachHeadIfPresent,
 }

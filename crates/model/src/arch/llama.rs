@@ -9,6 +9,7 @@ use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "llama",
+    is_encoder: false,
     embed_scale: EmbedScale::Key,
     positions: Positions::Rope,
     norm: NormKind::Rms,

@@ -2,6 +2,7 @@
 
 use crate::recipe::Recipe;
 
+mod bert;
 mod bitnet;
 mod cohere2;
 mod command_r;
@@ -17,7 +18,10 @@ mod gptneox;
 mod granite;
 mod granitemoe;
 mod internlm2;
+mod jina_bert_v2;
 mod llama;
+mod nomic_bert;
+mod nomic_bert_moe;
 mod olmo2;
 mod phi2;
 mod phi3;
@@ -31,6 +35,7 @@ mod starcoder2;
 
 /// Every architecture that can be run.
 pub static RECIPES: &[&Recipe] = &[
+    &bert::RECIPE,
     &bitnet::RECIPE,
     &cohere2::RECIPE,
     &command_r::RECIPE,
@@ -46,7 +51,10 @@ pub static RECIPES: &[&Recipe] = &[
     &granite::RECIPE,
     &granitemoe::RECIPE,
     &internlm2::RECIPE,
+    &jina_bert_v2::RECIPE,
     &llama::RECIPE,
+    &nomic_bert::RECIPE,
+    &nomic_bert_moe::RECIPE,
     &olmo2::RECIPE,
     &phi2::RECIPE,
     &phi3::RECIPE,

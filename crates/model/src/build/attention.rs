@@ -65,7 +65,7 @@ impl LayerBuilder<'_> {
             softcap: self.numbers.attention_softcap,
             sinks,
             alibi_max_bias: self.numbers.alibi_max_bias,
-            causal: true,
+            causal: !self.recipe.is_encoder,
         }));
         Ok(())
     }
@@ -116,7 +116,8 @@ impl LayerBuilder<'_> {
             let name = format!("blk.{index}.{part}");
             match self.recipe.qk_norm {
                 QkNorm::None | QkNorm::Heads => {}
-                QkNorm::Row => {
+                QkNorm::RowIfPresent if !self.builder.contains(&format!("{name}.weight")) => {}
+                QkNorm::Row | QkNorm::RowIfPresent => {
                     let row = heads * width;
                     self.norm_of(&name, slot, slot, self.recipe.norm, (1, row), &[row])?;
                 }

@@ -1,6 +1,7 @@
 //! Recipe, numbers and tensors become a program.
 
 mod attention;
+mod encoder;
 mod feed_forward;
 mod latent;
 
@@ -12,8 +13,9 @@ use realm_ir::{
 
 use crate::arch;
 use crate::config::ModelConfig;
+use crate::embedding::{EmbeddingPlan, Pooling};
 use crate::error::{Error, Result};
-use crate::hyperparameters::{Hyperparameters, LayerHyperparameters};
+use crate::hyperparameters::{Hyperparameters, Keys, LayerHyperparameters};
 use crate::program_builder::ProgramBuilder;
 use crate::recipe::{Positions, Recipe};
 use crate::rope::rope_specs;
@@ -25,6 +27,8 @@ pub struct ModelPlan {
     pub program: Program,
     /// What each layer keeps per position.
     pub kv_layers: Vec<KvLayer>,
+    /// Hidden states and scores.
+    pub embedding: EmbeddingPlan,
     /// What the file says about itself.
     pub config: ModelConfig,
 }
@@ -42,18 +46,37 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let numbers = Hyperparameters::read(gguf, recipe)?;
     let ropes = rope_specs(gguf, recipe, &numbers, context_length)?;
     let mut builder = ProgramBuilder::new(gguf);
-    let slots = Slots::new(&mut builder, &numbers);
+    let slots = Slots::new(&mut builder, recipe, &numbers);
     let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, ropes };
 
     let table = layers.embed()?;
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
-        layers.block(index, layer)?;
+        match recipe.is_encoder {
+            true => layers.encoder_block(index, layer)?,
+            false => layers.block(index, layer)?,
+        }
     }
-    layers.head(table)?;
+    match recipe.is_encoder {
+        true => layers.encoder_head(),
+        false => layers.head(table)?,
+    }
+    let scores = layers.scores()?;
     let LayerBuilder { builder, slots, .. } = layers;
+    let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+    let embedding = EmbeddingPlan {
+        hidden: slots.taken,
+        scores,
+        pooling: Pooling::read(&keys, recipe.is_encoder)?,
+        is_encoder: recipe.is_encoder,
+    };
+    if embedding.pooling == Pooling::Rank && scores.is_none() {
+        let expected = "cls.weight or cls.output.weight: the file says that it ranks";
+        return Err(Error::invalid(keys.key("pooling_type"), "no matrix for scores", expected));
+    }
     Ok(ModelPlan {
         program: builder.finish(slots.hidden, slots.logits),
+        embedding,
         kv_layers: numbers.layers.iter().map(|layer| kv_layer(&numbers, layer)).collect(),
         config: ModelConfig::new(gguf, &numbers)?,
     })
@@ -89,7 +112,7 @@ struct Slots {
 }
 
 impl Slots {
-    fn new(builder: &mut ProgramBuilder<'_>, numbers: &Hyperparameters) -> Self {
+    fn new(builder: &mut ProgramBuilder<'_>, recipe: &Recipe, numbers: &Hyperparameters) -> Self {
         let widest = |width: fn(&LayerHyperparameters) -> usize| {
             numbers.layers.iter().map(width).max().expect("at least one layer")
         };
@@ -97,6 +120,7 @@ impl Slots {
         let shared = numbers.experts.map_or(0, |experts| experts.shared_feed_forward_length);
         let feed_forward = widest(|l| l.feed_forward_length).max(shared);
         let embedding = numbers.embedding_length;
+        let taken = builder.slot(Rows::Outputs, embedding);
         let mut batch = |width| builder.slot(Rows::Batch, width);
         let k = batch(kv_heads * numbers.key_length);
         Slots {
@@ -111,8 +135,12 @@ impl Slots {
             block: batch(embedding),
             gate: batch(feed_forward),
             up: batch(feed_forward),
-            taken: builder.slot(Rows::Outputs, embedding),
-            logits: builder.slot(Rows::Outputs, numbers.n_vocab),
+            taken,
+            // An encoder's head gives the hidden state itself.
+            logits: match recipe.is_encoder {
+                true => taken,
+                false => builder.slot(Rows::Outputs, numbers.n_vocab),
+            },
         }
     }
 }
@@ -138,9 +166,13 @@ impl LayerBuilder<'_> {
             }
             Positions::Rope | Positions::Alibi => None,
         };
+        let constant = self.token_type()?;
         self.builder.begin_segment();
         let (out, scale) = (self.slots.hidden, self.numbers.embed_scale);
-        self.builder.push(Step::Embed(Embed { table, out, scale, positions, constant: None }));
+        self.builder.push(Step::Embed(Embed { table, out, scale, positions, constant }));
+        if self.builder.contains("token_embd_norm.weight") {
+            self.norm("token_embd_norm", out, out)?;
+        }
         Ok(table)
     }
 
