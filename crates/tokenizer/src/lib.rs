@@ -5,6 +5,7 @@
 //! SentencePiece (`llama`), WordPiece (`bert`), Unigram (`t5`) and RWKV (`rwkv`).
 //! [`chat_template`] picks and compiles the template
 //! a model brings; it renders as Hugging Face transformers does.
+//! [`chat_template_or_builtin`] has one of its own for models that bring none.
 //!
 //! Vocabulary, merges and template come out of a file that is not trusted: what
 //! is wrong with them is an [`Error`], and no text takes more than about
@@ -33,5 +34,5 @@ mod wpm;
 
 pub use error::Error;
 pub use stream::StreamDecoder;
-pub use template::{ChatTemplate, chat_template};
+pub use template::{ChatTemplate, TemplateOrigin, chat_template, chat_template_or_builtin};
 pub use tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};

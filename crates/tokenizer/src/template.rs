@@ -4,6 +4,7 @@
 //! `trim_blocks` and `lstrip_blocks` on, loop controls, its own `tojson`,
 //! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
 
+mod builtin;
 mod clock;
 mod limits;
 mod program;
@@ -52,6 +53,27 @@ impl ChatTemplate {
         Ok(ChatTemplate { program })
     }
 
+    /// A template that comes with this crate; see [`builtin_names`](Self::builtin_names).
+    ///
+    /// It shows the texts of messages, whatever their role; it does not know
+    /// tools. It begins with `bos_token`, unless a variable `add_bos_token` is
+    /// false.
+    pub fn builtin(name: &str) -> Option<Self> {
+        let source = builtin::source(name)?;
+        Some(ChatTemplate::new(&source).expect("templates of this crate compile: see its tests"))
+    }
+
+    /// The names [`builtin`](Self::builtin) knows, such as `chatml`.
+    pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+        builtin::names()
+    }
+
+    /// The name of the built-in template whose special tokens the vocabulary has;
+    /// `None` where no format is recognised.
+    pub fn guess(tokenizer: &Tokenizer) -> Option<&'static str> {
+        builtin::guess(tokenizer)
+    }
+
     /// The prompt for a conversation.
     ///
     /// `messages` is a list of objects with `role`, `content` and what else the
@@ -80,23 +102,66 @@ impl ChatTemplate {
         self.program.render(Value::from_pairs(context)).map_err(template_error)
     }
 
-    /// `bos_token` and `eos_token`, which most templates print.
+    /// `bos_token` and `eos_token`, which most templates print, and whether the
+    /// model wants the first of them: `add_bos_token`.
     pub fn token_variables(tokenizer: &Tokenizer) -> serde_json::Map<String, serde_json::Value> {
         let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-        [("bos_token", tokenizer.bos()), ("eos_token", tokenizer.eos())]
-            .map(|(name, id)| (name.to_owned(), text(id).into()))
-            .into_iter()
-            .collect()
+        [
+            ("bos_token", text(tokenizer.bos()).into()),
+            ("eos_token", text(tokenizer.eos()).into()),
+            ("add_bos_token", tokenizer.adds_bos().into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
     }
+}
+
+/// Where a template comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateOrigin {
+    /// The file brings it.
+    File,
+    /// The file names this built-in one instead of bringing a template.
+    Named(&'static str),
+    /// The file has none, and this built-in one fits the vocabulary.
+    Guessed(&'static str),
 }
 
 /// The template of a model: with tools, the one named `tool_use` where there is
 /// one, else the unnamed one. `None` when the file brings no template.
 ///
+/// A file may have the name of a built-in template in place of one, as those of
+/// RWKV models do.
+///
 /// # Errors
 /// [`Error::Metadata`] when the key holds no string, [`Error::Template`] when it
 /// holds no valid template.
 pub fn chat_template(metadata: &Metadata, with_tools: bool) -> Result<Option<ChatTemplate>, Error> {
+    Ok(own_template(metadata, with_tools)?.map(|(template, _)| template))
+}
+
+/// As [`chat_template`]; where the file brings none, the built-in template that
+/// fits the special tokens of its vocabulary. Says which it is.
+///
+/// # Errors
+/// As [`chat_template`].
+pub fn chat_template_or_builtin(
+    metadata: &Metadata,
+    tokenizer: &Tokenizer,
+    with_tools: bool,
+) -> Result<Option<(ChatTemplate, TemplateOrigin)>, Error> {
+    if let Some(own) = own_template(metadata, with_tools)? {
+        return Ok(Some(own));
+    }
+    Ok(ChatTemplate::guess(tokenizer)
+        .and_then(|name| Some((ChatTemplate::builtin(name)?, TemplateOrigin::Guessed(name)))))
+}
+
+fn own_template(
+    metadata: &Metadata,
+    with_tools: bool,
+) -> Result<Option<(ChatTemplate, TemplateOrigin)>, Error> {
     let mut source = None;
     if with_tools && let Some(names) = metadata.string_array(TEMPLATE_NAMES)? {
         let named = names.iter().any(|name| name == TOOL_USE.as_bytes());
@@ -107,7 +172,13 @@ pub fn chat_template(metadata: &Metadata, with_tools: bool) -> Result<Option<Cha
     if source.is_none() {
         source = metadata.str(TEMPLATE)?;
     }
-    source.map(ChatTemplate::new).transpose()
+    let Some(source) = source else { return Ok(None) };
+    if let Some(name) = ChatTemplate::builtin_names().find(|name| *name == source)
+        && let Some(template) = ChatTemplate::builtin(name)
+    {
+        return Ok(Some((template, TemplateOrigin::Named(name))));
+    }
+    Ok(Some((ChatTemplate::new(source)?, TemplateOrigin::File)))
 }
 
 fn from_json(value: &serde_json::Value) -> Value {
