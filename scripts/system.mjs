@@ -27,7 +27,8 @@ export function installRustComponents() {
 
 /** The checker of dependencies' licences and advisories. */
 export function installCargoDeny() {
-  if (!has('cargo', ['deny', '--version'])) run('cargo', ['install', '--locked', '--debug', 'cargo-deny'])
+  if (!has('cargo', ['deny', '--version']))
+    run('cargo', ['install', '--locked', '--debug', 'cargo-deny'])
 }
 
 function installPackages(packages) {
