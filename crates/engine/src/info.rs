@@ -43,6 +43,8 @@ pub struct ModelInfo {
     pub kv_page_tokens: usize,
     /// Bytes the whole KV cache can take.
     pub kv_cache_bytes: usize,
+    /// How embeddings are pooled unless asked otherwise; none without weights.
+    pub pooling: Option<String>,
     /// `tokenizer.ggml.model`.
     pub tokenizer: String,
     /// The token in front of a text.

@@ -44,6 +44,12 @@ pub(crate) fn context_length(options: &LoadOptions, trained: Option<usize>) -> R
     Ok(context_length)
 }
 
+/// Options for an encoder: keys and values live for one batch, so rounding them
+/// would save nothing that lasts.
+pub(crate) fn exact(options: &LoadOptions) -> LoadOptions {
+    LoadOptions { kv_type: options.kv_type.or(Some(KvType::F32)), ..options.clone() }
+}
+
 /// Settles the sizes of the cache for `layers`.
 pub(crate) fn plan(
     options: &LoadOptions,

@@ -22,5 +22,6 @@ pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use options::{GenerateOptions, LoadOptions, Prompt};
 pub use realm_ir::{Coded, ErrorCode};
+pub use realm_model::Pooling;
 pub use sampler::SamplingOptions;
 pub use tensor::{Tensor, read_tensor};

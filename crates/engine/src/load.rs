@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorType};
 use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded};
-use realm_model::{ModelConfig, ModelPlan};
+use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::core::{Limits, TextStream, Vocabulary};
@@ -74,6 +74,8 @@ pub struct Runnable {
     pub session: Box<dyn Session>,
     /// The model.
     pub program: Arc<Program>,
+    /// Its hidden states and scores.
+    pub embedding: EmbeddingPlan,
     /// Sizes of the session.
     pub limits: Limits,
 }
@@ -110,6 +112,16 @@ pub fn load(
         }
         .into());
     }
+    let trained = plan.config.trained_context_length;
+    if plan.embedding.is_encoder && context_length > trained {
+        return Err(Error::invalid(format!(
+            "contextLength is {context_length}, this encoder knows {trained} positions"
+        )));
+    }
+    let options = match plan.embedding.is_encoder {
+        true => &kv::exact(options),
+        false => options,
+    };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
     let runnable = first_that_runs(plan, &kv, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
@@ -123,22 +135,18 @@ fn first_that_runs(
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
 ) -> Result<Runnable> {
+    let limits = limits(&plan, kv);
+    info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     set_kv(info, kv);
+    let embedding = plan.embedding;
     let program = Arc::new(plan.program);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, kv, watcher) {
+        match open(choice, &program, kv, &limits, watcher) {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
-                let limits = Limits {
-                    context_length: kv.context_length,
-                    page_tokens: kv.layout.page_tokens,
-                    n_pages: kv.layout.n_pages,
-                    max_rows: MAX_ROWS,
-                    max_outputs: MAX_OUTPUTS,
-                };
-                return Ok(Runnable { session, program, limits });
+                return Ok(Runnable { session, program, embedding, limits });
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),
@@ -150,11 +158,29 @@ fn first_that_runs(
     }
 }
 
+/// Sizes of the session. An encoder reads a text in one batch, and all its rows are
+/// wanted, which costs little without a vocabulary to multiply them with.
+fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
+    let (max_rows, max_outputs) = match plan.embedding.is_encoder {
+        true => (MAX_ROWS.max(kv.context_length), MAX_ROWS),
+        false => (MAX_ROWS, MAX_OUTPUTS),
+    };
+    Limits {
+        context_length: kv.context_length,
+        page_tokens: kv.layout.page_tokens,
+        n_pages: kv.layout.n_pages,
+        max_rows,
+        max_outputs,
+        n_vocab: plan.config.n_vocab,
+    }
+}
+
 /// Starts a backend, gives it the weights and opens a session.
 fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
     kv: &KvPlan,
+    limits: &Limits,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
     let open = (choice.open)()?;
@@ -166,8 +192,8 @@ fn open(
         done += weight.bytes().len();
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
     }
-    let config =
-        SessionConfig { kv: kv.layout.clone(), max_rows: MAX_ROWS, max_outputs: MAX_OUTPUTS };
+    let Limits { max_rows, max_outputs, .. } = *limits;
+    let config = SessionConfig { kv: kv.layout.clone(), max_rows, max_outputs };
     let session = open.backend.session(program.clone(), weights.into(), config)?;
     Ok((open, session))
 }

@@ -52,8 +52,10 @@ impl Core {
     /// The head over `hidden` (`[rows, hidden size]`): `[rows, vocabulary]`.
     ///
     /// # Errors
-    /// `SHAPE_MISMATCH` when `hidden` is not whole rows, `OUT_OF_MEMORY`.
+    /// `SHAPE_MISMATCH` when `hidden` is not whole rows, `OUT_OF_MEMORY`,
+    /// `INVALID_ARGUMENT` for an encoder.
     pub async fn compute_logits(&mut self, hidden: &[f32]) -> Result<Vec<f32>> {
+        self.check_has_logits()?;
         let width = self.program.width(self.program.hidden);
         let logits = self.program.logits;
         let n_vocab = self.program.width(logits);
@@ -195,7 +197,7 @@ impl Core {
     }
 
     /// The error of a run; when it was interrupted, the reason why.
-    fn unless_stopped(&self, error: realm_ir::Error) -> Error {
+    pub(super) fn unless_stopped(&self, error: realm_ir::Error) -> Error {
         match error {
             realm_ir::Error::Interrupted if self.is_stopped() => Error::Disposed,
             error => error.into(),

@@ -9,6 +9,7 @@
 //! before. A row's result does not depend on its neighbours, and each generation
 //! has a sampler of its own, so an answer is the same alone and among others.
 
+mod embed;
 mod generation;
 mod kept;
 mod layers;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use embed::EmbedOptions;
 pub use generation::{Chunk, Completion, Event, FinishReason, GenerationId, Request};
 pub use text::{TextStream, Vocabulary};
 
@@ -31,6 +33,7 @@ use kept::Kept;
 use layers::LayerSequence;
 use pages::PagePool;
 use realm_ir::{Program, Session};
+use realm_model::EmbeddingPlan;
 use sequence::{Cache, Sequence};
 use text::Answer;
 
@@ -49,6 +52,8 @@ pub struct Limits {
     pub max_rows: usize,
     /// Most rows with logits in a batch.
     pub max_outputs: usize,
+    /// Entries of the vocabulary.
+    pub n_vocab: usize,
 }
 
 /// What a [`Core`] is made of.
@@ -57,6 +62,8 @@ pub struct CoreParts {
     pub session: Box<dyn Session>,
     /// The model.
     pub program: Arc<Program>,
+    /// Its hidden states and scores.
+    pub embedding: EmbeddingPlan,
     /// Its tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
     /// Sizes of the session.
@@ -70,6 +77,7 @@ pub struct CoreParts {
 /// One model's sequences and generations.
 pub struct Core {
     program: Arc<Program>,
+    embedding: EmbeddingPlan,
     vocabulary: Arc<dyn Vocabulary>,
     limits: Limits,
     stop: Arc<AtomicBool>,
@@ -87,10 +95,11 @@ pub struct Core {
 impl Core {
     /// An idle core.
     pub fn new(parts: CoreParts) -> Self {
-        let CoreParts { session, program, vocabulary, limits, stop, clock } = parts;
+        let CoreParts { session, program, embedding, vocabulary, limits, stop, clock } = parts;
         let pool = PagePool::new(limits.n_pages as u32);
         Core {
             program,
+            embedding,
             vocabulary,
             limits,
             stop,
@@ -144,6 +153,7 @@ impl Core {
     }
 
     fn check_request(&self, request: &Request) -> Result<()> {
+        self.check_has_logits()?;
         request.sampling.check()?;
         if let Some(i) = request.stop.iter().position(String::is_empty) {
             return Err(Error::invalid(format!("stop[{i}] is empty")));
@@ -162,8 +172,17 @@ impl Core {
         Ok(())
     }
 
+    fn check_has_logits(&self) -> Result<()> {
+        match self.embedding.is_encoder {
+            false => Ok(()),
+            true => Err(Error::invalid(
+                "the model is an encoder: it has no logits and cannot generate; use embed",
+            )),
+        }
+    }
+
     fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
-        let n_vocab = self.program.width(self.program.logits);
+        let n_vocab = self.limits.n_vocab;
         match tokens.iter().position(|token| *token as usize >= n_vocab) {
             None => Ok(()),
             Some(i) => {

@@ -4,6 +4,7 @@
 //! on the engine's thread. Dropping the handle ends what is running and frees the
 //! model without waiting for it.
 
+mod embed;
 mod reply;
 mod worker;
 
@@ -117,10 +118,11 @@ impl Model {
 
     fn start(loaded: Loaded, runnable: Option<Runnable>) -> Result<Model> {
         let stop = Arc::new(AtomicBool::new(false));
-        let core = runnable.map(|Runnable { session, program, limits }| {
+        let core = runnable.map(|Runnable { session, program, embedding, limits }| {
             Core::new(CoreParts {
                 session,
                 program,
+                embedding,
                 vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
                 limits,
                 stop: stop.clone(),

@@ -20,6 +20,7 @@ use realm_engine::{Error, SamplingOptions};
 use realm_ir::{
     BatchLimits, BatchView, Error as IrError, Program, ReadFuture, Rows, Session, Slot, SlotInfo,
 };
+use realm_model::{EmbeddingPlan, Pooling};
 
 pub const N_LAYERS: usize = 2;
 pub const N_VOCAB: usize = 40;
@@ -39,18 +40,30 @@ pub fn letters(text: &str) -> Vec<u32> {
 const MODULUS: u64 = 997;
 const HIDDEN: Slot = Slot(0);
 const LOGITS: Slot = Slot(1);
+const TAKEN: Slot = Slot(2);
 
 pub fn program() -> Arc<Program> {
     let slots = vec![
         SlotInfo { width: 1, rows: Rows::Batch },
         SlotInfo { width: N_VOCAB, rows: Rows::Outputs },
+        SlotInfo { width: 1, rows: Rows::Outputs },
     ];
     let segments = vec![Vec::new(); N_LAYERS + 2];
     Arc::new(Program { slots, weights: Vec::new(), segments, hidden: HIDDEN, logits: LOGITS })
 }
 
-pub const LIMITS: Limits =
-    Limits { context_length: 32, page_tokens: 4, n_pages: 24, max_rows: 8, max_outputs: 4 };
+pub const LIMITS: Limits = Limits {
+    context_length: 32,
+    page_tokens: 4,
+    n_pages: 24,
+    max_rows: 8,
+    max_outputs: 4,
+    n_vocab: N_VOCAB,
+};
+
+/// Its hidden state is the number itself; there is no norm.
+pub const EMBEDDING: EmbeddingPlan =
+    EmbeddingPlan { hidden: TAKEN, scores: None, pooling: Pooling::Last, is_encoder: false };
 
 fn head(state: u64, token: u64) -> f32 {
     let mixed = (state * 31 + token * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -64,6 +77,12 @@ fn layer(kept: impl Iterator<Item = u64>, index: usize) -> u64 {
 
 /// Logits of the toy after `tokens`, without pages or batches.
 pub fn logits_after(tokens: &[u32]) -> Vec<f32> {
+    let last = state_after(tokens);
+    (0..N_VOCAB as u64).map(|token| head(last, token)).collect()
+}
+
+/// Hidden state of the last token, without pages or batches.
+fn state_after(tokens: &[u32]) -> u64 {
     let mut states: Vec<u64> = tokens.iter().map(|token| u64::from(*token)).collect();
     for index in 0..N_LAYERS {
         let kept = states.clone();
@@ -71,8 +90,13 @@ pub fn logits_after(tokens: &[u32]) -> Vec<f32> {
             *state = layer(kept[..=p].iter().copied(), index);
         }
     }
-    let last = *states.last().expect("at least one token");
-    (0..N_VOCAB as u64).map(|token| head(last, token)).collect()
+    *states.last().expect("at least one token")
+}
+
+/// Last hidden state of the toy at each of `tokens`.
+pub fn states_of(tokens: &[u32]) -> Vec<f32> {
+    let states = |n: usize| -> f32 { state_after(&tokens[..n]) as f32 };
+    (1..=tokens.len()).map(states).collect()
 }
 
 /// The greedy answer of the toy, with `forbidden` tokens left out.
@@ -120,6 +144,8 @@ pub struct Toy {
     /// Page, layer, position.
     kept: Vec<Vec<Vec<u64>>>,
     hidden: Vec<f32>,
+    /// Hidden state of the output rows.
+    taken: Vec<f32>,
     logits: Vec<f32>,
     pub observer: Arc<Mutex<Observer>>,
 }
@@ -138,6 +164,7 @@ impl Toy {
             max_outputs: limits.max_outputs,
             kept: vec![page; limits.n_pages],
             hidden: vec![0.0; limits.max_rows],
+            taken: Vec::new(),
             logits: Vec::new(),
             observer: Arc::default(),
         }
@@ -216,6 +243,8 @@ impl Session for Toy {
                 _ => {
                     assert!(n_outputs > 0, "the head was run for nothing");
                     self.logits.clear();
+                    let taken = batch.output_rows.iter().map(|row| self.hidden[*row as usize]);
+                    self.taken = taken.collect();
                     for (row, scripted) in batch.output_rows.iter().zip(&script) {
                         let state = self.hidden[*row as usize] as u64;
                         let start = self.logits.len();
@@ -245,8 +274,11 @@ impl Session for Toy {
         rows: Range<usize>,
         out: &'a mut [f32],
     ) -> ReadFuture<'a> {
-        let (from, width) =
-            if slot == HIDDEN { (&self.hidden, 1) } else { (&self.logits, N_VOCAB) };
+        let (from, width) = match slot {
+            HIDDEN => (&self.hidden, 1),
+            TAKEN => (&self.taken, 1),
+            _ => (&self.logits, N_VOCAB),
+        };
         assert!(slot == HIDDEN || rows.end <= self.max_outputs);
         out.copy_from_slice(&from[rows.start * width..rows.end * width]);
         Box::pin(std::future::ready(Ok(())))
@@ -314,6 +346,7 @@ impl Bench {
         let core = Core::new(CoreParts {
             session: Box::new(toy),
             program: program(),
+            embedding: EMBEDDING,
             vocabulary: Arc::new(ToyVocabulary),
             limits,
             stop: stop.clone(),
