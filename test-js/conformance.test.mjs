@@ -15,6 +15,7 @@ const SUPPORTED = [
   /^tokenizer\/(llama-spm|llama-bpe|qwen2|gpt-2|phi-3)$/,
   /^template\//,
   /^malformed\//,
+  /^(embed|embedding|dequant)\//,
 ]
 
 const kit = openKit(conformanceKit())

@@ -58,6 +58,8 @@ export interface BindingModelInfo {
   kvPageTokens: number
   /** Bytes the whole KV cache can take; pages are touched as they are used. */
   kvCacheBytes: number
+  /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
+  pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
   tokenizer: string
   bosToken: number | null
   eosToken: number | null
@@ -165,6 +167,17 @@ export interface BindingModel {
   /** A second sequence with the same content; pages are shared until one of them changes. */
   forkSequence(sequence: number): number
   closeSequence(sequence: number): void
+  /**
+   * One vector per text; without pooling one after another for the tokens of a text.
+   * @param pooling 'none' | 'mean' | 'cls' | 'last', or null for the file's own
+   */
+  embed(
+    texts: (string | Uint32Array)[],
+    pooling: string | null,
+    normalize: boolean,
+  ): Promise<Float32Array[]>
+  /** One score per document. */
+  rank(query: string, documents: string[]): Promise<Float32Array>
   embedTokens(ids: Uint32Array): Promise<Float32Array>
   forwardLayer(
     layer: number,

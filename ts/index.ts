@@ -18,6 +18,7 @@ export { Model, type ModelInfo, type Tensor } from './model.js'
 export type {
   CompletionOptions,
   DetokenizeOptions,
+  EmbedOptions,
   GenerateOptions,
   LayerOptions,
   LoadOptions,

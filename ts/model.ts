@@ -10,10 +10,12 @@ import { Generation, type GenerationPlan } from './generation.js'
 import {
   type CompletionOptions,
   type DetokenizeOptions,
+  type EmbedOptions,
   type LayerOptions,
   readChatOptions,
   readCompletionOptions,
   readDetokenizeOptions,
+  readEmbedOptions,
   readLayerOptions,
   readTokenizeOptions,
   type TokenizeOptions,
@@ -33,6 +35,29 @@ export interface Tensor {
   shape: number[]
   /** Storage type in the file, such as 'Q4_K'. */
   type: string
+}
+
+/** Texts of one call to the engine; generations take turns with such calls. */
+const TEXTS_PER_CALL = 32
+
+/** Calls `run` on parts of a list, and gives its results in order. */
+function inParts<T, R>(items: readonly T[], run: (part: T[]) => Promise<R>): Promise<R[]> {
+  const parts: T[][] = []
+  for (let i = 0; i < items.length; i += TEXTS_PER_CALL) {
+    parts.push(items.slice(i, i + TEXTS_PER_CALL))
+  }
+  return guardedAsync(() => Promise.all(parts.map(run)))
+}
+
+/** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
+function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
+  const isOne = (value: unknown) => typeof value === 'string' || value instanceof Uint32Array
+  if (isOne(input)) return [input as string | Uint32Array]
+  if (!Array.isArray(input))
+    throw invalid('input', 'text, a Uint32Array or an array of them', input)
+  const wrong = input.findIndex((item) => !isOne(item))
+  if (wrong >= 0) throw invalid(`input[${wrong}]`, 'text or a Uint32Array', input[wrong])
+  return input
 }
 
 /** A chat's prompt has its special tokens spelt out by the template. */
@@ -165,6 +190,47 @@ export class Model {
    */
   session(options?: SessionOptions): Session {
     return new Session(this, this.#live(), options)
+  }
+
+  /**
+   * Turns texts into vectors that are close when the texts mean something similar. Several
+   * texts at once are faster than one after another.
+   *
+   * An encoder (BERT and its kin) reads a text as a whole: it must fit the context.
+   *
+   * @param input text, with the model's special tokens around it; or token ids, taken as they are
+   * @returns [hiddenSize] for a text, such an array for each of several; with pooling 'none'
+   *   [tokens, hiddenSize], row-major
+   * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
+   * @throws RealmError KV_EXHAUSTED      a text is longer than the context, or no page is free
+   */
+  embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
+  embed(input: readonly (string | Uint32Array)[], options?: EmbedOptions): Promise<Float32Array[]>
+  async embed(
+    input: string | Uint32Array | readonly (string | Uint32Array)[],
+    options?: EmbedOptions,
+  ): Promise<Float32Array | Float32Array[]> {
+    const { pooling, normalize } = readEmbedOptions(options)
+    const texts = toEmbedInputs(input)
+    const parts = await inParts(texts, (part) => this.#live().embed(part, pooling, normalize))
+    const vectors = parts.flat()
+    return Array.isArray(input) ? vectors : (vectors[0] as Float32Array)
+  }
+
+  /**
+   * Says how well each document answers a query. For models that rank (`info.pooling` is
+   * 'rank'); with others, compare embeddings.
+   *
+   * @returns a score per document, in their order; higher is better, the scale is the model's own
+   * @throws RealmError INVALID_ARGUMENT  the model does not rank
+   * @throws RealmError KV_EXHAUSTED      query and document together are longer than the context
+   */
+  async rerank(query: string, documents: readonly string[]): Promise<number[]> {
+    requireString('query', query)
+    if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
+    for (const [i, text] of documents.entries()) requireString(`documents[${i}]`, text)
+    const parts = await inParts(documents, (part) => this.#live().rank(query, part))
+    return parts.flatMap((scores) => [...scores])
   }
 
   /**

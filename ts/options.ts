@@ -57,7 +57,7 @@ export interface LoadOptions {
   maxSequences?: number
   /** Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. Default 'auto'. */
   kvCacheType?: 'auto' | 'f32' | 'f16'
-  /** Reads tokenizer and metadata only: tokenize, detokenize and templates work. Default false. */
+  /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
   /** Called on the JS thread while the model is fetched and loaded. */
   onProgress?: (progress: LoadProgress) => void
@@ -115,6 +115,17 @@ export interface TokenizeOptions {
 export interface DetokenizeOptions {
   /** Writes special tokens as their names instead of leaving them out. Default false. */
   special?: boolean
+}
+
+/** Options of `model.embed`. */
+export interface EmbedOptions {
+  /**
+   * How the vectors of a text's tokens become one: their mean, that of the first token ('cls')
+   * or of the last, or not at all. Default: what the file says (see `info.pooling`).
+   */
+  pooling?: 'mean' | 'cls' | 'last' | 'none'
+  /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
+  normalize?: boolean
 }
 
 /** Options of `model.forwardLayer`. */
@@ -183,6 +194,10 @@ const GENERATE = {
 const COMPLETION = { ...GENERATE, addSpecial: boolean(true), parseSpecial: boolean(true) }
 const TOKENIZE = { addSpecial: boolean(false), parseSpecial: boolean(false) }
 const DETOKENIZE = { special: boolean(false) }
+const EMBED = {
+  pooling: { ...oneOf(['mean', 'cls', 'last', 'none'], 'mean'), fallback: null },
+  normalize: boolean(true),
+}
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
 
 const JSON_OBJECT = optional(
@@ -213,6 +228,8 @@ export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>
   readOptions('tokenize options', given, TOKENIZE)
 export const readDetokenizeOptions = (given: unknown): Values<typeof DETOKENIZE> =>
   readOptions('detokenize options', given, DETOKENIZE)
+export const readEmbedOptions = (given: unknown): Values<typeof EMBED> =>
+  readOptions('embed options', given, EMBED)
 export const readLayerOptions = (given: unknown): Values<typeof LAYER> =>
   readOptions('forwardLayer options', given, LAYER)
 export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>

@@ -14,6 +14,7 @@ export function openKit(folder) {
     cases: readJson('index.json').cases,
     path: (path) => join(folder, path),
     readJson,
+    readBytes: read,
     readText: (path) => read(path).toString('utf8'),
     /** Bytes of a file, gunzipped if its name ends in .gz. */
     readModel: (path) => (path.endsWith('.gz') ? gunzipSync(read(path)) : read(path)),

@@ -5,17 +5,21 @@
  */
 
 import { RealmError } from '@realm-ai/realm'
+import { dequant } from './dequant.mjs'
+import { embedding } from './embedding.mjs'
 import { logits, quantLogits } from './logits.mjs'
 import { malformed } from './malformed.mjs'
 import { chatTemplate, tokenizer } from './text.mjs'
 
-/** How to run a case, by kind. `dequant` is checked bit for bit by the Rust crate of the formats. */
+/** How to run a case, by kind. */
 const KINDS = {
   logits,
   'quant-logits': quantLogits,
   tokenizer,
   'chat-template': chatTemplate,
   malformed,
+  embedding,
+  dequant,
 }
 
 /** Kinds that this suite runs. */

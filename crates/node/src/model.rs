@@ -6,7 +6,7 @@ use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, ValueType};
 use napi_derive::napi;
 use realm_engine::threaded::{GenerationHandle, Model};
-use realm_engine::{GenerateOptions, Prompt, SamplingOptions};
+use realm_engine::{GenerateOptions, Pooling, Prompt, SamplingOptions};
 use realm_tokenizer::EncodeOptions;
 
 use crate::args::{self, ChatTexts};
@@ -98,10 +98,7 @@ impl BindingModel {
         on_event: Unknown<'_>,
     ) -> Result<BindingGeneration> {
         guard(|| {
-            let prompt = match prompt.get_type() {
-                Ok(ValueType::String) => Prompt::Text(args::string(prompt, "prompt")?),
-                _ => Prompt::Tokens(args::u32_array(prompt, "prompt")?),
-            };
+            let prompt = self::prompt(prompt, "prompt")?;
             let options = generate_options(&args::object(options, "options")?)?;
             let handle = self.model.generate(prompt, options, sink(on_event)?);
             Ok(BindingGeneration { handle })
@@ -135,6 +132,42 @@ impl BindingModel {
             let ids = args::u32_array(ids, "ids")?;
             let (reply, promise) = promise(env, Floats)?;
             self.model.embed_tokens(ids, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn embed<'a>(
+        &self,
+        env: &'a Env,
+        texts: Unknown<'_>,
+        pooling: Unknown<'_>,
+        normalize: Unknown<'_>,
+    ) -> Result<Object<'a>> {
+        guard(|| {
+            let texts = args::items(texts, "texts")?.into_iter().enumerate();
+            let texts: Result<Vec<_>> =
+                texts.map(|(i, text)| prompt(text, &format!("texts[{i}]"))).collect();
+            let pooling = args::nullable(pooling).map(self::pooling).transpose()?;
+            let normalize = args::boolean(normalize, "normalize")?;
+            let (reply, promise) = promise(env, vectors)?;
+            self.model.embed(texts?, pooling, normalize, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn rank<'a>(
+        &self,
+        env: &'a Env,
+        query: Unknown<'_>,
+        documents: Unknown<'_>,
+    ) -> Result<Object<'a>> {
+        guard(|| {
+            let query = args::string(query, "query")?;
+            let documents = args::strings(documents, "documents")?;
+            let (reply, promise) = promise(env, Floats)?;
+            self.model.rank(query, documents, reply);
             Ok(promise)
         })
     }
@@ -222,6 +255,24 @@ impl LayerRows {
             sequence: args::id(sequence, "sequence")?,
         })
     }
+}
+
+/// Text, or token ids.
+fn prompt(value: Unknown<'_>, what: &str) -> Result<Prompt> {
+    match value.get_type() {
+        Ok(ValueType::String) => Ok(Prompt::Text(args::string(value, what)?)),
+        _ => Ok(Prompt::Tokens(args::u32_array(value, what)?)),
+    }
+}
+
+fn pooling(value: Unknown<'_>) -> Result<Pooling> {
+    let name = args::string(value, "pooling")?;
+    let known = Pooling::ALL.into_iter().find(|pooling| pooling.as_str() == name);
+    known.ok_or_else(|| invalid(format!("pooling is \"{name}\", expected none, mean, cls or last")))
+}
+
+fn vectors(vectors: Vec<Vec<f32>>) -> Vec<Floats> {
+    vectors.into_iter().map(Floats).collect()
 }
 
 fn generate_options(object: &Object<'_>) -> Result<GenerateOptions> {
