@@ -5,10 +5,11 @@ use realm_gguf::Metadata;
 
 use crate::byte_alphabet;
 use crate::error::Error;
-use crate::merge::{Merger, NONE, SPACE_MARK, SpaceCuts, Symbol, WholeWords, bounded};
+use crate::merge::{Merger, NONE, Symbol};
 use crate::pre_tokenizer::{Alphabet, Family, split};
 use crate::strings::Strings;
 use crate::vocabulary::Vocabulary;
+use crate::words::{Joints, SPACE_MARK, WordCache, bounded};
 
 const MERGES: &str = "tokenizer.ggml.merges";
 
@@ -30,8 +31,8 @@ pub(crate) struct Bpe {
     /// The token of each single byte.
     byte_tokens: [Option<u32>; 256],
     unknown: Option<u32>,
-    whole_words: WholeWords,
-    space_cuts: SpaceCuts,
+    /// Where the text has `▁` for spaces.
+    joints: Option<Joints>,
 }
 
 impl Bpe {
@@ -60,44 +61,38 @@ impl Bpe {
             Alphabet::Bytes => single(byte as u8).filter(|id| *id < n_tokens),
             _ => vocabulary.spelled_byte(byte as u8),
         });
-        let texts = (0..symbols.len() as u32).filter_map(|id| {
-            let marked = family.alphabet == Alphabet::SpaceMark;
-            marked.then(|| std::str::from_utf8(symbols.bytes(id)).ok()).flatten()
+        let joints = (family.alphabet == Alphabet::SpaceMark).then(|| {
+            let ids = 0..symbols.len() as u32;
+            let texts = ids.filter_map(|id| std::str::from_utf8(symbols.bytes(id)).ok());
+            Joints::new(texts, symbols.n_bytes())
         });
-        Ok(Bpe {
-            space_cuts: SpaceCuts::new(texts),
-            family,
-            symbols,
-            n_tokens,
-            merges,
-            byte_symbols,
-            byte_tokens,
-            unknown,
-            whole_words: WholeWords::new(n_tokens as usize),
-        })
+        Ok(Bpe { family, symbols, n_tokens, merges, byte_symbols, byte_tokens, unknown, joints })
     }
 
     /// Appends the tokens of `text`, which has no special tokens in it.
     pub(crate) fn encode(&self, text: &str, out: &mut Vec<u32>) {
         let mut merger = Merger::default();
         for text in bounded(text) {
-            if self.family.alphabet == Alphabet::SpaceMark {
-                let marked = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
+            let marked;
+            let mut cache = WordCache::default();
+            let mut word = |word| {
+                cache.encode(word, out, |out| self.word(word, &mut merger, out));
+            };
+            if let Some(joints) = &self.joints {
+                marked = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
                 split(self.family.stages, &marked, &mut |line| {
-                    for word in self.space_cuts.words(line) {
-                        self.word(word, &mut merger, out);
-                    }
+                    joints.words(line).for_each(&mut word);
                 });
             } else {
-                split(self.family.stages, text, &mut |word| self.word(word, &mut merger, out));
+                split(self.family.stages, text, &mut word);
             }
         }
     }
 
     fn word(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
-        match self.symbols.get(word.as_bytes()).filter(|id| *id < self.n_tokens) {
-            Some(id) if self.family.ignore_merges => out.push(id),
-            Some(id) => self.whole_words.encode(id, out, |out| self.merged(word, merger, out)),
+        let token = || self.symbols.get(word.as_bytes()).filter(|id| *id < self.n_tokens);
+        match self.family.ignore_merges.then(token).flatten() {
+            Some(id) => out.push(id),
             None => self.merged(word, merger, out),
         }
     }

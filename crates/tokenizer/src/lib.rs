@@ -30,6 +30,7 @@ mod trie;
 mod unicode;
 mod unigram;
 mod vocabulary;
+mod words;
 mod wpm;
 
 pub use error::Error;

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 /// "No symbol" and "no neighbour".
 pub(crate) const NONE: u32 = u32::MAX;
@@ -30,18 +29,23 @@ struct Candidate {
     id: u32,
 }
 
+/// Up to how many symbols looking through all pairs is quicker than a heap.
+const SHORT: usize = 32;
+
 /// Buffers reused from word to word.
 #[derive(Default)]
 pub(crate) struct Merger {
     symbols: Vec<Symbol>,
+    /// Of a long word: the pairs that could be merged.
     heap: BinaryHeap<Reverse<Candidate>>,
+    /// Of a short word: rank and union of each symbol and the one behind it.
+    pairs: Vec<(u32, u32)>,
 }
 
 impl Merger {
     /// Starts a new word.
     pub(crate) fn clear(&mut self) {
         self.symbols.clear();
-        self.heap.clear();
     }
 
     /// Appends the next `len` bytes of the word as one symbol.
@@ -61,8 +65,39 @@ impl Merger {
     ///
     /// Takes O(n log n) for n symbols, whatever the word.
     pub(crate) fn merge(&mut self, pair: impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+        if self.symbols.len() <= SHORT {
+            self.merge_short(&pair);
+        } else {
+            self.merge_long(&pair);
+        }
+    }
+
+    fn merge_short(&mut self, pair: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+        let Merger { symbols, pairs, .. } = self;
+        let pair = |left: &Symbol, right: &Symbol| pair(left, right).unwrap_or((NONE, NONE));
+        pairs.clear();
+        pairs.extend(symbols.windows(2).map(|two| pair(&two[0], &two[1])));
+        // The first of those with the lowest rank.
+        while let Some((i, &(rank, id))) =
+            pairs.iter().enumerate().min_by_key(|(_, (rank, _))| rank)
+            && rank != NONE
+        {
+            symbols[i] = Symbol { end: symbols[i + 1].end, id, ..symbols[i] };
+            symbols.remove(i + 1);
+            pairs.remove(i);
+            if let Some(after) = pairs.get_mut(i) {
+                *after = pair(&symbols[i], &symbols[i + 1]);
+            }
+            if let Some(before) = i.checked_sub(1) {
+                pairs[before] = pair(&symbols[before], &symbols[i]);
+            }
+        }
+    }
+
+    fn merge_long(&mut self, pair: &impl Fn(&Symbol, &Symbol) -> Option<(u32, u32)>) {
+        self.heap.clear();
         for right in 1..self.symbols.len() as u32 {
-            self.propose(right - 1, right, &pair);
+            self.propose(right - 1, right, pair);
         }
         while let Some(Reverse(candidate)) = self.heap.pop() {
             let left = self.symbols[candidate.left as usize];
@@ -78,10 +113,10 @@ impl Merger {
             *merged = Symbol { end: right.end, id: candidate.id, next: right.next, ..left };
             if right.next != NONE {
                 self.symbols[right.next as usize].previous = candidate.left;
-                self.propose(candidate.left, right.next, &pair);
+                self.propose(candidate.left, right.next, pair);
             }
             if left.previous != NONE {
-                self.propose(left.previous, candidate.left, &pair);
+                self.propose(left.previous, candidate.left, pair);
             }
         }
     }
@@ -104,78 +139,32 @@ impl Merger {
     }
 }
 
-/// Remembers which tokens are what their own text is tokenized to, so that the
-/// usual word costs one look-up. One byte per token, filled as words are met.
-pub(crate) struct WholeWords(Box<[AtomicU8]>);
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-const UNTRIED: u8 = 0;
-const WHOLE: u8 = 1;
-const SPLIT: u8 = 2;
+    use super::*;
 
-impl WholeWords {
-    pub(crate) fn new(n_tokens: usize) -> Self {
-        WholeWords((0..n_tokens).map(|_| AtomicU8::new(UNTRIED)).collect())
-    }
-
-    /// Appends the tokens of a word whose text is that of token `id`;
-    /// `tokenize` does it the long way when that is not known to be `id` itself.
-    pub(crate) fn encode(&self, id: u32, out: &mut Vec<u32>, tokenize: impl FnOnce(&mut Vec<u32>)) {
-        // Every thread that tries finds the same, so the order does not matter.
-        let known = &self.0[id as usize];
-        if known.load(Ordering::Relaxed) == WHOLE {
-            out.push(id);
-            return;
+    proptest! {
+        #[test]
+        fn short_and_long_words_are_merged_alike(
+            letters in prop::collection::vec(0u32..4, 0..60),
+            rules in prop::collection::vec((0u32..8, 0u32..8, 0u32..8, 0u32..20), 0..20),
+        ) {
+            let pair = |left: &Symbol, right: &Symbol| {
+                let rule = rules.iter().find(|rule| (rule.0, rule.1) == (left.id, right.id));
+                rule.map(|&(_, _, id, rank)| (rank, id))
+            };
+            let merged = |merge: fn(&mut Merger, &dyn Fn(&Symbol, &Symbol) -> Option<(u32, u32)>)| {
+                let mut merger = Merger::default();
+                letters.iter().for_each(|letter| merger.push(1, *letter));
+                merge(&mut merger, &pair);
+                merger.symbols().map(|s| (s.start, s.end, s.id)).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(
+                merged(|merger, pair| merger.merge_short(&pair)),
+                merged(|merger, pair| merger.merge_long(&pair))
+            );
         }
-        let before = out.len();
-        tokenize(out);
-        if known.load(Ordering::Relaxed) == UNTRIED {
-            let found = if out[before..] == [id] { WHOLE } else { SPLIT };
-            known.store(found, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Longer words are tokenized in pieces, so that memory stays bounded.
-const MAX_WORD_BYTES: usize = 1 << 24;
-
-/// `text` in pieces of at most 16 MiB, cut between characters.
-pub(crate) fn bounded(mut text: &str) -> impl Iterator<Item = &str> {
-    std::iter::from_fn(move || {
-        let (piece, rest) = text.split_at(text.floor_char_boundary(MAX_WORD_BYTES));
-        text = rest;
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-/// Where a text in which spaces are written `▁` can be cut without changing its
-/// tokens: before a `▁`, unless some token has the two characters side by side.
-pub(crate) struct SpaceCuts {
-    /// Characters that precede a `▁` inside a token.
-    joined: std::collections::HashSet<char>,
-}
-
-/// What SentencePiece writes for a space.
-pub(crate) const SPACE_MARK: char = '▁';
-
-impl SpaceCuts {
-    pub(crate) fn new<'s>(texts: impl Iterator<Item = &'s str>) -> Self {
-        let mut joined = std::collections::HashSet::new();
-        for text in texts {
-            let marks = text.match_indices(SPACE_MARK);
-            joined.extend(marks.filter_map(|(at, _)| text[..at].chars().next_back()));
-        }
-        SpaceCuts { joined }
-    }
-
-    /// The words of `text`, in order.
-    pub(crate) fn words<'t>(&self, mut text: &'t str) -> impl Iterator<Item = &'t str> {
-        std::iter::from_fn(move || {
-            let cut = text.match_indices(SPACE_MARK).map(|(at, _)| at).find(|at| {
-                text[..*at].chars().next_back().is_some_and(|c| !self.joined.contains(&c))
-            });
-            let (word, rest) = text.split_at(cut.unwrap_or(text.len()));
-            text = rest;
-            (!word.is_empty()).then_some(word)
-        })
     }
 }

@@ -1,11 +1,11 @@
 //! The bytes each token stands for in a text, and the clean-up WordPiece needs.
 
 use crate::byte_alphabet;
-use crate::merge::SPACE_MARK;
 use crate::pre_tokenizer::Alphabet;
 use crate::rwkv::unescaped;
 use crate::strings::Strings;
 use crate::vocabulary::{TokenKind, Vocabulary};
+use crate::words::SPACE_MARK;
 
 /// What every token is decoded to, special tokens to their own text.
 pub(crate) fn pieces(vocabulary: &Vocabulary, alphabet: Alphabet) -> Strings {

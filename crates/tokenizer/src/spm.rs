@@ -3,8 +3,9 @@
 //!
 //! Source: `llm_tokenizer_spm_session` in llama.cpp `src/llama-vocab.cpp`.
 
-use crate::merge::{Merger, NONE, SPACE_MARK, SpaceCuts, Symbol, WholeWords, bounded};
+use crate::merge::{Merger, NONE, Symbol};
 use crate::vocabulary::Vocabulary;
+use crate::words::{Joints, SPACE_MARK, WordCache, bounded};
 
 pub(crate) struct Spm {
     /// Per token: 0 for the best score, equal for equal ones.
@@ -12,8 +13,7 @@ pub(crate) struct Spm {
     byte_tokens: [Option<u32>; 256],
     unknown: Option<u32>,
     max_text_bytes: u32,
-    whole_words: WholeWords,
-    space_cuts: SpaceCuts,
+    joints: Joints,
 }
 
 impl Spm {
@@ -28,8 +28,10 @@ impl Spm {
             byte_tokens,
             unknown,
             max_text_bytes: u32::try_from(vocabulary.max_text_bytes).unwrap_or(u32::MAX),
-            whole_words: WholeWords::new(n_tokens),
-            space_cuts: SpaceCuts::new((0..n_tokens as u32).map(|id| vocabulary.text(id))),
+            joints: Joints::new(
+                (0..n_tokens as u32).map(|id| vocabulary.text(id)),
+                vocabulary.texts.n_bytes(),
+            ),
         }
     }
 
@@ -42,20 +44,15 @@ impl Spm {
         out: &mut Vec<u32>,
     ) {
         let mut merger = Merger::default();
-        let mut marked = String::new();
         for (i, text) in bounded(text).enumerate() {
-            marked.clear();
+            let mut marked = String::with_capacity(text.len() + text.len() / 2);
             if lead_space && i == 0 {
                 marked.push(SPACE_MARK);
             }
             marked.extend(text.chars().map(|c| if c == ' ' { SPACE_MARK } else { c }));
-            for word in self.space_cuts.words(&marked) {
-                match vocabulary.id(word) {
-                    Some(id) => self.whole_words.encode(id, out, |out| {
-                        self.merged(vocabulary, word, &mut merger, out);
-                    }),
-                    None => self.merged(vocabulary, word, &mut merger, out),
-                }
+            let mut cache = WordCache::default();
+            for word in self.joints.words(&marked) {
+                cache.encode(word, out, |out| self.merged(vocabulary, word, &mut merger, out));
             }
         }
     }

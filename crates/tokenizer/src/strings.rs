@@ -28,6 +28,11 @@ impl Strings {
         self.ends.len()
     }
 
+    /// The bytes of all strings together.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// String `id`, which must be below `len()`.
     pub(crate) fn bytes(&self, id: u32) -> &[u8] {
         slice(&self.bytes, &self.ends, id)

@@ -45,8 +45,7 @@ pub struct DecodeOptions {
 
 /// Text to token ids and back, from the metadata of a GGUF file.
 ///
-/// Never changes once built (but for a memo that no result depends on), so it
-/// can be shared between threads.
+/// Never changes once built, so it can be shared between threads.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     partition: Partition,

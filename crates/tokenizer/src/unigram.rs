@@ -7,10 +7,10 @@ use realm_gguf::Metadata;
 
 use crate::charsmap::Charsmap;
 use crate::error::Error;
-use crate::merge::SPACE_MARK;
 use crate::partition::user_defined;
 use crate::trie::Trie;
 use crate::vocabulary::{TokenKind, Vocabulary};
+use crate::words::SPACE_MARK;
 
 /// How much worse than the worst token an unknown character is.
 const UNKNOWN_PENALTY: f32 = 10.0;

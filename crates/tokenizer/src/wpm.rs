@@ -9,10 +9,10 @@ use realm_gguf::Metadata;
 use unicode_normalization::char::decompose_canonical;
 
 use crate::error::Error;
-use crate::merge::SPACE_MARK;
 use crate::trie::Trie;
 use crate::unicode::{Class, Classes};
 use crate::vocabulary::Vocabulary;
+use crate::words::SPACE_MARK;
 
 pub(crate) struct Wpm {
     pieces: Trie,
