@@ -1,0 +1,141 @@
+//! Blocks against ggml's on the same values, and properties that all types share.
+
+use proptest::prelude::*;
+use realm_gguf::TensorType;
+use realm_quantize::{Error, quantize_rows, writable};
+use realm_testkit::kit;
+
+fn blocks(ty: TensorType, values: &[f32], cols: usize, importance: Option<&[f32]>) -> Vec<u8> {
+    let mut bytes = vec![0xa5; values.len() / ty.block_len() * ty.block_bytes()];
+    quantize_rows(ty, values, cols, importance, &mut bytes).unwrap();
+    bytes
+}
+
+fn values(ty: TensorType, bytes: &[u8]) -> Vec<f32> {
+    let mut values = vec![f32::NAN; bytes.len() / ty.block_bytes() * ty.block_len()];
+    realm_quant::dequantize(ty, bytes, &mut values).unwrap();
+    values
+}
+
+fn round_trip(ty: TensorType, x: &[f32], cols: usize, importance: Option<&[f32]>) -> Vec<f32> {
+    values(ty, &blocks(ty, x, cols, importance))
+}
+
+fn error(x: &[f32], y: &[f32], w: impl Fn(usize) -> f32) -> f64 {
+    let error = |(i, (x, y)): (usize, (&f32, &f32))| f64::from(w(i)) * f64::from(x - y).powi(2);
+    x.iter().zip(y).enumerate().map(error).sum()
+}
+
+#[test]
+fn every_type_is_as_near_to_the_values_as_ggml_is() {
+    let mut worse = Vec::new();
+    for case in kit::cases("dequant") {
+        let ty = TensorType::from_id(case["ggml_type_id"].as_u64().unwrap() as u32).unwrap();
+        if !writable().any(|writable| writable == ty) {
+            continue;
+        }
+        let x = kit::f32_file(case["source"].as_str().unwrap());
+        let cols = case["cols"].as_u64().unwrap() as usize;
+        let ggml = kit::f32_file(case["expected"].as_str().unwrap());
+        let ours = round_trip(ty, &x, cols, None);
+        // Row by row: one of them holds values so large that it hides the others.
+        let rows = x.chunks(cols).zip(ours.chunks(cols).zip(ggml.chunks(cols)));
+        for (row, (x, (ours, ggml))) in rows.enumerate() {
+            let (ours, ggml) = (error(x, ours, |_| 1.0).sqrt(), error(x, ggml, |_| 1.0).sqrt());
+            if ours > ggml * 1.02 {
+                worse.push(format!("{ty} row {row}: {ours} instead of {ggml}"));
+            }
+        }
+    }
+    assert!(worse.is_empty(), "{worse:#?}");
+}
+
+/// A small generator, so that a failing case is one number.
+fn random_bits(seed: u64) -> impl FnMut() -> u32 {
+    let mut state = seed;
+    move || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    }
+}
+
+fn random(seed: u64, n: usize) -> Vec<f32> {
+    let mut bits = random_bits(seed);
+    let mut unit = || bits() as f32 / (1u64 << 31) as f32 - 1.0;
+    // Sums of three are near enough to normally distributed.
+    (0..n).map(|_| unit() + unit() + unit()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn importance_moves_error_away_from_columns_that_matter(seed: u64) {
+        let x = random(seed, 4 * 512);
+        // Every third column matters a hundred times as much.
+        let importance: Vec<f32> =
+            (0..512).map(|i| if i % 3 == 0 { 1.0 } else { 0.01 }).collect();
+        for ty in writable().filter(|ty| ty.block_len() > 1 && *ty != TensorType::Q8_0) {
+            let weighted = |y: &[f32]| error(&x, y, |i| importance[i % 512]);
+            let plain = weighted(&round_trip(ty, &x, 512, None));
+            let with = weighted(&round_trip(ty, &x, 512, Some(&importance)));
+            prop_assert!(with <= plain, "{ty}: {with} with importance, {plain} without");
+        }
+    }
+
+    #[test]
+    fn blocks_of_any_finite_values_are_finite(seed: u64) {
+        let mut random = random_bits(seed);
+        let mut finite = || std::iter::repeat_with(|| f32::from_bits(random())).find(|v| v.is_finite());
+        let x: Vec<f32> = (0..512).map(|_| finite().unwrap()).collect();
+        for ty in writable().filter(|ty| !matches!(ty, TensorType::F16 | TensorType::BF16)) {
+            let y = round_trip(ty, &x, 256, None);
+            prop_assert!(y.iter().all(|v| v.is_finite()), "{ty}");
+        }
+    }
+}
+
+#[test]
+fn values_that_a_format_has_come_back_exactly() {
+    for ty in writable() {
+        // What the format makes of random values is what it can express.
+        let x = round_trip(ty, &random(7, 1024), 256, None);
+        let y = round_trip(ty, &x, 256, None);
+        let (size, off) = (error(&x, &vec![0.0; 1024], |_| 1.0), error(&x, &y, |_| 1.0));
+        assert!(off <= size * 1e-5, "{ty}: {off} of {size}");
+    }
+}
+
+#[test]
+fn zeros_stay_zeros() {
+    for ty in writable() {
+        let y = round_trip(ty, &[0.0; 512], 256, None);
+        // Q1_0 has no zero: with a scale of 0 both of its levels are.
+        assert!(y.iter().all(|v| v.abs() < 1e-30), "{ty}");
+    }
+}
+
+#[test]
+fn factors_that_are_all_zero_count_as_none() {
+    let x = random(3, 512);
+    for ty in writable() {
+        assert_eq!(blocks(ty, &x, 512, Some(&[0.0; 512])), blocks(ty, &x, 512, None), "{ty}");
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_together_are_refused() {
+    let x = [0.0; 512];
+    let call = |ty, cols, importance: Option<&[f32]>, n_bytes: usize| {
+        quantize_rows(ty, &x, cols, importance, &mut vec![0; n_bytes]).unwrap_err()
+    };
+    assert!(matches!(call(TensorType::Q4_K, 128, None, 288), Error::Blocks { cols: 128, .. }));
+    assert!(matches!(call(TensorType::Q4_K, 0, None, 288), Error::Blocks { cols: 0, .. }));
+    assert!(matches!(call(TensorType::Q4_K, 256, None, 287), Error::Length { what: "bytes", .. }));
+    assert!(matches!(call(TensorType::Q4_K, 768, None, 288), Error::Length { what: "values", .. }));
+    let short = [1.0; 255];
+    let error = call(TensorType::Q4_K, 256, Some(&short), 288);
+    assert!(matches!(error, Error::Length { what: "importance", .. }));
+    assert!(matches!(call(TensorType::IQ2_XXS, 256, None, 132), Error::NotWritable { .. }));
+}
