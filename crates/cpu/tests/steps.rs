@@ -16,6 +16,9 @@ use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Model, Size, read};
 use realm_testkit::random::{self, Random};
 
+/// Sets an option of a step.
+type Change<T> = fn(&mut Bench, &mut T);
+
 const N_ROWS: usize = 5;
 const TOKENS: [u32; N_ROWS] = [3, 0, 7, 7, 1];
 const PAGES: [u32; 2] = [6, 2];
@@ -193,7 +196,7 @@ fn experts_equal_the_oracle_in_every_gating_and_weight_type() {
 
 #[test]
 fn options_of_experts_equal_the_oracle_and_change_the_result() {
-    let run = |what: &str, change: fn(&mut Bench, &mut Moe)| {
+    let run = |what: &str, change: Change<Moe>| {
         let mut bench = Bench::new(2);
         let mut step = moe(&mut bench, TensorType::F32, false);
         change(&mut bench, &mut step);
@@ -203,7 +206,7 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         bench.together(&NaiveBackend, &steps, out)
     };
     let plain = run("plain", |_, _| {});
-    let changes: [(&str, fn(&mut Bench, &mut Moe)); 8] = [
+    let changes: [(&str, Change<Moe>); 8] = [
         ("choice bias", |bench, step| step.choice_bias = Some(bench.values(&[8]))),
         ("groups", |_, step| (step.n_groups, step.n_groups_used) = (4, 2)),
         ("groups and choice bias", |bench, step| {
@@ -297,7 +300,7 @@ fn attention(bench: &mut Bench) -> (RopeStore, Attend) {
 
 #[test]
 fn sinks_and_linear_biases_equal_the_oracle_and_change_the_result() {
-    let run = |what: &str, change: fn(&mut Bench, &mut Attend)| {
+    let run = |what: &str, change: Change<Attend>| {
         let mut bench = Bench::new(6);
         let (store, mut attend) = attention(&mut bench);
         change(&mut bench, &mut attend);
@@ -307,7 +310,7 @@ fn sinks_and_linear_biases_equal_the_oracle_and_change_the_result() {
         bench.together(&NaiveBackend, &steps, out)
     };
     let plain = run("plain", |_, _| {});
-    let changes: [(&str, fn(&mut Bench, &mut Attend)); 4] = [
+    let changes: [(&str, Change<Attend>); 4] = [
         ("sinks", |bench, attend| attend.sinks = Some(bench.values(&[6]))),
         ("sinks and window", |bench, attend| {
             (attend.sinks, attend.window) = (Some(bench.values(&[6])), Some(2));

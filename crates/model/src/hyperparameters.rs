@@ -5,8 +5,10 @@ use realm_gguf::{Gguf, Metadata, U32OrArray};
 use crate::error::{Error, Result};
 use realm_ir::{Gating, NormKind};
 
-use crate::recipe::{AttentionScale, Block, EmbedScale, Experts, LogitScale, Positions};
-use crate::recipe::{Recipe, RopeBase, RopeLayers, Window};
+use crate::recipe::{
+    AttentionScale, Block, EmbedScale, Experts, LogitScale, Positions, Recipe, ResidualScale,
+    RopeBase, RopeLayers, Window,
+};
 
 /// Numbers of one model. Everything the builder multiplies, divides by or
 /// indexes with has been checked.
@@ -99,6 +101,8 @@ pub struct LatentHyperparameters {
     pub q_rank: Option<usize>,
     /// Width of the latent of keys and values.
     pub kv_rank: usize,
+    /// Values of a head that rotate, behind the others.
+    pub rotating: usize,
     /// Values of a query head, those that rotate included.
     pub key_length: usize,
     /// Values of a head's result.
@@ -201,20 +205,39 @@ impl Hyperparameters {
         let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
         let embedding_length = keys.count("embedding_length", None)?;
         let context_length = keys.count("context_length", None)?;
-        let n_layers = keys.count("block_count", None)?;
-        if n_layers > gguf.tensors().len() {
+        let n_blocks = keys.count("block_count", None)?;
+        if n_blocks > gguf.tensors().len() {
             let expected =
                 format!("at most one per tensor, and there are {}", gguf.tensors().len());
-            return Err(Error::invalid(keys.key("block_count"), n_layers, expected));
+            return Err(Error::invalid(keys.key("block_count"), n_blocks, expected));
         }
-        let heads = keys.per_layer("attention.head_count", n_layers, None)?;
-        let kv_heads = keys.per_layer("attention.head_count_kv", n_layers, Some(&heads))?;
-        let feed_forward = keys.per_layer("feed_forward_length", n_layers, None)?;
-        let key_length = head_width(&keys, "attention.key_length", embedding_length, heads[0])?;
-        let value_length = head_width(&keys, "attention.value_length", embedding_length, heads[0])?;
-        let windows = windows(&keys, recipe, n_layers, context_length)?;
+        let n_layers = n_blocks - n_predict_layers(&keys, n_blocks)?;
+        refuse_clamped_attention(&keys)?;
+        let heads = keys.per_layer("attention.head_count", n_blocks, None)?;
+        let mut kv_heads = keys.per_layer("attention.head_count_kv", n_blocks, Some(&heads))?;
+        let mut feed_forward = keys.per_layer("feed_forward_length", n_blocks, None)?;
+        if recipe.half_feed_forward {
+            feed_forward.iter_mut().for_each(|length| *length /= 2);
+        }
+        let mut key_length = head_width(&keys, "attention.key_length", embedding_length, heads[0])?;
+        let mut value_length =
+            head_width(&keys, "attention.value_length", embedding_length, heads[0])?;
+        let latent = latent(&keys, recipe, key_length, value_length)?;
+        if let Some(latent) = &latent {
+            // One key serves all heads: the latent, then the values that rotate.
+            kv_heads.fill(1);
+            (key_length, value_length) = (latent.kv_rank + latent.rotating, latent.kv_rank);
+        }
+        let windows = windows(&keys, recipe, n_blocks, context_length)?;
         let experts = experts(&keys, recipe, feed_forward[0])?;
         let n_dense = keys.metadata.u32(&keys.key("leading_dense_block_count"))?.unwrap_or(0);
+        let expert_step = keys.count("interleave_moe_layer_step", Some(1))?;
+        let has_alibi = match recipe.positions {
+            Positions::Alibi => true,
+            Positions::AlibiIfLayers(n) => n == n_layers,
+            Positions::Rope | Positions::Learned => false,
+        };
+        let can_rotate = !has_alibi && recipe.positions != Positions::Learned;
 
         let mut layers = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
@@ -229,19 +252,22 @@ impl Hyperparameters {
             }
             let rotates = match recipe.rope_layers {
                 RopeLayers::Of(layers) => layers.contains(layer),
-                RopeLayers::WithWindow => windows[layer].is_some(),
+                RopeLayers::WithWindow => {
+                    windows[layer].is_some() || windows.iter().all(Option::is_none)
+                }
             };
             layers.push(LayerHyperparameters {
                 n_heads,
                 n_kv_heads,
                 feed_forward_length: feed_forward[layer],
                 window: windows[layer],
-                rotates: rotates && recipe.positions == Positions::Rope,
-                has_experts: experts.is_some() && layer >= n_dense as usize,
+                rotates: rotates && can_rotate,
+                has_experts: experts.is_some()
+                    && layer >= n_dense as usize
+                    && (layer + 1).is_multiple_of(expert_step),
             });
         }
         Ok(Hyperparameters {
-            latent: latent(&keys, recipe, key_length, value_length)?,
             rope_dimension_count: rope_dimension_count(&keys, key_length)?,
             rope_base: rope_base(&keys, recipe)?,
             epsilon: keys.require_positive(match recipe.norm {
@@ -252,26 +278,56 @@ impl Hyperparameters {
             embed_scale: match recipe.embed_scale {
                 EmbedScale::Key => keys.positive("embedding_scale")?.unwrap_or(1.0),
                 EmbedScale::SqrtWidth => (embedding_length as f32).sqrt(),
+                EmbedScale::Always(scale) => scale,
             },
-            residual_scale: keys.positive("residual_scale")?.unwrap_or(1.0),
-            logit_scale: logit_scale(&keys, recipe)?,
-            attention_scale: attention_scale(&keys, recipe, &layers, embedding_length, key_length)?,
+            residual_scale: match recipe.residual_scale {
+                ResidualScale::Key => keys.positive("residual_scale")?.unwrap_or(1.0),
+                ResidualScale::OverSqrtLayers(scale) => scale / (n_layers as f32).sqrt(),
+            },
+            logit_scale: logit_scale(&keys, recipe, embedding_length)?,
+            attention_scale: match (keys.positive("attention.scale")?, &latent) {
+                (Some(scale), _) => scale,
+                (None, Some(latent)) => latent_scale(&keys, latent)?,
+                (None, None) => attention_scale(recipe, &layers, embedding_length, key_length),
+            },
             attention_softcap: keys.cap("attn_logit_softcapping")?,
-            alibi_max_bias: match recipe.positions {
-                // Where a family fixes the slopes, converters leave the key out: they are
-                // then those of the method's definition (arXiv 2108.12409).
-                Positions::Alibi => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
-                _ => None,
+            // Where a family fixes the slopes, converters leave the key out: they are
+            // then those of the method's definition (arXiv 2108.12409).
+            alibi_max_bias: match has_alibi {
+                true => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
+                false => None,
             },
             logit_softcap: keys.cap("final_logit_softcapping")?,
             n_vocab: n_vocab(gguf)?,
             experts,
+            latent,
             embedding_length,
             context_length,
             layers,
             key_length,
             value_length,
         })
+    }
+}
+
+/// Blocks at the end that predict tokens further ahead and that nothing else needs
+/// (`nextn_predict_layers`, arXiv 2412.19437 section 2.2).
+fn n_predict_layers(keys: &Keys<'_>, n_blocks: usize) -> Result<usize> {
+    let key = keys.key("nextn_predict_layers");
+    let n = keys.metadata.u32(&key)?.unwrap_or(0) as usize;
+    if n >= n_blocks {
+        return Err(Error::invalid(key, n, format!("fewer than the {n_blocks} blocks")));
+    }
+    Ok(n)
+}
+
+/// Queries, keys and values held to a range (`attention.clamp_kqv`) are a step there is not.
+fn refuse_clamped_attention(keys: &Keys<'_>) -> Result<()> {
+    match keys.cap("attention.clamp_kqv")? {
+        Some(bound) => {
+            Err(Error::unsupported(keys.key("attention.clamp_kqv"), bound, "files without it"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -342,8 +398,9 @@ fn experts(
     }))
 }
 
-/// Widths of latent attention. The file's `key_length` is that of the cache: the
-/// latent and the values that rotate.
+/// Widths of latent attention. The file's `key_length` is that of the cache, the
+/// latent and the values that rotate; in files without `key_length_mla` it is that of
+/// a head.
 fn latent(
     keys: &Keys<'_>,
     recipe: &Recipe,
@@ -355,8 +412,14 @@ fn latent(
     }
     let kv_rank = keys.count("attention.kv_lora_rank", None)?;
     let rotating = keys.count("rope.dimension_count", None)?;
-    let own_key_length = keys.count("attention.key_length_mla", None)?;
-    if kv_rank != value_length || kv_rank.checked_add(rotating) != Some(key_length) {
+    let has_own_lengths = keys.metadata.u32(&keys.key("attention.key_length_mla"))?.is_some();
+    let own_key_length = keys.count("attention.key_length_mla", Some(key_length))?;
+    let own_value_length = match has_own_lengths {
+        true => keys.count("attention.value_length_mla", None)?,
+        false => value_length,
+    };
+    let is_cached = kv_rank == value_length && kv_rank + rotating == key_length;
+    if has_own_lengths && !is_cached {
         let expected = format!(
             "{value_length}, the width of the cached value, and {rotating} less than its key"
         );
@@ -371,8 +434,9 @@ fn latent(
     Ok(Some(LatentHyperparameters {
         q_rank: q_rank.map(|_| keys.count("attention.q_lora_rank", None)).transpose()?,
         kv_rank,
+        rotating,
         key_length: own_key_length,
-        value_length: keys.count("attention.value_length_mla", None)?,
+        value_length: own_value_length,
     }))
 }
 
@@ -384,11 +448,12 @@ fn is_parallel(keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
     }
 }
 
-fn logit_scale(keys: &Keys<'_>, recipe: &Recipe) -> Result<f32> {
+fn logit_scale(keys: &Keys<'_>, recipe: &Recipe, embedding_length: usize) -> Result<f32> {
     match recipe.logit_scale {
         LogitScale::None => Ok(1.0),
         LogitScale::Multiply => keys.require_positive("logit_scale"),
         LogitScale::Divide => Ok(1.0 / keys.require_positive("logit_scale")?),
+        LogitScale::OverWidth(scale) => Ok(scale / embedding_length as f32),
     }
 }
 
@@ -427,32 +492,26 @@ fn rope_base(keys: &Keys<'_>, recipe: &Recipe) -> Result<f32> {
 }
 
 fn attention_scale(
-    keys: &Keys<'_>,
     recipe: &Recipe,
     layers: &[LayerHyperparameters],
     embedding_length: usize,
     key_length: usize,
-) -> Result<f32> {
-    if let Some(scale) = keys.positive("attention.scale")? {
-        return Ok(scale);
-    }
-    if recipe.latent {
-        return latent_scale(keys);
-    }
+) -> f32 {
     let width = match recipe.attention_scale {
         AttentionScale::KeyWidthUnlessLayers(n) if n == layers.len() => {
             embedding_length as f32 / layers[0].n_heads as f32
         }
+        AttentionScale::InverseKeyWidth => return 1.0 / key_length as f32,
         _ => key_length as f32,
     };
-    Ok(1.0 / width.sqrt())
+    1.0 / width.sqrt()
 }
 
 /// Scores of latent attention are scaled by the width of a whole query head, and
 /// by the square of YaRN's factor, which its rotation then leaves out
 /// (`rope.scaling.yarn_log_multiplier` is a tenth of the original `mscale_all_dim`).
-fn latent_scale(keys: &Keys<'_>) -> Result<f32> {
-    let width = keys.count("attention.key_length_mla", None)? as f32;
+fn latent_scale(keys: &Keys<'_>, latent: &LatentHyperparameters) -> Result<f32> {
+    let width = latent.key_length as f32;
     let multiplier = keys.positive("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
     let factor = keys.positive("rope.scaling.factor")?.unwrap_or(1.0);
     let magnitude = 1.0 + multiplier * factor.ln();

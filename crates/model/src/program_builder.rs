@@ -1,5 +1,7 @@
 //! Collects slots, weights and steps while a program is built.
 
+use std::collections::HashSet;
+
 use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 
@@ -8,6 +10,8 @@ use crate::error::{Error, Result};
 /// A program in the making.
 pub(crate) struct ProgramBuilder<'a> {
     gguf: &'a Gguf,
+    /// Names of the tensors that were used.
+    used: HashSet<String>,
     slots: Vec<SlotInfo>,
     weights: Vec<TensorData>,
     segments: Vec<Vec<Step>>,
@@ -15,7 +19,13 @@ pub(crate) struct ProgramBuilder<'a> {
 
 impl<'a> ProgramBuilder<'a> {
     pub fn new(gguf: &'a Gguf) -> Self {
-        ProgramBuilder { gguf, slots: Vec::new(), weights: Vec::new(), segments: Vec::new() }
+        ProgramBuilder {
+            gguf,
+            used: HashSet::new(),
+            slots: Vec::new(),
+            weights: Vec::new(),
+            segments: Vec::new(),
+        }
     }
 
     /// A new slot.
@@ -35,7 +45,7 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     /// A tensor that must be there, with this shape and a type that can be computed with.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorData> {
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
         let tensor = self.gguf.require_tensor(name)?;
         if tensor.shape() != shape {
             let found = format!("shape {:?}", tensor.shape());
@@ -49,6 +59,7 @@ impl<'a> ProgramBuilder<'a> {
                 supported.join(", "),
             ));
         }
+        self.used.insert(name.to_owned());
         Ok(tensor)
     }
 
@@ -63,7 +74,7 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     /// The values of a tensor that must be there.
-    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let tensor = self.tensor(name, shape)?;
         let mut values = vec![0.0; shape.iter().product()];
         realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
@@ -101,6 +112,27 @@ impl<'a> ProgramBuilder<'a> {
     pub fn add(&mut self, tensor: TensorData) -> WeightRef {
         self.weights.push(tensor);
         WeightRef(self.weights.len() - 1)
+    }
+
+    /// Refuses a file with tensors that no step uses: what they are for would be missing.
+    /// Blocks from `n_layers` on predict further tokens and are left out on purpose.
+    pub fn check_all_used(&self, n_layers: usize) -> Result<()> {
+        for tensor in self.gguf.tensors() {
+            let name = tensor.name();
+            let mut parts = name.split('.');
+            let block = match parts.next() {
+                Some("blk") => parts.next().and_then(|number| number.parse::<usize>().ok()),
+                _ => None,
+            };
+            let is_beyond = block.is_some_and(|block| block >= n_layers);
+            // Frequencies and their factors are read with the rotation.
+            let is_rope = name.contains("rope_f") || name.contains("attn_rot_embd");
+            if !(self.used.contains(name) || is_beyond || is_rope) {
+                let supported = "only the tensors that this architecture is known to have";
+                return Err(Error::unsupported(name, "a tensor that nothing uses", supported));
+            }
+        }
+        Ok(())
     }
 
     pub fn finish(self, hidden: Slot, logits: Slot) -> Program {

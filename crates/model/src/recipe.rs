@@ -16,10 +16,14 @@ pub struct Recipe {
     pub is_encoder: bool,
     /// Factor on the embedding.
     pub embed_scale: EmbedScale,
+    /// Factor on what a block adds to the hidden state.
+    pub residual_scale: ResidualScale,
     /// How a token knows where it is.
     pub positions: Positions,
     /// The kind of the norms, which decides the key of their epsilon.
     pub norm: NormKind,
+    /// Norms have neither factors nor terms.
+    pub bare_norms: bool,
     /// How attention and feed-forward follow each other.
     pub block: Block,
     /// Norms before attention and feed-forward.
@@ -37,6 +41,8 @@ pub struct Recipe {
     pub sub_norms: bool,
     /// A score per head without a value (`attn_sinks`).
     pub sinks: bool,
+    /// Attention's result is multiplied by a sigmoid of its input (`attn_gate`).
+    pub attention_gate: bool,
     /// Keys and values from a shared latent (`attn_kv_a_mqa`, `attn_k_b`, `attn_v_b`).
     pub latent: bool,
     /// Factor on attention scores when `attention.scale` is not given.
@@ -49,10 +55,14 @@ pub struct Recipe {
     pub rope_layers: RopeLayers,
     /// Base of the rotation's frequencies.
     pub rope_base: RopeBase,
-    /// Base in the layers with a window, where it differs; those ignore scaling.
-    pub rope_base_window: Option<f32>,
+    /// YaRN also multiplies sine and cosine (its `mscale`).
+    pub yarn_magnitude: bool,
+    /// How the layers with a window rotate.
+    pub window_rope: WindowRope,
     /// The feed-forward part.
     pub feed_forward: FeedForward,
+    /// `feed_forward_length` counts gate and up together.
+    pub half_feed_forward: bool,
     /// What routing does in the layers with experts; none for families without.
     pub experts: Option<Experts>,
     /// What `logit_scale` means.
@@ -66,6 +76,17 @@ pub enum EmbedScale {
     Key,
     /// Times the square root of the embedding length.
     SqrtWidth,
+    /// Times this.
+    Always(f32),
+}
+
+/// Factor on what a block adds to the hidden state.
+#[derive(Clone, Copy, Debug)]
+pub enum ResidualScale {
+    /// `residual_scale`, where the file has it.
+    Key,
+    /// This over the square root of the number of layers.
+    OverSqrtLayers(f32),
 }
 
 /// How a token knows where it is.
@@ -77,6 +98,8 @@ pub enum Positions {
     Learned,
     /// Linear biases on scores (`attention.max_alibi_bias`).
     Alibi,
+    /// The same in the size of the family that has this many layers; the others rotate.
+    AlibiIfLayers(usize),
 }
 
 /// How attention and feed-forward follow each other.
@@ -98,6 +121,8 @@ pub enum QkNorm {
     None,
     /// RMS norm of each head, the same factors for all.
     Heads,
+    /// The same in the sizes of the family that have it.
+    HeadsIfPresent,
     /// One norm over all heads.
     Row,
     /// The same, where the file has it.
@@ -114,6 +139,8 @@ pub enum AttentionScale {
     /// The same, but `1 / sqrt(embedding length / heads)` in the size of the
     /// family that has this many layers.
     KeyWidthUnlessLayers(usize),
+    /// `1 / key length`
+    InverseKeyWidth,
 }
 
 /// Which layers see only the last `attention.sliding_window` positions.
@@ -151,8 +178,19 @@ impl Layers {
 pub enum RopeLayers {
     /// These.
     Of(Layers),
-    /// Those with a window.
+    /// Those with a window; all, where none has one.
     WithWindow,
+}
+
+/// How the layers with a window rotate.
+#[derive(Clone, Copy, Debug)]
+pub enum WindowRope {
+    /// Like the others.
+    Same,
+    /// As the model was before its rotation was scaled.
+    Unscaled,
+    /// Unscaled, with `rope.freq_base_swa`, or this where the key is absent.
+    OwnBase(f32),
 }
 
 /// Base of the rotation's frequencies.
@@ -194,7 +232,7 @@ pub struct Experts {
 }
 
 /// What `logit_scale` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LogitScale {
     /// Nothing: the family has none.
     None,
@@ -202,4 +240,6 @@ pub enum LogitScale {
     Multiply,
     /// Logits are divided by it.
     Divide,
+    /// Not in the file: logits are multiplied by this over the embedding length.
+    OverWidth(f32),
 }

@@ -5,11 +5,11 @@ use std::f64::consts::PI;
 use std::sync::Arc;
 
 use realm_gguf::Gguf;
-use realm_ir::RopeSpec;
+use realm_ir::{RopeSpec, RopeStyle};
 
 use crate::error::{Error, Result};
 use crate::hyperparameters::{Hyperparameters, Keys};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, WindowRope};
 
 /// How a model's frequencies are stretched, `rope.scaling.type`.
 enum Scaling {
@@ -38,6 +38,7 @@ pub(crate) fn rope_specs(
     context_length: usize,
 ) -> Result<(RopeSpec, RopeSpec)> {
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+    check_extensions(&keys, recipe, context_length)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
     let divisors = divisors(gguf, &keys, n_pairs, context_length)?;
@@ -57,21 +58,41 @@ pub(crate) fn rope_specs(
         frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= f64::from(divisor));
     }
     let stretch = scaling.apply(&mut frequencies, f64::from(numbers.rope_base));
-    // Latent attention has YaRN's factor in the scale of its scores instead.
-    let magnitude = if recipe.latent {
-        1.0
-    } else {
-        stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from)
+    let magnitude = match recipe.yarn_magnitude {
+        true => stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from),
+        false => 1.0,
     };
     let whole = spec(frequencies, magnitude);
-    let windowed = match recipe.rope_base_window {
-        Some(default) => {
-            let base = keys.positive("rope.freq_base_swa")?.unwrap_or(default);
-            spec(base_frequencies(base), 1.0)
-        }
-        None => whole.clone(),
+    let own_base = |default: f32| -> Result<f32> {
+        Ok(keys.positive("rope.freq_base_swa")?.unwrap_or(default))
+    };
+    let windowed = match recipe.window_rope {
+        WindowRope::Same => whole.clone(),
+        WindowRope::Unscaled => spec(base_frequencies(own_base(numbers.rope_base)?), 1.0),
+        WindowRope::OwnBase(default) => spec(base_frequencies(own_base(default)?), 1.0),
     };
     Ok((whole, windowed))
+}
+
+/// Refuses what changes the rotation or the queries beyond a table of frequencies.
+fn check_extensions(keys: &Keys<'_>, recipe: &Recipe, context_length: usize) -> Result<()> {
+    // Text has one position for all sections, so they change nothing; but files with
+    // sections pair values as halves.
+    let sections = keys.key("rope.dimension_sections");
+    if keys.metadata.get(&sections).is_some() && recipe.rope_style != RopeStyle::Halves {
+        return Err(Error::unsupported(sections, "a rotation in sections", "files without it"));
+    }
+    // Queries are scaled by the logarithm of their position, from the original context on.
+    let temperature = keys.key("attention.temperature_scale");
+    if keys.metadata.get(&temperature).is_some() {
+        let name = "rope.scaling.original_context_length";
+        let original = keys.metadata.require_u32(&keys.key(name))?;
+        if context_length > original as usize {
+            let found = format!("a context of {context_length} positions");
+            return Err(Error::unsupported(temperature, found, format!("up to {original}")));
+        }
+    }
+    Ok(())
 }
 
 fn scaling(keys: &Keys<'_>) -> Result<Scaling> {

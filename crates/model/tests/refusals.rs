@@ -126,7 +126,7 @@ fn every_number_out_of_range_is_named_with_what_was_expected() {
         ("ARCH.attention.key_length", u32::MAX.into(), "4294967295"),
         ("ARCH.expert_count", 8u32.into(), "expert_used_count"),
         ("ARCH.expert_count", u32::MAX.into(), "1 to 65536"),
-        ("general.architecture", "rwkv9".into(), "gemma3, gpt2"),
+        ("general.architecture", "rwkv9".into(), "gemma3, glm4"),
     ];
     for (key, value, expected) in cases {
         let message = refusal("llama", key, Some(value));
@@ -178,5 +178,14 @@ proptest! {
         if let Ok(gguf) = Gguf::from_bytes(bytes) {
             let _ = build(&gguf, 64);
         }
+    }
+}
+
+#[test]
+fn every_embedding_model_of_the_kit_becomes_a_program_that_uses_all_its_tensors() {
+    for case in kit::cases("embedding") {
+        let bytes = kit::read_maybe_gz(case["model"].as_str().unwrap());
+        let plan = build(&Gguf::from_bytes(bytes).unwrap(), 512);
+        plan.unwrap_or_else(|error| panic!("{}: {error}", case["id"]));
     }
 }

@@ -13,6 +13,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     attention_scale: AttentionScale::KeyWidthUnlessLayers(62),
     window: Window::Always(Layers::AllButLastOf(6)),
     rope_base: RopeBase::FamilyDefault(1_000_000.0),
-    rope_base_window: Some(10_000.0),
+    window_rope: WindowRope::OwnBase(10_000.0),
     ..gemma2::RECIPE
 };

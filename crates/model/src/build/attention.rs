@@ -1,6 +1,9 @@
 //! Attention: queries, keys and values, their norms and rotation, the output matrix.
 
-use realm_ir::{Attend, HeadNorm, Linear, LinearOutput, NormKind, RopeSpec, RopeStore, Slot, Step};
+use realm_ir::{
+    Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, NormKind, RopeSpec, RopeStore,
+    Slot, Step,
+};
 
 use super::{LayerBuilder, Slots};
 use crate::error::{Error, Result};
@@ -22,8 +25,10 @@ impl LayerBuilder<'_> {
         let outputs = self.qkv(index, layer)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
         self.qk_norm(index, layer)?;
+        let has_norm = self.builder.contains(&format!("blk.{index}.attn_q_norm.weight"));
         let head_norm = match self.recipe.qk_norm {
             QkNorm::Heads => Some(self.head_norm(index)?),
+            QkNorm::HeadsIfPresent if has_norm => Some(self.head_norm(index)?),
             _ => None,
         };
         let (kv_layer, n_heads, rope) = (index, layer.n_heads, self.rope(layer));
@@ -36,8 +41,23 @@ impl LayerBuilder<'_> {
             self.norm_of(&name, mixed, mixed, self.recipe.norm, (1, width), &[width])?;
         }
         let shape = [width, numbers.embedding_length];
-        let output = self.linear(&format!("blk.{index}.attn_output"), &shape, mixed)?;
-        self.residual(index, mixed, output, "post_attention_norm")
+        let result = match self.recipe.attention_gate {
+            true => self.gate_attention(index, width, input)?,
+            false => mixed,
+        };
+        let output = self.linear(&format!("blk.{index}.attn_output"), &shape, result)?;
+        self.residual(index, result, output, "post_attention_norm")
+    }
+
+    /// Multiplies attention's result by a sigmoid of its input.
+    fn gate_attention(&mut self, index: usize, width: usize, input: Slot) -> Result<Slot> {
+        let gate = self.builder.batch_slot(width);
+        let shape = [self.numbers.embedding_length, width];
+        let outputs = vec![self.linear(&format!("blk.{index}.attn_gate"), &shape, gate)?];
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        let (up, activation) = (Some(self.slots.mixed), Activation::Sigmoid);
+        self.builder.push(Step::GatedAct(GatedAct { gate, up, out: gate, activation }));
+        Ok(gate)
     }
 
     /// The rotation of a layer's queries and keys.
@@ -115,7 +135,7 @@ impl LayerBuilder<'_> {
         for (part, heads, slot) in parts {
             let name = format!("blk.{index}.{part}");
             match self.recipe.qk_norm {
-                QkNorm::None | QkNorm::Heads => {}
+                QkNorm::None | QkNorm::Heads | QkNorm::HeadsIfPresent => {}
                 QkNorm::RowIfPresent if !self.builder.contains(&format!("{name}.weight")) => {}
                 QkNorm::Row | QkNorm::RowIfPresent => {
                     let row = heads * width;

@@ -3,10 +3,11 @@
 //! each head has matrices that bring its query into the latent and its result
 //! out of it.
 
-use realm_ir::{HeadLinear, Linear, NormKind, RopeStore, Slot, Step};
+use realm_gguf::{TensorData, TensorType};
+use realm_ir::{HeadLinear, Linear, NormKind, RopeStore, Slot, Step, WeightRef};
 
 use super::{LayerBuilder, Slots};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyperparameters::{LatentHyperparameters, LayerHyperparameters};
 
 impl LayerBuilder<'_> {
@@ -31,13 +32,11 @@ impl LayerBuilder<'_> {
         self.norm_of(&name("attn_kv_a_norm"), k, k, NormKind::Rms, groups, &[latent.kv_rank])?;
 
         let plain = latent.key_length - rotating;
-        let weight = self
-            .builder
-            .weight(&name("attn_k_b.weight"), &[plain, latent.kv_rank, layer.n_heads])?;
+        let (into_latent, out_of_latent) = self.latent_matrices(index, layer.n_heads, &latent)?;
         self.builder.push(Step::HeadLinear(HeadLinear {
             input: own_q,
             out: q,
-            weight,
+            weight: into_latent,
             n_heads: layer.n_heads,
             in_width: plain,
             out_width: latent.kv_rank,
@@ -48,16 +47,12 @@ impl LayerBuilder<'_> {
         self.builder.push(Step::RopeStore(store));
         self.attend(index, layer)?;
 
-        let weight = self.builder.weight(
-            &name("attn_v_b.weight"),
-            &[latent.kv_rank, latent.value_length, layer.n_heads],
-        )?;
         let width = layer.n_heads * latent.value_length;
         let result = self.builder.batch_slot(width);
         self.builder.push(Step::HeadLinear(HeadLinear {
             input: mixed,
             out: result,
-            weight,
+            weight: out_of_latent,
             n_heads: layer.n_heads,
             in_width: latent.kv_rank,
             out_width: latent.value_length,
@@ -65,6 +60,46 @@ impl LayerBuilder<'_> {
         }));
         let output = self.linear(&name("attn_output"), &[width, embedding], result)?;
         self.residual(index, result, output, "post_attention_norm")
+    }
+
+    /// Each head's matrices into the latent `[plain key, latent, heads]` and out of it
+    /// `[latent, value, heads]`.
+    fn latent_matrices(
+        &mut self,
+        index: usize,
+        n_heads: usize,
+        latent: &LatentHyperparameters,
+    ) -> Result<(WeightRef, WeightRef)> {
+        let (rank, value) = (latent.kv_rank, latent.value_length);
+        let plain = latent.key_length - latent.rotating;
+        let name = |part: &str| format!("blk.{index}.{part}.weight");
+        if self.builder.contains(&name("attn_k_b")) {
+            let into = self.builder.weight(&name("attn_k_b"), &[plain, rank, n_heads])?;
+            return Ok((into, self.builder.weight(&name("attn_v_b"), &[rank, value, n_heads])?));
+        }
+        // Older files hold both as one: of each head, rows of the plain key, then of the
+        // value. The former have to be transposed, so they are unpacked.
+        let joint_name = name("attn_kv_b");
+        let joint = self.builder.tensor(&joint_name, &[rank, n_heads * (plain + value)])?;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let mut unpacked = vec![0.0; plain * rank];
+        for head in 0..n_heads {
+            let first = head * (plain + value);
+            let key_rows = joint.rows(first..first + plain)?;
+            realm_quant::dequantize(key_rows.ty(), key_rows.bytes(), &mut unpacked)
+                .map_err(|error| Error::unsupported(&joint_name, joint.ty(), error))?;
+            for column in 0..rank {
+                let transposed = unpacked.iter().skip(column).step_by(rank);
+                keys.extend(transposed.flat_map(|value| value.to_le_bytes()));
+            }
+            let value_rows = joint.rows(first + plain..first + plain + value)?;
+            values.extend_from_slice(value_rows.bytes());
+        }
+        let (shape, ty) = ([plain, rank, n_heads], TensorType::F32);
+        let keys = TensorData::from_vec(&name("attn_k_b"), &shape, ty, keys)?;
+        let shape = [rank, value, n_heads];
+        let values = TensorData::from_vec(&name("attn_v_b"), &shape, joint.ty(), values)?;
+        Ok((self.builder.add(keys), self.builder.add(values)))
     }
 
     /// Queries before they enter the latent, by way of their own latent in the

@@ -63,6 +63,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     }
     let scores = layers.scores()?;
     let LayerBuilder { builder, slots, .. } = layers;
+    builder.check_all_used(numbers.layers.len())?;
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
     let embedding = EmbeddingPlan {
         hidden: slots.taken,
@@ -164,7 +165,7 @@ impl LayerBuilder<'_> {
                 let shape = [width, self.numbers.context_length];
                 Some(self.builder.weight("position_embd.weight", &shape)?)
             }
-            Positions::Rope | Positions::Alibi => None,
+            Positions::Rope | Positions::Alibi | Positions::AlibiIfLayers(_) => None,
         };
         let constant = self.token_type()?;
         self.builder.begin_segment();
@@ -280,8 +281,13 @@ impl LayerBuilder<'_> {
         (groups, width): (usize, usize),
         shape: &[usize],
     ) -> Result<()> {
-        let weight = Some(self.builder.weight(&format!("{name}.weight"), shape)?);
-        let bias = self.builder.optional(&format!("{name}.bias"), shape)?;
+        let (weight, bias) = match self.recipe.bare_norms {
+            true => (None, None),
+            false => (
+                Some(self.builder.weight(&format!("{name}.weight"), shape)?),
+                self.builder.optional(&format!("{name}.bias"), shape)?,
+            ),
+        };
         let epsilon = self.numbers.epsilon;
         let norm = Norm { input, out, kind, groups, width, weight, bias, epsilon };
         self.builder.push(Step::Norm(norm));
