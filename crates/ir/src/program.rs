@@ -43,7 +43,8 @@ pub struct Program {
     /// Hidden state `[rows, embedding_length]`: written by segment 0, read and
     /// written by every layer, read by the head.
     pub hidden: Slot,
-    /// Result of the head, `[output rows, n_vocab]`.
+    /// Result of the head, `[output rows, n_vocab]`; for an encoder, which has no output
+    /// matrix, the hidden state `[output rows, embedding_length]`.
     pub logits: Slot,
 }
 
