@@ -59,13 +59,14 @@ const SHARED: &[Tensor] = &[
     ("ffn_down_shexp.weight", &[32, 64]),
 ];
 /// Latent attention: latents of 48 and 32, heads of 8 plain and 8 rotating values.
-const LATENT: &[Tensor] = &[
+const Q: &[Tensor] = &[("attn_q.weight", &[64, 64])];
+const Q_LATENT: &[Tensor] = &[
     ("attn_q_a.weight", &[64, 48]),
     ("attn_q_a_norm.weight", &[48]),
     ("attn_q_b.weight", &[48, 64]),
-    ("attn_kv_a_mqa.weight", &[64, 40]),
-    ("attn_kv_a_norm.weight", &[32]),
 ];
+const KV_LATENT: &[Tensor] =
+    &[("attn_kv_a_mqa.weight", &[64, 40]), ("attn_kv_a_norm.weight", &[32])];
 const JOINT_LATENT: &[Tensor] = &[("attn_kv_b.weight", &[32, 96])];
 
 /// Names of the epsilon's key, behind `attention.`.
@@ -282,12 +283,22 @@ fn families() -> Vec<Family> {
             .key("embedding_scale", 12f32)
             .key("residual_scale", 0.7f32)
             .key("logit_scale", 4f32),
-        Family::new("minicpm3", RMS, &[NORMS, LATENT, JOINT_LATENT, OUT, GATED])
+        Family::new("minicpm3", RMS, &[NORMS, Q_LATENT, KV_LATENT, JOINT_LATENT, OUT, GATED])
             .key("attention.q_lora_rank", 48u32)
             .key("attention.kv_lora_rank", 32u32)
             .key("attention.key_length", 16u32)
             .key("attention.head_count_kv", 4u32)
             .key("rope.dimension_count", 8u32),
+        Family::new("plm", RMS, &[NORMS, KV_LATENT, JOINT_LATENT, Q, OUT, PLAIN])
+            .key("attention.kv_lora_rank", 32u32)
+            .key("attention.key_length", 16u32)
+            .key("attention.value_length", 16u32)
+            .key("attention.head_count_kv", 4u32)
+            .key("rope.dimension_count", 8u32),
+        Family::new("mellum", RMS, &[NORMS, HEAD_NORMS, Q_K_V, OUT])
+            .experts(&[EXPERTS])
+            .window()
+            .key("attention.sliding_window_pattern", 2u32),
         Family::new("plamo", RMS, &[ATTN_NORM, Q_K_V, OUT, GATED]),
         Family::new("dots1", RMS, &[NORMS, HEAD_NORMS, Q_K_V, OUT])
             .experts(&[EXPERTS, CHOICE_BIAS, SHARED])
@@ -466,7 +477,7 @@ fn every_decoder_is_here_or_in_the_kit() {
 
 #[test]
 fn latent_matrices_in_one_tensor_give_what_they_give_in_two() {
-    let heads: &[&[Tensor]] = &[NORMS, LATENT, OUT, GATED];
+    let heads: &[&[Tensor]] = &[NORMS, Q_LATENT, KV_LATENT, OUT, GATED];
     let keys = |family: Family| {
         family
             .key("attention.q_lora_rank", 48u32)
@@ -511,15 +522,10 @@ fn latent_matrices_in_one_tensor_give_what_they_give_in_two() {
 #[test]
 fn what_cannot_be_run_exactly_is_refused_by_name() {
     let dense: &[&[Tensor]] = &[NORMS, Q_K_V, OUT, GATED];
-    let glm4: &[&[Tensor]] = &[NORMS, POST_NORMS, Q_K_V, OUT, JOINED];
     for (family, expected) in [
         (
             Family::new("mpt", LAYER, &[NORMS, QKV, OUT, PLAIN]).key("attention.clamp_kqv", 6f32),
             "mpt.attention.clamp_kqv",
-        ),
-        (
-            Family::new("glm4", RMS, glm4).key("rope.dimension_sections", [2u32, 3, 3, 0]),
-            "glm4.rope.dimension_sections",
         ),
         (
             Family::new("mistral3", RMS, dense)
@@ -545,4 +551,25 @@ fn blocks_that_predict_further_tokens_are_left_out() {
     with_more.push(("blk.4.nextn.eh_proj.weight".into(), vec![128, 64], vec![0.0; 128 * 64]));
     let family = family.key("block_count", 5u32).key("nextn_predict_layers", 1u32);
     assert!(logits(&model(&family.write(&with_more)).unwrap(), &cpu()) == wanted);
+}
+
+#[test]
+fn sections_pair_halves_and_a_pattern_may_be_a_number() {
+    let layer: &[&[Tensor]] = &[NORMS, POST_NORMS, Q_K_V, OUT, JOINED];
+    let whole = Family::new("glm4", RMS, layer);
+    let tensors = whole.random_tensors();
+    let run = |family: Family| logits(&model(&family.write(&tensors)).unwrap(), &cpu());
+    let sections = |widths: [u32; 4]| whole.clone().key("rope.dimension_sections", widths);
+    // GLM-4 pairs neighbours: with halves instead, each head's values come in another order.
+    let plain = run(whole.clone());
+    assert!(run(sections([2, 3, 3, 0])) != plain);
+    assert!(run(sections([0, 0, 0, 0])) == plain);
+
+    let window = Family::new("exaone4", RMS, &[POST_NORMS, HEAD_NORMS, Q_K_V, OUT, GATED]).window();
+    let tensors = window.random_tensors();
+    let run = |family: Family| logits(&model(&family.write(&tensors)).unwrap(), &cpu());
+    let key = "attention.sliding_window_pattern";
+    let named = run(window.clone().key(key, [true, false, true, false]));
+    assert!(run(window.clone().key(key, 2u32)) == named);
+    assert!(run(window) != named);
 }

@@ -1,13 +1,13 @@
 //! The numbers of a model, read from metadata and checked once.
 
-use realm_gguf::{Gguf, Metadata, U32OrArray};
+use realm_gguf::{Gguf, Metadata, U32OrArray, Value};
 
 use crate::error::{Error, Result};
 use realm_ir::{Gating, NormKind};
 
 use crate::recipe::{
-    AttentionScale, Block, EmbedScale, Experts, LogitScale, Positions, Recipe, ResidualScale,
-    RopeBase, RopeLayers, Window,
+    AttentionScale, Block, EmbedScale, Experts, Layers, LogitScale, Positions, Recipe,
+    ResidualScale, RopeBase, RopeLayers, Window,
 };
 
 /// Numbers of one model. Everything the builder multiplies, divides by or
@@ -519,7 +519,7 @@ fn latent_scale(keys: &Keys<'_>, latent: &LatentHyperparameters) -> Result<f32> 
 }
 
 /// The window of each layer. `attention.sliding_window_pattern`, where a file
-/// has it, says per layer whether it has one.
+/// has it, says per layer whether it has one, or the size of groups whose last has none.
 fn windows(
     keys: &Keys<'_>,
     recipe: &Recipe,
@@ -539,9 +539,13 @@ fn windows(
         (Window::If(layers) | Window::Always(layers), Some(window)) => (window, layers),
     };
     let pattern_key = keys.key("attention.sliding_window_pattern");
-    let pattern = match keys.metadata.get(&pattern_key) {
-        Some(_) => keys.metadata.bool_array(&pattern_key)?,
-        None => None,
+    let (pattern, layers) = match keys.metadata.get(&pattern_key) {
+        Some(Value::Array(_)) => (keys.metadata.bool_array(&pattern_key)?, layers),
+        Some(_) => match keys.metadata.require_u32(&pattern_key)? as usize {
+            0 => (None, Layers::All),
+            group => (None, Layers::AllButLastOf(group)),
+        },
+        None => (None, layers),
     };
     if let Some(pattern) = &pattern
         && pattern.len() != n_layers

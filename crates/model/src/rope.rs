@@ -38,7 +38,8 @@ pub(crate) fn rope_specs(
     context_length: usize,
 ) -> Result<(RopeSpec, RopeSpec)> {
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
-    check_extensions(&keys, recipe, context_length)?;
+    check_temperature(&keys, context_length)?;
+    let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
     let divisors = divisors(gguf, &keys, n_pairs, context_length)?;
@@ -47,7 +48,7 @@ pub(crate) fn rope_specs(
         (0..n_pairs).map(|i| f64::from(base).powf(-2.0 * i as f64 / n_dims)).collect()
     };
     let spec = |frequencies: Vec<f64>, magnitude: f64| RopeSpec {
-        style: recipe.rope_style,
+        style,
         inverse_frequencies: frequencies.iter().map(|f| *f as f32).collect::<Arc<[f32]>>(),
         magnitude: magnitude as f32,
         offset: numbers.latent.map_or(0, |latent| latent.kv_rank),
@@ -74,23 +75,27 @@ pub(crate) fn rope_specs(
     Ok((whole, windowed))
 }
 
-/// Refuses what changes the rotation or the queries beyond a table of frequencies.
-fn check_extensions(keys: &Keys<'_>, recipe: &Recipe, context_length: usize) -> Result<()> {
-    // Text has one position for all sections, so they change nothing; but files with
-    // sections pair values as halves.
-    let sections = keys.key("rope.dimension_sections");
-    if keys.metadata.get(&sections).is_some() && recipe.rope_style != RopeStyle::Halves {
-        return Err(Error::unsupported(sections, "a rotation in sections", "files without it"));
+/// How values pair up. Files whose heads are divided into sections (for images; text has
+/// one position for all of them) pair halves, whatever the family does without.
+fn rope_style(keys: &Keys<'_>, recipe: &Recipe) -> Result<RopeStyle> {
+    let sections = keys.metadata.u32_array(&keys.key("rope.dimension_sections"))?;
+    match sections {
+        Some(sections) if sections.iter().any(|width| *width > 0) => Ok(RopeStyle::Halves),
+        _ => Ok(recipe.rope_style),
     }
-    // Queries are scaled by the logarithm of their position, from the original context on.
+}
+
+/// Refuses contexts in which queries are scaled by the logarithm of their position.
+fn check_temperature(keys: &Keys<'_>, context_length: usize) -> Result<()> {
     let temperature = keys.key("attention.temperature_scale");
-    if keys.metadata.get(&temperature).is_some() {
-        let name = "rope.scaling.original_context_length";
-        let original = keys.metadata.require_u32(&keys.key(name))?;
-        if context_length > original as usize {
-            let found = format!("a context of {context_length} positions");
-            return Err(Error::unsupported(temperature, found, format!("up to {original}")));
-        }
+    if keys.metadata.get(&temperature).is_none() {
+        return Ok(());
+    }
+    let original_key = keys.key("rope.scaling.original_context_length");
+    let original = keys.metadata.require_u32(&original_key)?;
+    if context_length > original as usize {
+        let found = format!("a context of {context_length} positions");
+        return Err(Error::unsupported(temperature, found, format!("up to {original}")));
     }
     Ok(())
 }

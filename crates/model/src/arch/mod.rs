@@ -38,6 +38,7 @@ mod jais;
 mod jais2;
 mod jina_bert_v2;
 mod llama;
+mod mellum;
 mod minicpm;
 mod minicpm3;
 mod minimax_m2;
@@ -55,6 +56,7 @@ mod pangu_embedded;
 mod phi2;
 mod phi3;
 mod plamo;
+mod plm;
 mod qwen;
 mod qwen2;
 mod qwen2moe;
@@ -109,6 +111,7 @@ pub static RECIPES: &[&Recipe] = &[
     &jais2::RECIPE,
     &jina_bert_v2::RECIPE,
     &llama::RECIPE,
+    &mellum::RECIPE,
     &minicpm::RECIPE,
     &minicpm3::RECIPE,
     &minimax_m2::RECIPE,
@@ -126,6 +129,7 @@ pub static RECIPES: &[&Recipe] = &[
     &phi2::RECIPE,
     &phi3::RECIPE,
     &plamo::RECIPE,
+    &plm::RECIPE,
     &qwen::RECIPE,
     &qwen2::RECIPE,
     &qwen2moe::RECIPE,
