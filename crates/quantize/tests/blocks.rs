@@ -42,7 +42,9 @@ fn every_type_is_as_near_to_the_values_as_ggml_is() {
         let rows = x.chunks(cols).zip(ours.chunks(cols).zip(ggml.chunks(cols)));
         for (row, (x, (ours, ggml))) in rows.enumerate() {
             let (ours, ggml) = (error(x, ours, |_| 1.0).sqrt(), error(x, ggml, |_| 1.0).sqrt());
-            if ours > ggml * 1.02 {
+            // Where all else is exact, the rounding of the scale to f16 is left to chance.
+            let rounding = error(x, &vec![0.0; cols], |_| 1.0).sqrt() / 4096.0;
+            if ours > (ggml * 1.02).max(rounding) {
                 worse.push(format!("{ty} row {row}: {ours} instead of {ggml}"));
             }
         }

@@ -13,11 +13,13 @@ const N_STARTS: usize = 2 * (1 + *STARTS.end() - *STARTS.start()) as usize;
 const START_STEP: f32 = 0.15;
 /// Rounds of regression and choice of levels that follow the best start.
 const ROUNDS: usize = 4;
+/// Values that are added up side by side; every group is a multiple of it.
+const LANES: usize = 8;
 
-/// The numbers a value can be before its scale.
+/// The numbers a value can be before its scale; all are integers.
 pub(super) trait Levels: Copy {
     /// The level nearest to `value`.
-    fn nearest(self, value: f32) -> i32;
+    fn nearest(self, value: f32) -> f32;
 
     /// The lowest and the highest level, each with its distance to the next one.
     fn ends(self) -> [(f32, f32); 2];
@@ -28,8 +30,9 @@ pub(super) trait Levels: Copy {
 pub(super) struct Integers<const LOW: i32, const HIGH: i32>;
 
 impl<const LOW: i32, const HIGH: i32> Levels for Integers<LOW, HIGH> {
-    fn nearest(self, value: f32) -> i32 {
-        round(value.clamp(LOW as f32, HIGH as f32))
+    #[inline(always)]
+    fn nearest(self, value: f32) -> f32 {
+        round(limit(value, LOW as f32, HIGH as f32))
     }
 
     fn ends(self) -> [(f32, f32); 2] {
@@ -37,35 +40,79 @@ impl<const LOW: i32, const HIGH: i32> Levels for Integers<LOW, HIGH> {
     }
 }
 
-/// Levels in ascending order, two at least.
+/// Some `N` levels.
 #[derive(Clone, Copy)]
-pub(super) struct Table(pub &'static [i8]);
+pub(super) struct Table<const N: usize> {
+    lowest: f32,
+    highest: f32,
+    /// From each level to the next one: where it becomes nearer, and the distance.
+    /// The last entry is never reached.
+    steps: [(f32, f32); N],
+}
 
-impl Levels for Table {
-    fn nearest(self, value: f32) -> i32 {
-        let above = |pair: &[i8]| f32::from(i16::from(pair[0]) + i16::from(pair[1])) * 0.5 < value;
-        let index: usize = self.0.windows(2).map(|pair| usize::from(above(pair))).sum();
-        self.0[index].into()
-    }
-
-    fn ends(self) -> [(f32, f32); 2] {
-        let level = |i: usize| f32::from(self.0[i]);
-        let last = self.0.len() - 1;
-        [(level(0), level(1) - level(0)), (level(last), level(last) - level(last - 1))]
+impl<const N: usize> Table<N> {
+    /// From levels in ascending order, two at least.
+    pub const fn new(levels: &[i8; N]) -> Self {
+        let mut steps = [(f32::INFINITY, 0.0); N];
+        let mut i = 0;
+        while i + 1 < N {
+            let (level, next) = (levels[i] as f32, levels[i + 1] as f32);
+            steps[i] = ((level + next) * 0.5, next - level);
+            i += 1;
+        }
+        Self { lowest: levels[0] as f32, highest: levels[N - 1] as f32, steps }
     }
 }
 
+impl<const N: usize> Levels for Table<N> {
+    #[inline(always)]
+    fn nearest(self, value: f32) -> f32 {
+        let step = |(middle, distance)| if value > middle { distance } else { 0.0 };
+        self.steps.into_iter().fold(self.lowest, |level, next| level + step(next))
+    }
+
+    fn ends(self) -> [(f32, f32); 2] {
+        [(self.lowest, self.steps[0].1), (self.highest, self.steps[N - 2].1)]
+    }
+}
+
+/// `value`, or the limit it exceeds.
+#[inline(always)]
+fn limit(value: f32, low: f32, high: f32) -> f32 {
+    // Unlike `clamp`, this is two instructions for a whole vector.
+    let value = if value < low { low } else { value };
+    if value > high { high } else { value }
+}
+
 /// To the nearest integer, ties to even; for numbers far below 2^22.
-pub(super) fn round(value: f32) -> i32 {
-    // Adding 1.5 * 2^23 leaves the integer in the low mantissa bits.
+#[inline(always)]
+pub(super) fn round(value: f32) -> f32 {
+    // From 2^23 on, f32 numbers are integers.
     const ROUND: f32 = 12_582_912.0;
-    (value + ROUND).to_bits() as i32 - ROUND.to_bits() as i32
+    value + ROUND - ROUND
 }
 
 /// `1 / scale`, or 0 where there is no such number: all levels are then zero.
 pub(super) fn inverse(scale: f32) -> f32 {
     let inverse = 1.0 / scale;
     if inverse.is_finite() { inverse } else { 0.0 }
+}
+
+/// Sums of the terms that `x` and `w` give.
+#[inline(always)]
+fn sums<const N: usize>(x: &[f32], w: &[f32], terms: impl Fn(f32, f32) -> [f32; N]) -> [f32; N] {
+    let (x, rest) = x.as_chunks::<LANES>();
+    debug_assert!(rest.is_empty(), "groups are multiples of {LANES}");
+    let mut lanes = [[0.0; LANES]; N];
+    for (x, w) in x.iter().zip(w.as_chunks::<LANES>().0) {
+        for i in 0..LANES {
+            let terms = terms(x[i], w[i]);
+            for (lanes, term) in lanes.iter_mut().zip(terms) {
+                lanes[i] += term;
+            }
+        }
+    }
+    lanes.map(|lanes| lanes.iter().sum())
 }
 
 /// The scale `d` for which `d * level` comes nearest to `x` with weights `w`.
@@ -117,11 +164,11 @@ pub(super) fn scale<L: Levels>(
 /// The weighted error of the nearest levels with the scale `d`.
 pub(super) fn error<L: Levels>(levels: L, d: f32, x: &[f32], w: &[f32]) -> f32 {
     let inverse = inverse(d);
-    let errors = x.iter().zip(w).map(|(x, w)| {
-        let error = x - d * levels.nearest(x * inverse) as f32;
-        w * error * error
+    let [error] = sums(x, w, |x, w| {
+        let error = x - d * levels.nearest(x * inverse);
+        [w * error * error]
     });
-    errors.sum()
+    error
 }
 
 /// Sums over values and the levels nearest to them.
@@ -135,13 +182,11 @@ struct Regression {
 
 impl Regression {
     fn of<L: Levels>(levels: L, x: &[f32], w: &[f32], inverse: f32) -> Self {
-        let mut sums = Self::default();
-        for (x, w) in x.iter().zip(w) {
-            let level = levels.nearest(x * inverse) as f32;
-            sums.x_level += w * x * level;
-            sums.level_level += w * level * level;
-        }
-        sums
+        let [x_level, level_level] = sums(x, w, |x, w| {
+            let level = levels.nearest(x * inverse);
+            [w * x * level, w * level * level]
+        });
+        Self { x_level, level_level }
     }
 
     fn scale(self) -> f32 {
@@ -154,7 +199,7 @@ impl Regression {
     }
 }
 
-/// `d * u + offset`, with `u` from 0 to `max`.
+/// `d * u + offset`, with integers `u` from 0 to a largest one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Line {
     pub d: f32,
@@ -162,32 +207,32 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The `u` for which the line is nearest to `x`.
-    pub fn nearest(self, max: u8, inverse: f32, x: f32) -> u8 {
-        round(((x - self.offset) * inverse).clamp(0.0, f32::from(max))) as u8
+    /// The `u` up to `max` for which the line is nearest to `x`; `inverse` is that of `d`.
+    #[inline(always)]
+    pub fn nearest(self, max: f32, inverse: f32, x: f32) -> f32 {
+        round(limit((x - self.offset) * inverse, 0.0, max))
     }
 
     /// The weighted error of the nearest `u` of all values.
-    pub fn error(self, max: u8, x: &[f32], w: &[f32]) -> f32 {
+    pub fn error(self, max: f32, x: &[f32], w: &[f32]) -> f32 {
         let inverse = inverse(self.d);
-        let errors = x.iter().zip(w).map(|(x, w)| {
-            let u = f32::from(self.nearest(max, inverse, *x));
-            let error = x - (self.d * u + self.offset);
-            w * error * error
+        let [error] = sums(x, w, |x, w| {
+            let error = x - (self.d * self.nearest(max, inverse, x) + self.offset);
+            [w * error * error]
         });
-        errors.sum()
+        error
     }
 }
 
 /// The line that comes nearest to `x` with weights `w`; `d` is not negative.
 ///
 /// `below_zero` asks for an offset that is not positive.
-pub(super) fn line(max: u8, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
+pub(super) fn line(max: f32, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
     let low = x.iter().copied().fold(f32::INFINITY, f32::min);
     let low = if below_zero { low.min(0.0) } else { low };
     let high = x.iter().copied().fold(low, f32::max);
     let range = high - low;
-    let mut best = Line { d: range / f32::from(max), offset: low };
+    let mut best = Line { d: range / max, offset: low };
     if inverse(range) == 0.0 {
         return Line { d: 0.0, offset: low };
     }
@@ -202,7 +247,7 @@ pub(super) fn line(max: u8, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
         better
     };
     for step in STARTS {
-        let d = range / (f32::from(max) + START_STEP * step as f32);
+        let d = range / (max + START_STEP * step as f32);
         consider(&mut best, Line { d, offset: low });
     }
     for _ in 0..ROUNDS {
@@ -215,19 +260,14 @@ pub(super) fn line(max: u8, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
 }
 
 /// The best line for the `u` that are nearest with the line `start`.
-fn regression(start: Line, max: u8, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
+fn regression(start: Line, max: f32, below_zero: bool, x: &[f32], w: &[f32]) -> Line {
     let inverse = inverse(start.d);
-    let (mut sum_w, mut sum_x, mut sum_u, mut sum_uu, mut sum_ux) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (x, w) in x.iter().zip(w) {
-        let u = f32::from(start.nearest(max, inverse, *x));
+    let [sum_w, sum_x, sum_u, sum_uu, sum_ux] = sums(x, w, |x, w| {
+        let u = start.nearest(max, inverse, x);
         // Relative to the start's offset, so that little is lost to rounding.
         let x = x - start.offset;
-        sum_w += w;
-        sum_x += w * x;
-        sum_u += w * u;
-        sum_uu += w * u * u;
-        sum_ux += w * u * x;
-    }
+        [w, w * x, w * u, w * u * u, w * u * x]
+    });
     let determinant = sum_w * sum_uu - sum_u * sum_u;
     if determinant <= 0.0 {
         return start;

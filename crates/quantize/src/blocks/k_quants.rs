@@ -8,7 +8,7 @@ use super::super_block::{Affine, LEN, affine, symmetric};
 
 /// Scales and minimums in nibbles, then 2 bits, `d`, `dmin`.
 pub(super) fn q2_k(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let block = affine(3, 16, 15, x, w);
+    let block = affine(3.0, 16, 15.0, x, w);
     for (j, out) in out[..16].iter_mut().enumerate() {
         *out = block.scales[j] | block.mins[j] << 4;
     }
@@ -19,7 +19,7 @@ pub(super) fn q2_k(x: &[f32], w: &[f32], out: &mut [u8]) {
 
 /// High bits, 2 low bits, scales of 6 bits, `d`.
 pub(super) fn q3_k(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let block = symmetric(Integers::<-4, 3>, 16, 32, x, w);
+    let block = symmetric(Integers::<-4, 3>, 16, 32.0, x, w);
     let u = |i: usize| (block.levels[i] + 4) as u8;
     let scale = |j: usize| (block.scales[j] + 32) as u8;
     out.fill(0);
@@ -36,14 +36,14 @@ pub(super) fn q3_k(x: &[f32], w: &[f32], out: &mut [u8]) {
 
 /// `d`, `dmin`, scales and minimums of 6 bits, 4 bits.
 pub(super) fn q4_k(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let block = affine(15, 32, 63, x, w);
+    let block = affine(15.0, 32, 63.0, x, w);
     put_header(out, &block);
     put_nibble_runs(&mut out[16..], |i| block.u[i]);
 }
 
 /// `d`, `dmin`, scales and minimums of 6 bits, high bits, 4 low bits.
 pub(super) fn q5_k(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let block = affine(31, 32, 63, x, w);
+    let block = affine(31.0, 32, 63.0, x, w);
     put_header(out, &block);
     out[16..48].fill(0);
     for i in 0..LEN {
@@ -54,7 +54,7 @@ pub(super) fn q5_k(x: &[f32], w: &[f32], out: &mut [u8]) {
 
 /// 4 low bits, 2 high bits, scales of 8 bits, `d`.
 pub(super) fn q6_k(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let block = symmetric(Integers::<-32, 31>, 16, 128, x, w);
+    let block = symmetric(Integers::<-32, 31>, 16, 128.0, x, w);
     let u = |i: usize| (block.levels[i] + 32) as u8;
     for (half, out) in out[..128].chunks_exact_mut(64).enumerate() {
         for (l, out) in out.iter_mut().enumerate() {

@@ -30,7 +30,7 @@ pub(super) struct Symmetric {
 pub(super) fn symmetric<L: Levels>(
     levels: L,
     group_len: usize,
-    max_scale: i32,
+    max_scale: f32,
     x: &[f32],
     w: &[f32],
 ) -> Symmetric {
@@ -43,26 +43,27 @@ pub(super) fn symmetric<L: Levels>(
     let mut best = Symmetric { d: 0.0, scales: [0; MAX_GROUPS], levels: [0; LEN] };
     let mut least = f32::INFINITY;
     for start in 0..STARTS {
-        let mut d = stored_f16(largest / (start - max_scale) as f32);
+        let mut d = stored_f16(largest / (start as f32 - max_scale));
         for _ in 0..ROUNDS {
             let mut next = Symmetric { d, ..best };
             let mut sums = SharedScales::default();
             let mut error = 0.0;
             for (j, (x, w)) in groups().enumerate() {
                 let near = fit::round((wanted[j] * fit::inverse(d)).clamp(-1e4, 1e4));
-                let (scale, group_error) = (near - 1..=near + 1)
-                    .map(|scale| scale.clamp(-max_scale, max_scale - 1))
-                    .map(|scale| (scale, fit::error(levels, d * scale as f32, x, w)))
+                let (scale, group_error) = [near - 1.0, near, near + 1.0]
+                    .map(|scale| scale.clamp(-max_scale, max_scale - 1.0))
+                    .map(|scale| (scale, fit::error(levels, d * scale, x, w)))
+                    .into_iter()
                     .min_by(|a, b| a.1.total_cmp(&b.1))
                     .expect("there are three candidates");
                 next.scales[j] = scale as i8;
                 error += group_error;
-                let inverse = fit::inverse(d * scale as f32);
+                let inverse = fit::inverse(d * scale);
                 let chosen = &mut next.levels[j * group_len..][..group_len];
                 for ((x, w), chosen) in x.iter().zip(w).zip(chosen) {
                     let level = levels.nearest(x * inverse);
                     *chosen = level as i8;
-                    sums.add(*x, *w, (scale * level) as f32, 0.0);
+                    sums.add(*x, *w, scale * level, 0.0);
                 }
             }
             if error >= least {
@@ -87,14 +88,14 @@ pub(super) struct Affine {
 
 /// Fits groups of `group_len` values, with `u` up to `max` and scales and
 /// minimums up to `max_scale`.
-pub(super) fn affine(max: u8, group_len: usize, max_scale: i32, x: &[f32], w: &[f32]) -> Affine {
+pub(super) fn affine(max: f32, group_len: usize, max_scale: f32, x: &[f32], w: &[f32]) -> Affine {
     let n_groups = LEN / group_len;
     let group = |j: usize| j * group_len..(j + 1) * group_len;
     let lines: [Line; MAX_GROUPS] = std::array::from_fn(|j| {
         let (x, w) = (x.get(group(j)).unwrap_or(&[]), w.get(group(j)).unwrap_or(&[]));
         if x.is_empty() { Line { d: 0.0, offset: 0.0 } } else { fit::line(max, true, x, w) }
     });
-    let shared = |largest: f32| stored_f16(largest / max_scale as f32);
+    let shared = |largest: f32| stored_f16(largest / max_scale);
     let mut d = shared(lines.iter().fold(0.0, |max, line| max.max(line.d)));
     let mut dmin = shared(lines.iter().fold(0.0, |max, line| max.max(-line.offset)));
     let mut best = Affine { d, dmin, scales: [0; MAX_GROUPS], mins: [0; MAX_GROUPS], u: [0; LEN] };
@@ -112,7 +113,7 @@ pub(super) fn affine(max: u8, group_len: usize, max_scale: i32, x: &[f32], w: &[
             let line = chosen.line([d, dmin]);
             let inverse = fit::inverse(line.d);
             for ((x, w), u) in x.iter().zip(w).zip(&mut next.u[group(j)]) {
-                *u = line.nearest(max, inverse, *x);
+                *u = line.nearest(max, inverse, *x) as u8;
                 let a = f32::from(*u) * f32::from(chosen.scale);
                 sums.add(*x, *w, a, -f32::from(chosen.min));
             }
@@ -143,19 +144,19 @@ impl Integers {
 fn best_integers(
     wanted: Line,
     shared: [f32; 2],
-    max: u8,
-    max_scale: i32,
+    max: f32,
+    max_scale: f32,
     x: &[f32],
     w: &[f32],
 ) -> Integers {
     let near = |wanted: f32, shared: f32| {
-        let near = fit::round((wanted * fit::inverse(shared)).clamp(0.0, max_scale as f32));
-        (near - 1).max(0)..=(near + 1).min(max_scale)
+        let near = fit::round((wanted * fit::inverse(shared)).clamp(0.0, max_scale));
+        [near - 1.0, near, near + 1.0].map(|v| v.clamp(0.0, max_scale) as u8)
     };
     let mut best = Integers { scale: 0, min: 0, error: f32::INFINITY };
     for scale in near(wanted.d, shared[0]) {
         for min in near(-wanted.offset, shared[1]) {
-            let mut next = Integers { scale: scale as u8, min: min as u8, error: 0.0 };
+            let mut next = Integers { scale, min, error: 0.0 };
             next.error = next.line(shared).error(max, x, w);
             if next.error < best.error {
                 best = next;

@@ -22,10 +22,10 @@ pub(super) fn tq2_0(x: &[f32], w: &[f32], out: &mut [u8]) {
 
 /// `d`, then one bit: the sign.
 pub(super) fn q1_0(x: &[f32], w: &[f32], out: &mut [u8]) {
-    let levels = Table(&[-1, 1]);
+    let levels = Table::new(&[-1, 1]);
     let inverse = fit::inverse(put_f16(out, 0, fit::scale(levels, stored_f16, x, w).abs()));
     for (x, out) in x.chunks_exact(8).zip(&mut out[2..]) {
-        let bit = |x: f32| u8::from(levels.nearest(x * inverse) > 0);
+        let bit = |x: f32| u8::from(levels.nearest(x * inverse) > 0.0);
         *out = x.iter().enumerate().fold(0, |byte, (i, x)| byte | bit(*x) << i);
     }
 }
@@ -35,7 +35,7 @@ pub(super) fn q2_0(x: &[f32], w: &[f32], out: &mut [u8]) {
     let levels = Integers::<-1, 2>;
     let inverse = fit::inverse(put_f16(out, 0, fit::scale(levels, stored_f16, x, w)));
     for (x, out) in x.chunks_exact(4).zip(&mut out[2..]) {
-        let u = |x: f32| (levels.nearest(x * inverse) + 1) as u8;
+        let u = |x: f32| (levels.nearest(x * inverse) + 1.0) as u8;
         *out = x.iter().enumerate().fold(0, |byte, (i, x)| byte | u(*x) << (2 * i));
     }
 }
@@ -44,7 +44,7 @@ pub(super) fn q2_0(x: &[f32], w: &[f32], out: &mut [u8]) {
 fn ternary(x: &[f32], w: &[f32], d: &mut [u8]) -> [u8; 256] {
     let levels = Integers::<-1, 1>;
     let inverse = fit::inverse(put_f16(d, 0, fit::scale(levels, stored_f16, x, w)));
-    std::array::from_fn(|i| (levels.nearest(x[i] * inverse) + 1) as u8)
+    std::array::from_fn(|i| (levels.nearest(x[i] * inverse) + 1.0) as u8)
 }
 
 /// Digit `s` of byte `l` is `u[s * out.len() + l]`; the byte is the fraction, out of
