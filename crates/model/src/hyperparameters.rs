@@ -32,6 +32,9 @@ pub struct Hyperparameters {
     pub rope_base: f32,
     /// Epsilon of the norms.
     pub epsilon: f32,
+    /// Whether a position sees only those before it; decoders that were trained on to
+    /// embed say that it does not (`attention.causal`).
+    pub is_causal: bool,
     /// Whether attention and feed-forward read the same state.
     pub is_parallel: bool,
     /// Factor on the embedding.
@@ -274,6 +277,10 @@ impl Hyperparameters {
                 NormKind::Rms => "attention.layer_norm_rms_epsilon",
                 NormKind::Layer => "attention.layer_norm_epsilon",
             })?,
+            is_causal: keys
+                .metadata
+                .bool(&keys.key("attention.causal"))?
+                .unwrap_or(!recipe.is_encoder),
             is_parallel: is_parallel(&keys, recipe)?,
             embed_scale: match recipe.embed_scale {
                 EmbedScale::Key => keys.positive("embedding_scale")?.unwrap_or(1.0),

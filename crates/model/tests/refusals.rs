@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use realm_gguf::Gguf;
-use realm_ir::{Coded, ErrorCode};
+use realm_ir::{Coded, ErrorCode, Step};
 use realm_model::{Error, ModelPlan, build};
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::kit;
@@ -33,6 +33,7 @@ fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<Mode
     kv("ARCH.attention.layer_norm_rms_epsilon", 1e-5f32.into());
     kv("ARCH.rope.freq_base", 10_000f32.into());
     for key in [
+        "ARCH.attention.causal",
         "ARCH.rope.dimension_count",
         "ARCH.rope.scaling.type",
         "ARCH.rope.scaling.factor",
@@ -101,6 +102,18 @@ fn every_missing_key_or_tensor_is_named() {
     }
     assert!(refusal("qwen3", "ARCH.rope.freq_base", None).contains("qwen3.rope.freq_base"));
     assert!(refusal("gemma2", "ARCH.attention.sliding_window", None).contains("sliding_window"));
+}
+
+#[test]
+fn a_decoder_whose_file_says_that_it_sees_everything_is_an_encoder() {
+    let is_causal = |plan: &ModelPlan| {
+        let mut steps = plan.program.segments.iter().flatten();
+        steps.any(|step| matches!(step, Step::Attend(attend) if attend.causal))
+    };
+    let plan = file("llama", "ARCH.attention.causal", Some(false.into())).unwrap();
+    assert!(plan.embedding.is_encoder && !is_causal(&plan));
+    let plan = file("llama", "", None).unwrap();
+    assert!(!plan.embedding.is_encoder && is_causal(&plan));
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl LayerBuilder<'_> {
             softcap: self.numbers.attention_softcap,
             sinks,
             alibi_max_bias: self.numbers.alibi_max_bias,
-            causal: !self.recipe.is_encoder,
+            causal: self.numbers.is_causal,
         }));
         Ok(())
     }

@@ -65,11 +65,12 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let LayerBuilder { builder, slots, .. } = layers;
     builder.check_all_used(numbers.layers.len())?;
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+    let is_encoder = recipe.is_encoder || !numbers.is_causal;
     let embedding = EmbeddingPlan {
         hidden: slots.taken,
         scores,
-        pooling: Pooling::read(&keys, recipe.is_encoder)?,
-        is_encoder: recipe.is_encoder,
+        pooling: Pooling::read(&keys, is_encoder)?,
+        is_encoder,
     };
     if embedding.pooling == Pooling::Rank && scores.is_none() {
         let expected = "cls.weight or cls.output.weight: the file says that it ranks";
