@@ -42,17 +42,11 @@ impl Bpe {
         family: &'static Family,
         unknown: Option<u32>,
     ) -> Result<Self, Error> {
-        let mut symbols = Strings::new();
         let n_tokens = vocabulary.n_tokens() as u32;
-        let mut buffer = Vec::new();
-        for id in 0..n_tokens {
-            let text = vocabulary.text(id);
-            if text.is_empty() || !spelled(family.alphabet, text, &mut buffer) {
-                symbols.push_unfindable(b"");
-            } else {
-                symbols.push(&buffer);
-            }
-        }
+        let mut symbols = match family.alphabet {
+            Alphabet::Bytes => byte_symbols(vocabulary),
+            _ => vocabulary.texts.clone(),
+        };
         let merges = read_merges(metadata, family.alphabet, &mut symbols)?;
 
         let single = |byte: u8| symbols.get(&[byte]);
@@ -106,8 +100,11 @@ impl Bpe {
         } else {
             let mut buffer = [0; 4];
             for c in word.chars() {
-                let c = c.encode_utf8(&mut buffer).as_bytes();
-                merger.push(c.len(), self.symbols.get(c).unwrap_or(NONE));
+                let id = match self.byte_symbols.get(c as usize) {
+                    Some(id) if c.is_ascii() => *id,
+                    _ => self.symbols.get(c.encode_utf8(&mut buffer).as_bytes()).unwrap_or(NONE),
+                };
+                merger.push(c.len_utf8(), id);
             }
         }
         merger.merge(|left: &Symbol, right: &Symbol| {
@@ -123,6 +120,22 @@ impl Bpe {
             }
         }
     }
+}
+
+/// The bytes of each token in GPT-2's alphabet.
+fn byte_symbols(vocabulary: &Vocabulary) -> Strings {
+    let texts = &vocabulary.texts;
+    let mut symbols = Strings::with_capacity(texts.len(), texts.n_bytes());
+    let mut buffer = Vec::new();
+    for id in 0..texts.len() as u32 {
+        let text = vocabulary.text(id);
+        if text.is_empty() || !spelled(Alphabet::Bytes, text, &mut buffer) {
+            symbols.push_unfindable(b"");
+        } else {
+            symbols.push(&buffer);
+        }
+    }
+    symbols
 }
 
 /// Puts the bytes a vocabulary entry stands for into `bytes`; false when its
@@ -150,6 +163,7 @@ fn read_merges(
     }
     let mut merges = HashMap::with_capacity(lines.len());
     let (mut left, mut right) = (Vec::new(), Vec::new());
+    let mut merged = 0;
     for i in 0..lines.len() {
         let line = lines.str(i)?;
         // A part may be a space itself, so the separator is never the first byte.
@@ -164,7 +178,8 @@ fn read_merges(
         }
         let key = pair_key(symbols.intern(&left), symbols.intern(&right));
         left.extend_from_slice(&right);
-        let merged = symbols.intern(&left);
+        // Tokens are mostly numbered in the order of their first merge.
+        merged = symbols.intern_near(&left, merged);
         merges.entry(key).or_insert((i as u32, merged));
     }
     Ok(merges)

@@ -3,13 +3,14 @@
 //! [`Tokenizer::from_metadata`] reads the vocabulary of a model and gives the
 //! same token ids as llama.cpp: byte-pair encoding (`gpt2`, `gemma4`),
 //! SentencePiece (`llama`), WordPiece (`bert`), Unigram (`t5`) and RWKV (`rwkv`).
-//! [`chat_template`] picks and compiles the template
-//! a model brings; it renders as Hugging Face transformers does.
-//! [`chat_template_or_builtin`] has one of its own for models that bring none.
+//!
+//! [`chat_template`] picks and compiles the template a model brings; it renders as
+//! Hugging Face transformers does. [`chat_template_or_builtin`] has one of its own
+//! for models that bring none.
 //!
 //! Vocabulary, merges and template come out of a file that is not trusted: what
-//! is wrong with them is an [`Error`], and no text takes more than about
-//! n log n steps for its n bytes.
+//! is wrong with them is an [`Error`]. A text of n bytes takes no more than about
+//! n log n steps, or n times the length of the longest token.
 
 mod bpe;
 mod byte_alphabet;

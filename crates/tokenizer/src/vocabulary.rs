@@ -84,7 +84,8 @@ impl Vocabulary {
         let scores = metadata.f32_array(SCORES)?;
         check_len(SCORES, scores.as_ref().map(Vec::len), n_tokens)?;
 
-        let mut texts = Strings::new();
+        let n_bytes = tokens.iter().map(<[u8]>::len).sum();
+        let mut texts = Strings::with_capacity(n_tokens, n_bytes);
         let mut max_text_bytes = 0;
         for i in 0..n_tokens {
             let text = tokens.str(i)?;

@@ -20,35 +20,61 @@ pub(crate) struct Set {
     /// Ascending.
     ranges: &'static [(char, char)],
     negated: bool,
+    /// Which ASCII characters all this comes to.
+    ascii: [bool; 128],
 }
 
 impl Set {
     const NONE: Set = Set::of(Class::NONE);
 
     const fn of(classes: Class) -> Set {
-        Set { classes, ranges: &[], negated: false }
+        Set::new(classes, &[], false)
     }
 
     const fn ranges(ranges: &'static [(char, char)]) -> Set {
-        Set { classes: Class::NONE, ranges, negated: false }
+        Set::new(Class::NONE, ranges, false)
     }
 
     const fn and(self, ranges: &'static [(char, char)]) -> Set {
-        Set { ranges, ..self }
+        Set::new(self.classes, ranges, self.negated)
     }
 
     const fn negated(self) -> Set {
-        Set { negated: true, ..self }
+        Set::new(self.classes, self.ranges, true)
+    }
+
+    const fn new(classes: Class, ranges: &'static [(char, char)], negated: bool) -> Set {
+        let mut ascii = [false; 128];
+        let mut byte = 0;
+        while byte < 128 {
+            let mut named = Classes::of_ascii(byte).meets(classes);
+            let mut i = 0;
+            while i < ranges.len() {
+                named |= ranges[i].0 as u32 <= byte as u32 && byte as u32 <= ranges[i].1 as u32;
+                i += 1;
+            }
+            ascii[byte as usize] = named != negated;
+            byte += 1;
+        }
+        Set { classes, ranges, negated, ascii }
+    }
+
+    /// Whether this is an ASCII character of the set.
+    #[inline]
+    fn contains_ascii(&self, byte: u8) -> bool {
+        self.ascii.get(usize::from(byte)) == Some(&true)
     }
 
     #[inline]
     fn contains(&self, at: At) -> bool {
+        if at.c.is_ascii() {
+            return at.len != 0 && self.contains_ascii(at.c as u8);
+        }
         let in_ranges = || {
-            let mut below = self.ranges.iter().take_while(|(first, _)| *first <= at.c);
-            below.any(|(_, last)| at.c <= *last)
+            let before = self.ranges.partition_point(|(first, _)| *first <= at.c);
+            before.checked_sub(1).is_some_and(|i| at.c <= self.ranges[i].1)
         };
-        let named = at.class.meets(self.classes) || in_ranges();
-        at.len != 0 && named != self.negated
+        (at.class.meets(self.classes) || in_ranges()) != self.negated
     }
 }
 
@@ -77,7 +103,7 @@ impl<'t> Scanner<'t> {
         match self.text.as_bytes().get(position) {
             None => At { c: '\0', class: Class::NONE, len: 0 },
             Some(&byte) if byte < 128 => {
-                At { c: byte.into(), class: self.classes.of_ascii(byte), len: 1 }
+                At { c: byte.into(), class: Classes::of_ascii(byte), len: 1 }
             }
             Some(_) => {
                 let c = self.text[position..].chars().next().unwrap_or('\0');
@@ -90,13 +116,28 @@ impl<'t> Scanner<'t> {
     #[inline]
     fn run(&self, mut position: usize, set: &Set, max: usize) -> usize {
         for _ in 0..max {
+            if self.text.as_bytes().get(position).is_some_and(|byte| set.contains_ascii(*byte)) {
+                position += 1;
+                continue;
+            }
             let at = self.at(position);
-            if !set.contains(at) {
+            if at.c.is_ascii() || !set.contains(at) {
                 break;
             }
             position += at.len;
         }
         position
+    }
+
+    /// The first position from `position` on that is not an ASCII character
+    /// outside both sets.
+    #[inline]
+    fn skip(&self, position: usize, wanted: [&Set; 2]) -> usize {
+        let rest = &self.text.as_bytes()[position..];
+        let found = rest.iter().position(|byte| {
+            !byte.is_ascii() || wanted.iter().any(|set| set.contains_ascii(*byte))
+        });
+        position + found.unwrap_or(rest.len())
     }
 }
 
@@ -163,6 +204,10 @@ impl Stage {
         let end = match self {
             Stage::Words(words) => words.match_at(scanner, position),
             Stage::Runs { lead, of, min, max } => {
+                let skipped = scanner.skip(position, [lead, of]);
+                if skipped > position {
+                    return skipped;
+                }
                 let first = scanner.at(position);
                 let with_lead = position + if lead.contains(first) { first.len } else { 0 };
                 // Without the lead, when nothing follows it.
@@ -179,11 +224,10 @@ impl Stage {
                 Some(other.map_or(bytes.len(), |n| position + n))
             }
             Stage::TrailingSpace => {
-                let end = scanner.run(position, &SPACE, usize::MAX);
-                if end > position && end < scanner.text.len() {
-                    return end;
-                }
-                (end > position).then_some(end)
+                let is_space = |c| scanner.classes.of(c).meets(Class::SPACE);
+                let start = scanner.text.trim_end_matches(is_space).len().max(position);
+                pieces.matched(start, scanner.text.len());
+                return scanner.text.len();
             }
             Stage::GroupsOfThree { whole } => {
                 let end = scanner.run(position, &NUMBER, usize::MAX);

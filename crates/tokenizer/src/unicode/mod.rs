@@ -49,13 +49,31 @@ impl Class {
     }
 }
 
+/// The classes of the ASCII characters.
+const ASCII: [Class; 128] = {
+    let mut classes = [Class::CONTROL; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        classes[byte] = match byte as u8 {
+            b'\t'..=b'\r' | b' ' => Class::SPACE,
+            b'A'..=b'Z' => Class::UPPER,
+            b'a'..=b'z' => Class::LOWER,
+            b'0'..=b'9' => Class::NUMBER,
+            b'$' | b'+' | b'<'..=b'>' | b'^' | b'`' | b'|' | b'~' => Class::SYMBOL,
+            0..b' ' | 0x7F.. => Class::CONTROL,
+            _ => Class::PUNCTUATION,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 const BLOCK: usize = 256;
 
 /// Class numbers by code point, equal blocks stored once.
 pub(crate) struct Classes {
     block_of: Vec<u16>,
     blocks: Vec<[u8; BLOCK]>,
-    ascii: [Class; 128],
 }
 
 impl Classes {
@@ -88,14 +106,13 @@ impl Classes {
             });
             block_of.push(known as u16);
         }
-        let ascii = std::array::from_fn(|c| Class(1 << blocks[0][c]));
-        Classes { block_of, blocks, ascii }
+        Classes { block_of, blocks }
     }
 
     /// The class of an ASCII byte.
     #[inline]
-    pub(crate) fn of_ascii(&self, byte: u8) -> Class {
-        self.ascii[usize::from(byte & 0x7f)]
+    pub(crate) const fn of_ascii(byte: u8) -> Class {
+        ASCII[(byte & 0x7f) as usize]
     }
 
     /// The class of a character.
@@ -144,7 +161,7 @@ mod tests {
     fn ascii_bytes_have_the_class_of_their_character() {
         let classes = Classes::get();
         for byte in 0..128u8 {
-            assert_eq!(classes.of_ascii(byte), classes.of(byte.into()), "{byte}");
+            assert_eq!(Classes::of_ascii(byte), classes.of(byte.into()), "{byte}");
         }
     }
 }
