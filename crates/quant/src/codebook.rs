@@ -21,20 +21,61 @@ pub(crate) const fn expand<const N: usize, const WIDTH: usize>(
     grid
 }
 
-/// `offset - magnitudes[i]` where bit `i` of `signs` is set, else `offset + magnitudes[i]`.
-pub(crate) fn signed(offset: u8, magnitudes: [u8; 8], signs: u8) -> [u8; 8] {
-    std::array::from_fn(|i| {
-        if signs >> i & 1 == 1 { offset - magnitudes[i] } else { offset + magnitudes[i] }
-    })
+/// Which of eight values are negative: their bytes are all ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Signs(u64);
+
+impl Signs {
+    /// Bit `i` is set where value `i` is negative.
+    pub(crate) fn new(bits: u8) -> Self {
+        static MASKS: [u64; 256] = masks();
+        Self(MASKS[usize::from(bits)])
+    }
+
+    /// From the lowest seven bits: an even number of values is negative.
+    pub(crate) fn even(seven: u32) -> Self {
+        static MASKS: [u64; 128] = {
+            let all: [u64; 256] = masks();
+            let mut masks = [0; 128];
+            let mut i = 0;
+            while i < 128 {
+                masks[i] = all[i | (i.count_ones() as usize & 1) << 7];
+                i += 1;
+            }
+            masks
+        };
+        Self(MASKS[seven as usize & 127])
+    }
+
+    /// `offset - magnitudes[i]` where value `i` is negative, else `offset + magnitudes[i]`.
+    ///
+    /// No sum may leave the range of a byte.
+    pub(crate) fn apply(self, offset: u8, magnitudes: [u8; 8]) -> [u8; 8] {
+        let magnitudes = u64::from_le_bytes(magnitudes);
+        let positive = u64::from_le_bytes([offset; 8]) + magnitudes;
+        (positive - 2 * (magnitudes & self.0)).to_le_bytes()
+    }
 }
 
-/// The entries of two codebook lines of four values, one after the other.
+/// For every byte, its bits as bytes that are all ones or zero.
+const fn masks() -> [u64; 256] {
+    let mut masks = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            if i >> bit & 1 == 1 {
+                masks[i] |= 0xff << (8 * bit);
+            }
+            bit += 1;
+        }
+        i += 1;
+    }
+    masks
+}
+
+/// Two codebook entries of four values, one after the other.
 pub(crate) fn join(first: [u8; 4], second: [u8; 4]) -> [u8; 8] {
-    std::array::from_fn(|i| if i < 4 { first[i] } else { second[i - 4] })
-}
-
-/// Eight signs of which seven are stored: an even number of them is set.
-pub(crate) fn even_signs(seven: u32) -> u8 {
-    let seven = (seven & 127) as u8;
-    seven | ((seven.count_ones() as u8 & 1) << 7)
+    let [first, second] = [first, second].map(|four| u64::from(u32::from_le_bytes(four)));
+    (first | second << 32).to_le_bytes()
 }

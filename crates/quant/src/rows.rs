@@ -54,15 +54,16 @@ pub(crate) trait RowFormat {
     );
 }
 
-/// Runs `$body` with `$T` a constant equal to `$tokens`, which is 1 to 6.
+/// Runs `$body` with `$T` a constant equal to `$tokens`, which is 1 to `$max`, a
+/// constant of 6 at most. No code is made for more.
 macro_rules! with_tokens {
-    ($tokens:expr, $T:ident => $body:expr) => {
-        with_tokens!(@ $tokens, $T, $body, 1 2 3 4 5 6)
+    ($tokens:expr, $max:expr, $T:ident => $body:expr) => {
+        with_tokens!(@ $tokens, $max, $T, $body, 1 2 3 4 5 6)
     };
-    (@ $tokens:expr, $T:ident, $body:expr, $($n:literal)*) => {
+    (@ $tokens:expr, $max:expr, $T:ident, $body:expr, $($n:literal)*) => {
         match $tokens {
-            $($n => { const $T: usize = $n; $body })*
-            tokens => unreachable!("tiles have 1 to 6 tokens, not {tokens}"),
+            $($n if const { $n <= $max } => { const $T: usize = $n; $body })*
+            tokens => unreachable!("tiles have 1 to {} tokens, not {tokens}", $max),
         }
     };
 }
@@ -86,7 +87,7 @@ unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
     if tokens > S::TILE_TOKENS {
         s.run(Panels::<F> { problem, format: PhantomData });
     } else {
-        with_tokens!(tokens, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
+        with_tokens!(tokens, S::TILE_TOKENS, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
     }
 }
 
@@ -163,7 +164,7 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
                 for (i, sums) in sums.chunks_mut(tile_tokens).enumerate() {
                     let x = problem.x.rows_from(i * tile_tokens);
                     let (panel, blocks) = (&panel, blocks.clone());
-                    with_tokens!(sums.len(), T => if S::TILE_VECTORS == 2 {
+                    with_tokens!(sums.len(), S::TILE_TOKENS, T => if const { S::TILE_VECTORS == 2 } {
                         s.run(Tile::<S, F, 2, T> { panel, blocks, x, sums });
                     } else {
                         s.run(Tile::<S, F, 1, T> { panel, blocks, x, sums });

@@ -48,10 +48,12 @@ pub(crate) trait Rows256: Block256 + Sized {
 fn unpack_each<S: Simd, F: Block256>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
     const { assert!(!F::HAS_MIN, "the pairs are those of the scales") };
     const ROW_BYTES: usize = LEN + GROUPS;
+    // The largest blocks that are unpacked like this have 110 bytes.
+    (0..7).for_each(|_| rows.prefetch_some(s));
     let mut unpacked = [[0; ROW_BYTES]; MAX_LANES];
     let mut d = [0.0f32; MAX_LANES];
     for lane in 0..S::LANES {
-        let row = F::unpack(rows.block(s, lane, at, F::TY.block_bytes()));
+        let row = F::unpack(rows.row_from(lane, at));
         let (u, scales) = unpacked[lane].split_at_mut(LEN);
         u.copy_from_slice(&row.u);
         scales.copy_from_slice(bytemuck::cast_slice(&row.scales));

@@ -47,7 +47,7 @@ impl<S: Simd, E: Element> Job<S> for Matmul<'_, E> {
         for first in (0..problem.n_rows).step_by(TILE_ROWS) {
             for token in (0..tokens).step_by(TILE_TOKENS) {
                 let problem = &mut problem;
-                with_tokens!((tokens - token).min(TILE_TOKENS), T => {
+                with_tokens!((tokens - token).min(TILE_TOKENS), TILE_TOKENS, T => {
                     s.run(Tile::<E, T> { problem, first, token, element: PhantomData });
                 });
             }

@@ -13,12 +13,14 @@ impl Block256 for IQ1M {
     const HAS_MIN: bool = false;
 
     fn unpack(bytes: &[u8]) -> Block {
+        let bytes = bytes.first_chunk::<56>().expect("a block is not shorter");
         let word = |i: usize| u16::from_le_bytes([bytes[48 + 2 * i], bytes[49 + 2 * i]]);
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let nibble = bytes[32 + i / 2] >> (4 * (i % 2)) & 15;
             let entry = GRID[usize::from(bytes[i]) | usize::from(nibble & 7) << 8];
-            *u = entry.map(|v| if nibble & 8 != 0 { v - 1 } else { v + 1 });
+            let delta = if nibble & 8 != 0 { -1 } else { 1 };
+            *u = entry.map(|v| v.wrapping_add_signed(delta));
         }
         let d = (0..4).fold(0, |bits, i| bits | word(i) >> 12 << (4 * i));
         Block {

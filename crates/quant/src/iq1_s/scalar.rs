@@ -13,13 +13,15 @@ impl Block256 for IQ1S {
     const HAS_MIN: bool = false;
 
     fn unpack(bytes: &[u8]) -> Block {
+        let bytes = bytes.first_chunk::<50>().expect("a block is not shorter");
         let word = |run: usize| u16::from_le_bytes([bytes[34 + 2 * run], bytes[35 + 2 * run]]);
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let word = word(i / 4);
             let high = usize::from(word >> (3 * (i % 4)) & 7);
             let entry = GRID[usize::from(bytes[2 + i]) | high << 8];
-            *u = entry.map(|v| if word >> 15 == 1 { v - 1 } else { v + 1 });
+            let delta = if word >> 15 == 1 { -1 } else { 1 };
+            *u = entry.map(|v| v.wrapping_add_signed(delta));
         }
         Block {
             u,

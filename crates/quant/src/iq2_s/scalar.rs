@@ -6,7 +6,7 @@ use super::IQ2S;
 use super::grid::GRID;
 use crate::block32::f16_at;
 use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::signed;
+use crate::codebook::Signs;
 
 impl Block256 for IQ2S {
     const TY: TensorType = TensorType::IQ2_S;
@@ -14,11 +14,12 @@ impl Block256 for IQ2S {
     const HAS_MIN: bool = false;
 
     fn unpack(bytes: &[u8]) -> Block {
+        let bytes = bytes.first_chunk::<82>().expect("a block is not shorter");
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let high = usize::from(bytes[66 + i / 4] >> (2 * (i % 4)) & 3);
             let index = usize::from(bytes[2 + i]) | high << 8;
-            *u = signed(Self::OFFSET, GRID[index], bytes[34 + i]);
+            *u = Signs::new(bytes[34 + i]).apply(Self::OFFSET, GRID[index]);
         }
         let scale = |j: usize| (bytes[74 + j / 2] >> (4 * (j % 2)) & 15) as i8 * 2 + 1;
         Block {

@@ -6,7 +6,7 @@ use super::IQ2XS;
 use super::grid::GRID;
 use crate::block32::f16_at;
 use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::{even_signs, signed};
+use crate::codebook::Signs;
 
 impl Block256 for IQ2XS {
     const TY: TensorType = TensorType::IQ2_XS;
@@ -14,11 +14,12 @@ impl Block256 for IQ2XS {
     const HAS_MIN: bool = false;
 
     fn unpack(bytes: &[u8]) -> Block {
+        let bytes = bytes.first_chunk::<74>().expect("a block is not shorter");
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let word = u16::from_le_bytes([bytes[2 + 2 * i], bytes[3 + 2 * i]]);
-            let signs = even_signs(u32::from(word >> 9));
-            *u = signed(Self::OFFSET, GRID[usize::from(word & 511)], signs);
+            let signs = Signs::even(u32::from(word >> 9));
+            *u = signs.apply(Self::OFFSET, GRID[usize::from(word & 511)]);
         }
         let scale = |j: usize| (bytes[66 + j / 2] >> (4 * (j % 2)) & 15) as i8 * 2 + 1;
         Block {

@@ -6,7 +6,7 @@ use super::IQ3XXS;
 use super::grid::GRID;
 use crate::block32::{f16_at, u32_at};
 use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::{even_signs, join, signed};
+use crate::codebook::{Signs, join};
 
 impl Block256 for IQ3XXS {
     const TY: TensorType = TensorType::IQ3_XXS;
@@ -14,12 +14,13 @@ impl Block256 for IQ3XXS {
     const HAS_MIN: bool = false;
 
     fn unpack(bytes: &[u8]) -> Block {
+        let bytes = bytes.first_chunk::<98>().expect("a block is not shorter");
         let signs_and_scale = |run: usize| u32_at(bytes, 66 + 4 * run);
         let entry = |j: usize| GRID[usize::from(bytes[2 + j])];
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let signs = even_signs(signs_and_scale(i / 4) >> (7 * (i % 4)));
-            *u = signed(Self::OFFSET, join(entry(2 * i), entry(2 * i + 1)), signs);
+            let signs = Signs::even(signs_and_scale(i / 4) >> (7 * (i % 4)));
+            *u = signs.apply(Self::OFFSET, join(entry(2 * i), entry(2 * i + 1)));
         }
         Block {
             u,

@@ -64,19 +64,16 @@ impl<'a> Rows<'a> {
         move |lane| self.rows[lane].as_ptr().wrapping_add(at)
     }
 
-    /// Bytes `at..at + len` of the row in `lane`. Also prefetches as much as was asked for.
+    /// The row in `lane` from byte `at` on.
     #[inline(always)]
-    pub fn block<S: Simd>(&self, s: S, lane: usize, at: usize, len: usize) -> &'a [u8] {
-        if lane == 0 {
-            (0..len.div_ceil(16)).for_each(|_| self.prefetch_some(s));
-        }
-        &self.rows[lane][at..at + len]
+    pub fn row_from(&self, lane: usize, at: usize) -> &'a [u8] {
+        &self.rows[lane][at..]
     }
 
     /// Prefetches about as much as 16 bytes of every row. Little and often: the
     /// CPU waits when more lines are asked for than it can keep in flight.
     #[inline(always)]
-    fn prefetch_some<S: Simd>(&self, s: S) {
+    pub fn prefetch_some<S: Simd>(&self, s: S) {
         let at = self.next.get();
         if at < self.end {
             let lines = S::LANES * 16 / CACHE_LINE_BYTES + 1;
