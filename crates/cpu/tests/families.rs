@@ -573,3 +573,44 @@ fn sections_pair_halves_and_a_pattern_may_be_a_number() {
     assert!(run(window.clone().key(key, 2u32)) == named);
     assert!(run(window) != named);
 }
+
+#[test]
+fn damaged_files_of_every_family_give_a_program_or_an_error() {
+    let mut random = Random::new(5);
+    let mut refused = 0;
+    for family in families() {
+        let bytes = family.write(&family.random_tensors());
+        // Keys, then names and shapes: the numbers that everything is computed from.
+        let header = bytes.windows(17).position(|text| text == b"token_embd.weight").unwrap();
+        for _ in 0..60 {
+            let mut damaged = bytes.clone();
+            for _ in 0..1 + random.below(3) {
+                damaged[random.below(header + 4096)] = random.below(256) as u8;
+            }
+            refused += usize::from(model(&damaged).is_err());
+        }
+    }
+    assert!(refused > 1000, "most damage is noticed, {refused} refused");
+}
+
+#[test]
+fn a_factor_beside_a_matrix_is_as_good_as_in_it() {
+    for layer in [[NORMS, Q_K_V, Q_K_V_BIAS, OUT, GATED], [NORMS, QKV, QKV_BIAS, OUT, JOINED]] {
+        let family = Family::new("ernie4_5", RMS, &layer);
+        let scaled = family.random_tensors();
+        let wanted = logits(&model(&family.write(&scaled)).unwrap(), &cpu());
+        let mut beside = Vec::new();
+        for (name, shape, values) in scaled {
+            let is_matrix = shape.len() == 2 && name != "token_embd.weight";
+            let Some(matrix) = name.strip_suffix(".weight").filter(|_| is_matrix) else {
+                beside.push((name, shape, values));
+                continue;
+            };
+            // A power of two, so that nothing is rounded.
+            beside.push((format!("{matrix}.scale"), vec![1], vec![0.25]));
+            let values = values.iter().map(|value| value * 4.0).collect();
+            beside.push((name, shape, values));
+        }
+        assert!(logits(&model(&family.write(&beside)).unwrap(), &cpu()) == wanted);
+    }
+}

@@ -82,6 +82,20 @@ impl<'a> ProgramBuilder<'a> {
         Ok(values)
     }
 
+    /// The factor that belongs to matrix `name` in files whose format has none of its
+    /// own for a whole tensor (NVFP4, the first BitNet files); 1 without one.
+    pub fn matrix_scale(&mut self, name: &str) -> Result<f32> {
+        let name = format!("{name}.scale");
+        if !self.contains(&name) {
+            return Ok(1.0);
+        }
+        let scale = self.values(&name, &[1])?[0];
+        match scale.is_normal() {
+            true => Ok(scale),
+            false => Err(Error::invalid(name, scale, "a finite number other than 0")),
+        }
+    }
+
     /// A weight made here: f32 values `[values.len()]`.
     pub fn constant(&mut self, name: &str, values: &[f32]) -> Result<WeightRef> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -127,7 +141,9 @@ impl<'a> ProgramBuilder<'a> {
             let is_beyond = block.is_some_and(|block| block >= n_layers);
             // Frequencies and their factors are read with the rotation.
             let is_rope = name.contains("rope_f") || name.contains("attn_rot_embd");
-            if !(self.used.contains(name) || is_beyond || is_rope) {
+            // For processors that round activations to four bits.
+            let is_input_scale = name.ends_with(".input_scale");
+            if !(self.used.contains(name) || is_beyond || is_rope || is_input_scale) {
                 let supported = "only the tensors that this architecture is known to have";
                 return Err(Error::unsupported(name, "a tensor that nothing uses", supported));
             }

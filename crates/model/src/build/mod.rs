@@ -226,6 +226,7 @@ impl LayerBuilder<'_> {
         let Slots { hidden, block, .. } = self.slots;
         let scale = self.numbers.residual_scale;
         if !self.recipe.post_norms {
+            let scale = scale * output.scale;
             let outputs = vec![LinearOutput { out: hidden, accumulate: true, scale, ..output }];
             self.builder.push(Step::Linear(Linear { input, outputs }));
             return Ok(());
@@ -255,7 +256,7 @@ impl LayerBuilder<'_> {
         // Without an output matrix the embedding serves as one.
         let weight = self.builder.optional("output.weight", &shape)?.unwrap_or(table);
         let bias = self.builder.optional("output.bias", &shape[1..])?;
-        let scale = self.numbers.logit_scale;
+        let scale = self.numbers.logit_scale * self.builder.matrix_scale("output")?;
         let outputs = vec![LinearOutput { weight, bias, out: logits, scale, accumulate: false }];
         self.builder.push(Step::Linear(Linear { input: taken, outputs }));
         if let Some(cap) = self.numbers.logit_softcap {
@@ -298,8 +299,18 @@ impl LayerBuilder<'_> {
     /// One matrix `[in, out]` and its bias, if the file has one.
     fn linear(&mut self, name: &str, shape: &[usize; 2], out: Slot) -> Result<LinearOutput> {
         let weight = self.builder.weight(&format!("{name}.weight"), shape)?;
-        let bias = self.builder.optional(&format!("{name}.bias"), &shape[1..])?;
-        Ok(LinearOutput { weight, bias, out, scale: 1.0, accumulate: false })
+        let scale = self.builder.matrix_scale(name)?;
+        let bias_name = format!("{name}.bias");
+        let bias = match scale == 1.0 || !self.builder.contains(&bias_name) {
+            true => self.builder.optional(&bias_name, &shape[1..])?,
+            false => {
+                // The step's factor is on the bias too, the file's is not.
+                let values = self.builder.values(&bias_name, &shape[1..])?;
+                let values: Vec<f32> = values.into_iter().map(|value| value / scale).collect();
+                Some(self.builder.constant(&bias_name, &values)?)
+            }
+        };
+        Ok(LinearOutput { weight, bias, out, scale, accumulate: false })
     }
 
     /// One matrix whose rows, and its bias's values, belong to several outputs.
@@ -316,6 +327,7 @@ impl LayerBuilder<'_> {
             true => Some(self.builder.values(&bias_name, &[rows])?),
             false => None,
         };
+        let scale = self.builder.matrix_scale(name)?;
         let mut first = 0;
         let mut outputs = Vec::with_capacity(parts.len());
         for (n_rows, out) in parts {
@@ -323,10 +335,13 @@ impl LayerBuilder<'_> {
             first += n_rows;
             let weight = self.builder.add(matrix.rows(range.clone())?);
             let bias = match &bias {
-                Some(bias) => Some(self.builder.constant(&bias_name, &bias[range])?),
+                Some(bias) => {
+                    let values: Vec<f32> = bias[range].iter().map(|value| value / scale).collect();
+                    Some(self.builder.constant(&bias_name, &values)?)
+                }
                 None => None,
             };
-            outputs.push(LinearOutput { weight, bias, out: *out, scale: 1.0, accumulate: false });
+            outputs.push(LinearOutput { weight, bias, out: *out, scale, accumulate: false });
         }
         Ok(outputs)
     }
