@@ -46,7 +46,8 @@ fn main() {
         n_pages: pages.len(),
         ty: KvType::F16,
     };
-    let config = SessionConfig { kv, max_rows: BATCH_ROWS, max_outputs: 1 };
+    let config =
+        SessionConfig { kv, states: Default::default(), max_rows: BATCH_ROWS, max_outputs: 1 };
     let mut session = backend.session(Arc::clone(&program), weights, config).expect("a session");
     println!("load {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
 
@@ -58,7 +59,7 @@ fn main() {
         let batch = BatchView {
             tokens: &tokens,
             positions: &positions,
-            sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages }],
+            sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
             output_rows: &[n as u32 - 1],
             interrupt: None,
         };

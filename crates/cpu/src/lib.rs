@@ -18,6 +18,7 @@ mod parts;
 mod plan;
 mod pool;
 mod session;
+mod states;
 mod weight;
 mod zeroed;
 

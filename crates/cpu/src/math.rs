@@ -32,6 +32,11 @@ fn exp(x: f32) -> f32 {
     p * power(half) * power(n as i32 - half)
 }
 
+/// `ln(1 + exp(x))`, which is `x` to all digits where `exp(x)` is large.
+pub(crate) fn softplus(x: f32) -> f32 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
 #[inline(always)]
 fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
@@ -111,6 +116,7 @@ per_instruction_set! {
             }
         }
         match activation {
+            Activation::Identity => apply(gate, up, |x| x),
             Activation::Silu => apply(gate, up, silu),
             Activation::GeluTanh => apply(gate, up, gelu_tanh),
             Activation::GeluErf => apply(gate, up, gelu_erf),

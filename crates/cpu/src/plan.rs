@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use realm_ir::{
-    Add, Attend, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm, NormKind,
-    Program, Result, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded, WeightRef,
+    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm,
+    NormKind, Program, Result, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded,
+    WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -34,6 +35,8 @@ pub(crate) enum Op {
     TakeRows(TakeRows),
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
+    Conv { step: Conv, weight: WeightHandle },
+    DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
 }
 
 pub(crate) struct EmbedOp {
@@ -168,6 +171,14 @@ impl Planner<'_> {
                 Step::HeadLinear(step) => {
                     Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
                 }
+                Step::Conv(step) => {
+                    Op::Conv { weight: self.weight(step.weight)?, step: step.clone() }
+                }
+                Step::DeltaNet(step) => Op::DeltaNet {
+                    decay: self.weight(step.decay)?,
+                    bias: self.weight(step.bias)?,
+                    step: step.clone(),
+                },
             };
             ops.push(op);
         }

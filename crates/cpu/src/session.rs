@@ -13,6 +13,7 @@ use crate::kv::KvCache;
 use crate::ops;
 use crate::plan::{self, Op};
 use crate::pool::{Pool, Team};
+use crate::states::States;
 
 /// Runs one program.
 pub(crate) struct CpuSession {
@@ -26,6 +27,7 @@ pub(crate) struct CpuSession {
 pub(crate) struct State {
     pub slots: Slots,
     pub kv: KvCache,
+    pub recurrent: States,
     pub scratch: Scratch,
 }
 
@@ -56,6 +58,7 @@ impl CpuSession {
             n_vocab: plan::n_vocab(program),
             page_tokens: config.kv.page_tokens,
             n_pages: config.kv.n_pages,
+            n_states: config.states.n_states,
         };
         let mut values = Vec::with_capacity(program.slots.len());
         for slot in &program.slots {
@@ -70,6 +73,7 @@ impl CpuSession {
             state: State {
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
+                recurrent: States::new(&config.states)?,
                 scratch: Scratch { activations: Vec::new(), per_worker },
             },
         })
@@ -154,6 +158,15 @@ impl Session for CpuSession {
         self.state.kv.copy_page(from as usize, to as usize);
         Ok(())
     }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
+        if let Some(state) = [from, to].iter().find(|s| **s as usize >= self.limits.n_states) {
+            let message = format!("state {state}, the session has {}", self.limits.n_states);
+            return Err(Error::InvalidBatch { message });
+        }
+        self.state.recurrent.copy(from as usize, to as usize);
+        Ok(())
+    }
 }
 
 fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) -> Result<()> {
@@ -170,6 +183,10 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
         Op::Moe(op) => ops::moe::moe(op, state, team, batch)?,
         Op::HeadLinear { step, weight } => {
             ops::head_linear::head_linear(step, weight, state, team, batch)?;
+        }
+        Op::Conv { step, weight } => ops::recurrent::conv(step, weight, state, batch),
+        Op::DeltaNet { step, decay, bias } => {
+            ops::recurrent::delta_net(step, decay, bias, state, team, batch);
         }
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::Gguf;
 use realm_ir::{
-    Backend, BatchView, Coded, ErrorCode, KvLayout, KvType, SequenceView, SessionConfig, Uploaded,
+    Backend, BatchView, Coded, ErrorCode, KvLayout, KvType, SequenceView, SessionConfig,
+    StateLayout, Uploaded,
 };
 use realm_model::ModelPlan;
 use realm_testkit::compare::compare;
@@ -22,13 +23,18 @@ fn logits(plan: ModelPlan, tokens: &[u32]) -> Vec<f32> {
     let kv =
         KvLayout { layers: plan.kv_layers, page_tokens: 16, n_pages: pages.len(), ty: KvType::F32 };
     let program = Arc::new(plan.program);
-    let config = SessionConfig { kv, max_rows: n, max_outputs: n };
+    let config = SessionConfig {
+        kv,
+        states: StateLayout { widths: plan.state_widths, n_states: 1 },
+        max_rows: n,
+        max_outputs: n,
+    };
     let mut session = backend.session(Arc::clone(&program), weights, config).unwrap();
     let positions: Vec<u32> = (0..n as u32).collect();
     let batch = BatchView {
         tokens,
         positions: &positions,
-        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages }],
+        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
         output_rows: &positions,
         interrupt: None,
     };
@@ -56,8 +62,7 @@ fn run(case: &Value) -> Result<(Vec<f32>, Vec<f32>), realm_model::Error> {
 }
 
 /// What needs steps or formats that do not exist yet; they must be refused as unsupported.
-const NOT_YET: &[&str] =
-    &["logits/gemma4", "logits/lfm2", "logits/qwen35", "quant-logits/llama-IQ4_XS"];
+const NOT_YET: &[&str] = &["logits/gemma4", "quant-logits/llama-IQ4_XS"];
 
 /// Runs `check` on every case of a kind, and sees to it that the others are refused.
 fn each_case(kind: &str, check: impl Fn(&str, &Value, &[f32], &[f32])) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorType};
-use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded};
+use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
@@ -21,6 +21,10 @@ const MAX_ROWS: usize = 256;
 
 /// Most generations in a batch.
 const MAX_OUTPUTS: usize = 32;
+
+/// Recurrent states of a model that has them: sequences that can be under way or
+/// kept at the same time. A state takes memory when it is first used.
+const N_STATES: usize = 64;
 
 /// A backend that could run the model, by its name.
 pub struct BackendChoice {
@@ -139,11 +143,11 @@ fn first_that_runs(
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     set_kv(info, kv);
-    let embedding = plan.embedding;
+    let (embedding, state_widths) = (plan.embedding, plan.state_widths);
     let program = Arc::new(plan.program);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, kv, &limits, watcher) {
+        match open(choice, &program, kv, &state_widths, &limits, watcher) {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
                 return Ok(Runnable { session, program, embedding, limits });
@@ -172,6 +176,7 @@ fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
         max_rows,
         max_outputs,
         n_vocab: plan.config.n_vocab,
+        n_states: if plan.state_widths.is_empty() { 0 } else { N_STATES },
     }
 }
 
@@ -180,6 +185,7 @@ fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
     kv: &KvPlan,
+    state_widths: &[usize],
     limits: &Limits,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
@@ -193,7 +199,8 @@ fn open(
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
     }
     let Limits { max_rows, max_outputs, .. } = *limits;
-    let config = SessionConfig { kv: kv.layout.clone(), max_rows, max_outputs };
+    let states = StateLayout { widths: state_widths.to_vec(), n_states: limits.n_states };
+    let config = SessionConfig { kv: kv.layout.clone(), states, max_rows, max_outputs };
     let session = open.backend.session(program.clone(), weights.into(), config)?;
     Ok((open, session))
 }

@@ -85,11 +85,22 @@ impl KvLayout {
     }
 }
 
+/// Shape of the recurrent states: one per sequence, f32.
+#[derive(Clone, Debug, Default)]
+pub struct StateLayout {
+    /// Values of each recurrent step, in the order of their numbers.
+    pub widths: Vec<usize>,
+    /// States there are.
+    pub n_states: usize,
+}
+
 /// What a session is opened for.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// The KV cache.
     pub kv: KvLayout,
+    /// The recurrent states.
+    pub states: StateLayout,
     /// Most rows of one batch.
     pub max_rows: usize,
     /// Most output rows of one batch.
@@ -154,4 +165,10 @@ pub trait Session: Send {
     /// # Errors
     /// `InvalidBatch` when a page is out of range.
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()>;
+
+    /// Copies a sequence's recurrent state of all layers.
+    ///
+    /// # Errors
+    /// `InvalidBatch` when a state is out of range.
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()>;
 }

@@ -14,6 +14,9 @@ pub struct SequenceView<'a> {
     /// Page table: position `p` lives in page `pages[p / page_tokens]` at `p % page_tokens`.
     /// No other sequence writes to a page that this one writes to.
     pub pages: &'a [u32],
+    /// Where the sequence keeps its recurrent state, its own alone; programs
+    /// without recurrent steps ignore it. A row at position 0 starts from zeros.
+    pub state: u32,
 }
 
 /// Tokens to run, by sequence. Rows of all sequences lie one after another.
@@ -44,6 +47,8 @@ pub struct BatchLimits {
     pub page_tokens: usize,
     /// Pages of the cache.
     pub n_pages: usize,
+    /// Recurrent states; 0 for programs without.
+    pub n_states: usize,
 }
 
 impl BatchView<'_> {
@@ -122,6 +127,10 @@ impl BatchView<'_> {
                 sequence.pages.len()
             ));
         }
+        if limits.n_states > 0 && sequence.state as usize >= limits.n_states {
+            let (state, n_states) = (sequence.state, limits.n_states);
+            return refuse(format!("state {state}, the session has {n_states}"));
+        }
         if let Some(page) = sequence.pages.iter().find(|p| **p as usize >= limits.n_pages) {
             return refuse(format!("page {page}, the cache has {}", limits.n_pages));
         }
@@ -133,8 +142,14 @@ impl BatchView<'_> {
 mod tests {
     use super::*;
 
-    const LIMITS: BatchLimits =
-        BatchLimits { max_rows: 8, max_outputs: 2, n_vocab: 10, page_tokens: 4, n_pages: 3 };
+    const LIMITS: BatchLimits = BatchLimits {
+        max_rows: 8,
+        max_outputs: 2,
+        n_vocab: 10,
+        page_tokens: 4,
+        n_pages: 3,
+        n_states: 0,
+    };
 
     fn refusal(batch: &BatchView<'_>) -> String {
         batch.check(&LIMITS).expect_err("must be refused").to_string()
@@ -142,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_fits_is_accepted_and_each_misfit_is_named() {
-        let sequences = [SequenceView { first_row: 0, n_rows: 2, pages: &[2, 0] }];
+        let sequences = [SequenceView { first_row: 0, n_rows: 2, pages: &[2, 0], state: 0 }];
         let good = BatchView {
             tokens: &[1, 9],
             positions: &[4, 5],

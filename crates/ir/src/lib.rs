@@ -20,12 +20,13 @@ mod program;
 mod step;
 
 pub use backend::{
-    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, Uploaded,
+    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Uploaded,
 };
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
 pub use step::{
-    Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
-    LinearOutput, Moe, Norm, NormKind, RopeSpec, RopeStore, RopeStyle, Step, StepKind, TakeRows,
+    Activation, Add, Attend, Conv, DeltaNet, Embed, ExpertWeights, GatedAct, Gating, HeadLinear,
+    HeadNorm, Linear, LinearOutput, Moe, Norm, NormKind, RopeSpec, RopeStore, RopeStyle, Step,
+    StepKind, TakeRows,
 };

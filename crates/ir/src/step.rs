@@ -23,6 +23,8 @@ pub enum Step {
     TakeRows(TakeRows),
     Moe(Box<Moe>),
     HeadLinear(HeadLinear),
+    Conv(Conv),
+    DeltaNet(DeltaNet),
 }
 
 /// The name of a step without its operands, for [`crate::Backend::supports`].
@@ -39,6 +41,8 @@ pub enum StepKind {
     TakeRows,
     Moe,
     HeadLinear,
+    Conv,
+    DeltaNet,
 }
 
 impl Step {
@@ -55,6 +59,8 @@ impl Step {
             Step::TakeRows(_) => StepKind::TakeRows,
             Step::Moe(_) => StepKind::Moe,
             Step::HeadLinear(_) => StepKind::HeadLinear,
+            Step::Conv(_) => StepKind::Conv,
+            Step::DeltaNet(_) => StepKind::DeltaNet,
         }
     }
 }
@@ -227,6 +233,8 @@ pub struct Attend {
 /// A function of one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
+    /// `x`: makes [`GatedAct`] a product of two slots.
+    Identity,
     /// `x / (1 + exp(-x))`
     Silu,
     /// GELU by its tanh approximation (arXiv 1606.08415), computed in f32.
@@ -373,4 +381,58 @@ pub struct HeadLinear {
     pub out_width: usize,
     /// Values of a head that are only copied.
     pub rest: usize,
+}
+
+/// A short causal convolution of each column with its own past:
+/// `out[row][c] = act(sum over j of weight[c][j] * input[row - taps + 1 + j][c])`.
+///
+/// The last `taps - 1` inputs of a sequence are its state; zeros before its first.
+#[derive(Clone, Debug)]
+pub struct Conv {
+    /// `[rows, width]`
+    pub input: Slot,
+    /// Result `[rows, width]`, not `input`.
+    pub out: Slot,
+    /// `[taps, width]`: the newest input has the last tap.
+    pub weight: WeightRef,
+    /// Applied to the sum.
+    pub activation: Activation,
+    /// Index into [`crate::StateLayout::widths`], `(taps - 1) * width` values.
+    pub state: usize,
+}
+
+/// A gated delta rule (arXiv 2412.06464): each head keeps a matrix `S`
+/// `[key_width][value_width]` that maps keys to values.
+///
+/// For each row and value head, with `q`, `k` of unit length and `q` divided by
+/// the root of the key width: `S *= exp(decay * softplus(alpha + bias))`, then
+/// `S += k (sigmoid(beta) * (v - S^T k))^T`, and `out = S^T q`.
+#[derive(Clone, Debug)]
+pub struct DeltaNet {
+    /// `[rows, 2 * n_key_heads * key_width + n_value_heads * value_width]`: queries,
+    /// keys, values. Value head `h` uses key head `h % n_key_heads`.
+    pub qkv: Slot,
+    /// `[rows, n_value_heads]`
+    pub alpha: Slot,
+    /// `[rows, n_value_heads]`
+    pub beta: Slot,
+    /// Result `[rows, n_value_heads * value_width]`.
+    pub out: Slot,
+    /// Factors `[n_value_heads]` of the decay, negative.
+    pub decay: WeightRef,
+    /// Terms `[n_value_heads]` of `alpha`.
+    pub bias: WeightRef,
+    /// Query and key heads.
+    pub n_key_heads: usize,
+    /// Value heads, a multiple of them.
+    pub n_value_heads: usize,
+    /// Values per query and key head.
+    pub key_width: usize,
+    /// Values per value head.
+    pub value_width: usize,
+    /// Added under the root of a vector's squared length.
+    pub epsilon: f32,
+    /// Index into [`crate::StateLayout::widths`],
+    /// `n_value_heads * key_width * value_width` values.
+    pub state: usize,
 }

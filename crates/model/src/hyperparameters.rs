@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use realm_ir::{Gating, NormKind};
 
 use crate::recipe::{
-    AttentionScale, Block, EmbedScale, Experts, Layers, LogitScale, Positions, Recipe,
+    AttentionScale, Block, EmbedScale, Experts, Layers, LogitScale, Positions, Recipe, Recurrent,
     ResidualScale, RopeBase, RopeLayers, Window,
 };
 
@@ -26,6 +26,12 @@ pub struct Hyperparameters {
     pub value_length: usize,
     /// Widths of latent attention.
     pub latent: Option<LatentHyperparameters>,
+    /// Taps of the convolutions in recurrent layers.
+    pub conv_taps: usize,
+    /// Widths of the gated delta rule.
+    pub delta_net: Option<DeltaNetHyperparameters>,
+    /// Values of each recurrent step's state.
+    pub state_widths: Vec<usize>,
     /// Values of a head that rotate; even, at most `key_length`.
     pub rope_dimension_count: usize,
     /// Base of the rotation's frequencies.
@@ -57,9 +63,42 @@ pub struct Hyperparameters {
     pub n_vocab: usize,
 }
 
+/// What mixes the positions of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixer {
+    /// Attention, with its index among the layers that attend.
+    Attention(usize),
+    /// A short convolution, with its index among the recurrent steps.
+    ShortConv(usize),
+    /// A convolution and a gated delta rule, with the first of their two indices.
+    DeltaNet(usize),
+}
+
+/// Widths of a gated delta rule.
+#[derive(Clone, Copy, Debug)]
+pub struct DeltaNetHyperparameters {
+    /// Query and key heads.
+    pub n_key_heads: usize,
+    /// Value heads.
+    pub n_value_heads: usize,
+    /// Values per key head.
+    pub key_width: usize,
+    /// Values per value head.
+    pub value_width: usize,
+}
+
+impl DeltaNetHyperparameters {
+    /// Width of queries, keys and values together.
+    pub fn qkv_width(&self) -> usize {
+        2 * self.n_key_heads * self.key_width + self.n_value_heads * self.value_width
+    }
+}
+
 /// Numbers that can differ from layer to layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerHyperparameters {
+    /// What mixes positions.
+    pub mixer: Mixer,
     /// Query heads.
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
@@ -174,6 +213,17 @@ impl Keys<'_> {
         n_layers: usize,
         default: Option<&[usize]>,
     ) -> Result<Vec<usize>> {
+        self.per_layer_from(name, n_layers, default, 1)
+    }
+
+    /// One number per layer, each `least..=MAX_COUNT`.
+    fn per_layer_from(
+        &self,
+        name: &str,
+        n_layers: usize,
+        default: Option<&[usize]>,
+        least: u32,
+    ) -> Result<Vec<usize>> {
         let key = self.key(name);
         let values = match (self.metadata.u32_or_array(&key)?, default) {
             (Some(values), _) => values,
@@ -188,10 +238,10 @@ impl Keys<'_> {
         }
         (0..n_layers)
             .map(|layer| match values.get(layer) {
-                Some(value @ 1..=MAX_COUNT) => Ok(value as usize),
+                Some(value) if (least..=MAX_COUNT).contains(&value) => Ok(value as usize),
                 value => {
                     let found = format!("{} for layer {layer}", value.unwrap_or(0));
-                    Err(Error::invalid(&key, found, format!("1 to {MAX_COUNT}")))
+                    Err(Error::invalid(&key, found, format!("{least} to {MAX_COUNT}")))
                 }
             })
             .collect()
@@ -217,7 +267,9 @@ impl Hyperparameters {
         let n_layers = n_blocks - n_predict_layers(&keys, n_blocks)?;
         refuse_clamped_attention(&keys)?;
         let heads = keys.per_layer("attention.head_count", n_blocks, None)?;
-        let mut kv_heads = keys.per_layer("attention.head_count_kv", n_blocks, Some(&heads))?;
+        let least = u32::from(recipe.recurrent == Recurrent::None);
+        let mut kv_heads =
+            keys.per_layer_from("attention.head_count_kv", n_blocks, Some(&heads), least)?;
         let mut feed_forward = keys.per_layer("feed_forward_length", n_blocks, None)?;
         if recipe.half_feed_forward {
             feed_forward.iter_mut().for_each(|length| *length /= 2);
@@ -242,10 +294,30 @@ impl Hyperparameters {
         };
         let can_rotate = !has_alibi && recipe.positions != Positions::Learned;
 
+        let conv_taps = conv_taps(&keys, recipe)?;
+        let delta_net = delta_net(&keys, recipe)?;
+        let is_recurrent = recurrent_layers(&keys, recipe, &kv_heads)?;
+        let mut state_widths = Vec::new();
+        let mut n_attending = 0;
         let mut layers = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
             let (n_heads, n_kv_heads) = (heads[layer], kv_heads[layer]);
-            if n_heads % n_kv_heads != 0 {
+            let mixer = match (is_recurrent[layer], delta_net) {
+                (false, _) => Mixer::Attention(n_attending),
+                (true, None) => Mixer::ShortConv(state_widths.len()),
+                (true, Some(_)) => Mixer::DeltaNet(state_widths.len()),
+            };
+            match mixer {
+                Mixer::Attention(_) => n_attending += 1,
+                Mixer::ShortConv(_) => state_widths.push((conv_taps - 1) * embedding_length),
+                Mixer::DeltaNet(_) => {
+                    let net = delta_net.expect("the mixer says so");
+                    state_widths.push((conv_taps - 1) * net.qkv_width());
+                    state_widths.push(net.n_value_heads * net.key_width * net.value_width);
+                }
+            }
+            let n_kv_heads = if is_recurrent[layer] { n_kv_heads.max(1) } else { n_kv_heads };
+            if n_kv_heads == 0 || (!is_recurrent[layer] && n_heads % n_kv_heads != 0) {
                 let expected = format!("a divisor of {n_heads}, the heads of layer {layer}");
                 return Err(Error::invalid(
                     keys.key("attention.head_count_kv"),
@@ -260,6 +332,7 @@ impl Hyperparameters {
                 }
             };
             layers.push(LayerHyperparameters {
+                mixer,
                 n_heads,
                 n_kv_heads,
                 feed_forward_length: feed_forward[layer],
@@ -271,6 +344,9 @@ impl Hyperparameters {
             });
         }
         Ok(Hyperparameters {
+            conv_taps,
+            delta_net,
+            state_widths,
             rope_dimension_count: rope_dimension_count(&keys, key_length)?,
             rope_base: rope_base(&keys, recipe)?,
             epsilon: keys.require_positive(match recipe.norm {
@@ -445,6 +521,65 @@ fn latent(
         key_length: own_key_length,
         value_length: own_value_length,
     }))
+}
+
+/// Largest convolution taken seriously.
+const MAX_TAPS: usize = 64;
+
+/// Taps of the convolutions; 1 where there are none.
+fn conv_taps(keys: &Keys<'_>, recipe: &Recipe) -> Result<usize> {
+    let name = match recipe.recurrent {
+        Recurrent::None => return Ok(1),
+        Recurrent::ShortConv => "shortconv.l_cache",
+        Recurrent::DeltaNet => "ssm.conv_kernel",
+    };
+    match keys.count(name, None)? {
+        taps @ 2..=MAX_TAPS => Ok(taps),
+        taps => Err(Error::invalid(keys.key(name), taps, format!("2 to {MAX_TAPS}"))),
+    }
+}
+
+fn delta_net(keys: &Keys<'_>, recipe: &Recipe) -> Result<Option<DeltaNetHyperparameters>> {
+    if recipe.recurrent != Recurrent::DeltaNet {
+        return Ok(None);
+    }
+    let n_key_heads = keys.count("ssm.group_count", None)?;
+    let n_value_heads = keys.count("ssm.time_step_rank", None)?;
+    let inner = keys.count("ssm.inner_size", None)?;
+    if !n_value_heads.is_multiple_of(n_key_heads) || !inner.is_multiple_of(n_value_heads) {
+        let found = format!("{n_value_heads} heads for {inner} values");
+        let expected = format!("a multiple of {n_key_heads}, and a divisor of the values");
+        return Err(Error::invalid(keys.key("ssm.time_step_rank"), found, expected));
+    }
+    Ok(Some(DeltaNetHyperparameters {
+        n_key_heads,
+        n_value_heads,
+        key_width: keys.count("ssm.state_size", None)?,
+        value_width: inner / n_value_heads,
+    }))
+}
+
+/// Which layers are recurrent.
+fn recurrent_layers(keys: &Keys<'_>, recipe: &Recipe, kv_heads: &[usize]) -> Result<Vec<bool>> {
+    let n_layers = kv_heads.len();
+    match recipe.recurrent {
+        Recurrent::None => Ok(vec![false; n_layers]),
+        Recurrent::ShortConv => Ok(kv_heads.iter().map(|n| *n == 0).collect()),
+        Recurrent::DeltaNet => {
+            let key = keys.key("attention.recurrent_layers");
+            match keys.metadata.bool_array(&key)? {
+                Some(layers) if layers.len() == n_layers => Ok(layers),
+                Some(layers) => {
+                    let found = format!("{} values", layers.len());
+                    Err(Error::invalid(key, found, format!("{n_layers}, one per layer")))
+                }
+                None => {
+                    let interval = keys.count("full_attention_interval", None)?;
+                    Ok((1..=n_layers).map(|layer| !layer.is_multiple_of(interval)).collect())
+                }
+            }
+        }
+    }
 }
 
 fn is_parallel(keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {

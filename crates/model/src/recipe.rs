@@ -42,11 +42,13 @@ pub struct Recipe {
     /// A score per head without a value (`attn_sinks`).
     pub sinks: bool,
     /// Attention's result is multiplied by a sigmoid of its input (`attn_gate`).
-    pub attention_gate: bool,
+    pub attention_gate: AttentionGate,
     /// Keys and values from a shared latent (`attn_kv_a_mqa`, `attn_k_b`, `attn_v_b`).
     pub latent: bool,
     /// Factor on attention scores when `attention.scale` is not given.
     pub attention_scale: AttentionScale,
+    /// What stands in for attention in some layers.
+    pub recurrent: Recurrent,
     /// Which layers see only a window of positions.
     pub window: Window,
     /// Which values of a head rotate together.
@@ -67,6 +69,31 @@ pub struct Recipe {
     pub experts: Option<Experts>,
     /// What `logit_scale` means.
     pub logit_scale: LogitScale,
+    /// Name of the norm before the head.
+    pub output_norm: &'static str,
+}
+
+/// A gate on attention's result, its sigmoid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionGate {
+    /// None.
+    None,
+    /// A product of the layer's input (`attn_gate`).
+    Matrix,
+    /// The query matrix gives it too: each head's rows are its query's, then its gate's.
+    Queries,
+}
+
+/// What stands in for attention in some layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recurrent {
+    /// Nothing: every layer attends.
+    None,
+    /// A gated short convolution where a layer has no key/value heads.
+    ShortConv,
+    /// A gated delta rule in the layers that `attention.recurrent_layers` names,
+    /// or all but the last of each `full_attention_interval`.
+    DeltaNet,
 }
 
 /// Factor on the embedding.

@@ -8,6 +8,7 @@
 
 pub mod kv;
 mod moe;
+mod recurrent;
 pub mod steps;
 
 use std::ops::Range;
@@ -104,7 +105,9 @@ impl Backend for NaiveBackend {
             })
             .collect();
         let kv = KvCache::new(&config.kv);
-        let state = State { program, weights, slots, kv };
+        let zeros: Vec<Vec<f32>> = config.states.widths.iter().map(|n| vec![0.0; *n]).collect();
+        let recurrent = vec![zeros; config.states.n_states];
+        let state = State { program, weights, slots, kv, recurrent };
         Ok(Box::new(NaiveSession { config, state }))
     }
 }
@@ -116,6 +119,8 @@ pub struct State {
     slots: Vec<Matrix>,
     /// Keys and values of all layers.
     pub kv: KvCache,
+    /// `recurrent[state][step]`
+    recurrent: Vec<Vec<Vec<f32>>>,
 }
 
 impl State {
@@ -143,6 +148,11 @@ impl State {
     /// A slot, all rows that it can hold.
     pub fn slot(&self, slot: Slot) -> &Matrix {
         &self.slots[slot.0]
+    }
+
+    /// A recurrent step's values for one sequence.
+    pub fn recurrent(&mut self, state: u32, step: usize) -> &mut Vec<f32> {
+        &mut self.recurrent[state as usize][step]
     }
 
     /// A slot for writing.
@@ -176,6 +186,7 @@ impl Session for NaiveSession {
             n_vocab: self.n_vocab(),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
+            n_states: self.config.states.n_states,
         })?;
         let program = Arc::clone(&self.state.program);
         for step in program.segments[segments].iter().flatten() {
@@ -228,6 +239,16 @@ impl Session for NaiveSession {
             return Err(Error::InvalidBatch { message });
         }
         self.state.kv.copy_page(from as usize, to as usize);
+        Ok(())
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
+        let n = self.state.recurrent.len() as u32;
+        if let Some(state) = [from, to].into_iter().find(|state| *state >= n) {
+            let message = format!("state {state}, the session has {n}");
+            return Err(Error::InvalidBatch { message });
+        }
+        self.state.recurrent[to as usize] = self.state.recurrent[from as usize].clone();
         Ok(())
     }
 }

@@ -117,7 +117,12 @@ impl Model {
             n_pages: size.n_pages,
             ty: size.kv_type,
         };
-        let config = SessionConfig { kv, max_rows: size.max_rows, max_outputs: size.max_outputs };
+        let config = SessionConfig {
+            kv,
+            states: Default::default(),
+            max_rows: size.max_rows,
+            max_outputs: size.max_outputs,
+        };
         backend.session(Arc::clone(&self.program), weights?.into(), config)
     }
 
@@ -195,7 +200,7 @@ impl Call {
         let mut sequences = Vec::new();
         for part in &self.parts {
             let n_rows = part.tokens.len();
-            sequences.push(SequenceView { first_row, n_rows, pages: &part.pages });
+            sequences.push(SequenceView { first_row, n_rows, pages: &part.pages, state: 0 });
             first_row += n_rows;
         }
         let output_rows: Vec<u32> = (0..tokens.len() as u32).collect();

@@ -81,7 +81,7 @@ impl Backend for WgpuBackend {
             | StepKind::GatedAct
             | StepKind::Add
             | StepKind::TakeRows => ty == TensorType::F32,
-            StepKind::Moe | StepKind::HeadLinear => false,
+            StepKind::Moe | StepKind::HeadLinear | StepKind::Conv | StepKind::DeltaNet => false,
         }
     }
 

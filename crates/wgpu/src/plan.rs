@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
             Step::GatedAct(step) => self.gated_act(step),
             Step::Add(step) => self.add(step),
             Step::TakeRows(step) => self.take_rows(step),
-            Step::Moe(_) | Step::HeadLinear(_) => {
+            Step::Moe(_) | Step::HeadLinear(_) | Step::Conv(_) | Step::DeltaNet(_) => {
                 Err(refuse(format!("the step {:?}", step.kind())))
             }
         }

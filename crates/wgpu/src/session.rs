@@ -129,6 +129,7 @@ impl WgpuSession {
             n_vocab: tables.min().unwrap_or(usize::MAX),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
+            n_states: 0,
         })?;
         match batch.positions.iter().find(|position| **position >= MAX_POSITIONS) {
             Some(position) => Err(Error::InvalidBatch {
@@ -251,6 +252,11 @@ impl Session for WgpuSession {
         }
         self.gpu.queue.submit([encoder.finish()]);
         self.gpu.check()
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
+        let message = format!("state {from} to {to}, this backend has none");
+        Err(Error::InvalidBatch { message })
     }
 }
 

@@ -5,5 +5,6 @@ mod attend_kernels;
 pub(crate) mod head_linear;
 pub(crate) mod linear;
 pub(crate) mod moe;
+pub(crate) mod recurrent;
 pub(crate) mod rope;
 pub(crate) mod rows;

@@ -9,7 +9,7 @@ use realm_ir::{BatchView, SequenceView, Slot};
 use realm_model::Pooling;
 
 use super::Core;
-use super::page_table::PageTable;
+use super::sequence::{Sequence, StatePool};
 use crate::error::{Error, Result};
 
 /// What of a text is wanted.
@@ -81,13 +81,13 @@ impl Core {
         let mut out = Vec::with_capacity(texts.len());
         while out.len() < texts.len() {
             let group = self.texts_of_a_batch(&texts[out.len()..]);
-            let mut tables: Vec<PageTable> = group.iter().map(|_| PageTable::default()).collect();
-            let vectors = match self.reserve_texts(group, &mut tables) {
-                Ok(()) => self.embed_group(group, &tables, slot, options).await,
+            let mut places: Vec<Sequence> = group.iter().map(|_| Sequence::default()).collect();
+            let vectors = match self.reserve_texts(group, &mut places) {
+                Ok(()) => self.embed_group(group, &places, slot, options).await,
                 Err(error) => Err(error),
             };
-            for table in &mut tables {
-                table.truncate(&mut self.cache.pool, self.limits.page_tokens, 0);
+            for place in &mut places {
+                place.truncate(&mut self.cache, 0);
             }
             out.extend(vectors?);
         }
@@ -130,7 +130,8 @@ impl Core {
     fn texts_of_a_batch<'a>(&self, texts: &'a [Vec<u32>]) -> &'a [Vec<u32>] {
         let mut rows = 0;
         let mut pages = 0;
-        let fitting = texts.iter().take_while(|text| {
+        let states = self.cache.states.as_ref().map_or(usize::MAX, StatePool::n_free);
+        let fitting = texts.iter().take(states).take_while(|text| {
             rows += text.len();
             pages += text.len().div_ceil(self.limits.page_tokens);
             rows <= self.limits.max_rows && pages <= self.cache.pool.n_free()
@@ -138,11 +139,10 @@ impl Core {
         &texts[..fitting.count().max(1)]
     }
 
-    fn reserve_texts(&mut self, texts: &[Vec<u32>], tables: &mut [PageTable]) -> Result<()> {
+    fn reserve_texts(&mut self, texts: &[Vec<u32>], places: &mut [Sequence]) -> Result<()> {
         let page_tokens = self.limits.page_tokens;
-        for (text, table) in texts.iter().zip(tables) {
-            let (pool, session) = (&mut self.cache.pool, self.cache.session.as_mut());
-            if !table.reserve(pool, session, page_tokens, 0, text.len())? {
+        for (text, place) in texts.iter().zip(places) {
+            if !place.reserve(&mut self.cache, text.len())? {
                 return Err(Error::kv_exhausted(format!(
                     "KV cache is full: {} tokens need {} pages, {} of {} are free; wait for \
                      generations to end or load with a larger maxSequences",
@@ -160,7 +160,7 @@ impl Core {
     async fn embed_group(
         &mut self,
         texts: &[Vec<u32>],
-        tables: &[PageTable],
+        places: &[Sequence],
         slot: Slot,
         options: EmbedOptions,
     ) -> Result<Vec<Vec<f32>>> {
@@ -169,7 +169,7 @@ impl Core {
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         for from in (0..longest).step_by(self.limits.max_rows) {
             let part = from..from + self.limits.max_rows;
-            self.embed_part(texts, tables, part, slot, options.pooling, &mut pooled).await?;
+            self.embed_part(texts, places, part, slot, options.pooling, &mut pooled).await?;
         }
         let width = self.program.width(slot);
         let vectors = pooled.into_iter().zip(texts);
@@ -180,7 +180,7 @@ impl Core {
     async fn embed_part(
         &mut self,
         texts: &[Vec<u32>],
-        tables: &[PageTable],
+        places: &[Sequence],
         part: Range<usize>,
         slot: Slot,
         pooling: Pooling,
@@ -189,13 +189,13 @@ impl Core {
         let (mut tokens, mut positions, mut sequences) = (Vec::new(), Vec::new(), Vec::new());
         // Rows of the batch that count, and the texts they belong to.
         let (mut rows, mut owners) = (Vec::new(), Vec::new());
-        for (index, (text, table)) in texts.iter().zip(tables).enumerate() {
+        for (index, (text, place)) in texts.iter().zip(places).enumerate() {
             let first_row = tokens.len();
             let here = part.start.min(text.len())..part.end.min(text.len());
             tokens.extend_from_slice(&text[here.clone()]);
             positions.extend(here.start as u32..here.end as u32);
-            let pages = table.as_slice();
-            sequences.push(SequenceView { first_row, n_rows: here.len(), pages });
+            let (pages, state) = (place.pages(), place.state());
+            sequences.push(SequenceView { first_row, n_rows: here.len(), pages, state });
             for position in here.clone().filter(|p| self.counts(pooling, *p, text.len())) {
                 rows.push((first_row + position - here.start) as u32);
                 owners.push(index);

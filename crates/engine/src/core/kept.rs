@@ -47,7 +47,8 @@ impl Core {
     /// Opens `to` with what `from` holds. Pages are shared until one side writes.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` when `from` is not open or `to` is in use.
+    /// `INVALID_ARGUMENT` when `from` is not open or `to` is in use, `KV_EXHAUSTED`
+    /// without a free recurrent state.
     pub fn fork_sequence(&mut self, from: u32, to: u32) -> Result<()> {
         let source = match self.kept.get(&from) {
             Some(Kept::Idle(sequence)) => sequence,
@@ -59,7 +60,9 @@ impl Core {
                 .ok_or_else(|| unknown(from))?,
             _ => return Err(unknown(from)),
         };
-        let fork = source.fork(&mut self.cache);
+        let fork = source.fork(&mut self.cache)?.ok_or_else(|| {
+            Error::kv_exhausted("all recurrent states are in use; close a sequence".to_owned())
+        })?;
         self.insert_kept(to, fork)
     }
 

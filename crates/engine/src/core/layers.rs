@@ -16,6 +16,7 @@ pub(crate) struct LayerSequence {
     pages: PageTable,
     /// Positions that each layer holds.
     lengths: Vec<usize>,
+    state: Option<u32>,
 }
 
 /// Rows in `hidden`.
@@ -85,7 +86,7 @@ impl Core {
     ) -> Result<()> {
         let positions: Vec<u32> = (0..n_rows as u32).collect();
         let pages = vec![0; n_rows.div_ceil(self.limits.page_tokens)];
-        let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages }];
+        let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0 }];
         let batch = BatchView {
             tokens,
             positions: &positions,
@@ -145,6 +146,12 @@ impl Core {
                  expected at most {held}"
             )));
         }
+        if self.cache.states.is_some() && position != held && position != 0 {
+            return Err(Error::invalid(format!(
+                "position is {position}, but layer {layer} of sequence {id} holds {held} positions and \
+                 a recurrent model cannot go back; expected {held} or 0"
+            )));
+        }
         let end = position.saturating_add(rows);
         if end > context {
             return Err(Error::kv_exhausted(format!(
@@ -154,7 +161,8 @@ impl Core {
         }
         let (n_free, n_pages) = (self.cache.pool.n_free(), self.cache.pool.n_pages());
         let page_tokens = self.limits.page_tokens;
-        let mut new = LayerSequence { pages: PageTable::default(), lengths: vec![0; n_layers] };
+        let mut new =
+            LayerSequence { pages: PageTable::default(), lengths: vec![0; n_layers], state: None };
         let sequence = self.layer_sequences.get_mut(&id).unwrap_or(&mut new);
         let (pool, session) = (&mut self.cache.pool, self.cache.session.as_mut());
         if !sequence.pages.reserve(pool, session, page_tokens, position, end)? {
@@ -164,6 +172,17 @@ impl Core {
                 end.div_ceil(page_tokens),
                 sequence.pages.as_slice().len(),
             )));
+        }
+        if let Some(states) = &mut self.cache.states
+            && sequence.state.is_none()
+        {
+            sequence.state = states.take();
+            if sequence.state.is_none() {
+                sequence.pages.truncate(&mut self.cache.pool, page_tokens, 0);
+                return Err(Error::kv_exhausted(
+                    "all recurrent states are in use; drop a sequence".to_owned(),
+                ));
+            }
         }
         // What was there from `position` on is about to be overwritten.
         sequence.lengths[layer] = position;
@@ -181,7 +200,8 @@ impl Core {
             return Err(Error::internal(format!("sequence {id} has no pages")));
         };
         let pages = sequence.pages.as_slice();
-        let views = [SequenceView { first_row: 0, n_rows: rows, pages }];
+        let state = sequence.state.unwrap_or(0);
+        let views = [SequenceView { first_row: 0, n_rows: rows, pages, state }];
         let batch = BatchView {
             tokens: &[],
             positions: &positions,
@@ -209,6 +229,9 @@ impl Core {
     pub fn drop_layer_sequence(&mut self, id: u32) {
         if let Some(mut sequence) = self.layer_sequences.remove(&id) {
             sequence.pages.truncate(&mut self.cache.pool, self.limits.page_tokens, 0);
+            if let (Some(states), Some(state)) = (&mut self.cache.states, sequence.state) {
+                states.release(state);
+            }
         }
     }
 }

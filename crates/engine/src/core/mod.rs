@@ -34,7 +34,7 @@ use layers::LayerSequence;
 use pages::PagePool;
 use realm_ir::{Program, Session};
 use realm_model::EmbeddingPlan;
-use sequence::{Cache, Sequence};
+use sequence::{Cache, Sequence, StatePool};
 use text::Answer;
 
 use crate::error::{Error, Result};
@@ -54,6 +54,8 @@ pub struct Limits {
     pub max_outputs: usize,
     /// Entries of the vocabulary.
     pub n_vocab: usize,
+    /// Recurrent states; 0 for programs without recurrent steps.
+    pub n_states: usize,
 }
 
 /// What a [`Core`] is made of.
@@ -104,7 +106,12 @@ impl Core {
             limits,
             stop,
             clock,
-            cache: Cache { session, pool, page_tokens: limits.page_tokens },
+            cache: Cache {
+                session,
+                pool,
+                page_tokens: limits.page_tokens,
+                states: StatePool::new(limits.n_states),
+            },
             kept: BTreeMap::new(),
             layer_sequences: BTreeMap::new(),
             generations: Vec::new(),
@@ -202,6 +209,7 @@ impl Core {
         let running = running.iter().filter(|generation| !generation.is_finished);
         self.events.extend(running.map(|g| (g.id, Event::Error(error.clone()))));
         self.cache.pool = PagePool::new(self.limits.n_pages as u32);
+        self.cache.states = StatePool::new(self.limits.n_states);
         self.layer_sequences.clear();
         self.kept.retain(|_, kept| !matches!(kept, Kept::Busy { is_closing: true }));
         for kept in self.kept.values_mut() {

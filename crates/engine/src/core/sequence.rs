@@ -12,6 +12,38 @@ pub(crate) struct Cache {
     pub(crate) pool: PagePool,
     /// Positions per page.
     pub(crate) page_tokens: usize,
+    /// Recurrent states, for programs that have recurrent steps.
+    pub(crate) states: Option<StatePool>,
+}
+
+/// Which recurrent states are free. A state holds where a sequence is after its
+/// last token and nothing before it, so sequences cannot be cut.
+#[derive(Debug)]
+pub(crate) struct StatePool {
+    /// The last one is given out next.
+    free: Vec<u32>,
+}
+
+impl StatePool {
+    /// A pool of `n_states` free states, `None` for no states at all.
+    pub(crate) fn new(n_states: usize) -> Option<Self> {
+        (n_states > 0).then(|| StatePool { free: (0..n_states as u32).rev().collect() })
+    }
+
+    /// A state, or `None` when all are held.
+    pub(crate) fn take(&mut self) -> Option<u32> {
+        self.free.pop()
+    }
+
+    /// States that nobody holds.
+    pub(crate) fn n_free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Gives a state back.
+    pub(crate) fn release(&mut self, state: u32) {
+        self.free.push(state);
+    }
 }
 
 /// One sequence: its tokens and the pages that hold their keys and values.
@@ -19,6 +51,7 @@ pub(crate) struct Cache {
 pub(crate) struct Sequence {
     pages: PageTable,
     tokens: Vec<u32>,
+    state: Option<u32>,
 }
 
 impl Sequence {
@@ -30,6 +63,11 @@ impl Sequence {
     /// Page numbers for the batch.
     pub(crate) fn pages(&self) -> &[u32] {
         self.pages.as_slice()
+    }
+
+    /// Its recurrent state, for the batch; of no meaning to programs without.
+    pub(crate) fn state(&self) -> u32 {
+        self.state.unwrap_or(0)
     }
 
     /// How many tokens at the beginning equal those of `prompt`.
@@ -45,7 +83,15 @@ impl Sequence {
     /// Makes room for `len` tokens. False, with nothing changed, without enough free pages.
     pub(crate) fn reserve(&mut self, cache: &mut Cache, len: usize) -> Result<bool> {
         let from = self.tokens.len();
-        let Cache { session, pool, page_tokens } = cache;
+        let Cache { session, pool, page_tokens, states } = cache;
+        if let Some(states) = states
+            && self.state.is_none()
+        {
+            self.state = states.take();
+            if self.state.is_none() {
+                return Ok(false);
+            }
+        }
         self.pages.reserve(pool, session.as_mut(), *page_tokens, from, len)
     }
 
@@ -54,8 +100,16 @@ impl Sequence {
         self.tokens.extend_from_slice(tokens);
     }
 
-    /// Forgets all but the first `len` tokens and frees what only they needed.
+    /// Forgets all but the first `len` tokens and frees what only they needed. A
+    /// recurrent state cannot go back, so a sequence with one forgets everything.
     pub(crate) fn truncate(&mut self, cache: &mut Cache, len: usize) {
+        let len = if cache.states.is_some() && len < self.len() { 0 } else { len };
+        if let Some(states) = &mut cache.states
+            && len == 0
+            && let Some(state) = self.state.take()
+        {
+            states.release(state);
+        }
         self.tokens.truncate(len);
         self.pages.truncate(&mut cache.pool, cache.page_tokens, self.tokens.len());
     }
@@ -63,13 +117,28 @@ impl Sequence {
     /// Forgets the page that was being written to when a batch was given up:
     /// its contents are unspecified.
     pub(crate) fn drop_unfinished_page(&mut self, cache: &mut Cache) {
-        let whole_pages = self.len() / cache.page_tokens * cache.page_tokens;
+        let whole_pages = match cache.states {
+            Some(_) => 0,
+            None => self.len() / cache.page_tokens * cache.page_tokens,
+        };
         self.truncate(cache, whole_pages);
     }
 
-    /// A second sequence with the same content, sharing its pages.
-    pub(crate) fn fork(&self, cache: &mut Cache) -> Self {
+    /// A second sequence with the same content, sharing its pages. `None` without
+    /// a free recurrent state.
+    pub(crate) fn fork(&self, cache: &mut Cache) -> Result<Option<Self>> {
+        let state = match (&mut cache.states, self.state) {
+            (Some(states), Some(from)) => {
+                let Some(to) = states.take() else { return Ok(None) };
+                if let Err(error) = cache.session.copy_state(from, to) {
+                    states.release(to);
+                    return Err(error.into());
+                }
+                Some(to)
+            }
+            _ => None,
+        };
         let pages = self.pages.fork(&mut cache.pool, cache.page_tokens, self.len());
-        Sequence { pages, tokens: self.tokens.clone() }
+        Ok(Some(Sequence { pages, tokens: self.tokens.clone(), state }))
     }
 }

@@ -41,8 +41,9 @@ impl Core {
         let sequences: Vec<SequenceView<'_>> = planned
             .iter()
             .map(|plan| {
-                let pages = self.generations[plan.index].sequence.pages();
-                let view = SequenceView { first_row, n_rows: plan.n_rows, pages };
+                let sequence = &self.generations[plan.index].sequence;
+                let (pages, state) = (sequence.pages(), sequence.state());
+                let view = SequenceView { first_row, n_rows: plan.n_rows, pages, state };
                 first_row += plan.n_rows;
                 view
             })

@@ -104,6 +104,10 @@ impl Session for DisturbedSession {
     fn copy_page(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.inner.copy_page(from, to)
     }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
+        self.inner.copy_state(from, to)
+    }
 }
 
 pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {

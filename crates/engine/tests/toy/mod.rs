@@ -4,7 +4,8 @@
 //! Layer `l` keeps one number per position: its input. Its output at position `p`
 //! is `(sum over q <= p of (q + 1) * kept[q] + l) mod 997`, read through the page
 //! table, so that a wrong page, a missing copy or a stale prefix shows in the
-//! logits. [`logits_after`] is the same arithmetic over a plain list of tokens.
+//! logits. With recurrent states it also keeps all inputs of each layer in the
+//! sequence's state, which must be those that the pages say. [`logits_after`] is the same arithmetic over a plain list of tokens.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -59,6 +60,7 @@ pub const LIMITS: Limits = Limits {
     max_rows: 8,
     max_outputs: 4,
     n_vocab: N_VOCAB,
+    n_states: 0,
 };
 
 /// Its hidden state is the number itself; there is no norm.
@@ -148,6 +150,8 @@ pub struct Toy {
     taken: Vec<f32>,
     logits: Vec<f32>,
     pub observer: Arc<Mutex<Observer>>,
+    /// `[state][layer]`: every input so far.
+    states: Vec<Vec<Vec<u64>>>,
 }
 
 impl Toy {
@@ -160,7 +164,9 @@ impl Toy {
                 n_vocab: N_VOCAB,
                 page_tokens: limits.page_tokens,
                 n_pages: limits.n_pages,
+                n_states: limits.n_states,
             },
+            states: vec![vec![Vec::new(); N_LAYERS]; limits.n_states],
             max_outputs: limits.max_outputs,
             kept: vec![page; limits.n_pages],
             hidden: vec![0.0; limits.max_rows],
@@ -186,6 +192,14 @@ impl Toy {
                     self.kept[page][index][q % page_tokens]
                 });
                 let kept: Vec<u64> = kept.collect();
+                if let Some(state) = self.states.get_mut(sequence.state as usize) {
+                    let inputs = &mut state[index];
+                    if position == 0 {
+                        inputs.clear();
+                    }
+                    inputs.push(self.hidden[row] as u64);
+                    assert_eq!(*inputs, kept, "a state does not belong to its sequence");
+                }
                 assert!(!kept.contains(&u64::MAX), "a position that was never written is read");
                 self.hidden[row] = layer(kept.into_iter(), index) as f32;
             }
@@ -195,6 +209,9 @@ impl Toy {
     /// What is in a page is unspecified after a run that did not complete.
     fn spoil(&mut self, batch: &BatchView<'_>) {
         for sequence in batch.sequences {
+            if let Some(state) = self.states.get_mut(sequence.state as usize) {
+                state.iter_mut().for_each(|inputs| inputs.push(500));
+            }
             for row in sequence.first_row..sequence.first_row + sequence.n_rows {
                 let page = sequence.pages[batch.positions[row] as usize / self.limits.page_tokens];
                 for kept in self.kept[page as usize].iter_mut().flatten() {
@@ -287,6 +304,11 @@ impl Session for Toy {
     fn copy_page(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.kept[to as usize] = self.kept[from as usize].clone();
         self.observer.lock().unwrap().n_copied_pages += 1;
+        Ok(())
+    }
+
+    fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
+        self.states[to as usize] = self.states[from as usize].clone();
         Ok(())
     }
 }

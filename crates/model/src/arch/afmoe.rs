@@ -11,7 +11,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     embed_scale: EmbedScale::SqrtWidth,
     post_norms: true,
     qk_norm: QkNorm::Heads,
-    attention_gate: true,
+    attention_gate: AttentionGate::Matrix,
     window: Window::Always(Layers::AllButLastOf(4)),
     rope_style: RopeStyle::Halves,
     rope_layers: RopeLayers::WithWindow,

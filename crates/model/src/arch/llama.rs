@@ -23,9 +23,10 @@ pub(super) const RECIPE: Recipe = Recipe {
     qk_norm: QkNorm::None,
     sub_norms: false,
     sinks: false,
-    attention_gate: false,
+    attention_gate: AttentionGate::None,
     latent: false,
     attention_scale: AttentionScale::KeyWidth,
+    recurrent: Recurrent::None,
     window: Window::If(Layers::All),
     rope_style: RopeStyle::Interleaved,
     rope_layers: RopeLayers::Of(Layers::All),
@@ -36,4 +37,5 @@ pub(super) const RECIPE: Recipe = Recipe {
     half_feed_forward: false,
     experts: Some(Experts { gating: Gating::SoftmaxOfChosen, normalize: true }),
     logit_scale: LogitScale::None,
+    output_norm: "output_norm",
 };

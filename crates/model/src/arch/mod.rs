@@ -37,6 +37,7 @@ mod internlm2;
 mod jais;
 mod jais2;
 mod jina_bert_v2;
+mod lfm2;
 mod llama;
 mod mellum;
 mod minicpm;
@@ -62,6 +63,7 @@ mod qwen2;
 mod qwen2moe;
 mod qwen2vl;
 mod qwen3;
+mod qwen35;
 mod qwen3moe;
 mod qwen3vl;
 mod qwen3vlmoe;
@@ -110,6 +112,7 @@ pub static RECIPES: &[&Recipe] = &[
     &jais::RECIPE,
     &jais2::RECIPE,
     &jina_bert_v2::RECIPE,
+    &lfm2::RECIPE,
     &llama::RECIPE,
     &mellum::RECIPE,
     &minicpm::RECIPE,
@@ -135,6 +138,7 @@ pub static RECIPES: &[&Recipe] = &[
     &qwen2moe::RECIPE,
     &qwen2vl::RECIPE,
     &qwen3::RECIPE,
+    &qwen35::RECIPE,
     &qwen3moe::RECIPE,
     &qwen3vl::RECIPE,
     &qwen3vlmoe::RECIPE,

@@ -1,5 +1,6 @@
 //! Attention: queries, keys and values, their norms and rotation, the output matrix.
 
+use realm_gguf::TensorData;
 use realm_ir::{
     Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, NormKind, RopeSpec, RopeStore,
     Slot, Step,
@@ -8,19 +9,20 @@ use realm_ir::{
 use super::{LayerBuilder, Slots};
 use crate::error::{Error, Result};
 use crate::hyperparameters::LayerHyperparameters;
-use crate::recipe::QkNorm;
+use crate::recipe::{AttentionGate, QkNorm};
 
 impl LayerBuilder<'_> {
     pub(super) fn attention(
         &mut self,
         index: usize,
+        kv_layer: usize,
         layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
         if self.numbers.latent.is_some() {
-            return self.latent_attention(index, layer, input);
+            return self.latent_attention(index, kv_layer, layer, input);
         }
-        let Slots { q, k, v, mixed, .. } = self.slots;
+        let Slots { q, q_gate, k, v, mixed, .. } = self.slots;
         let numbers = self.numbers;
         let outputs = self.qkv(index, layer)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
@@ -31,20 +33,21 @@ impl LayerBuilder<'_> {
             QkNorm::HeadsIfPresent if has_norm => Some(self.head_norm(index)?),
             _ => None,
         };
-        let (kv_layer, n_heads, rope) = (index, layer.n_heads, self.rope(layer));
+        let (n_heads, rope) = (layer.n_heads, self.rope(layer));
         let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope };
         self.builder.push(Step::RopeStore(store));
-        self.attend(index, layer)?;
+        self.attend(index, kv_layer, layer)?;
         let width = layer.n_heads * numbers.value_length;
+        let result = match self.recipe.attention_gate {
+            AttentionGate::None => mixed,
+            AttentionGate::Matrix => self.gate_attention(index, width, input)?,
+            AttentionGate::Queries => self.apply_gate(q_gate),
+        };
         if self.recipe.sub_norms {
             let name = format!("blk.{index}.attn_sub_norm");
-            self.norm_of(&name, mixed, mixed, self.recipe.norm, (1, width), &[width])?;
+            self.norm_of(&name, result, result, self.recipe.norm, (1, width), &[width])?;
         }
         let shape = [width, numbers.embedding_length];
-        let result = match self.recipe.attention_gate {
-            true => self.gate_attention(index, width, input)?,
-            false => mixed,
-        };
         let output = self.linear(&format!("blk.{index}.attn_output"), &shape, result)?;
         self.residual(index, result, output, "post_attention_norm")
     }
@@ -55,9 +58,14 @@ impl LayerBuilder<'_> {
         let shape = [self.numbers.embedding_length, width];
         let outputs = vec![self.linear(&format!("blk.{index}.attn_gate"), &shape, gate)?];
         self.builder.push(Step::Linear(Linear { input, outputs }));
+        Ok(self.apply_gate(gate))
+    }
+
+    /// Multiplies attention's result by the sigmoid of a gate, in the gate's place.
+    fn apply_gate(&mut self, gate: Slot) -> Slot {
         let (up, activation) = (Some(self.slots.mixed), Activation::Sigmoid);
         self.builder.push(Step::GatedAct(GatedAct { gate, up, out: gate, activation }));
-        Ok(gate)
+        gate
     }
 
     /// The rotation of a layer's queries and keys.
@@ -67,7 +75,12 @@ impl LayerBuilder<'_> {
         layer.rotates.then(|| rope.clone())
     }
 
-    pub(super) fn attend(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+    pub(super) fn attend(
+        &mut self,
+        index: usize,
+        kv_layer: usize,
+        layer: &LayerHyperparameters,
+    ) -> Result<()> {
         let sinks = match self.recipe.sinks {
             true => {
                 let name = format!("blk.{index}.attn_sinks.weight");
@@ -78,7 +91,7 @@ impl LayerBuilder<'_> {
         self.builder.push(Step::Attend(Attend {
             q: self.slots.q,
             out: self.slots.mixed,
-            kv_layer: index,
+            kv_layer,
             n_heads: layer.n_heads,
             scale: self.numbers.attention_scale,
             window: layer.window,
@@ -103,7 +116,14 @@ impl LayerBuilder<'_> {
             return self.split_linear(&fused, width, &parts.map(|(_, rows, slot)| (rows, slot)));
         }
         let mut outputs = Vec::with_capacity(parts.len());
+        let is_gated = self.recipe.attention_gate == AttentionGate::Queries;
+        if is_gated {
+            outputs.extend(self.gated_queries(index, layer)?);
+        }
         for (letter, rows, slot) in parts {
+            if is_gated && letter == "q" {
+                continue;
+            }
             let name = format!("blk.{index}.attn_{letter}");
             let output = self.linear(&name, &[width, rows], slot)?;
             if self.recipe.qkv_bias && output.bias.is_none() {
@@ -113,6 +133,34 @@ impl LayerBuilder<'_> {
             outputs.push(output);
         }
         Ok(outputs)
+    }
+
+    /// Queries, and last the gate: each head's rows of the matrix are its query's,
+    /// then its gate's.
+    fn gated_queries(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+    ) -> Result<[LinearOutput; 2]> {
+        let (width, head) = (self.numbers.embedding_length, self.numbers.key_length);
+        let name = format!("blk.{index}.attn_q.weight");
+        let matrix = self.builder.tensor(&name, &[width, 2 * layer.n_heads * head])?;
+        let row_bytes = matrix.row_bytes();
+        let part = |first: usize| -> Vec<u8> {
+            let heads = matrix.bytes().chunks_exact(2 * head * row_bytes);
+            heads
+                .flat_map(|bytes| &bytes[first * row_bytes..][..head * row_bytes])
+                .copied()
+                .collect()
+        };
+        let (queries, gates) = (part(0), part(head));
+        let shape = [width, layer.n_heads * head];
+        let mut output = |bytes: Vec<u8>, out: Slot| -> Result<LinearOutput> {
+            let weight = TensorData::from_vec(&name, &shape, matrix.ty(), bytes)?;
+            let weight = self.builder.add(weight);
+            Ok(LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false })
+        };
+        Ok([output(queries, self.slots.q)?, output(gates, self.slots.q_gate)?])
     }
 
     /// RMS norm of each head, joined with the rotation.

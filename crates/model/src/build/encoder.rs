@@ -37,7 +37,7 @@ impl LayerBuilder<'_> {
         if has_second_norm {
             self.builder.push(add(hidden, block, 0.0)); // a copy
         }
-        self.attention(index, layer, hidden)?;
+        self.mixer(index, layer, hidden)?;
         self.norm(&name("attn_output_norm"), hidden, hidden)?;
         if has_second_norm {
             self.builder.push(add(block, hidden, 1.0));

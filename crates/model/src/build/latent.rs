@@ -14,6 +14,7 @@ impl LayerBuilder<'_> {
     pub(super) fn latent_attention(
         &mut self,
         index: usize,
+        kv_layer: usize,
         layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
@@ -43,9 +44,9 @@ impl LayerBuilder<'_> {
             rest: rotating,
         }));
         let (n_heads, rope) = (layer.n_heads, self.rope(layer));
-        let store = RopeStore { q, k, v, kv_layer: index, n_heads, head_norm: None, rope };
+        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope };
         self.builder.push(Step::RopeStore(store));
-        self.attend(index, layer)?;
+        self.attend(index, kv_layer, layer)?;
 
         let width = layer.n_heads * latent.value_length;
         let result = self.builder.batch_slot(width);

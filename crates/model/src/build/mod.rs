@@ -4,6 +4,7 @@ mod attention;
 mod encoder;
 mod feed_forward;
 mod latent;
+mod recurrent;
 
 use realm_gguf::Gguf;
 use realm_ir::{
@@ -15,9 +16,9 @@ use crate::arch;
 use crate::config::ModelConfig;
 use crate::embedding::{EmbeddingPlan, Pooling};
 use crate::error::{Error, Result};
-use crate::hyperparameters::{Hyperparameters, Keys, LayerHyperparameters};
+use crate::hyperparameters::{Hyperparameters, Keys, LayerHyperparameters, Mixer};
 use crate::program_builder::ProgramBuilder;
-use crate::recipe::{Positions, Recipe};
+use crate::recipe::{AttentionGate, Positions, Recipe};
 use crate::rope::rope_specs;
 
 /// A model ready to be given to a backend.
@@ -25,10 +26,12 @@ use crate::rope::rope_specs;
 pub struct ModelPlan {
     /// Steps and weights.
     pub program: Program,
-    /// What each layer keeps per position.
+    /// What each layer that attends keeps per position.
     pub kv_layers: Vec<KvLayer>,
     /// Hidden states and scores.
     pub embedding: EmbeddingPlan,
+    /// Values that each recurrent step keeps per sequence.
+    pub state_widths: Vec<usize>,
     /// What the file says about itself.
     pub config: ModelConfig,
 }
@@ -79,7 +82,13 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     Ok(ModelPlan {
         program: builder.finish(slots.hidden, slots.logits),
         embedding,
-        kv_layers: numbers.layers.iter().map(|layer| kv_layer(&numbers, layer)).collect(),
+        kv_layers: numbers
+            .layers
+            .iter()
+            .filter(|layer| matches!(layer.mixer, Mixer::Attention(_)))
+            .map(|layer| kv_layer(&numbers, layer))
+            .collect(),
+        state_widths: numbers.state_widths.clone(),
         config: ModelConfig::new(gguf, &numbers)?,
     })
 }
@@ -101,6 +110,8 @@ struct Slots {
     /// The same for a feed-forward part that runs beside attention.
     normed_beside: Slot,
     q: Slot,
+    /// Gate on attention's result.
+    q_gate: Slot,
     k: Slot,
     v: Slot,
     /// Attention's result, before its output matrix.
@@ -123,6 +134,11 @@ impl Slots {
         let feed_forward = widest(|l| l.feed_forward_length).max(shared);
         let embedding = numbers.embedding_length;
         let taken = builder.slot(Rows::Outputs, embedding);
+        let gate = if recipe.attention_gate == AttentionGate::Queries {
+            heads * numbers.value_length
+        } else {
+            0
+        };
         let mut batch = |width| builder.slot(Rows::Batch, width);
         let k = batch(kv_heads * numbers.key_length);
         Slots {
@@ -130,6 +146,7 @@ impl Slots {
             normed: batch(embedding),
             normed_beside: batch(embedding),
             q: batch(heads * numbers.key_length),
+            q_gate: batch(gate),
             k,
             // Latent attention stores the beginning of its key as the value.
             v: if numbers.latent.is_some() { k } else { batch(kv_heads * numbers.value_length) },
@@ -172,8 +189,10 @@ impl LayerBuilder<'_> {
         self.builder.begin_segment();
         let (out, scale) = (self.slots.hidden, self.numbers.embed_scale);
         self.builder.push(Step::Embed(Embed { table, out, scale, positions, constant }));
-        if self.builder.contains("token_embd_norm.weight") {
-            self.norm("token_embd_norm", out, out)?;
+        // LFM 2 calls the norm before its head so.
+        let name = "token_embd_norm";
+        if self.recipe.output_norm != name && self.builder.contains(&format!("{name}.weight")) {
+            self.norm(name, out, out)?;
         }
         Ok(table)
     }
@@ -187,7 +206,7 @@ impl LayerBuilder<'_> {
         };
         if !self.numbers.is_parallel {
             let input = self.pre_norm(&name("attn_norm"), hidden, normed)?;
-            self.attention(index, layer, input)?;
+            self.mixer(index, layer, input)?;
             let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
             return self.feed_forward(index, layer, input);
         }
@@ -202,8 +221,17 @@ impl LayerBuilder<'_> {
             None => normed,
         };
         let input = self.pre_norm(&name(attention), hidden, normed)?;
-        self.attention(index, layer, input)?;
+        self.mixer(index, layer, input)?;
         self.feed_forward(index, layer, feed_forward_input)
+    }
+
+    /// What mixes the positions of a layer.
+    fn mixer(&mut self, index: usize, layer: &LayerHyperparameters, input: Slot) -> Result<()> {
+        match layer.mixer {
+            Mixer::Attention(kv_layer) => self.attention(index, kv_layer, layer, input),
+            Mixer::ShortConv(state) => self.short_conv(index, state, input),
+            Mixer::DeltaNet(state) => self.delta_net(index, state, input),
+        }
     }
 
     /// The norm before a part; families without one read the hidden state.
@@ -252,7 +280,7 @@ impl LayerBuilder<'_> {
         let shape = [self.numbers.embedding_length, self.numbers.n_vocab];
         self.builder.begin_segment();
         self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
-        self.norm("output_norm", taken, taken)?;
+        self.norm(self.recipe.output_norm, taken, taken)?;
         // Without an output matrix the embedding serves as one.
         let weight = self.builder.optional("output.weight", &shape)?.unwrap_or(table);
         let bias = self.builder.optional("output.bias", &shape[1..])?;

@@ -6,6 +6,7 @@ use realm_ir::{
 };
 
 use super::moe::moe;
+use super::recurrent::{conv, delta_net};
 
 use super::State;
 
@@ -22,6 +23,8 @@ pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
         Step::TakeRows(step) => take_rows(step, batch, state),
         Step::Moe(step) => moe(step, batch, state),
         Step::HeadLinear(step) => head_linear(step, batch, state),
+        Step::Conv(step) => conv(step, batch, state),
+        Step::DeltaNet(step) => delta_net(step, batch, state),
     }
 }
 
@@ -246,6 +249,7 @@ fn softmax(scores: &[f64]) -> Vec<f64> {
 /// The activation functions by their definitions.
 pub fn activate(activation: Activation, x: f64) -> f64 {
     match activation {
+        Activation::Identity => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::GeluTanh => {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);

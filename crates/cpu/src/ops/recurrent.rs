@@ -1,0 +1,143 @@
+//! Steps that carry a state from row to row.
+
+use realm_ir::{BatchView, Conv, DeltaNet, SequenceView};
+
+use crate::math;
+use crate::parts::Parts;
+use crate::plan::WeightHandle;
+use crate::pool::Team;
+use crate::session::State;
+
+/// Whether a sequence begins with this batch, so that its state is to be forgotten.
+fn begins(batch: &BatchView<'_>, sequence: &SequenceView<'_>) -> bool {
+    sequence.n_rows > 0 && batch.positions[sequence.first_row] == 0
+}
+
+/// A short causal convolution of each column.
+pub(crate) fn conv(op: &Conv, weight: &WeightHandle, state: &mut State, batch: &BatchView<'_>) {
+    let (taps, width) = (weight.row_len(), weight.n_rows());
+    let kernel = weight.values();
+    let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
+    let mut out = state.slots.take(op.out);
+    let input = state.slots.get(op.input);
+    for sequence in batch.sequences {
+        let range = state.recurrent.range(sequence.state, op.state);
+        let past = &mut state.recurrent.values()[range];
+        if begins(batch, sequence) {
+            past.fill(0.0);
+        }
+        for row in sequence.first_row..sequence.first_row + sequence.n_rows {
+            let input = &input[row * in_stride..][..width];
+            let out = &mut out[row * out_stride..][..width];
+            out.fill(0.0);
+            let inputs = past.chunks_exact(width).chain([input]);
+            for (tap, values) in inputs.enumerate() {
+                for (column, (out, value)) in out.iter_mut().zip(values).enumerate() {
+                    *out += kernel[column * taps + tap] * value;
+                }
+            }
+            math::gated(op.activation, out, None);
+            // The oldest input leaves, this one joins.
+            if taps > 1 {
+                past.copy_within(width.., 0);
+                past[(taps - 2) * width..].copy_from_slice(input);
+            }
+        }
+    }
+    state.slots.put(op.out, out);
+}
+
+/// A gated delta rule. A task is one value head of one sequence.
+pub(crate) fn delta_net(
+    op: &DeltaNet,
+    decay: &WeightHandle,
+    bias: &WeightHandle,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) {
+    let mut out = state.slots.take(op.out);
+    let out_stride = state.slots.width(op.out);
+    let out_parts = Parts::new(&mut out);
+    let ranges: Vec<_> = batch
+        .sequences
+        .iter()
+        .map(|sequence| state.recurrent.range(sequence.state, op.state))
+        .collect();
+    let state_parts = Parts::new(state.recurrent.values());
+    let slots = &state.slots;
+    let len = op.key_width * op.value_width;
+    team.for_each(batch.sequences.len() * op.n_value_heads, &|_, task| {
+        let (sequence, head) = (task / op.n_value_heads, task % op.n_value_heads);
+        let first = ranges[sequence].start + head * len;
+        // SAFETY: sequences have states of their own, and each head of one is one task.
+        let memory = unsafe { state_parts.part(first..first + len) };
+        let sequence = &batch.sequences[sequence];
+        if begins(batch, sequence) {
+            memory.fill(0.0);
+        }
+        for row in sequence.first_row..sequence.first_row + sequence.n_rows {
+            let value = |slot| slots.get(slot)[row * slots.width(slot) + head];
+            let step = math::softplus(value(op.alpha) + bias.values()[head]);
+            let head_row = HeadRow {
+                op,
+                qkv: &slots.get(op.qkv)[row * slots.width(op.qkv)..],
+                head,
+                decay: (decay.values()[head] * step).exp(),
+                rate: 1.0 / (1.0 + (-value(op.beta)).exp()),
+            };
+            let start = row * out_stride + head * op.value_width;
+            // SAFETY: each head of a row belongs to one task.
+            let out = unsafe { out_parts.part(start..start + op.value_width) };
+            head_row.update(memory, out);
+        }
+    });
+    state.slots.put(op.out, out);
+}
+
+/// One value head of one row.
+struct HeadRow<'a> {
+    op: &'a DeltaNet,
+    qkv: &'a [f32],
+    head: usize,
+    /// What the memory is multiplied with.
+    decay: f32,
+    /// How much of the difference is learned.
+    rate: f32,
+}
+
+impl HeadRow<'_> {
+    /// Decays the memory, learns the row's key and value, and reads with its query.
+    fn update(&self, memory: &mut [f32], out: &mut [f32]) {
+        let op = self.op;
+        let keys = op.n_key_heads * op.key_width;
+        let key_head = self.head % op.n_key_heads * op.key_width;
+        let value = &self.qkv[2 * keys + self.head * op.value_width..][..op.value_width];
+        let query = self.unit(key_head, 1.0 / (op.key_width as f32).sqrt());
+        let key = self.unit(keys + key_head, 1.0);
+
+        // out: what the memory says for the key.
+        out.fill(0.0);
+        for (row, k) in memory.chunks_exact_mut(op.value_width).zip(&key) {
+            for (out, m) in out.iter_mut().zip(row) {
+                *m *= self.decay;
+                *out += k * *m;
+            }
+        }
+        let delta: Vec<f32> = value.iter().zip(&*out).map(|(v, o)| self.rate * (v - o)).collect();
+        out.fill(0.0);
+        for ((row, k), q) in memory.chunks_exact_mut(op.value_width).zip(&key).zip(&query) {
+            for ((out, m), d) in out.iter_mut().zip(row).zip(&delta) {
+                *m += k * d;
+                *out += q * *m;
+            }
+        }
+    }
+
+    /// A vector of unit length, times `scale`.
+    fn unit(&self, first: usize, scale: f32) -> Vec<f32> {
+        let vector = &self.qkv[first..][..self.op.key_width];
+        let length = (math::sum_of_squares(vector) + self.op.epsilon).sqrt();
+        vector.iter().map(|x| x / length * scale).collect()
+    }
+}
