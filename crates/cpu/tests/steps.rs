@@ -7,9 +7,9 @@ use std::sync::Arc;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Activation, Add, Attend, Backend, BatchView, Embed, ExpertWeights, GatedAct, Gating,
-    HeadLinear, KvLayer, Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle, Rows,
-    SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
+    Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
+    Gating, HeadLinear, KvLayer, Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle,
+    Rows, SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
@@ -390,5 +390,44 @@ fn sums_scale_both_terms() {
     for out in [out, a] {
         let add = Add { a, b, out, a_scale: -0.5, scale: 3.0 };
         bench.check("sum", &[Step::Add(add)], out, F32_ROUNDING);
+    }
+}
+
+#[test]
+fn convolutions_go_on_where_the_last_call_ended() {
+    for (taps, activation) in [(2, Activation::Identity), (4, Activation::Silu)] {
+        let mut bench = Bench::new(12);
+        let (input, out) = (bench.slot(48), bench.slot(48));
+        let weight = bench.values(&[taps, 48]);
+        let step = Conv { input, out, weight, activation, state: 0 };
+        bench.check(&format!("{taps} taps"), &[Step::Conv(step)], out, F32_ROUNDING);
+    }
+}
+
+#[test]
+fn a_delta_rule_remembers_what_earlier_calls_taught_it() {
+    for (n_key_heads, n_value_heads) in [(2, 2), (2, 4)] {
+        let (key_width, value_width) = (16, 24);
+        let mut bench = Bench::new(13);
+        let qkv = bench.slot(2 * n_key_heads * key_width + n_value_heads * value_width);
+        let [alpha, beta] = [bench.slot(n_value_heads), bench.slot(n_value_heads)];
+        let out = bench.slot(n_value_heads * value_width);
+        let (decay, bias) = (bench.values(&[n_value_heads]), bench.values(&[n_value_heads]));
+        let step = DeltaNet {
+            qkv,
+            alpha,
+            beta,
+            out,
+            decay,
+            bias,
+            n_key_heads,
+            n_value_heads,
+            key_width,
+            value_width,
+            epsilon: 1e-6,
+            state: 0,
+        };
+        let what = format!("{n_value_heads} value heads");
+        bench.check(&what, &[Step::DeltaNet(step)], out, F32_ROUNDING);
     }
 }

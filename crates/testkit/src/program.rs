@@ -11,7 +11,8 @@ use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer, KvLayout,
     KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore, RopeStyle,
-    Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, Step, TakeRows, WeightRef,
+    Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step, TakeRows,
+    WeightRef,
 };
 
 use crate::random::{self, Random};
@@ -119,7 +120,7 @@ impl Model {
         };
         let config = SessionConfig {
             kv,
-            states: Default::default(),
+            states: StateLayout { widths: state_widths(&self.program), n_states: 2 },
             max_rows: size.max_rows,
             max_outputs: size.max_outputs,
         };
@@ -130,6 +131,28 @@ impl Model {
     pub fn segments(&self) -> Range<usize> {
         0..self.program.segments.len()
     }
+}
+
+/// Values that each recurrent step of a program keeps.
+fn state_widths(program: &Program) -> Vec<usize> {
+    let mut widths = Vec::new();
+    let mut set = |index: usize, width: usize| {
+        widths.resize(widths.len().max(index + 1), 0);
+        widths[index] = width;
+    };
+    for step in program.segments.iter().flatten() {
+        match step {
+            Step::Conv(step) => {
+                let weight = program.weight(step.weight);
+                set(step.state, (weight.row_len() - 1) * weight.n_rows());
+            }
+            Step::DeltaNet(step) => {
+                set(step.state, step.n_value_heads * step.key_width * step.value_width);
+            }
+            _ => {}
+        }
+    }
+    widths
 }
 
 /// How large a session is.
