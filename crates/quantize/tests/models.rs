@@ -7,7 +7,9 @@ use std::sync::Arc;
 use common::shown;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{Gguf, TensorType};
-use realm_ir::{Backend, BatchView, KvLayout, KvType, SequenceView, SessionConfig, Uploaded};
+use realm_ir::{
+    Backend, BatchView, KvLayout, KvType, SequenceView, SessionConfig, StateLayout, Uploaded,
+};
 use realm_quantize::{Mix, QuantizeOptions};
 use realm_testkit::compare::compare;
 use realm_testkit::kit;
@@ -72,13 +74,13 @@ fn logits(gguf: &Gguf, tokens: &[u32]) -> Vec<f32> {
     let kv =
         KvLayout { layers: plan.kv_layers, page_tokens: 16, n_pages: pages.len(), ty: KvType::F32 };
     let program = Arc::new(plan.program);
-    let config = SessionConfig { kv, max_rows: n, max_outputs: n };
+    let config = SessionConfig { kv, states: StateLayout::default(), max_rows: n, max_outputs: n };
     let mut session = backend.session(Arc::clone(&program), weights, config).unwrap();
     let positions: Vec<u32> = (0..n as u32).collect();
     let batch = BatchView {
         tokens,
         positions: &positions,
-        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages }],
+        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
         output_rows: &positions,
         interrupt: None,
     };
