@@ -77,7 +77,8 @@ impl Bench {
     fn model(&self, steps: &[Step]) -> Model {
         let (slots, weights) = (self.slots.clone(), self.weights.clone());
         let segments = vec![steps.to_vec()];
-        let program = Program { slots, weights, segments, hidden: Slot(0), logits: Slot(0) };
+        let (hidden, logits, carried) = (Slot(0), Slot(0), vec![]);
+        let program = Program { slots, weights, segments, hidden, carried, logits };
         Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() }
     }
 
@@ -158,6 +159,7 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
     };
     Moe {
         input,
+        router_input: input,
         out,
         accumulate: false,
         router: bench.matrix(&[256, N], TensorType::F32),
@@ -166,6 +168,7 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
         gating: Gating::Softmax,
         normalize: false,
         scale: 1.0,
+        expert_scales: None,
         n_experts: N,
         n_used: 3,
         n_groups: 1,
@@ -376,7 +379,7 @@ fn every_activation_equals_the_oracle_with_and_without_a_factor() {
             for (_, values) in &mut bench.values {
                 values.iter_mut().for_each(|value| *value *= 4.0);
             }
-            let step = GatedAct { gate, up: has_up.then_some(up), out, activation };
+            let step = GatedAct { gate, up: has_up.then_some(up), up_offset: 0, out, activation };
             let what = format!("{activation:?}, gate of {gate_width}, factor {has_up}");
             bench.check(&what, &[Step::GatedAct(step)], out, F32_ROUNDING);
         }

@@ -21,6 +21,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     ffn_norm: "ffn_norm",
     qkv_bias: false,
     qk_norm: QkNorm::None,
+    value_norm: false,
     sub_norms: false,
     sinks: false,
     attention_gate: AttentionGate::None,
