@@ -8,8 +8,8 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
-    Gating, HeadLinear, KvLayer, Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle,
-    Rows, SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
+    Gating, HeadLinear, KvLayer, Moe, Norm, NormKind, Program, Rope, RopeSpec, RopeStore,
+    RopeStyle, Rows, SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
@@ -209,7 +209,7 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         bench.together(&NaiveBackend, &steps, out)
     };
     let plain = run("plain", |_, _| {});
-    let changes: [(&str, Change<Moe>); 8] = [
+    let changes: [(&str, Change<Moe>); 11] = [
         ("choice bias", |bench, step| step.choice_bias = Some(bench.values(&[8]))),
         ("groups", |_, step| (step.n_groups, step.n_groups_used) = (4, 2)),
         ("groups and choice bias", |bench, step| {
@@ -223,6 +223,12 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         ("no gate", |_, step| step.experts.gate = None),
         ("all experts", |_, step| step.n_used = 8),
         ("clamped", |_, step| step.activation = Activation::ClampedSwiglu),
+        ("a router with an input of its own", |bench, step| step.router_input = bench.slot(300)),
+        ("factors of experts", |bench, step| step.expert_scales = Some(bench.values(&[8]))),
+        ("gate and up in one matrix", |bench, step| {
+            step.experts.up = bench.matrix(&[256, 512, 8], TensorType::F32);
+            step.experts.gate = Some(step.experts.up);
+        }),
     ];
     for (what, change) in changes {
         assert!(run(what, change) != plain, "{what} changes nothing");
@@ -358,6 +364,44 @@ fn a_latent_key_turns_only_behind_its_offset_and_is_its_own_value() {
         bench.check(&format!("{style:?}, queries"), &steps, q, F32_ROUNDING);
         bench.check(&format!("{style:?}, result"), &steps, out, F32_ROUNDING);
     }
+}
+
+#[test]
+fn heads_that_rotate_alone_attend_to_what_others_stored() {
+    for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+        let mut bench = Bench::new(14);
+        let (store, attend) = attention(&mut bench);
+        // More columns than heads: what is behind them stays.
+        let (heads, out) = (bench.slot(200), bench.slot(192));
+        let rope = RopeSpec {
+            style,
+            inverse_frequencies: (0..12).map(|i| 0.7f32.powi(i)).collect(),
+            magnitude: 1.1,
+            offset: 4,
+        };
+        let alone = Rope { heads, n_heads: 6, head_width: 32, rope };
+        let sharing = Attend { q: heads, out, window: Some(2), ..attend };
+        let steps = [Step::RopeStore(store), Step::Rope(alone), Step::Attend(sharing)];
+        bench.check(&format!("{style:?}, heads"), &steps, heads, F32_ROUNDING);
+        bench.check(&format!("{style:?}, result"), &steps, out, F32_ROUNDING);
+        let unturned = bench.together(&NaiveBackend, &steps[..1], heads);
+        assert!(bench.together(&NaiveBackend, &steps, heads) != unturned);
+    }
+}
+
+#[test]
+fn a_factor_may_be_a_part_of_a_wider_row() {
+    let mut bench = Bench::new(15);
+    let (gate, up, out) = (bench.slot(16), bench.slot(50), bench.slot(16));
+    let activation = Activation::GeluTanh;
+    let mut results = Vec::new();
+    for up_offset in [0, 16, 34] {
+        let step = GatedAct { gate, up: Some(up), up_offset, out, activation };
+        let steps = [Step::GatedAct(step)];
+        bench.check(&format!("from {up_offset} on"), &steps, out, F32_ROUNDING);
+        results.push(bench.together(&NaiveBackend, &steps, out));
+    }
+    assert!(results[0] != results[1] && results[1] != results[2]);
 }
 
 #[test]

@@ -228,7 +228,9 @@ impl LayerBuilder<'_> {
         let Slots { k, v, .. } = self.slots;
         let name = format!("blk.{index}.attn_v");
         let input = if self.has_matrix(&name) { v } else { k };
-        if self.builder.width(input) != self.builder.width(v) {
+        let fits = layer.key_length == layer.value_length
+            && self.builder.width(k) == self.builder.width(v);
+        if input == k && !fits {
             let expected = "a matrix: keys are not as wide as values";
             return Err(Error::invalid(format!("{name}.weight"), "nothing", expected));
         }
