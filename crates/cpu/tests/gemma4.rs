@@ -28,7 +28,7 @@ const EXPERT_INNER: usize = 32;
 
 /// Key and value heads, and their width.
 fn kv_heads(layer: usize) -> (usize, usize) {
-    if layer % 2 == 0 { (2, 16) } else { (1, 32) }
+    if layer.is_multiple_of(2) { (2, 16) } else { (1, 32) }
 }
 
 /// A file in the making.
@@ -42,7 +42,7 @@ struct File {
 impl File {
     fn dense(n_layers: usize) -> Self {
         let each = |value: fn(usize) -> u32| (0..n_layers).map(value).collect::<Vec<u32>>();
-        let pattern: Vec<bool> = (0..n_layers).map(|layer| layer % 2 == 0).collect();
+        let pattern: Vec<bool> = (0..n_layers).map(|layer| layer.is_multiple_of(2)).collect();
         let keys: Vec<(&str, KvValue)> = vec![
             ("block_count", (n_layers as u32).into()),
             ("context_length", 64u32.into()),
@@ -79,7 +79,7 @@ impl File {
             file.factors(&name("layer_output_scale"), 1);
             file.matrix(&name("attn_q"), &[WIDTH, HEADS * head]);
             file.matrix(&name("attn_k"), &[WIDTH, n_kv * head]);
-            if layer % 2 == 0 {
+            if layer.is_multiple_of(2) {
                 file.matrix(&name("attn_v"), &[WIDTH, n_kv * head]);
             }
             file.matrix(&name("attn_output"), &[HEADS * head, WIDTH]);
@@ -179,7 +179,7 @@ impl File {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
             let x = self.norm(&name("attn_norm"), &hidden);
             let (n_kv, head) = kv_heads(layer);
-            let matrix = if layer % 2 == 0 { "attn_v" } else { "attn_k" };
+            let matrix = if layer.is_multiple_of(2) { "attn_v" } else { "attn_k" };
             let values = self.product(&name(matrix), 0, n_kv * head, &x);
             let values: Vec<Vec<f64>> = values.chunks(head).map(bare_norm).collect();
             let mixed: Vec<f64> =
