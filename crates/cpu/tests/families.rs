@@ -215,7 +215,7 @@ impl Family {
                 let normals = random.normals(shape.iter().product());
                 let (mean, deviation) = match name.as_str() {
                     name if name.ends_with(".bias") => (0.0, 0.1),
-                    name if name.contains("norm") => (1.0, 0.1),
+                    name if name.contains("norm") || name.contains("rope") => (1.0, 0.1),
                     _ => (0.0, 1.0 / (shape[0] as f32).sqrt()),
                 };
                 let values = normals.into_iter().map(|value| mean + deviation * value).collect();
@@ -413,6 +413,7 @@ fn families() -> Vec<Family> {
         Family::new("gemma", RMS, separate),
         Family {
             whole: &[
+                ("rope_freqs.weight", &[8]),
                 ("per_layer_token_embd.weight", &[32, 32]),
                 ("per_layer_model_proj.weight", &[64, 32]),
                 ("per_layer_proj_norm.weight", &[8]),
@@ -427,10 +428,13 @@ fn families() -> Vec<Family> {
         .key("attention.sliding_window_pattern", [true, false, true, false])
         .key("attention.shared_kv_layers", 2u32)
         .key("embedding_length_per_layer_input", 8u32),
-        Family::new("gemma4", RMS, &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, OUT, GATED])
-            .experts(&[EXPERTS_BESIDE])
-            .window()
-            .key("attention.sliding_window_pattern", [true, false, true, false]),
+        Family {
+            whole: &[("rope_freqs.weight", &[8])],
+            ..Family::new("gemma4", RMS, &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, OUT, GATED])
+        }
+        .experts(&[EXPERTS_BESIDE])
+        .window()
+        .key("attention.sliding_window_pattern", [true, false, true, false]),
         with_norm_bias(Family::new("gptneox", LAYER, all_biases))
             .key("use_parallel_residual", true)
             .key("rope.dimension_count", 4u32),

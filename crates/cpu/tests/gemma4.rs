@@ -315,6 +315,8 @@ fn layers_that_share_keys_and_values_leave_their_own_unread() {
 #[test]
 fn what_does_not_fit_together_is_refused_by_name() {
     let three_heads: [u32; 4] = [2, 1, 4, 1];
+    let mut without_rope_freqs = File::dense(2);
+    without_rope_freqs.tensors.remove("rope_freqs.weight");
     let mut narrow_values = File::dense(2).key("attention.value_length", 16u32);
     narrow_values.matrix("blk.1.attn_output.weight", &[HEADS * 16, WIDTH]);
     for (file, expected) in [
@@ -329,6 +331,7 @@ fn what_does_not_fit_together_is_refused_by_name() {
             "4 key and value heads for layer 2",
         ),
         (File::dense(2).key("rope.dimension_count_swa", 32u32), "up to 16"),
+        (without_rope_freqs, "rope_freqs.weight"),
         (narrow_values, "blk.1.attn_v.weight"),
     ] {
         let error = file.model().unwrap_err().to_string();

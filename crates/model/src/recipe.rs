@@ -62,6 +62,8 @@ pub struct Recipe {
     pub rope_base: RopeBase,
     /// YaRN also multiplies sine and cosine (its `mscale`).
     pub yarn_magnitude: bool,
+    /// Files must carry divisors of the frequencies (`rope_freqs`).
+    pub needs_rope_freqs: bool,
     /// How the layers with a window rotate.
     pub window_rope: WindowRope,
     /// The feed-forward part.

@@ -17,6 +17,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     attention_scale: AttentionScale::Always(1.0),
     window: Window::ByKey,
     rope_base: RopeBase::Required,
+    needs_rope_freqs: true,
     experts: Some(Experts { gating: Gating::Softmax, normalize: true }),
     ..gemma3::RECIPE
 };
