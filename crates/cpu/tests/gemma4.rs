@@ -296,6 +296,20 @@ fn gate_and_up_in_one_matrix_are_as_good_as_in_two() {
 }
 
 #[test]
+fn queries_keys_and_values_in_one_matrix_are_as_good_as_in_three() {
+    let apart = File::dense(2);
+    let mut fused = apart.clone();
+    let (mut n_rows, mut rows) = (0, vec![]);
+    for part in ["q", "k", "v"] {
+        let (shape, values) = fused.tensors.remove(&format!("blk.0.attn_{part}.weight")).unwrap();
+        n_rows += shape[1];
+        rows.extend(values);
+    }
+    fused.tensors.insert("blk.0.attn_qkv.weight".to_owned(), (vec![WIDTH, n_rows], rows));
+    assert!(run(&apart.model().unwrap(), &calls()) == run(&fused.model().unwrap(), &calls()));
+}
+
+#[test]
 fn layers_that_share_keys_and_values_leave_their_own_unread() {
     let whole = File::dense(6).key("attention.shared_kv_layers", 2u32);
     let mut without = whole.clone();

@@ -227,7 +227,8 @@ impl LayerBuilder<'_> {
     fn value_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
         let Slots { k, v, .. } = self.slots;
         let name = format!("blk.{index}.attn_v");
-        let input = if self.has_matrix(&name) { v } else { k };
+        let is_fused = self.has_matrix(&format!("blk.{index}.attn_qkv"));
+        let input = if is_fused || self.has_matrix(&name) { v } else { k };
         let fits = layer.key_length == layer.value_length
             && self.builder.width(k) == self.builder.width(v);
         if input == k && !fits {
