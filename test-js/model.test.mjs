@@ -23,6 +23,7 @@ describe('the information on a model', () => {
     assert.equal(info.parameterCount, 3672320)
     assert.equal(info.layerCount, 4)
     assert.equal(info.hiddenSize, 256)
+    assert.equal(info.embeddingSize, 256)
     assert.equal(info.headCount, 8)
     assert.equal(info.kvHeadCount, 4)
     assert.equal(info.feedForwardSize, 768)

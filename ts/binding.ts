@@ -44,7 +44,10 @@ export interface BindingModelInfo {
   weightTypes: Record<string, number>
   parameterCount: number
   layerCount: number
+  /** Values per token between two blocks: the hidden state, and what else the model carries there. */
   hiddenSize: number
+  /** Values of the hidden state alone, and of an embedding. */
+  embeddingSize: number
   headCount: number
   kvHeadCount: number
   feedForwardSize: number

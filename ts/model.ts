@@ -83,7 +83,10 @@ export class Model {
     return this.info.layerCount
   }
 
-  /** Values per token between two blocks. */
+  /**
+   * Values per token between two blocks: `info.embeddingSize`, and in a family with inputs for
+   * each block (Gemma 4) those behind it.
+   */
   get hiddenSize(): number {
     return this.info.hiddenSize
   }
@@ -199,8 +202,8 @@ export class Model {
    * An encoder (BERT and its kin) reads a text as a whole: it must fit the context.
    *
    * @param input text, with the model's special tokens around it; or token ids, taken as they are
-   * @returns [hiddenSize] for a text, such an array for each of several; with pooling 'none'
-   *   [tokens, hiddenSize], row-major
+   * @returns [embeddingSize] for a text, such an array for each of several; with pooling 'none'
+   *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
    * @throws RealmError KV_EXHAUSTED      a text is longer than the context, or no page is free
    */

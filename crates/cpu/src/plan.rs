@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use realm_ir::{
     Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm,
-    NormKind, Program, Result, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded,
+    NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded,
     WeightRef,
 };
 use realm_quant::ActivationForm;
@@ -30,6 +30,7 @@ pub(crate) enum Op {
     PerRow(PerRow),
     Linear(LinearOp),
     RopeStore(RopeStoreOp),
+    Rope(Rope),
     Attend { step: Attend, sinks: Option<WeightHandle> },
     Add(Add),
     TakeRows(TakeRows),
@@ -56,6 +57,7 @@ pub(crate) struct MoeOp {
     pub gate: Option<ExpertMatrix>,
     pub up: ExpertMatrix,
     pub down: ExpertMatrix,
+    pub expert_scales: Option<WeightHandle>,
 }
 
 /// One matrix of every expert, one after another.
@@ -64,6 +66,10 @@ pub(crate) struct ExpertMatrix {
     pub bias: Option<WeightHandle>,
     /// Output values of one expert.
     pub n_rows: usize,
+    /// Rows of the tensor from one expert to the next.
+    pub stride: usize,
+    /// First row of an expert's part.
+    pub first_row: usize,
 }
 
 /// Work on one row alone.
@@ -162,6 +168,7 @@ impl Planner<'_> {
                     Op::Linear(self.linear(linear, before)?)
                 }
                 Step::RopeStore(step) => Op::RopeStore(self.rope_store(step)?),
+                Step::Rope(step) => Op::Rope(step.clone()),
                 Step::Attend(attend) => {
                     Op::Attend { sinks: self.optional(attend.sinks)?, step: attend.clone() }
                 }
@@ -216,18 +223,24 @@ impl Planner<'_> {
 
     fn moe(&self, moe: &Moe) -> Result<MoeOp> {
         let experts = &moe.experts;
-        let matrix = |weight: WeightRef, bias: Option<WeightRef>| -> Result<ExpertMatrix> {
+        // Part `part` of `n_parts` of each expert's rows.
+        let matrix = |weight: WeightRef, bias: Option<WeightRef>, part: usize, n_parts: usize| {
             let weight = self.weight(weight)?;
-            let n_rows = weight.n_rows() / moe.n_experts;
-            Ok(ExpertMatrix { weight, bias: self.optional(bias)?, n_rows })
+            let stride = weight.n_rows() / moe.n_experts;
+            let n_rows = stride / n_parts;
+            let bias = self.optional(bias)?;
+            Ok(ExpertMatrix { weight, bias, n_rows, stride, first_row: part * n_rows })
         };
+        let n_parts = if experts.gate == Some(experts.up) { 2 } else { 1 };
+        let gate = experts.gate.map(|gate| matrix(gate, experts.gate_bias, 0, n_parts));
         Ok(MoeOp {
             router: self.weight(moe.router)?,
             router_bias: self.optional(moe.router_bias)?,
             choice_bias: self.optional(moe.choice_bias)?,
-            gate: experts.gate.map(|gate| matrix(gate, experts.gate_bias)).transpose()?,
-            up: matrix(experts.up, experts.up_bias)?,
-            down: matrix(experts.down, experts.down_bias)?,
+            gate: gate.transpose()?,
+            up: matrix(experts.up, experts.up_bias, n_parts - 1, n_parts)?,
+            down: matrix(experts.down, experts.down_bias, 0, 1)?,
+            expert_scales: self.optional(moe.expert_scales)?,
             step: moe.clone(),
         })
     }

@@ -181,6 +181,7 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
         Op::PerRow(op) => ops::rows::per_row(op, state, team, batch),
         Op::Linear(op) => ops::linear::linear(op, state, team, batch)?,
         Op::RopeStore(op) => ops::rope::rope_store(op, state, team, batch),
+        Op::Rope(op) => ops::rope::rope(op, state, team, batch),
         Op::Attend { step, sinks } => {
             ops::attend::attend(step, sinks.as_ref(), state, team, batch);
         }

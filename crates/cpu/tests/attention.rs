@@ -62,6 +62,7 @@ impl Case {
             weights: vec![sinks],
             segments: vec![vec![Step::RopeStore(store), Step::Attend(attend.clone())]],
             hidden: Q,
+            carried: vec![],
             logits: OUT,
         };
         let size = Size {

@@ -58,6 +58,22 @@ const SHARED: &[Tensor] = &[
     ("ffn_up_shexp.weight", &[64, 32]),
     ("ffn_down_shexp.weight", &[32, 64]),
 ];
+const EXPERTS_BESIDE: &[Tensor] = &[
+    ("ffn_gate_inp.weight", &[64, 4]),
+    ("ffn_gate_inp.scale", &[64]),
+    ("ffn_gate_up_exps.weight", &[64, 64, 4]),
+    ("ffn_down_exps.weight", &[32, 64, 4]),
+    ("ffn_down_exps.scale", &[4]),
+    ("pre_ffw_norm_2.weight", &[64]),
+    ("post_ffw_norm_1.weight", &[64]),
+    ("post_ffw_norm_2.weight", &[64]),
+];
+const PER_LAYER: &[Tensor] = &[
+    ("inp_gate.weight", &[64, 8]),
+    ("proj.weight", &[8, 64]),
+    ("post_norm.weight", &[64]),
+    ("layer_output_scale.weight", &[1]),
+];
 /// Latent attention: latents of 48 and 32, heads of 8 plain and 8 rotating values.
 const Q: &[Tensor] = &[("attn_q.weight", &[64, 64])];
 const Q_LATENT: &[Tensor] = &[
@@ -199,7 +215,7 @@ impl Family {
                 let normals = random.normals(shape.iter().product());
                 let (mean, deviation) = match name.as_str() {
                     name if name.ends_with(".bias") => (0.0, 0.1),
-                    name if name.contains("norm") => (1.0, 0.1),
+                    name if name.contains("norm") || name.contains("rope") => (1.0, 0.1),
                     _ => (0.0, 1.0 / (shape[0] as f32).sqrt()),
                 };
                 let values = normals.into_iter().map(|value| mean + deviation * value).collect();
@@ -395,6 +411,30 @@ fn families() -> Vec<Family> {
             &[ATTN_NORM, SECOND_NORM, &[("attn_norm.bias", &[64])], QKV, OUT, PLAIN],
         )),
         Family::new("gemma", RMS, separate),
+        Family {
+            whole: &[
+                ("rope_freqs.weight", &[8]),
+                ("per_layer_token_embd.weight", &[32, 32]),
+                ("per_layer_model_proj.weight", &[64, 32]),
+                ("per_layer_proj_norm.weight", &[8]),
+            ],
+            ..Family::new(
+                "gemma4",
+                RMS,
+                &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, OUT, GATED, PER_LAYER],
+            )
+        }
+        .window()
+        .key("attention.sliding_window_pattern", [true, false, true, false])
+        .key("attention.shared_kv_layers", 2u32)
+        .key("embedding_length_per_layer_input", 8u32),
+        Family {
+            whole: &[("rope_freqs.weight", &[8])],
+            ..Family::new("gemma4", RMS, &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, OUT, GATED])
+        }
+        .experts(&[EXPERTS_BESIDE])
+        .window()
+        .key("attention.sliding_window_pattern", [true, false, true, false]),
         with_norm_bias(Family::new("gptneox", LAYER, all_biases))
             .key("use_parallel_residual", true)
             .key("rope.dimension_count", 4u32),

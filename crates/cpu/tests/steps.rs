@@ -8,8 +8,8 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
-    Gating, HeadLinear, KvLayer, Moe, Norm, NormKind, Program, RopeSpec, RopeStore, RopeStyle,
-    Rows, SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
+    Gating, HeadLinear, KvLayer, Moe, Norm, NormKind, Program, Rope, RopeSpec, RopeStore,
+    RopeStyle, Rows, SequenceView, Session, Slot, SlotInfo, Step, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
@@ -77,7 +77,8 @@ impl Bench {
     fn model(&self, steps: &[Step]) -> Model {
         let (slots, weights) = (self.slots.clone(), self.weights.clone());
         let segments = vec![steps.to_vec()];
-        let program = Program { slots, weights, segments, hidden: Slot(0), logits: Slot(0) };
+        let (hidden, logits, carried) = (Slot(0), Slot(0), vec![]);
+        let program = Program { slots, weights, segments, hidden, carried, logits };
         Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() }
     }
 
@@ -158,6 +159,7 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
     };
     Moe {
         input,
+        router_input: input,
         out,
         accumulate: false,
         router: bench.matrix(&[256, N], TensorType::F32),
@@ -166,6 +168,7 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
         gating: Gating::Softmax,
         normalize: false,
         scale: 1.0,
+        expert_scales: None,
         n_experts: N,
         n_used: 3,
         n_groups: 1,
@@ -206,7 +209,7 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         bench.together(&NaiveBackend, &steps, out)
     };
     let plain = run("plain", |_, _| {});
-    let changes: [(&str, Change<Moe>); 8] = [
+    let changes: [(&str, Change<Moe>); 11] = [
         ("choice bias", |bench, step| step.choice_bias = Some(bench.values(&[8]))),
         ("groups", |_, step| (step.n_groups, step.n_groups_used) = (4, 2)),
         ("groups and choice bias", |bench, step| {
@@ -220,6 +223,12 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         ("no gate", |_, step| step.experts.gate = None),
         ("all experts", |_, step| step.n_used = 8),
         ("clamped", |_, step| step.activation = Activation::ClampedSwiglu),
+        ("a router with an input of its own", |bench, step| step.router_input = bench.slot(300)),
+        ("factors of experts", |bench, step| step.expert_scales = Some(bench.values(&[8]))),
+        ("gate and up in one matrix", |bench, step| {
+            step.experts.up = bench.matrix(&[256, 512, 8], TensorType::F32);
+            step.experts.gate = Some(step.experts.up);
+        }),
     ];
     for (what, change) in changes {
         assert!(run(what, change) != plain, "{what} changes nothing");
@@ -358,6 +367,44 @@ fn a_latent_key_turns_only_behind_its_offset_and_is_its_own_value() {
 }
 
 #[test]
+fn heads_that_rotate_alone_attend_to_what_others_stored() {
+    for style in [RopeStyle::Interleaved, RopeStyle::Halves] {
+        let mut bench = Bench::new(14);
+        let (store, attend) = attention(&mut bench);
+        // More columns than heads: what is behind them stays.
+        let (heads, out) = (bench.slot(200), bench.slot(192));
+        let rope = RopeSpec {
+            style,
+            inverse_frequencies: (0..12).map(|i| 0.7f32.powi(i)).collect(),
+            magnitude: 1.1,
+            offset: 4,
+        };
+        let alone = Rope { heads, n_heads: 6, head_width: 32, rope };
+        let sharing = Attend { q: heads, out, window: Some(2), ..attend };
+        let steps = [Step::RopeStore(store), Step::Rope(alone), Step::Attend(sharing)];
+        bench.check(&format!("{style:?}, heads"), &steps, heads, F32_ROUNDING);
+        bench.check(&format!("{style:?}, result"), &steps, out, F32_ROUNDING);
+        let unturned = bench.together(&NaiveBackend, &steps[..1], heads);
+        assert!(bench.together(&NaiveBackend, &steps, heads) != unturned);
+    }
+}
+
+#[test]
+fn a_factor_may_be_a_part_of_a_wider_row() {
+    let mut bench = Bench::new(15);
+    let (gate, up, out) = (bench.slot(16), bench.slot(50), bench.slot(16));
+    let activation = Activation::GeluTanh;
+    let mut results = Vec::new();
+    for up_offset in [0, 16, 34] {
+        let step = GatedAct { gate, up: Some(up), up_offset, out, activation };
+        let steps = [Step::GatedAct(step)];
+        bench.check(&format!("from {up_offset} on"), &steps, out, F32_ROUNDING);
+        results.push(bench.together(&NaiveBackend, &steps, out));
+    }
+    assert!(results[0] != results[1] && results[1] != results[2]);
+}
+
+#[test]
 fn every_activation_equals_the_oracle_with_and_without_a_factor() {
     for activation in [
         Activation::Silu,
@@ -376,7 +423,7 @@ fn every_activation_equals_the_oracle_with_and_without_a_factor() {
             for (_, values) in &mut bench.values {
                 values.iter_mut().for_each(|value| *value *= 4.0);
             }
-            let step = GatedAct { gate, up: has_up.then_some(up), out, activation };
+            let step = GatedAct { gate, up: has_up.then_some(up), up_offset: 0, out, activation };
             let what = format!("{activation:?}, gate of {gate_width}, factor {has_up}");
             bench.check(&what, &[Step::GatedAct(step)], out, F32_ROUNDING);
         }

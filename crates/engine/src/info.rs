@@ -21,8 +21,11 @@ pub struct ModelInfo {
     pub parameter_count: u64,
     /// Layers.
     pub n_layers: usize,
-    /// Width of the hidden state.
+    /// Width of the hidden state, and of an embedding.
     pub embedding_length: usize,
+    /// Values per row between two layers: the hidden state and what else is carried; 0
+    /// without weights.
+    pub hidden_size: usize,
     /// Query heads of the first layer.
     pub n_heads: usize,
     /// Key and value heads of the first layer.

@@ -142,6 +142,7 @@ fn first_that_runs(
     let limits = limits(&plan, kv);
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
+    info.hidden_size = plan.program.row_width();
     set_kv(info, kv);
     let (embedding, state_widths) = (plan.embedding, plan.state_widths);
     let program = Arc::new(plan.program);

@@ -43,6 +43,9 @@ pub struct Program {
     /// Hidden state `[rows, embedding_length]`: written by segment 0, read and
     /// written by every layer, read by the head.
     pub hidden: Slot,
+    /// What else segment 0 leaves for the layers, which only read it: a row of the
+    /// layer-level API is a row of the hidden state and then of each of these.
+    pub carried: Vec<Slot>,
     /// Result of the head, `[output rows, n_vocab]`; for an encoder, which has no output
     /// matrix, the hidden state `[output rows, embedding_length]`.
     pub logits: Slot,
@@ -57,6 +60,31 @@ impl Program {
     /// The tensor behind a reference.
     pub fn weight(&self, weight: WeightRef) -> &TensorData {
         &self.weights[weight.0]
+    }
+
+    /// The slots that a row of the layer-level API consists of, in its order.
+    pub fn row_slots(&self) -> impl Iterator<Item = Slot> {
+        std::iter::once(self.hidden).chain(self.carried.iter().copied())
+    }
+
+    /// Values of such a row.
+    pub fn row_width(&self) -> usize {
+        self.row_slots().map(|slot| self.width(slot)).sum()
+    }
+
+    /// The layer that stores the keys and values which `layer` reads: itself for most,
+    /// an earlier one where several layers share them.
+    pub fn kv_source(&self, layer: usize) -> usize {
+        let kv_layer = self.segments[layer + 1].iter().find_map(|step| match step {
+            Step::Attend(attend) => Some(attend.kv_layer),
+            _ => None,
+        });
+        let stores = |steps: &Vec<Step>| {
+            let mut steps = steps.iter();
+            steps.any(|step| matches!(step, Step::RopeStore(s) if Some(s.kv_layer) == kv_layer))
+        };
+        let layers = &self.segments[1..=self.n_layers()];
+        layers.iter().position(stores).unwrap_or(layer)
     }
 
     /// Values per row of a slot.

@@ -17,6 +17,7 @@ pub enum Step {
     Norm(Norm),
     Linear(Linear),
     RopeStore(RopeStore),
+    Rope(Rope),
     Attend(Attend),
     GatedAct(GatedAct),
     Add(Add),
@@ -35,6 +36,7 @@ pub enum StepKind {
     Norm,
     Linear,
     RopeStore,
+    Rope,
     Attend,
     GatedAct,
     Add,
@@ -53,6 +55,7 @@ impl Step {
             Step::Norm(_) => StepKind::Norm,
             Step::Linear(_) => StepKind::Linear,
             Step::RopeStore(_) => StepKind::RopeStore,
+            Step::Rope(_) => StepKind::Rope,
             Step::Attend(_) => StepKind::Attend,
             Step::GatedAct(_) => StepKind::GatedAct,
             Step::Add(_) => StepKind::Add,
@@ -201,6 +204,20 @@ pub struct RopeStore {
     pub rope: Option<RopeSpec>,
 }
 
+/// Rotates heads in place: the queries of a layer that reads the keys and values of
+/// another and so has no [`RopeStore`] of its own.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    /// `[rows, n_heads * head_width]`
+    pub heads: Slot,
+    /// Number of heads.
+    pub n_heads: usize,
+    /// Values per head.
+    pub head_width: usize,
+    /// The rotation.
+    pub rope: RopeSpec,
+}
+
 /// `out = softmax(mask(scale * q k^T)) v` per head over the row's own sequence.
 ///
 /// A row at position `p` sees positions `<= p` (all positions of its sequence
@@ -212,7 +229,7 @@ pub struct Attend {
     pub q: Slot,
     /// Result `[rows, n_heads * value_width]`.
     pub out: Slot,
-    /// Index into [`crate::KvLayout::layers`].
+    /// Index into [`crate::KvLayout::layers`]; several layers may read one.
     pub kv_layer: usize,
     /// Query heads.
     pub n_heads: usize,
@@ -260,8 +277,10 @@ pub enum Activation {
 pub struct GatedAct {
     /// Argument of the activation, `[rows, width]` or, with `up`, `[rows, 1]`.
     pub gate: Slot,
-    /// Factor, `[rows, width]`.
+    /// Factor, `[rows, up_offset + width]` or wider.
     pub up: Option<Slot>,
+    /// First column of `up` that is read; 0 for most families.
+    pub up_offset: usize,
     /// Result; may be `gate`.
     pub out: Slot,
     /// The function.
@@ -306,7 +325,8 @@ pub enum Gating {
 /// Three matrices of one feed-forward part, for each expert one after another.
 #[derive(Clone, Debug)]
 pub struct ExpertWeights {
-    /// `[width, inner, n]`, or none for experts without a gate.
+    /// `[width, inner, n]`, or none for experts without a gate; the same as `up` where
+    /// one matrix `[width, 2 * inner, n]` holds each expert's gate rows, then its up rows.
     pub gate: Option<WeightRef>,
     /// `[width, inner, n]`
     pub up: WeightRef,
@@ -326,9 +346,11 @@ pub struct ExpertWeights {
 /// An expert is `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` without a gate.
 #[derive(Clone, Debug)]
 pub struct Moe {
-    /// `[rows, width]`
+    /// What the experts read, `[rows, width]`.
     pub input: Slot,
-    /// Result `[rows, width]`, not `input`.
+    /// What the router reads, `[rows, width]`: `input` in most families.
+    pub router_input: Slot,
+    /// Result `[rows, width]`, neither of the inputs.
     pub out: Slot,
     /// Add to `out` instead of replacing it.
     pub accumulate: bool,
@@ -344,6 +366,8 @@ pub struct Moe {
     pub normalize: bool,
     /// Factor on the weights.
     pub scale: f32,
+    /// One more factor on the weight of each expert `[n_experts]` (Gemma 4).
+    pub expert_scales: Option<WeightRef>,
     /// Experts there are.
     pub n_experts: usize,
     /// Experts used per row, at most `n_experts`.

@@ -20,20 +20,20 @@ pub struct Hyperparameters {
     pub context_length: usize,
     /// One entry per layer.
     pub layers: Vec<LayerHyperparameters>,
-    /// Values per query and key head.
-    pub key_length: usize,
-    /// Values per value head.
-    pub value_length: usize,
     /// Widths of latent attention.
     pub latent: Option<LatentHyperparameters>,
+    /// Width of the inputs that each layer has of its own; none for most families.
+    pub per_layer_input_length: Option<usize>,
     /// Taps of the convolutions in recurrent layers.
     pub conv_taps: usize,
     /// Widths of the gated delta rule.
     pub delta_net: Option<DeltaNetHyperparameters>,
     /// Values of each recurrent step's state.
     pub state_widths: Vec<usize>,
-    /// Values of a head that rotate; even, at most `key_length`.
+    /// Values of a head that rotate; even, at most a head's width.
     pub rope_dimension_count: usize,
+    /// The same in layers with a window.
+    pub window_rope_dimension_count: usize,
     /// Base of the rotation's frequencies.
     pub rope_base: f32,
     /// Epsilon of the norms.
@@ -66,8 +66,10 @@ pub struct Hyperparameters {
 /// What mixes the positions of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mixer {
-    /// Attention, with its index among the layers that attend.
+    /// Attention, with its index among the layers that store keys and values.
     Attention(usize),
+    /// Attention to what an earlier layer stores, with that layer's index.
+    SharedAttention(usize),
     /// A short convolution, with its index among the recurrent steps.
     ShortConv(usize),
     /// A convolution and a gated delta rule, with the first of their two indices.
@@ -103,6 +105,10 @@ pub struct LayerHyperparameters {
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
+    /// Values per query and key head.
+    pub key_length: usize,
+    /// Values per value head.
+    pub value_length: usize,
     /// Width of the feed-forward part.
     pub feed_forward_length: usize,
     /// Positions the layer sees; none sees all.
@@ -284,6 +290,14 @@ impl Hyperparameters {
             (key_length, value_length) = (latent.kv_rank + latent.rotating, latent.kv_rank);
         }
         let windows = windows(&keys, recipe, n_blocks, context_length)?;
+        let (window_key_length, window_value_length) = match latent {
+            Some(_) => (key_length, value_length),
+            None => (
+                keys.count("attention.key_length_swa", Some(key_length))?,
+                keys.count("attention.value_length_swa", Some(value_length))?,
+            ),
+        };
+        let n_sharing = n_sharing(&keys, n_layers)?;
         let experts = experts(&keys, recipe, feed_forward[0])?;
         let n_dense = keys.metadata.u32(&keys.key("leading_dense_block_count"))?.unwrap_or(0);
         let expert_step = keys.count("interleave_moe_layer_step", Some(1))?;
@@ -299,16 +313,20 @@ impl Hyperparameters {
         let is_recurrent = recurrent_layers(&keys, recipe, &kv_heads)?;
         let mut state_widths = Vec::new();
         let mut n_attending = 0;
-        let mut layers = Vec::with_capacity(n_layers);
+        let mut layers: Vec<LayerHyperparameters> = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
             let (n_heads, n_kv_heads) = (heads[layer], kv_heads[layer]);
             let mixer = match (is_recurrent[layer], delta_net) {
+                (false, _) if layer >= n_layers - n_sharing => {
+                    shared_attention(&keys, &layers, n_kv_heads, windows[layer])?
+                }
                 (false, _) => Mixer::Attention(n_attending),
                 (true, None) => Mixer::ShortConv(state_widths.len()),
                 (true, Some(_)) => Mixer::DeltaNet(state_widths.len()),
             };
             match mixer {
                 Mixer::Attention(_) => n_attending += 1,
+                Mixer::SharedAttention(_) => {}
                 Mixer::ShortConv(_) => state_widths.push((conv_taps - 1) * embedding_length),
                 Mixer::DeltaNet(_) => {
                     let net = delta_net.expect("the mixer says so");
@@ -335,6 +353,11 @@ impl Hyperparameters {
                 mixer,
                 n_heads,
                 n_kv_heads,
+                key_length: if windows[layer].is_some() { window_key_length } else { key_length },
+                value_length: match windows[layer] {
+                    Some(_) => window_value_length,
+                    None => value_length,
+                },
                 feed_forward_length: feed_forward[layer],
                 window: windows[layer],
                 rotates: rotates && can_rotate,
@@ -343,11 +366,19 @@ impl Hyperparameters {
                     && (layer + 1).is_multiple_of(expert_step),
             });
         }
+        let rope_dimension_count = rope_dimensions(&keys, "", key_length, key_length)?;
         Ok(Hyperparameters {
             conv_taps,
             delta_net,
             state_widths,
-            rope_dimension_count: rope_dimension_count(&keys, key_length)?,
+            per_layer_input_length: per_layer_input_length(&keys)?,
+            rope_dimension_count,
+            window_rope_dimension_count: rope_dimensions(
+                &keys,
+                "_swa",
+                window_key_length,
+                rope_dimension_count,
+            )?,
             rope_base: rope_base(&keys, recipe)?,
             epsilon: keys.require_positive(match recipe.norm {
                 NormKind::Rms => "attention.layer_norm_rms_epsilon",
@@ -371,7 +402,7 @@ impl Hyperparameters {
             attention_scale: match (keys.positive("attention.scale")?, &latent) {
                 (Some(scale), _) => scale,
                 (None, Some(latent)) => latent_scale(&keys, latent)?,
-                (None, None) => attention_scale(recipe, &layers, embedding_length, key_length),
+                (None, None) => attention_scale(recipe, &layers, embedding_length),
             },
             attention_softcap: keys.cap("attn_logit_softcapping")?,
             // Where a family fixes the slopes, converters leave the key out: they are
@@ -387,8 +418,6 @@ impl Hyperparameters {
             embedding_length,
             context_length,
             layers,
-            key_length,
-            value_length,
         })
     }
 }
@@ -616,13 +645,61 @@ fn head_width(
     keys.count(name, Some(embedding_length / n_heads))
 }
 
-fn rope_dimension_count(keys: &Keys<'_>, key_length: usize) -> Result<usize> {
-    let count = keys.count("rope.dimension_count", Some(key_length))?;
+/// Values of a head that rotate, from the key with `suffix`.
+fn rope_dimensions(
+    keys: &Keys<'_>,
+    suffix: &str,
+    key_length: usize,
+    default: usize,
+) -> Result<usize> {
+    let name = format!("rope.dimension_count{suffix}");
+    let count = keys.count(&name, Some(default))?;
     if count > key_length || !count.is_multiple_of(2) {
         let expected = format!("an even number up to {key_length}, the width of a head");
-        return Err(Error::invalid(keys.key("rope.dimension_count"), count, expected));
+        return Err(Error::invalid(keys.key(&name), count, expected));
     }
     Ok(count)
+}
+
+/// Layers at the end that read the keys and values of earlier ones.
+fn n_sharing(keys: &Keys<'_>, n_layers: usize) -> Result<usize> {
+    let key = keys.key("attention.shared_kv_layers");
+    let n = keys.metadata.u32(&key)?.unwrap_or(0) as usize;
+    if n >= n_layers {
+        return Err(Error::invalid(key, n, format!("fewer than the {n_layers} layers")));
+    }
+    Ok(n)
+}
+
+/// What a layer with `window` shares: the keys and values of the last layer of its
+/// kind, with or without a window, that stores some.
+fn shared_attention(
+    keys: &Keys<'_>,
+    layers: &[LayerHyperparameters],
+    n_kv_heads: usize,
+    window: Option<u32>,
+) -> Result<Mixer> {
+    let source = layers.iter().rev().find_map(|layer| match layer.mixer {
+        Mixer::Attention(kv_layer) if layer.window == window => Some((kv_layer, layer.n_kv_heads)),
+        _ => None,
+    });
+    match source {
+        Some((kv_layer, heads)) if heads == n_kv_heads => Ok(Mixer::SharedAttention(kv_layer)),
+        _ => {
+            let found =
+                format!("no layer of {n_kv_heads} key and value heads for layer {}", layers.len());
+            let expected = "an earlier one of the same kind to share with";
+            Err(Error::invalid(keys.key("attention.shared_kv_layers"), found, expected))
+        }
+    }
+}
+
+fn per_layer_input_length(keys: &Keys<'_>) -> Result<Option<usize>> {
+    let name = "embedding_length_per_layer_input";
+    match keys.metadata.u32(&keys.key(name))? {
+        None | Some(0) => Ok(None),
+        Some(_) => keys.count(name, None).map(Some),
+    }
 }
 
 fn rope_base(keys: &Keys<'_>, recipe: &Recipe) -> Result<f32> {
@@ -637,13 +714,14 @@ fn attention_scale(
     recipe: &Recipe,
     layers: &[LayerHyperparameters],
     embedding_length: usize,
-    key_length: usize,
 ) -> f32 {
+    let key_length = layers[0].key_length;
     let width = match recipe.attention_scale {
         AttentionScale::KeyWidthUnlessLayers(n) if n == layers.len() => {
             embedding_length as f32 / layers[0].n_heads as f32
         }
         AttentionScale::InverseKeyWidth => return 1.0 / key_length as f32,
+        AttentionScale::Always(scale) => return scale,
         _ => key_length as f32,
     };
     1.0 / width.sqrt()
@@ -675,19 +753,23 @@ fn windows(
             return Err(Error::unsupported(key, window, "none in this family"));
         }
         (Window::Never, _) | (Window::If(_), None) => return Ok(vec![None; n_layers]),
-        (Window::Always(_), None) => {
+        (Window::Always(_) | Window::ByKey, None) => {
             return Err(Error::invalid(key, "no window", "the positions a layer sees"));
         }
-        (Window::If(layers) | Window::Always(layers), Some(window)) => (window, layers),
+        (Window::If(layers) | Window::Always(layers), Some(window)) => (window, Some(layers)),
+        (Window::ByKey, Some(window)) => (window, None),
     };
     let pattern_key = keys.key("attention.sliding_window_pattern");
     let (pattern, layers) = match keys.metadata.get(&pattern_key) {
-        Some(Value::Array(_)) => (keys.metadata.bool_array(&pattern_key)?, layers),
+        Some(Value::Array(_)) => (keys.metadata.bool_array(&pattern_key)?, Layers::All),
         Some(_) => match keys.metadata.require_u32(&pattern_key)? as usize {
             0 => (None, Layers::All),
             group => (None, Layers::AllButLastOf(group)),
         },
-        None => (None, layers),
+        None => match layers {
+            Some(layers) => (None, layers),
+            None => return Err(Error::invalid(pattern_key, "nothing", "the layers with a window")),
+        },
     };
     if let Some(pattern) = &pattern
         && pattern.len() != n_layers

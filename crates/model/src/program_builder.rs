@@ -34,6 +34,11 @@ impl<'a> ProgramBuilder<'a> {
         Slot(self.slots.len() - 1)
     }
 
+    /// Values per row of a slot.
+    pub fn width(&self, slot: Slot) -> usize {
+        self.slots[slot.0].width
+    }
+
     /// Starts the next segment.
     pub fn begin_segment(&mut self) {
         self.segments.push(Vec::new());
@@ -103,6 +108,11 @@ impl<'a> ProgramBuilder<'a> {
         Ok(self.add(tensor))
     }
 
+    /// Counts a tensor that has no part in what is computed as used.
+    pub fn ignore(&mut self, name: String) {
+        self.used.insert(name);
+    }
+
     /// A new slot with a row per token.
     pub fn batch_slot(&mut self, width: usize) -> Slot {
         self.slot(Rows::Batch, width)
@@ -151,12 +161,13 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    pub fn finish(self, hidden: Slot, logits: Slot) -> Program {
+    pub fn finish(self, hidden: Slot, carried: Vec<Slot>, logits: Slot) -> Program {
         Program {
             slots: self.slots,
             weights: self.weights,
             segments: self.segments,
             hidden,
+            carried,
             logits,
         }
     }

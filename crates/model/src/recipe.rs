@@ -36,6 +36,9 @@ pub struct Recipe {
     pub qkv_bias: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
+    /// RMS norm of each value head, without factors; a layer without a matrix for values
+    /// takes the keys as they are before their own norm.
+    pub value_norm: bool,
     /// Norms before the output matrices of attention and feed-forward
     /// (`attn_sub_norm`, `ffn_sub_norm`).
     pub sub_norms: bool,
@@ -59,6 +62,8 @@ pub struct Recipe {
     pub rope_base: RopeBase,
     /// YaRN also multiplies sine and cosine (its `mscale`).
     pub yarn_magnitude: bool,
+    /// Files must carry divisors of the frequencies (`rope_freqs`).
+    pub needs_rope_freqs: bool,
     /// How the layers with a window rotate.
     pub window_rope: WindowRope,
     /// The feed-forward part.
@@ -168,6 +173,8 @@ pub enum AttentionScale {
     KeyWidthUnlessLayers(usize),
     /// `1 / key length`
     InverseKeyWidth,
+    /// This.
+    Always(f32),
 }
 
 /// Which layers see only the last `attention.sliding_window` positions.
@@ -179,6 +186,8 @@ pub enum Window {
     If(Layers),
     /// The layers named; the file must give the window.
     Always(Layers),
+    /// The layers that the file's pattern names; it must give both.
+    ByKey,
 }
 
 /// A set of layers.

@@ -42,10 +42,13 @@ pub(crate) fn rope_specs(
     let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
+    if recipe.needs_rope_freqs {
+        gguf.require_tensor("rope_freqs.weight")?;
+    }
     let divisors = divisors(gguf, &keys, n_pairs, context_length)?;
-    let base_frequencies = |base: f32| -> Vec<f64> {
-        let n_dims = numbers.rope_dimension_count as f64;
-        (0..n_pairs).map(|i| f64::from(base).powf(-2.0 * i as f64 / n_dims)).collect()
+    let base_frequencies = |base: f32, n_dims: usize| -> Vec<f64> {
+        let exponent = |i: usize| -2.0 * i as f64 / n_dims as f64;
+        (0..n_dims / 2).map(|i| f64::from(base).powf(exponent(i))).collect()
     };
     let spec = |frequencies: Vec<f64>, magnitude: f64| RopeSpec {
         style,
@@ -54,7 +57,7 @@ pub(crate) fn rope_specs(
         offset: numbers.latent.map_or(0, |latent| latent.kv_rank),
     };
 
-    let mut frequencies = base_frequencies(numbers.rope_base);
+    let mut frequencies = base_frequencies(numbers.rope_base, numbers.rope_dimension_count);
     if let Some(divisors) = divisors {
         frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= f64::from(divisor));
     }
@@ -67,10 +70,17 @@ pub(crate) fn rope_specs(
     let own_base = |default: f32| -> Result<f32> {
         Ok(keys.positive("rope.freq_base_swa")?.unwrap_or(default))
     };
+    let unscaled =
+        |base: f32| spec(base_frequencies(base, numbers.window_rope_dimension_count), 1.0);
     let windowed = match recipe.window_rope {
+        WindowRope::Same if numbers.window_rope_dimension_count != whole.n_dims() => {
+            let found = numbers.window_rope_dimension_count;
+            let expected = format!("{}, like the other layers of this family", whole.n_dims());
+            return Err(Error::unsupported(keys.key("rope.dimension_count_swa"), found, expected));
+        }
         WindowRope::Same => whole.clone(),
-        WindowRope::Unscaled => spec(base_frequencies(own_base(numbers.rope_base)?), 1.0),
-        WindowRope::OwnBase(default) => spec(base_frequencies(own_base(default)?), 1.0),
+        WindowRope::Unscaled => unscaled(own_base(numbers.rope_base)?),
+        WindowRope::OwnBase(default) => unscaled(own_base(default)?),
     };
     Ok((whole, windowed))
 }

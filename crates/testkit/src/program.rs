@@ -301,6 +301,7 @@ impl Decoder {
                 weights: builder.weights,
                 segments,
                 hidden: slots.hidden,
+                carried: Vec::new(),
                 logits: slots.logits,
             }),
             kv_layers: vec![kv_layer; self.n_layers],
@@ -386,6 +387,7 @@ impl Decoder {
             Step::GatedAct(GatedAct {
                 gate: slots.gate,
                 up: Some(slots.up),
+                up_offset: 0,
                 out: slots.gate,
                 activation: self.activation,
             }),

@@ -85,6 +85,7 @@ fn attention(rope: Option<RopeSpec>, attend: Attend) -> (Model, Box<dyn Session>
             weights: vec![],
             segments: vec![vec![Step::RopeStore(store)], vec![Step::Attend(attend)]],
             hidden: Slot(0),
+            carried: vec![],
             logits: Slot(3),
         }
         .into(),

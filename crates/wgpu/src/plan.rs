@@ -110,9 +110,11 @@ impl<'a> Planner<'a> {
             Step::GatedAct(step) => self.gated_act(step),
             Step::Add(step) => self.add(step),
             Step::TakeRows(step) => self.take_rows(step),
-            Step::Moe(_) | Step::HeadLinear(_) | Step::Conv(_) | Step::DeltaNet(_) => {
-                Err(refuse(format!("the step {:?}", step.kind())))
-            }
+            Step::Rope(_)
+            | Step::Moe(_)
+            | Step::HeadLinear(_)
+            | Step::Conv(_)
+            | Step::DeltaNet(_) => Err(refuse(format!("the step {:?}", step.kind()))),
         }
     }
 
@@ -262,6 +264,9 @@ impl<'a> Planner<'a> {
         let width = self.width(step.gate);
         expect("result of an activation", self.width(step.out), width)?;
         if let Some(up) = step.up {
+            if step.up_offset > 0 || self.width(up) > width {
+                return Err(refuse("an activation with part of a factor".to_owned()));
+            }
             expect("factor of an activation", self.width(up), width)?;
         }
         let (activation, cap) = match step.activation {

@@ -228,6 +228,16 @@ fn what_is_not_there_is_refused_by_name() {
     let text = model.open(backend(), f16).err().unwrap().to_string();
     assert!(text.contains("KV cache of f16"), "{text}");
 
+    let mut program = (*model.program).clone();
+    for step in program.segments.iter_mut().flatten() {
+        if let realm_ir::Step::GatedAct(act) = step {
+            act.up_offset = 4;
+        }
+    }
+    let part = Model { program: Arc::new(program), kv_layers: model.kv_layers.clone() };
+    let text = part.open(backend(), Size::default()).err().unwrap().to_string();
+    assert!(text.contains("an activation with part of a factor is not supported"), "{text}");
+
     let huge = Size { n_pages: 1 << 30, ..Size::default() };
     let text = model.open(backend(), huge).err().unwrap().to_string();
     assert!(text.contains("KV cache") && text.contains("bytes"), "{text}");

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use realm_ir::{BatchView, Error, Gating, Moe, Result};
+use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
 use realm_quant::Activations;
 
 use crate::math;
@@ -43,24 +43,28 @@ pub(crate) fn moe(
     batch: &BatchView<'_>,
 ) -> Result<()> {
     let n_rows = state.slots.n_rows(op.step.input, batch);
-    let stride = state.slots.width(op.step.input);
-    let width = op.router.row_len();
-    let input = state.slots.take(op.step.input);
-    let rows = || input.chunks_exact(stride).take(n_rows).map(|row| &row[..width]);
-    let result = route(op, rows(), n_rows).and_then(|groups| {
-        let results = run_experts(op, &groups, &input, stride, team)?;
-        Ok((groups, results))
-    });
-    let (groups, results) = match result {
-        Ok(result) => result,
-        Err(error) => {
-            state.slots.put(op.step.input, input);
-            return Err(Error::InvalidBatch { message: error.to_string() });
-        }
+    let (groups, results) = {
+        let run = || -> QuantResult<(Vec<Group>, Vec<f32>)> {
+            let groups = route(op, rows(op, op.step.router_input, state, n_rows), n_rows)?;
+            let inputs: Vec<&[f32]> = rows(op, op.step.input, state, n_rows).collect();
+            let results = run_experts(op, &groups, &inputs, team)?;
+            Ok((groups, results))
+        };
+        run().map_err(|error| Error::InvalidBatch { message: error.to_string() })?
     };
-    state.slots.put(op.step.input, input);
     add_up(op, &groups, &results, n_rows, state);
     Ok(())
+}
+
+/// What router or experts read.
+fn rows<'a>(
+    op: &MoeOp,
+    slot: Slot,
+    state: &'a State,
+    n_rows: usize,
+) -> impl Iterator<Item = &'a [f32]> {
+    let (stride, width) = (state.slots.width(slot), op.router.row_len());
+    state.slots.get(slot).chunks_exact(stride).take(n_rows).map(move |row| &row[..width])
 }
 
 type QuantResult<T> = std::result::Result<T, realm_quant::Error>;
@@ -83,11 +87,13 @@ fn route<'a>(
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
+    let scales = op.expert_scales.as_ref().map(|scales| scales.values());
     for (row, logits) in logits.chunks_exact_mut(step.n_experts).enumerate() {
         if let Some(bias) = &op.router_bias {
             logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
         }
         for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
+            let weight = weight * scales.map_or(1.0, |scales| scales[expert]);
             visits[expert].push(Visit { row, weight, place });
         }
     }
@@ -147,8 +153,7 @@ fn eligible(step: &Moe, rank: impl Fn(usize) -> f32) -> Vec<usize> {
 fn run_experts(
     op: &MoeOp,
     groups: &[Group],
-    input: &[f32],
-    stride: usize,
+    rows: &[&[f32]],
     team: &Team<'_>,
 ) -> QuantResult<Vec<f32>> {
     let width = op.router.row_len();
@@ -156,7 +161,7 @@ fn run_experts(
     let mut inputs = Vec::with_capacity(n_visits * width);
     for visit in groups.iter().flat_map(|group| &group.visits) {
         let scale = if op.step.weigh_input { visit.weight } else { 1.0 };
-        inputs.extend(input[visit.row * stride..][..width].iter().map(|x| x * scale));
+        inputs.extend(rows[visit.row].iter().map(|x| x * scale));
     }
     let up = product(&op.up, groups, &inputs, n_visits, team)?;
     let mut inner = match &op.gate {
@@ -196,7 +201,8 @@ fn product(
         let first = task % tasks_per_group * COLUMNS_PER_TASK;
         let n = COLUMNS_PER_TASK.min(n_out - first);
         let x = activations.view(group.first..group.first + group.visits.len());
-        let bytes = weight.row_bytes(group.expert * n_out + first, n);
+        let first_row = group.expert * matrix.stride + matrix.first_row + first;
+        let bytes = weight.row_bytes(first_row, n);
         let mut tile = vec![0.0; group.visits.len() * n];
         if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
             *failure.lock().expect("nothing panics while holding it") = Some(error);

@@ -1,6 +1,6 @@
 //! Head norms, rotation, and the way into the KV cache.
 
-use realm_ir::{BatchView, RopeSpec, RopeStyle};
+use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
 
 use super::rows::{norm_head, task_rows};
 use crate::parts::Parts;
@@ -66,6 +66,23 @@ pub(crate) fn rope_store(
     });
     state.slots.put(op.q, q);
     state.slots.put(op.k, k);
+}
+
+/// Rotates heads in place.
+pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) {
+    let (width, n_rows) = (state.slots.width(op.heads), batch.n_rows());
+    let mut values = state.slots.take(op.heads);
+    let parts = Parts::new(&mut values);
+    team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
+        let mut turns = Turns::default();
+        for row in task_rows(task, ROWS_PER_TASK, n_rows) {
+            turns.set(Some(&op.rope), batch.positions[row]);
+            // SAFETY: each row belongs to one task.
+            let row = unsafe { parts.part(row * width..(row + 1) * width) };
+            row.chunks_exact_mut(op.head_width).take(op.n_heads).for_each(|h| turns.rotate(h));
+        }
+    });
+    state.slots.put(op.heads, values);
 }
 
 /// The page that each row is stored in.

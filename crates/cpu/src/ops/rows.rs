@@ -85,7 +85,9 @@ pub(crate) fn fill_row(op: &PerRow, slots: &Slots, row: usize, target: &mut [f32
                     _ => target.copy_from_slice(row_of(slots, op.gate, row, target.len())),
                 }
             }
-            let up = op.up.map(|up| row_of(slots, up, row, target.len()));
+            let up = op
+                .up
+                .map(|up| &row_of(slots, up, row, op.up_offset + target.len())[op.up_offset..]);
             math::gated(op.activation, target, up);
         }
     }

@@ -33,19 +33,19 @@ fn n_rows(hidden: &[f32], width: usize) -> Result<usize> {
 }
 
 impl Core {
-    /// Embeds `tokens`: `[tokens, hidden size]`.
+    /// Embeds `tokens`: `[tokens, hidden size]`. A row is what a layer reads: the hidden
+    /// state, then what else the embedding leaves for the layers.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for an id outside the vocabulary, `OUT_OF_MEMORY`.
     pub async fn embed_tokens(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         self.check_tokens(tokens)?;
-        let hidden = self.program.hidden;
-        let width = self.program.width(hidden);
+        let width = self.program.row_width();
         let mut out = room(tokens.len().checked_mul(width), "the embedding")?;
         let max_rows = self.limits.max_rows;
         for (tokens, out) in tokens.chunks(max_rows).zip(out.chunks_mut(max_rows * width)) {
             self.run_without_kv(0, tokens, tokens.len(), &[])?;
-            self.cache.session.read(hidden, 0..tokens.len(), out).await?;
+            self.read_rows(out).await?;
         }
         Ok(out)
     }
@@ -57,7 +57,7 @@ impl Core {
     /// `INVALID_ARGUMENT` for an encoder.
     pub async fn compute_logits(&mut self, hidden: &[f32]) -> Result<Vec<f32>> {
         self.check_has_logits()?;
-        let width = self.program.width(self.program.hidden);
+        let width = self.program.row_width();
         let logits = self.program.logits;
         let n_vocab = self.program.width(logits);
         let rows = n_rows(hidden, width)?;
@@ -68,11 +68,51 @@ impl Core {
         for (hidden, out) in hidden.chunks(max_rows * width).zip(out.chunks_mut(max_rows * n_vocab))
         {
             let rows = hidden.len() / width;
-            self.cache.session.write(self.program.hidden, hidden)?;
+            self.write_rows(hidden)?;
             self.run_without_kv(head, &[], rows, &all_rows[..rows])?;
             self.cache.session.read(logits, 0..rows, out).await?;
         }
         Ok(out)
+    }
+
+    /// Sets the first rows of the slots that layers read to `rows`, `[rows, hidden size]`.
+    fn write_rows(&mut self, rows: &[f32]) -> Result<()> {
+        if self.program.carried.is_empty() {
+            return Ok(self.cache.session.write(self.program.hidden, rows)?);
+        }
+        let row_width = self.program.row_width();
+        let mut first = 0;
+        for slot in self.program.row_slots() {
+            let columns = first..first + self.program.width(slot);
+            first = columns.end;
+            let rows = rows.chunks_exact(row_width);
+            let part: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
+            self.cache.session.write(slot, &part)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `rows` (`[rows, hidden size]`) from these slots.
+    async fn read_rows(&mut self, rows: &mut [f32]) -> Result<()> {
+        let row_width = self.program.row_width();
+        let n_rows = rows.len() / row_width;
+        if self.program.carried.is_empty() {
+            let hidden = self.program.hidden;
+            return Ok(self.cache.session.read(hidden, 0..n_rows, rows).await?);
+        }
+        let mut first = 0;
+        for slot in self.program.row_slots() {
+            let columns = first..first + self.program.width(slot);
+            first = columns.end;
+            let mut part = room(n_rows.checked_mul(columns.len()), "a part of the rows")?;
+            self.cache.session.read(slot, 0..n_rows, &mut part).await?;
+            for (row, part) in
+                rows.chunks_exact_mut(row_width).zip(part.chunks_exact(columns.len()))
+            {
+                row[columns.clone()].copy_from_slice(part);
+            }
+        }
+        Ok(())
     }
 
     /// Runs a segment that neither reads nor writes keys and values. The batch
@@ -103,7 +143,8 @@ impl Core {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for a layer that is not there or a position beyond what
-    /// the layer holds, `SHAPE_MISMATCH` when `hidden` is not whole rows,
+    /// the layer holds, or beyond what the layer holds whose keys and values it shares,
+    /// `SHAPE_MISMATCH` when `hidden` is not whole rows,
     /// `KV_EXHAUSTED` when there are no pages or the context ends; the sequence is
     /// unchanged then.
     pub async fn forward_layer(
@@ -117,8 +158,7 @@ impl Core {
         if layer >= n_layers {
             return Err(Error::invalid(format!("layer is {layer}, the model has {n_layers}")));
         }
-        let slot = self.program.hidden;
-        let width = self.program.width(slot);
+        let width = self.program.row_width();
         let rows = n_rows(hidden, width)?;
         if rows == 0 {
             return Ok(Vec::new());
@@ -128,9 +168,9 @@ impl Core {
         let max_rows = self.limits.max_rows;
         let mut position = position;
         for (hidden, out) in hidden.chunks(max_rows * width).zip(out.chunks_mut(max_rows * width)) {
-            self.cache.session.write(slot, hidden)?;
+            self.write_rows(hidden)?;
             position = self.run_layer(layer, position, hidden.len() / width, sequence)?;
-            self.cache.session.read(slot, 0..hidden.len() / width, out).await?;
+            self.read_rows(out).await?;
         }
         Ok(out)
     }
@@ -153,6 +193,14 @@ impl Core {
             )));
         }
         let end = position.saturating_add(rows);
+        let source = self.program.kv_source(layer);
+        let stored = self.layer_sequences.get(&id).map_or(0, |s| s.lengths[source]);
+        if source != layer && end > stored {
+            return Err(Error::invalid(format!(
+                "the rows end at position {end}, but layer {layer} reads the keys and values of \
+                 layer {source}, which holds {stored} positions of sequence {id}; run it first"
+            )));
+        }
         if end > context {
             return Err(Error::kv_exhausted(format!(
                 "{rows} rows at position {position} end at {end}, the context takes {context}; \

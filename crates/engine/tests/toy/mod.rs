@@ -50,7 +50,14 @@ pub fn program() -> Arc<Program> {
         SlotInfo { width: 1, rows: Rows::Outputs },
     ];
     let segments = vec![Vec::new(); N_LAYERS + 2];
-    Arc::new(Program { slots, weights: Vec::new(), segments, hidden: HIDDEN, logits: LOGITS })
+    Arc::new(Program {
+        slots,
+        weights: Vec::new(),
+        segments,
+        hidden: HIDDEN,
+        carried: Vec::new(),
+        logits: LOGITS,
+    })
 }
 
 pub const LIMITS: Limits = Limits {

@@ -26,6 +26,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod glm4;
 mod glm4moe;
 mod gpt2;
@@ -101,6 +102,7 @@ pub static RECIPES: &[&Recipe] = &[
     &gemma::RECIPE,
     &gemma2::RECIPE,
     &gemma3::RECIPE,
+    &gemma4::RECIPE,
     &glm4::RECIPE,
     &glm4moe::RECIPE,
     &gpt2::RECIPE,

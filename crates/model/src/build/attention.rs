@@ -2,8 +2,8 @@
 
 use realm_gguf::TensorData;
 use realm_ir::{
-    Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, NormKind, RopeSpec, RopeStore,
-    Slot, Step,
+    Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, Norm, NormKind, Rope, RopeSpec,
+    RopeStore, Slot, Step,
 };
 
 use super::{LayerBuilder, Slots};
@@ -22,22 +22,64 @@ impl LayerBuilder<'_> {
         if self.numbers.latent.is_some() {
             return self.latent_attention(index, kv_layer, layer, input);
         }
-        let Slots { q, q_gate, k, v, mixed, .. } = self.slots;
-        let numbers = self.numbers;
+        let Slots { q, k, v, .. } = self.slots;
         let outputs = self.qkv(index, layer)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
         self.qk_norm(index, layer)?;
+        if self.recipe.value_norm {
+            self.value_norm(index, layer)?;
+        }
         let has_norm = self.builder.contains(&format!("blk.{index}.attn_q_norm.weight"));
         let head_norm = match self.recipe.qk_norm {
-            QkNorm::Heads => Some(self.head_norm(index)?),
-            QkNorm::HeadsIfPresent if has_norm => Some(self.head_norm(index)?),
+            QkNorm::Heads => Some(self.head_norm(index, layer)?),
+            QkNorm::HeadsIfPresent if has_norm => Some(self.head_norm(index, layer)?),
             _ => None,
         };
         let (n_heads, rope) = (layer.n_heads, self.rope(layer));
         let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope };
         self.builder.push(Step::RopeStore(store));
+        self.attend_and_project(index, kv_layer, layer, input)
+    }
+
+    /// Attention to the keys and values that an earlier layer stores: queries alone.
+    pub(super) fn shared_attention(
+        &mut self,
+        index: usize,
+        kv_layer: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        let heads = self.slots.q;
+        let (n_heads, head_width) = (layer.n_heads, layer.key_length);
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let shape = [self.numbers.embedding_length, n_heads * head_width];
+        let outputs = vec![self.linear(&name("attn_q"), &shape, heads)?];
+        self.builder.push(Step::Linear(Linear { input, outputs }));
+        if self.recipe.qk_norm == QkNorm::Heads {
+            let (norm, groups) = (name("attn_q_norm"), (n_heads, head_width));
+            self.norm_of(&norm, heads, heads, NormKind::Rms, groups, &[head_width])?;
+        }
+        if let Some(rope) = self.rope(layer) {
+            self.builder.push(Step::Rope(Rope { heads, n_heads, head_width, rope }));
+        }
+        // Checkpoints may still hold what such a layer had before it shared.
+        for part in ["attn_k", "attn_v", "attn_k_norm"] {
+            self.builder.ignore(name(&format!("{part}.weight")));
+        }
+        self.attend_and_project(index, kv_layer, layer, input)
+    }
+
+    /// Everything behind the rotation of the queries.
+    fn attend_and_project(
+        &mut self,
+        index: usize,
+        kv_layer: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        let Slots { q_gate, mixed, .. } = self.slots;
         self.attend(index, kv_layer, layer)?;
-        let width = layer.n_heads * numbers.value_length;
+        let width = layer.n_heads * layer.value_length;
         let result = match self.recipe.attention_gate {
             AttentionGate::None => mixed,
             AttentionGate::Matrix => self.gate_attention(index, width, input)?,
@@ -47,7 +89,7 @@ impl LayerBuilder<'_> {
             let name = format!("blk.{index}.attn_sub_norm");
             self.norm_of(&name, result, result, self.recipe.norm, (1, width), &[width])?;
         }
-        let shape = [width, numbers.embedding_length];
+        let shape = [width, self.numbers.embedding_length];
         let output = self.linear(&format!("blk.{index}.attn_output"), &shape, result)?;
         self.residual(index, result, output, "post_attention_norm")
     }
@@ -64,7 +106,13 @@ impl LayerBuilder<'_> {
     /// Multiplies attention's result by the sigmoid of a gate, in the gate's place.
     fn apply_gate(&mut self, gate: Slot) -> Slot {
         let (up, activation) = (Some(self.slots.mixed), Activation::Sigmoid);
-        self.builder.push(Step::GatedAct(GatedAct { gate, up, out: gate, activation }));
+        self.builder.push(Step::GatedAct(GatedAct {
+            gate,
+            up,
+            up_offset: 0,
+            out: gate,
+            activation,
+        }));
         gate
     }
 
@@ -107,9 +155,9 @@ impl LayerBuilder<'_> {
         let Slots { q, k, v, .. } = self.slots;
         let width = self.numbers.embedding_length;
         let parts = [
-            ("q", layer.n_heads * self.numbers.key_length, q),
-            ("k", layer.n_kv_heads * self.numbers.key_length, k),
-            ("v", layer.n_kv_heads * self.numbers.value_length, v),
+            ("q", layer.n_heads * layer.key_length, q),
+            ("k", layer.n_kv_heads * layer.key_length, k),
+            ("v", layer.n_kv_heads * layer.value_length, v),
         ];
         let fused = format!("blk.{index}.attn_qkv");
         if self.builder.contains(&format!("{fused}.weight")) {
@@ -121,10 +169,11 @@ impl LayerBuilder<'_> {
             outputs.extend(self.gated_queries(index, layer)?);
         }
         for (letter, rows, slot) in parts {
-            if is_gated && letter == "q" {
+            let name = format!("blk.{index}.attn_{letter}");
+            let takes_keys = self.recipe.value_norm && letter == "v";
+            if is_gated && letter == "q" || takes_keys && !self.has_matrix(&name) {
                 continue;
             }
-            let name = format!("blk.{index}.attn_{letter}");
             let output = self.linear(&name, &[width, rows], slot)?;
             if self.recipe.qkv_bias && output.bias.is_none() {
                 let expected = "a bias: this family has one";
@@ -142,7 +191,7 @@ impl LayerBuilder<'_> {
         index: usize,
         layer: &LayerHyperparameters,
     ) -> Result<[LinearOutput; 2]> {
-        let (width, head) = (self.numbers.embedding_length, self.numbers.key_length);
+        let (width, head) = (self.numbers.embedding_length, layer.key_length);
         let name = format!("blk.{index}.attn_q.weight");
         let matrix = self.builder.tensor(&name, &[width, 2 * layer.n_heads * head])?;
         let row_bytes = matrix.row_bytes();
@@ -164,8 +213,8 @@ impl LayerBuilder<'_> {
     }
 
     /// RMS norm of each head, joined with the rotation.
-    fn head_norm(&mut self, index: usize) -> Result<HeadNorm> {
-        let shape = [self.numbers.key_length];
+    fn head_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<HeadNorm> {
+        let shape = [layer.key_length];
         Ok(HeadNorm {
             q_weight: self.builder.weight(&format!("blk.{index}.attn_q_norm.weight"), &shape)?,
             k_weight: self.builder.weight(&format!("blk.{index}.attn_k_norm.weight"), &shape)?,
@@ -173,9 +222,39 @@ impl LayerBuilder<'_> {
         })
     }
 
+    /// RMS norm of each value head, without factors; of each key head, where the layer
+    /// has no matrix for values.
+    fn value_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let Slots { k, v, .. } = self.slots;
+        let name = format!("blk.{index}.attn_v");
+        let is_fused = self.has_matrix(&format!("blk.{index}.attn_qkv"));
+        let input = if is_fused || self.has_matrix(&name) { v } else { k };
+        let fits = layer.key_length == layer.value_length
+            && self.builder.width(k) == self.builder.width(v);
+        if input == k && !fits {
+            let expected = "a matrix: keys are not as wide as values";
+            return Err(Error::invalid(format!("{name}.weight"), "nothing", expected));
+        }
+        self.builder.push(Step::Norm(Norm {
+            input,
+            out: v,
+            kind: NormKind::Rms,
+            groups: layer.n_kv_heads,
+            width: layer.value_length,
+            weight: None,
+            bias: None,
+            epsilon: self.numbers.epsilon,
+        }));
+        Ok(())
+    }
+
+    fn has_matrix(&self, name: &str) -> bool {
+        self.builder.contains(&format!("{name}.weight"))
+    }
+
     /// Norms of queries and keys that are steps of their own.
     fn qk_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
-        let width = self.numbers.key_length;
+        let width = layer.key_length;
         let parts = [
             ("attn_q_norm", layer.n_heads, self.slots.q),
             ("attn_k_norm", layer.n_kv_heads, self.slots.k),

@@ -73,7 +73,7 @@ impl LayerBuilder<'_> {
             let outputs = vec![self.linear("cls", &[width, out_width], out)?];
             self.builder.push(Step::Linear(Linear { input, outputs }));
             let activation = Activation::Softcap(1.0); // tanh
-            let step = GatedAct { gate: out, up: None, out, activation };
+            let step = GatedAct { gate: out, up: None, up_offset: 0, out, activation };
             self.builder.push(Step::GatedAct(step));
             input = out;
         }

@@ -1,9 +1,11 @@
 //! The feed-forward part: dense, or a mixture of experts.
 
-use realm_ir::{Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Slot, Step};
+use realm_ir::{
+    Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot, Step,
+};
 
 use super::{LayerBuilder, Slots};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hyperparameters::{ExpertHyperparameters, LayerHyperparameters};
 use crate::recipe::FeedForward;
 
@@ -15,7 +17,10 @@ impl LayerBuilder<'_> {
         input: Slot,
     ) -> Result<()> {
         if let Some(experts) = self.numbers.experts.filter(|_| layer.has_experts) {
-            return self.experts(index, &experts, input);
+            return match self.builder.contains(&format!("blk.{index}.pre_ffw_norm_2.weight")) {
+                true => self.dense_and_experts(index, layer, &experts, input),
+                false => self.experts(index, &experts, input),
+            };
         }
         let inner = layer.feed_forward_length;
         self.gated(index, "", inner, input)?;
@@ -50,7 +55,13 @@ impl LayerBuilder<'_> {
             }
         };
         self.builder.push(Step::Linear(Linear { input, outputs }));
-        self.builder.push(Step::GatedAct(GatedAct { gate, up, out: gate, activation }));
+        self.builder.push(Step::GatedAct(GatedAct {
+            gate,
+            up,
+            up_offset: 0,
+            out: gate,
+            activation,
+        }));
         Ok(())
     }
 
@@ -60,17 +71,77 @@ impl LayerBuilder<'_> {
         experts: &ExpertHyperparameters,
         input: Slot,
     ) -> Result<()> {
-        let Slots { block, .. } = self.slots;
+        self.moe(index, experts, input, input, self.slots.block)?;
+        if self.builder.contains(&format!("blk.{index}.ffn_up_shexp.weight")) {
+            self.shared_expert(index, experts.shared_feed_forward_length, input)?;
+        }
+        self.add_block(index, "post_ffw_norm")
+    }
+
+    /// A dense part and experts that read the same hidden state, each behind norms of
+    /// its own and summed before the last (Gemma 4).
+    fn dense_and_experts(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        experts: &ExpertHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
+        let Slots { hidden, normed, normed_beside, gate, block, .. } = self.slots;
+        let (width, inner) = (self.numbers.embedding_length, layer.feed_forward_length);
+        let name = |part: &str| format!("blk.{index}.{part}");
+        self.gated(index, "", inner, input)?;
+        let outputs = vec![self.linear(&name("ffn_down"), &[inner, width], block)?];
+        self.builder.push(Step::Linear(Linear { input: gate, outputs }));
+        self.norm(&name("post_ffw_norm_1"), block, block)?;
+
+        self.norm(&name("pre_ffw_norm_2"), hidden, normed)?;
+        self.router_norm(&name("ffn_gate_inp.scale"), hidden, normed_beside)?;
+        let result = self.builder.batch_slot(width);
+        self.moe(index, experts, normed, normed_beside, result)?;
+        self.norm(&name("post_ffw_norm_2"), result, result)?;
+        let add = Add { a: block, b: result, out: block, a_scale: 1.0, scale: 1.0 };
+        self.builder.push(Step::Add(add));
+        self.add_block(index, "post_ffw_norm")
+    }
+
+    /// The norm of a router's input, whose factors are divided by the root of its width.
+    fn router_norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<()> {
+        let width = self.numbers.embedding_length;
+        let mut factors = self.builder.values(name, &[width])?;
+        factors.iter_mut().for_each(|factor| *factor /= (width as f32).sqrt());
+        let weight = Some(self.builder.constant(name, &factors)?);
+        let (kind, epsilon) = (NormKind::Rms, self.numbers.epsilon);
+        let norm = Norm { input, out, kind, groups: 1, width, weight, bias: None, epsilon };
+        self.builder.push(Step::Norm(norm));
+        Ok(())
+    }
+
+    /// Routes rows to experts and leaves their sum in `out`.
+    fn moe(
+        &mut self,
+        index: usize,
+        experts: &ExpertHyperparameters,
+        input: Slot,
+        router_input: Slot,
+        out: Slot,
+    ) -> Result<()> {
         let width = self.numbers.embedding_length;
         let name = |part: &str| format!("blk.{index}.{part}");
         let n = experts.n_experts;
         let router = self.builder.weight(&name("ffn_gate_inp.weight"), &[width, n])?;
         let router_bias = self.builder.optional(&name("ffn_gate_inp.bias"), &[n])?;
         let choice_bias = self.builder.optional(&name("exp_probs_b.bias"), &[n])?;
+        let expert_scales = self.builder.optional(&name("ffn_down_exps.scale"), &[n])?;
         let weights = self.expert_weights(index, experts)?;
+        if expert_scales.is_some() && weights.down_bias.is_some() {
+            let found = "a bias beside a factor on the experts' results";
+            return Err(Error::unsupported(name("ffn_down_exps.scale"), found, "either alone"));
+        }
         self.builder.push(Step::Moe(Box::new(Moe {
             input,
-            out: block,
+            router_input,
+            out,
             accumulate: false,
             router,
             router_bias,
@@ -78,6 +149,7 @@ impl LayerBuilder<'_> {
             gating: experts.gating,
             normalize: experts.normalize,
             scale: experts.scale,
+            expert_scales,
             n_experts: n,
             n_used: experts.n_used,
             n_groups: experts.n_groups,
@@ -86,10 +158,7 @@ impl LayerBuilder<'_> {
             activation: self.recipe.feed_forward.activation(),
             weigh_input: false,
         })));
-        if self.builder.contains(&name("ffn_up_shexp.weight")) {
-            self.shared_expert(index, experts.shared_feed_forward_length, input)?;
-        }
-        self.add_block(index, "post_ffw_norm")
+        Ok(())
     }
 
     fn expert_weights(
@@ -101,12 +170,20 @@ impl LayerBuilder<'_> {
         let width = self.numbers.embedding_length;
         let name = |part: &str, kind: &str| format!("blk.{index}.ffn_{part}_exps.{kind}");
         let is_gated = matches!(self.recipe.feed_forward, FeedForward::Gated(_));
-        Ok(ExpertWeights {
-            gate: match is_gated {
+        let joint = name("gate_up", "weight");
+        let (gate, up) = if is_gated && self.builder.contains(&joint) {
+            let both = self.builder.weight(&joint, &[width, 2 * inner, n])?;
+            (Some(both), both)
+        } else {
+            let gate = match is_gated {
                 true => Some(self.builder.weight(&name("gate", "weight"), &[width, inner, n])?),
                 false => None,
-            },
-            up: self.builder.weight(&name("up", "weight"), &[width, inner, n])?,
+            };
+            (gate, self.builder.weight(&name("up", "weight"), &[width, inner, n])?)
+        };
+        Ok(ExpertWeights {
+            gate,
+            up,
             down: self.builder.weight(&name("down", "weight"), &[inner, width, n])?,
             gate_bias: self.builder.optional(&name("gate", "bias"), &[inner, n])?,
             up_bias: self.builder.optional(&name("up", "bias"), &[inner, n])?,
@@ -136,7 +213,7 @@ impl LayerBuilder<'_> {
         let outputs = vec![LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false }];
         self.builder.push(Step::Linear(Linear { input, outputs }));
         let activation = Activation::Sigmoid;
-        let step = GatedAct { gate: out, up: Some(result), out: scaled, activation };
+        let step = GatedAct { gate: out, up: Some(result), up_offset: 0, out: scaled, activation };
         self.builder.push(Step::GatedAct(step));
         let add = Add { a: block, b: scaled, out: block, a_scale: 1.0, scale: 1.0 };
         self.builder.push(Step::Add(add));

@@ -4,6 +4,7 @@ mod attention;
 mod encoder;
 mod feed_forward;
 mod latent;
+mod per_layer;
 mod recurrent;
 
 use realm_gguf::Gguf;
@@ -20,6 +21,8 @@ use crate::hyperparameters::{Hyperparameters, Keys, LayerHyperparameters, Mixer}
 use crate::program_builder::ProgramBuilder;
 use crate::recipe::{AttentionGate, Positions, Recipe};
 use crate::rope::rope_specs;
+
+use self::per_layer::PerLayer;
 
 /// A model ready to be given to a backend.
 #[derive(Clone, Debug)]
@@ -50,7 +53,8 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let ropes = rope_specs(gguf, recipe, &numbers, context_length)?;
     let mut builder = ProgramBuilder::new(gguf);
     let slots = Slots::new(&mut builder, recipe, &numbers);
-    let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, ropes };
+    let per_layer = PerLayer::new(&mut builder, &numbers);
+    let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, per_layer, ropes };
 
     let table = layers.embed()?;
     for (index, layer) in numbers.layers.iter().enumerate() {
@@ -59,13 +63,15 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
             true => layers.encoder_block(index, layer)?,
             false => layers.block(index, layer)?,
         }
+        layers.add_per_layer_input(index)?;
+        layers.scale_layer(index)?;
     }
     match recipe.is_encoder {
         true => layers.encoder_head(),
         false => layers.head(table)?,
     }
     let scores = layers.scores()?;
-    let LayerBuilder { builder, slots, .. } = layers;
+    let LayerBuilder { builder, slots, per_layer, .. } = layers;
     builder.check_all_used(numbers.layers.len())?;
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
     let is_encoder = recipe.is_encoder || !numbers.is_causal;
@@ -80,24 +86,28 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         return Err(Error::invalid(keys.key("pooling_type"), "no matrix for scores", expected));
     }
     Ok(ModelPlan {
-        program: builder.finish(slots.hidden, slots.logits),
+        program: builder.finish(
+            slots.hidden,
+            per_layer.iter().map(|slots| slots.inputs).collect(),
+            slots.logits,
+        ),
         embedding,
         kv_layers: numbers
             .layers
             .iter()
             .filter(|layer| matches!(layer.mixer, Mixer::Attention(_)))
-            .map(|layer| kv_layer(&numbers, layer))
+            .map(kv_layer)
             .collect(),
         state_widths: numbers.state_widths.clone(),
         config: ModelConfig::new(gguf, &numbers)?,
     })
 }
 
-fn kv_layer(numbers: &Hyperparameters, layer: &LayerHyperparameters) -> KvLayer {
+fn kv_layer(layer: &LayerHyperparameters) -> KvLayer {
     KvLayer {
         n_kv_heads: layer.n_kv_heads,
-        key_width: numbers.key_length,
-        value_width: numbers.value_length,
+        key_width: layer.key_length,
+        value_width: layer.value_length,
     }
 }
 
@@ -129,28 +139,27 @@ impl Slots {
         let widest = |width: fn(&LayerHyperparameters) -> usize| {
             numbers.layers.iter().map(width).max().expect("at least one layer")
         };
-        let (heads, kv_heads) = (widest(|l| l.n_heads), widest(|l| l.n_kv_heads));
+        let [q, mixed] =
+            [widest(|l| l.n_heads * l.key_length), widest(|l| l.n_heads * l.value_length)];
+        let keys = widest(|l| l.n_kv_heads * l.key_length);
+        let values = widest(|l| l.n_kv_heads * l.value_length);
         let shared = numbers.experts.map_or(0, |experts| experts.shared_feed_forward_length);
         let feed_forward = widest(|l| l.feed_forward_length).max(shared);
         let embedding = numbers.embedding_length;
         let taken = builder.slot(Rows::Outputs, embedding);
-        let gate = if recipe.attention_gate == AttentionGate::Queries {
-            heads * numbers.value_length
-        } else {
-            0
-        };
+        let gate = if recipe.attention_gate == AttentionGate::Queries { mixed } else { 0 };
         let mut batch = |width| builder.slot(Rows::Batch, width);
-        let k = batch(kv_heads * numbers.key_length);
+        let k = batch(keys);
         Slots {
             hidden: batch(embedding),
             normed: batch(embedding),
             normed_beside: batch(embedding),
-            q: batch(heads * numbers.key_length),
+            q: batch(q),
             q_gate: batch(gate),
             k,
             // Latent attention stores the beginning of its key as the value.
-            v: if numbers.latent.is_some() { k } else { batch(kv_heads * numbers.value_length) },
-            mixed: batch(heads * numbers.value_length),
+            v: if numbers.latent.is_some() { k } else { batch(values) },
+            mixed: batch(mixed),
             block: batch(embedding),
             gate: batch(feed_forward),
             up: batch(feed_forward),
@@ -170,6 +179,8 @@ struct LayerBuilder<'a> {
     recipe: &'static Recipe,
     numbers: &'a Hyperparameters,
     slots: Slots,
+    /// Inputs that layers have of their own, in families with such.
+    per_layer: Option<PerLayer>,
     /// Rotation of the layers without and with a window.
     ropes: (RopeSpec, RopeSpec),
 }
@@ -194,6 +205,7 @@ impl LayerBuilder<'_> {
         if self.recipe.output_norm != name && self.builder.contains(&format!("{name}.weight")) {
             self.norm(name, out, out)?;
         }
+        self.embed_per_layer()?;
         Ok(table)
     }
 
@@ -229,6 +241,9 @@ impl LayerBuilder<'_> {
     fn mixer(&mut self, index: usize, layer: &LayerHyperparameters, input: Slot) -> Result<()> {
         match layer.mixer {
             Mixer::Attention(kv_layer) => self.attention(index, kv_layer, layer, input),
+            Mixer::SharedAttention(kv_layer) => {
+                self.shared_attention(index, kv_layer, layer, input)
+            }
             Mixer::ShortConv(state) => self.short_conv(index, state, input),
             Mixer::DeltaNet(state) => self.delta_net(index, state, input),
         }
@@ -289,7 +304,7 @@ impl LayerBuilder<'_> {
         self.builder.push(Step::Linear(Linear { input: taken, outputs }));
         if let Some(cap) = self.numbers.logit_softcap {
             let activation = Activation::Softcap(cap);
-            let step = GatedAct { gate: logits, up: None, out: logits, activation };
+            let step = GatedAct { gate: logits, up: None, up_offset: 0, out: logits, activation };
             self.builder.push(Step::GatedAct(step));
         }
         Ok(())

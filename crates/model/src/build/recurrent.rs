@@ -16,11 +16,11 @@ impl LayerBuilder<'_> {
         let outputs = self.split_linear(&name("in_proj"), width, &parts)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
         let activation = Activation::Identity;
-        let step = GatedAct { gate: b, up: Some(x), out: b, activation };
+        let step = GatedAct { gate: b, up: Some(x), up_offset: 0, out: b, activation };
         self.builder.push(Step::GatedAct(step));
         let weight = self.builder.weight(&name("conv.weight"), &[taps, width])?;
         self.builder.push(Step::Conv(Conv { input: b, out: convolved, weight, activation, state }));
-        let step = GatedAct { gate: c, up: Some(convolved), out: c, activation };
+        let step = GatedAct { gate: c, up: Some(convolved), up_offset: 0, out: c, activation };
         self.builder.push(Step::GatedAct(step));
         let output = self.linear(&name("out_proj"), &[width, width], c)?;
         self.residual(index, c, output, "post_attention_norm")
@@ -67,7 +67,7 @@ impl LayerBuilder<'_> {
         }));
         let groups = (heads, net.value_width);
         self.norm_of(&name("ssm_norm"), out, out, NormKind::Rms, groups, &[net.value_width])?;
-        let step = GatedAct { gate: z, up: Some(out), out: z, activation };
+        let step = GatedAct { gate: z, up: Some(out), up_offset: 0, out: z, activation };
         self.builder.push(Step::GatedAct(step));
         let output = self.linear(&name("ssm_out"), &[value_width, width], z)?;
         self.residual(index, z, output, "post_attention_norm")

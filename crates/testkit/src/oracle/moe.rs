@@ -1,5 +1,7 @@
 //! A mixture of experts by its definition: every row by itself.
 
+use std::ops::Range;
+
 use realm_ir::{BatchView, ExpertWeights, Gating, Moe, WeightRef};
 
 use super::State;
@@ -7,10 +9,13 @@ use super::steps::{activate, dot, factor};
 
 pub(super) fn moe(step: &Moe, batch: &BatchView<'_>, state: &mut State) {
     for row in 0..state.n_rows(step.input, batch) {
-        let router = state.weight(step.router);
-        let input = state.slot(step.input).row(row)[..router.width].to_vec();
+        let width = state.weight(step.router).width;
+        let [input, router_input] =
+            [step.input, step.router_input].map(|slot| state.slot(slot).row(row)[..width].to_vec());
+        let scales = state.vector(step.expert_scales, step.n_experts, 1.0);
         let mut sum = vec![0.0; input.len()];
-        for (expert, weight) in choose(step, &logits(step, &input, state), state) {
+        for (expert, weight) in choose(step, &logits(step, &router_input, state), state) {
+            let weight = weight * f64::from(scales[expert]);
             let (before, after) = if step.weigh_input { (weight, 1.0) } else { (1.0, weight) };
             let input: Vec<f32> = input.iter().map(|x| (f64::from(*x) * before) as f32).collect();
             for (sum, value) in sum.iter_mut().zip(run(step, &input, expert, state)) {
@@ -76,10 +81,15 @@ fn eligible(step: &Moe, ranks: &[f64]) -> Vec<usize> {
 fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
     let ExpertWeights { gate, up, down, gate_bias, up_bias, down_bias } = step.experts;
     let inner = state.weight(down).width;
-    let up = product(input, up, up_bias, expert, inner, state);
+    let rows = |first: usize| first..first + inner;
+    let (gate_rows, up_rows) = match gate == Some(up) {
+        true => (rows(2 * expert * inner), rows((2 * expert + 1) * inner)),
+        false => (rows(expert * inner), rows(expert * inner)),
+    };
+    let up = product(input, up, up_rows, up_bias, expert, state);
     let gated = match gate {
         Some(gate) => {
-            let gate = product(input, gate, gate_bias, expert, inner, state);
+            let gate = product(input, gate, gate_rows, gate_bias, expert, state);
             let pairs = gate.iter().zip(&up);
             pairs
                 .map(|(g, u)| activate(step.activation, *g) * factor(step.activation, *u))
@@ -88,23 +98,24 @@ fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
         None => up.iter().map(|u| activate(step.activation, *u)).collect::<Vec<f64>>(),
     };
     let gated: Vec<f32> = gated.iter().map(|value| *value as f32).collect();
-    product(&gated, down, down_bias, expert, input.len(), state)
+    let width = input.len();
+    product(&gated, down, expert * width..(expert + 1) * width, down_bias, expert, state)
 }
 
-/// `weight[expert] x input + bias[expert]`
+/// `weight[rows] x input + bias[expert]`
 fn product(
     input: &[f32],
     weight: WeightRef,
+    rows: Range<usize>,
     bias: Option<WeightRef>,
     expert: usize,
-    n_out: usize,
     state: &State,
 ) -> Vec<f64> {
     let weight = state.weight(weight);
     let bias = bias.map(|bias| state.weight(bias).row(expert).to_vec());
-    let column = |i: usize| {
+    let column = |(i, row): (usize, usize)| {
         let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[i]));
-        dot(input, weight.row(expert * n_out + i)) + bias
+        dot(input, weight.row(row)) + bias
     };
-    (0..n_out).map(column).collect()
+    rows.enumerate().map(column).collect()
 }

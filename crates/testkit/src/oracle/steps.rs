@@ -2,7 +2,7 @@
 
 use realm_ir::{
     Activation, Add, Attend, BatchView, Embed, GatedAct, HeadLinear, Linear, LinearOutput, Norm,
-    NormKind, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
+    NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
 };
 
 use super::moe::moe;
@@ -17,6 +17,7 @@ pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
         Step::Norm(step) => norm(step, batch, state),
         Step::Linear(step) => linear(step, batch, state),
         Step::RopeStore(step) => rope_store(step, batch, state),
+        Step::Rope(step) => rope(step, batch, state),
         Step::Attend(step) => attend(step, batch, state),
         Step::GatedAct(step) => gated_act(step, batch, state),
         Step::Add(step) => add(step, batch, state),
@@ -181,6 +182,14 @@ fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
     }
 }
 
+fn rope(step: &Rope, batch: &BatchView<'_>, state: &mut State) {
+    let len = step.n_heads * step.head_width;
+    for (row, position) in batch.positions.iter().enumerate() {
+        let heads = &mut state.slot_mut(step.heads).row_mut(row)[..len];
+        prepare_heads(heads, step.head_width, None, Some(&step.rope), *position);
+    }
+}
+
 fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
     let kv_shape = state.kv.shape(step.kv_layer);
     let sinks = step.sinks.map(|sinks| state.weight(sinks).values.clone());
@@ -296,7 +305,7 @@ fn gated_act(step: &GatedAct, batch: &BatchView<'_>, state: &mut State) {
         for column in 0..state.slot(step.out).width {
             let gate = state.slot(step.gate).row(row)[if gate_width == 1 { 0 } else { column }];
             let up = step.up.map_or(1.0, |up| {
-                factor(step.activation, f64::from(state.slot(up).row(row)[column]))
+                factor(step.activation, f64::from(state.slot(up).row(row)[step.up_offset + column]))
             });
             let value = activate(step.activation, f64::from(gate)) * up;
             state.slot_mut(step.out).row_mut(row)[column] = value as f32;
