@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Gating, Moe, Result};
-use realm_quant::Activations;
+use realm_quant::{Activations, OutputView};
 
 use crate::math;
 use crate::parts::Parts;
@@ -78,8 +78,8 @@ fn route<'a>(
         activations.quantize_row(row, values)?;
     }
     let mut logits = vec![0.0; n_rows * step.n_experts];
-    let (bytes, x) = (op.router.row_bytes(0, step.n_experts), activations.view(0..n_rows));
-    op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits)?;
+    let out = OutputView::new(&mut logits, n_rows, step.n_experts)?;
+    op.router.matmul(0, activations.view(0..n_rows), out)?;
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
@@ -196,9 +196,10 @@ fn product(
         let first = task % tasks_per_group * COLUMNS_PER_TASK;
         let n = COLUMNS_PER_TASK.min(n_out - first);
         let x = activations.view(group.first..group.first + group.visits.len());
-        let bytes = weight.row_bytes(group.expert * n_out + first, n);
         let mut tile = vec![0.0; group.visits.len() * n];
-        if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
+        let out = OutputView::new(&mut tile, x.rows(), n);
+        let result = out.and_then(|out| weight.matmul(group.expert * n_out + first, x, out));
+        if let Err(error) = result {
             *failure.lock().expect("nothing panics while holding it") = Some(error);
             return;
         }
