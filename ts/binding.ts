@@ -30,6 +30,8 @@ export interface BindingLoadOptions {
   maxSequences: number
   /** 'auto' | 'f32' | 'f16' */
   kvCacheType: string
+  /** 'auto' | 'mapped' | 'packed' */
+  layout: string
   vocabOnly: boolean
 }
 
@@ -61,6 +63,13 @@ export interface BindingModelInfo {
   kvPageTokens: number
   /** Bytes the whole KV cache can take; pages are touched as they are used. */
   kvCacheBytes: number
+  /**
+   * How matrices are kept: as the file has them, or copied in the order in which the
+   * engine reads them; null when only the vocabulary was loaded.
+   */
+  layout: 'mapped' | 'packed' | null
+  /** Bytes of those copies once all are made; those of the file need not stay in memory then. */
+  packedBytes: number
   /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
   pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
   tokenizer: string

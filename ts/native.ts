@@ -21,7 +21,7 @@ export { RealmError, type RealmErrorCode } from './errors.js'
 export type { ModelInfo } from './model.js'
 
 /** Options of `storeModel`; those of `realm.load` that make sense here. */
-export type StoreOptions = Pick<LoadOptions, 'contextLength' | 'maxSequences' | 'kvCacheType'> & {
+export type StoreOptions = Pick<LoadOptions, 'contextLength' | 'maxSequences' | 'kvCacheType' | 'layout'> & {
   /** Threads; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
 }

@@ -14,6 +14,7 @@ mod kv;
 mod machine;
 mod math;
 mod ops;
+mod packer;
 mod parts;
 mod plan;
 mod pool;

@@ -16,6 +16,13 @@ use crate::weight::CpuWeight;
 #[derive(Clone)]
 pub(crate) struct WeightHandle(Uploaded);
 
+impl WeightHandle {
+    /// Whether both are the same weight.
+    pub fn is(&self, other: &WeightHandle) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 impl std::ops::Deref for WeightHandle {
     type Target = CpuWeight;
 

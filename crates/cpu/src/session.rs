@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use realm_ir::{
     BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
-    SlotInfo, Uploaded,
+    SlotInfo, Uploaded, WeightLayout,
 };
 use realm_quant::Activations;
 
 use crate::kv::KvCache;
 use crate::ops;
+use crate::packer::Packer;
 use crate::plan::{self, Op};
 use crate::pool::{Pool, Team};
 use crate::states::States;
@@ -21,6 +22,7 @@ pub(crate) struct CpuSession {
     segments: Vec<Vec<Op>>,
     limits: BatchLimits,
     state: State,
+    packer: Packer,
 }
 
 /// What operations work on.
@@ -72,10 +74,13 @@ impl CpuSession {
             per_worker: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
             attention: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
         };
+        let segments = plan::plan(program, &weights)?;
+        let packer = Packer::start(&segments, config.layout, pool.n_workers());
         Ok(CpuSession {
             pool,
-            segments: plan::plan(program, &weights)?,
+            segments,
             limits,
+            packer,
             state: State {
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
@@ -157,6 +162,10 @@ impl Session for CpuSession {
             Ok(())
         };
         Box::pin(std::future::ready(result))
+    }
+
+    fn layout(&self) -> (WeightLayout, u64) {
+        self.packer.layout()
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {

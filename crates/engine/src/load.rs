@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorType};
-use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded};
+use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
@@ -127,7 +127,7 @@ pub fn load(
         false => options,
     };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
-    let runnable = first_that_runs(plan, &kv, backends, &mut info, watcher)?;
+    let runnable = first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
     Ok((Loaded { info, gguf, tokenizer }, Some(runnable)))
 }
@@ -135,6 +135,7 @@ pub fn load(
 fn first_that_runs(
     plan: ModelPlan,
     kv: &KvPlan,
+    layout: WeightLayout,
     backends: &[BackendChoice],
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
@@ -144,13 +145,20 @@ fn first_that_runs(
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
     set_kv(info, kv);
-    let (embedding, state_widths) = (plan.embedding, plan.state_widths);
-    let program = Arc::new(plan.program);
+    let config = SessionConfig {
+        kv: kv.layout.clone(),
+        states: StateLayout { widths: plan.state_widths, n_states: limits.n_states },
+        max_rows: limits.max_rows,
+        max_outputs: limits.max_outputs,
+        layout,
+    };
+    let (program, embedding) = (Arc::new(plan.program), plan.embedding);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, kv, &state_widths, &limits, watcher) {
+        match open(choice, &program, config.clone(), watcher) {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
+                set_layout(info, session.layout());
                 return Ok(Runnable { session, program, embedding, limits });
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
@@ -185,9 +193,7 @@ fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
 fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
-    kv: &KvPlan,
-    state_widths: &[usize],
-    limits: &Limits,
+    config: SessionConfig,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
     let open = (choice.open)()?;
@@ -199,9 +205,6 @@ fn open(
         done += weight.bytes().len();
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
     }
-    let Limits { max_rows, max_outputs, .. } = *limits;
-    let states = StateLayout { widths: state_widths.to_vec(), n_states: limits.n_states };
-    let config = SessionConfig { kv: kv.layout.clone(), states, max_rows, max_outputs };
     let session = open.backend.session(program.clone(), weights.into(), config)?;
     Ok((open, session))
 }
@@ -245,6 +248,11 @@ fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
     info.kv_type = kv.layout.ty.as_str().to_owned();
     info.kv_page_tokens = kv.layout.page_tokens;
     info.kv_cache_bytes = kv.bytes;
+}
+
+fn set_layout(info: &mut ModelInfo, (layout, packed_bytes): (WeightLayout, u64)) {
+    info.layout = layout.as_str().to_owned();
+    info.packed_bytes = packed_bytes;
 }
 
 fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {

@@ -1,6 +1,6 @@
 //! What a program can ask for.
 
-use realm_ir::KvType;
+use realm_ir::{KvType, WeightLayout};
 
 use crate::sampler::SamplingOptions;
 
@@ -16,6 +16,8 @@ pub struct LoadOptions {
     pub max_sequences: usize,
     /// Storage of keys and values; none takes f32 for a cache below 64 MiB, else f16.
     pub kv_type: Option<KvType>,
+    /// How matrices are kept.
+    pub layout: WeightLayout,
     /// Reads the tokenizer and leaves the weights alone.
     pub vocab_only: bool,
 }

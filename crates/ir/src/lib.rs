@@ -21,6 +21,7 @@ mod step;
 
 pub use backend::{
     Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Uploaded,
+    WeightLayout,
 };
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};

@@ -10,7 +10,7 @@ use napi_derive::napi;
 use realm_engine::load::{BackendChoice, Watcher};
 use realm_engine::threaded::{Model, Reply, Source};
 use realm_engine::{Error, LoadOptions};
-use realm_ir::KvType;
+use realm_ir::{KvType, WeightLayout};
 
 use crate::args;
 use crate::backends;
@@ -41,6 +41,7 @@ impl Load {
                 context_length: count("contextLength")?,
                 max_sequences: count("maxSequences")?,
                 kv_type: kv_type(&string("kvCacheType")?)?,
+                layout: layout(&string("layout")?)?,
                 vocab_only: args::boolean(vocab_only, name)?,
             },
             source: self::source(source)?,
@@ -64,6 +65,13 @@ fn kv_type(name: &str) -> Result<Option<KvType>> {
         "f16" => Ok(Some(KvType::F16)),
         _ => Err(invalid(format!("kvCacheType is \"{name}\", expected auto, f32 or f16"))),
     }
+}
+
+fn layout(name: &str) -> Result<WeightLayout> {
+    [WeightLayout::Auto, WeightLayout::Mapped, WeightLayout::Packed]
+        .into_iter()
+        .find(|layout| layout.as_str() == name)
+        .ok_or_else(|| invalid(format!("layout is \"{name}\", expected auto, mapped or packed")))
 }
 
 /// A path, bytes, or the bytes of each part of a split file.

@@ -12,7 +12,7 @@ use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer, KvLayout,
     KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore, RopeStyle,
     Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step, TakeRows,
-    WeightRef,
+    WeightLayout, WeightRef,
 };
 
 use crate::random::{self, Random};
@@ -123,6 +123,7 @@ impl Model {
             states: StateLayout { widths: state_widths(&self.program), n_states: 2 },
             max_rows: size.max_rows,
             max_outputs: size.max_outputs,
+            layout: size.layout,
         };
         backend.session(Arc::clone(&self.program), weights?.into(), config)
     }
@@ -168,11 +169,20 @@ pub struct Size {
     pub max_rows: usize,
     /// Most output rows of a batch.
     pub max_outputs: usize,
+    /// Layout of the matrices.
+    pub layout: WeightLayout,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Size { page_tokens: 4, n_pages: 16, kv_type: KvType::F32, max_rows: 16, max_outputs: 16 }
+        Size {
+            page_tokens: 4,
+            n_pages: 16,
+            kv_type: KvType::F32,
+            max_rows: 16,
+            max_outputs: 16,
+            layout: WeightLayout::Mapped,
+        }
     }
 }
 

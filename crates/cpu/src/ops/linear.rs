@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Result};
-use realm_quant::{ActivationRowsMut, ActivationView, Activations};
+use realm_quant::{ActivationRowsMut, ActivationView, Activations, OutputView};
 
 use super::rows::{fill_row, task_rows};
 use crate::parts::Parts;
@@ -140,7 +140,7 @@ fn multiply(
         for first_token in (0..n_rows).step_by(TOKENS_PER_TILE) {
             let tokens = first_token..n_rows.min(first_token + TOKENS_PER_TILE);
             tile.resize(tokens.len() * columns.n, 0.0);
-            if let Err(error) = columns.product(op.width, x.view(tokens.clone()), &mut tile) {
+            if let Err(error) = columns.product(x.view(tokens.clone()), &mut tile) {
                 *failure.lock().expect("nothing panics while holding it") = Some(error);
                 return;
             }
@@ -170,12 +170,11 @@ impl Columns<'_> {
     /// `out[t][c]` for the task's columns.
     fn product(
         &self,
-        width: usize,
         x: ActivationView<'_>,
         out: &mut [f32],
     ) -> std::result::Result<(), realm_quant::Error> {
-        let weight = &self.output.weight;
-        weight.kernel().matmul(weight.row_bytes(self.first, self.n), self.n, width, x, out)
+        let out = OutputView::new(out, x.rows(), self.n)?;
+        self.output.weight.matmul(self.first, x, out)
     }
 
     /// Bias, factor and residual of one token's values.

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
-use realm_quant::Activations;
+use realm_quant::{Activations, OutputView};
 
 use crate::math;
 use crate::parts::Parts;
@@ -82,8 +82,8 @@ fn route<'a>(
         activations.quantize_row(row, values)?;
     }
     let mut logits = vec![0.0; n_rows * step.n_experts];
-    let (bytes, x) = (op.router.row_bytes(0, step.n_experts), activations.view(0..n_rows));
-    op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits)?;
+    let out = OutputView::new(&mut logits, n_rows, step.n_experts)?;
+    op.router.matmul(0, activations.view(0..n_rows), out)?;
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
@@ -202,9 +202,10 @@ fn product(
         let n = COLUMNS_PER_TASK.min(n_out - first);
         let x = activations.view(group.first..group.first + group.visits.len());
         let first_row = group.expert * matrix.stride + matrix.first_row + first;
-        let bytes = weight.row_bytes(first_row, n);
         let mut tile = vec![0.0; group.visits.len() * n];
-        if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
+        let out = OutputView::new(&mut tile, x.rows(), n);
+        let result = out.and_then(|out| weight.matmul(first_row, x, out));
+        if let Err(error) = result {
             *failure.lock().expect("nothing panics while holding it") = Some(error);
             return;
         }
