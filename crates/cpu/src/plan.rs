@@ -14,13 +14,23 @@ use crate::weight::CpuWeight;
 
 /// A handle that keeps its weight alive.
 #[derive(Clone)]
-pub(crate) struct WeightHandle(Uploaded);
+pub(crate) struct WeightHandle {
+    uploaded: Uploaded,
+    reference: WeightRef,
+}
+
+impl WeightHandle {
+    /// What adapters know the weight by.
+    pub fn reference(&self) -> WeightRef {
+        self.reference
+    }
+}
 
 impl std::ops::Deref for WeightHandle {
     type Target = CpuWeight;
 
     fn deref(&self) -> &CpuWeight {
-        self.0.downcast_ref().expect("checked when the plan was made")
+        self.uploaded.downcast_ref().expect("checked when the plan was made")
     }
 }
 
@@ -194,10 +204,10 @@ impl Planner<'_> {
         }
     }
 
-    fn weight(&self, weight: WeightRef) -> Result<WeightHandle> {
-        let uploaded = Arc::clone(&self.weights[weight.0]);
+    fn weight(&self, reference: WeightRef) -> Result<WeightHandle> {
+        let uploaded = Arc::clone(&self.weights[reference.0]);
         CpuWeight::of(&uploaded)?;
-        Ok(WeightHandle(uploaded))
+        Ok(WeightHandle { uploaded, reference })
     }
 
     fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {

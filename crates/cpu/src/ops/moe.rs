@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use realm_ir::{BatchView, Error, Gating, Moe, Result};
 use realm_quant::Activations;
 
+use super::low_rank::{AdaptedRows, adapted_rows, adapters_of_row, add_product};
 use crate::math;
 use crate::parts::Parts;
 use crate::plan::{ExpertMatrix, MoeOp};
@@ -47,39 +48,44 @@ pub(crate) fn moe(
     let width = op.router.row_len();
     let input = state.slots.take(op.step.input);
     let rows = || input.chunks_exact(stride).take(n_rows).map(|row| &row[..width]);
-    let result = route(op, rows(), n_rows).and_then(|groups| {
-        let results = run_experts(op, &groups, &input, stride, team)?;
+    let adapted = adapted_rows(state.slots.rows(op.step.input), batch);
+    let result = route(op, rows(), n_rows, &adapted).and_then(|groups| {
+        let results = run_experts(op, &groups, &input, stride, &adapted, team)?;
         Ok((groups, results))
     });
-    let (groups, results) = match result {
-        Ok(result) => result,
-        Err(error) => {
-            state.slots.put(op.step.input, input);
-            return Err(Error::InvalidBatch { message: error.to_string() });
-        }
-    };
     state.slots.put(op.step.input, input);
+    let (groups, results) = result?;
     add_up(op, &groups, &results, n_rows, state);
     Ok(())
 }
 
-type QuantResult<T> = std::result::Result<T, realm_quant::Error>;
+fn misfit(error: realm_quant::Error) -> Error {
+    Error::InvalidBatch { message: error.to_string() }
+}
 
 /// Groups of rows by expert.
 fn route<'a>(
     op: &MoeOp,
-    rows: impl Iterator<Item = &'a [f32]>,
+    rows: impl Iterator<Item = &'a [f32]> + Clone,
     n_rows: usize,
-) -> QuantResult<Vec<Group>> {
+    adapted: &[AdaptedRows<'_>],
+) -> Result<Vec<Group>> {
     let (step, width) = (&op.step, op.router.row_len());
     let mut activations = Activations::new();
-    activations.reset(op.router.format().activation, n_rows, width)?;
-    for (row, values) in rows.enumerate() {
-        activations.quantize_row(row, values)?;
-    }
+    activations.reset(op.router.format().activation, n_rows, width).map_err(misfit)?;
     let mut logits = vec![0.0; n_rows * step.n_experts];
+    for (row, values) in rows.clone().enumerate() {
+        activations.quantize_row(row, values).map_err(misfit)?;
+    }
     let (bytes, x) = (op.router.row_bytes(0, step.n_experts), activations.view(0..n_rows));
-    op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits)?;
+    let product = op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits);
+    product.map_err(misfit)?;
+    if !adapted.is_empty() {
+        let router = op.router.reference();
+        for (row, (x, logits)) in rows.zip(logits.chunks_exact_mut(step.n_experts)).enumerate() {
+            add_product(adapters_of_row(adapted, row), router, (0, 1), x, logits)?;
+        }
+    }
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
@@ -149,8 +155,9 @@ fn run_experts(
     groups: &[Group],
     input: &[f32],
     stride: usize,
+    adapted: &[AdaptedRows<'_>],
     team: &Team<'_>,
-) -> QuantResult<Vec<f32>> {
+) -> Result<Vec<f32>> {
     let width = op.router.row_len();
     let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
     let mut inputs = Vec::with_capacity(n_visits * width);
@@ -158,9 +165,16 @@ fn run_experts(
         let scale = if op.step.weigh_input { visit.weight } else { 1.0 };
         inputs.extend(input[visit.row * stride..][..width].iter().map(|x| x * scale));
     }
-    let up = product(&op.up, groups, &inputs, n_visits, team)?;
+    let product = |matrix: &ExpertMatrix, inputs: &[f32]| {
+        let mut out = self::product(matrix, groups, inputs, n_visits, team).map_err(misfit)?;
+        if !adapted.is_empty() {
+            add_low_rank(matrix, groups, inputs, (op.step.n_experts, adapted), &mut out, team)?;
+        }
+        Ok(out)
+    };
+    let up = product(&op.up, &inputs)?;
     let mut inner = match &op.gate {
-        Some(gate) => product(gate, groups, &inputs, n_visits, team)?,
+        Some(gate) => product(gate, &inputs)?,
         None => Vec::new(),
     };
     if op.gate.is_some() {
@@ -169,7 +183,7 @@ fn run_experts(
         inner = up;
         math::gated(op.step.activation, &mut inner, None);
     }
-    product(&op.down, groups, &inner, n_visits, team)
+    product(&op.down, &inner)
 }
 
 /// One of the experts' matrices times the rows of its group.
@@ -179,7 +193,7 @@ fn product(
     inputs: &[f32],
     n_visits: usize,
     team: &Team<'_>,
-) -> QuantResult<Vec<f32>> {
+) -> std::result::Result<Vec<f32>, realm_quant::Error> {
     let (weight, n_out) = (&matrix.weight, matrix.n_rows);
     let width = weight.row_len();
     let mut activations = Activations::new();
@@ -214,6 +228,35 @@ fn product(
         }
     });
     failure.into_inner().expect("nothing panics while holding it").map_or(Ok(out), Err)
+}
+
+/// What adapters add to the products of the rows that run with them. A task is a visit.
+fn add_low_rank(
+    matrix: &ExpertMatrix,
+    groups: &[Group],
+    inputs: &[f32],
+    (n_experts, adapted): (usize, &[AdaptedRows<'_>]),
+    out: &mut [f32],
+    team: &Team<'_>,
+) -> Result<()> {
+    let (width, n_out) = (matrix.weight.row_len(), matrix.n_rows);
+    let visits: Vec<_> = groups
+        .iter()
+        .flat_map(|group| group.visits.iter().map(|visit| (visit.row, group.expert)))
+        .collect();
+    let parts = Parts::new(out);
+    let failure = Mutex::new(None);
+    team.for_each(visits.len(), &|_, visit| {
+        let (row, expert) = visits[visit];
+        // SAFETY: each visit belongs to one task.
+        let target = unsafe { parts.part(visit * n_out..(visit + 1) * n_out) };
+        let x = &inputs[visit * width..][..width];
+        let (adapters, weight) = (adapters_of_row(adapted, row), matrix.weight.reference());
+        if let Err(error) = add_product(adapters, weight, (expert, n_experts), x, target) {
+            *failure.lock().expect("nothing panics while holding it") = Some(error);
+        }
+    });
+    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
 }
 
 /// Sums each row's results in the order of its choice.

@@ -86,7 +86,8 @@ impl Core {
     ) -> Result<()> {
         let positions: Vec<u32> = (0..n_rows as u32).collect();
         let pages = vec![0; n_rows.div_ceil(self.limits.page_tokens)];
-        let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0 }];
+        let sequences =
+            [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters: &[] }];
         let batch = BatchView {
             tokens,
             positions: &positions,
