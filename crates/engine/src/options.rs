@@ -2,6 +2,7 @@
 
 use realm_ir::KvType;
 
+use crate::adapter::Lora;
 use crate::sampler::SamplingOptions;
 
 /// How to load a model.
@@ -59,6 +60,8 @@ pub struct GenerateOptions {
     pub parse_special: bool,
     /// A kept sequence to continue, or none for one that ends with the generation.
     pub sequence: Option<u32>,
+    /// Adapters to run with; none for the model's default.
+    pub adapters: Option<Vec<Lora>>,
 }
 
 impl Default for GenerateOptions {
@@ -75,6 +78,7 @@ impl Default for GenerateOptions {
             add_special: true,
             parse_special: true,
             sequence: None,
+            adapters: None,
         }
     }
 }
