@@ -2,8 +2,15 @@
  * Every option of the public API: its type, its default, its check.
  */
 
-import type { BindingGenerateOptions, BindingLoadOptions } from './binding.js'
+import type { BindingGenerateOptions, BindingLoadOptions, BindingModel } from './binding.js'
 import type { ChatTool } from './chat.js'
+import {
+  type LoraOption,
+  type LoraSource,
+  loraField,
+  loraSourceField,
+  toBindingLora,
+} from './lora.js'
 import {
   boolean,
   type Field,
@@ -59,6 +66,8 @@ export interface LoadOptions {
   kvCacheType?: 'auto' | 'f32' | 'f16'
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
+  /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
+  lora?: LoraSource | readonly LoraSource[]
   /** Called on the JS thread while the model is fetched and loaded. */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
@@ -91,6 +100,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Puts the prompt's text in front of the answer. Default false. */
   echo?: boolean
+  /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
+  lora?: LoraOption
   /** Ends the generation within one step; its result says 'abort'. */
   signal?: AbortSignal
 }
@@ -101,6 +112,14 @@ export interface CompletionOptions extends GenerateOptions {
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
   parseSpecial?: boolean
+}
+
+/** Options of `model.loadAdapter`. */
+export interface AdapterOptions {
+  /** Called on the JS thread while the adapter is downloaded. */
+  onProgress?: (progress: LoadProgress) => void
+  /** Stops the download: the load rejects with ABORTED. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.tokenize`. */
@@ -138,7 +157,7 @@ export interface LayerOptions {
 
 /** Names of the API that are reserved and refused until they do something. */
 const LATER_REALM = ['memoryLimit']
-const LATER_LOAD = ['layout', 'lora']
+const LATER_LOAD = ['layout']
 const LATER_GENERATE = [
   'typicalP',
   'frequencyPenalty',
@@ -171,9 +190,12 @@ const LOAD = {
   maxSequences: integer(0, MAX, 0),
   kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
   vocabOnly: boolean(false),
+  lora: loraSourceField,
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
 }
+
+const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
@@ -188,6 +210,7 @@ const GENERATE = {
   minTokens: integer(0, MAX, 0),
   ignoreEos: boolean(false),
   echo: boolean(false),
+  lora: loraField,
   signal: signalField,
 }
 
@@ -222,6 +245,8 @@ export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM, LATER_REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD, LATER_LOAD)
+export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
+  readOptions('adapter options', given, ADAPTER)
 export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
   readOptions('generate options', given, COMPLETION, LATER_GENERATE)
 export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>
@@ -261,6 +286,7 @@ export function toBindingGenerate(
   tokens: { addSpecial: boolean; parseSpecial: boolean },
   contextLength: number,
   sequence: number | null,
+  binding: BindingModel,
 ): BindingGenerateOptions {
   return {
     maxTokens: options.maxTokens ?? contextLength,
@@ -278,5 +304,6 @@ export function toBindingGenerate(
     addSpecial: tokens.addSpecial,
     parseSpecial: tokens.parseSpecial,
     sequence,
+    lora: toBindingLora(options.lora, binding),
   }
 }

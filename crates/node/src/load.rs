@@ -67,7 +67,7 @@ fn kv_type(name: &str) -> Result<Option<KvType>> {
 }
 
 /// A path, bytes, or the bytes of each part of a split file.
-fn source(value: Unknown<'_>) -> Result<Source> {
+pub(crate) fn source(value: Unknown<'_>) -> Result<Source> {
     if value.get_type().is_ok_and(|ty| ty == ValueType::String) {
         return Ok(Source::Path(args::string(value, "source")?.into()));
     }

@@ -76,6 +76,9 @@ impl<'a> Additions<'a> {
     /// An adapter of another backend or for another program.
     pub fn new(op: &LinearOp, rows: Rows, batch: &BatchView<'a>) -> Result<Option<Self>> {
         let adapted = adapted_rows(rows, batch);
+        if adapted.is_empty() {
+            return Ok(None);
+        }
         let mut all = Additions { forms: op.forms.clone(), additions: Vec::new() };
         for part in &adapted {
             for used in part.adapters {
