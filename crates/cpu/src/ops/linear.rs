@@ -15,7 +15,7 @@ use crate::session::{Slots, State};
 
 /// Tokens multiplied at once: their quantised rows stay in the second-level cache.
 const TOKENS_PER_TILE: usize = 128;
-/// Bounds on the output columns of a task.
+/// Bounds on the output columns of a task, whole panels of an adapter's columns.
 const COLUMNS_PER_TASK: std::ops::RangeInclusive<usize> = 16..=128;
 /// Tasks per worker that a product is divided into, so that a slow worker holds
 /// nobody up for long.
@@ -149,17 +149,13 @@ fn multiply(
         for first_token in (0..n_rows).step_by(TOKENS_PER_TILE) {
             let tokens = first_token..n_rows.min(first_token + TOKENS_PER_TILE);
             tile.resize(tokens.len() * columns.n, 0.0);
-            let product = columns.product(op.width, x.view(tokens.clone()), &mut tile);
-            let product = product.and_then(|()| match additions {
-                Some(additions) => {
-                    let range = columns.first..columns.first + columns.n;
-                    additions.add(index, range, tokens.clone(), &mut tile)
-                }
-                None => Ok(()),
-            });
-            if let Err(error) = product {
+            if let Err(error) = columns.product(op.width, x.view(tokens.clone()), &mut tile) {
                 *failure.lock().expect("nothing panics while holding it") = Some(error);
                 return;
+            }
+            if let Some(additions) = additions {
+                let range = columns.first..columns.first + columns.n;
+                additions.add(index, range, tokens.clone(), &mut tile);
             }
             for (token, values) in tokens.zip(tile.chunks_exact(columns.n)) {
                 let start = token * stride + columns.first;

@@ -14,6 +14,8 @@ use crate::pool::Team;
 
 /// Rows of `a` in a task.
 const RANKS_PER_TASK: usize = 8;
+/// Multiplications that one thread has done before others would have begun.
+const ALONE: usize = 1 << 16;
 
 type QuantResult<T> = std::result::Result<T, realm_quant::Error>;
 
@@ -58,8 +60,8 @@ struct Addition<'a> {
     scale: f32,
     /// Index into [`Additions::forms`].
     form: usize,
-    /// `a x` of each row, in the form that `b` multiplies with.
-    inner: Activations,
+    /// `scale * a x`, `[rows, rank]`.
+    inner: Vec<f32>,
 }
 
 /// Everything that adapters add to the outputs of a product.
@@ -100,136 +102,110 @@ impl<'a> Additions<'a> {
             self.forms.push(wanted);
             self.forms.len() - 1
         });
-        let inner = Activations::new();
+        let inner = vec![0.0; rows.len() * pair.b.rank];
         self.additions.push(Addition { output, rows, pair, scale, form, inner });
     }
 
-    /// Computes `a x` of every addition. A task is a few rows of one `a`.
+    /// Computes `scale * a x` of every addition. A task is a few rows of one `a`.
     ///
     /// # Errors
     /// When matrices and activations do not fit, which [`Additions::new`] rules out.
     pub fn multiply_inner(&mut self, x: &[Activations], team: &Team<'_>) -> QuantResult<()> {
         let mut inner: Vec<Vec<f32>> =
-            self.additions.iter().map(|add| vec![0.0; add.rows.len() * add.rank()]).collect();
+            self.additions.iter_mut().map(|add| std::mem::take(&mut add.inner)).collect();
+        let work: usize =
+            self.additions.iter().zip(&inner).map(|(add, v)| v.len() * add.pair.a.row_len()).sum();
         let parts: Vec<_> = inner.iter_mut().map(|values| Parts::new(values)).collect();
         let mut tasks = Vec::new();
         for (index, addition) in self.additions.iter().enumerate() {
-            let firsts = (0..addition.rank()).step_by(RANKS_PER_TASK);
+            let firsts = (0..addition.pair.b.rank).step_by(RANKS_PER_TASK);
             tasks.extend(firsts.map(|first| (index, first)));
         }
         let failure = Mutex::new(None);
-        team.for_each(tasks.len(), &|_, task| {
+        let run = |_: usize, task: usize| {
             let (index, first) = tasks[task];
             let addition = &self.additions[index];
-            let (a, rank) = (&addition.pair.a, addition.rank());
-            let n = RANKS_PER_TASK.min(rank - first);
-            let mut tile = vec![0.0; addition.rows.len() * n];
-            let x = x[addition.form].view(addition.rows.clone());
-            if let Err(error) =
-                a.kernel().matmul(a.row_bytes(first, n), n, a.row_len(), x, &mut tile)
-            {
+            let n = RANKS_PER_TASK.min(addition.pair.b.rank - first);
+            if let Err(error) = addition.multiply_inner(x, first, n, &parts[index]) {
                 *failure.lock().expect("nothing panics while holding it") = Some(error);
-                return;
             }
-            for (row, values) in tile.chunks_exact(n).enumerate() {
-                let start = row * rank + first;
-                // SAFETY: these columns belong to one task.
-                unsafe { parts[index].part(start..start + n) }.copy_from_slice(values);
-            }
-        });
+        };
+        match work < ALONE {
+            true => (0..tasks.len()).for_each(|task| run(0, task)),
+            false => team.for_each(tasks.len(), &run),
+        }
         drop(parts);
-        if let Some(error) = failure.into_inner().expect("nothing panics while holding it") {
-            return Err(error);
-        }
-        for (addition, values) in self.additions.iter_mut().zip(&inner) {
-            let (b, rank) = (&addition.pair.b, addition.pair.a.n_rows());
-            addition.inner.reset(b.format().activation, addition.rows.len(), rank)?;
-            for (row, values) in values.chunks_exact(rank).enumerate() {
-                addition.inner.quantize_row(row, values)?;
-            }
-        }
-        Ok(())
+        self.additions.iter_mut().zip(inner).for_each(|(add, inner)| add.inner = inner);
+        failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
     }
 
-    /// Adds to some columns of one output, `[tokens, columns]`.
-    ///
-    /// # Errors
-    /// As [`Additions::multiply_inner`].
+    /// Adds to some columns of one output, `[tokens, columns]`; the first column begins a
+    /// panel.
     pub fn add(
         &self,
         output: usize,
         columns: Range<usize>,
         tokens: Range<usize>,
         tile: &mut [f32],
-    ) -> QuantResult<()> {
+    ) {
         for addition in self.additions.iter().filter(|add| add.output == output) {
+            let rank = addition.pair.b.rank;
             let rows = addition.rows.start.max(tokens.start)..addition.rows.end.min(tokens.end);
-            if rows.is_empty() {
-                continue;
+            for row in rows {
+                let inner = &addition.inner[(row - addition.rows.start) * rank..][..rank];
+                let target = &mut tile[(row - tokens.start) * columns.len()..][..columns.len()];
+                addition.pair.b.add(0, inner, columns.clone(), target);
             }
-            let (b, n) = (&addition.pair.b, columns.len());
-            let x = addition
-                .inner
-                .view(rows.start - addition.rows.start..rows.end - addition.rows.start);
-            let mut added = vec![0.0; rows.len() * n];
-            let bytes = b.row_bytes(columns.start, n);
-            b.kernel().matmul(bytes, n, b.row_len(), x, &mut added)?;
-            let target = &mut tile[(rows.start - tokens.start) * n..][..added.len()];
-            let scale = addition.scale;
-            target.iter_mut().zip(&added).for_each(|(value, added)| *value += scale * added);
         }
-        Ok(())
     }
 }
 
 impl Addition<'_> {
-    fn rank(&self) -> usize {
-        self.pair.a.n_rows()
+    /// `n` columns of `inner`, from `first` on. Only one task has them.
+    fn multiply_inner(
+        &self,
+        x: &[Activations],
+        first: usize,
+        n: usize,
+        inner: &Parts<'_, f32>,
+    ) -> QuantResult<()> {
+        let (a, rank) = (&self.pair.a, self.pair.b.rank);
+        let mut tile = vec![0.0; self.rows.len() * n];
+        let x = x[self.form].view(self.rows.clone());
+        a.kernel().matmul(a.row_bytes(first, n), n, a.row_len(), x, &mut tile)?;
+        for (row, values) in tile.chunks_exact(n).enumerate() {
+            let start = row * rank + first;
+            // SAFETY: these columns belong to one task.
+            let target = unsafe { inner.part(start..start + n) };
+            target.iter_mut().zip(values).for_each(|(target, v)| *target = self.scale * v);
+        }
+        Ok(())
     }
 }
 
 impl LowRankPair {
     /// Checks that this can be added to `n_matrices` matrices of `[in_width, out_width]`.
     fn check(&self, in_width: usize, out_width: usize, n_matrices: usize) -> Result<()> {
-        let rank = self.b.row_len();
-        for (weight, row_len, n_rows) in
-            [(&self.a, in_width, rank * n_matrices), (&self.b, rank, out_width * n_matrices)]
-        {
-            let (expected, found) = (row_len * n_rows, weight.row_len() * weight.n_rows());
-            if weight.row_len() != row_len || expected != found {
-                let what = weight.name().to_owned();
-                return Err(Error::ShapeMismatch { what, expected, found });
-            }
-        }
-        Ok(())
+        let (a, b) = (&self.a, &self.b);
+        let expected = [in_width, b.rank * n_matrices, out_width, n_matrices];
+        misfit(self, expected, [a.row_len(), a.n_rows(), b.n_columns, b.n_matrices])
     }
 
     /// Adds `scale * b v` to `out`, with `b` that of one of several matrices.
-    fn add_outer(&self, v: &[f32], matrix: usize, scale: f32, out: &mut [f32]) -> Result<()> {
-        let added = product(&self.b, matrix, out.len(), v)?;
-        let scale = scale * self.scale;
-        out.iter_mut().zip(added).for_each(|(value, added)| *value += scale * added);
-        Ok(())
+    fn add_outer(&self, mut v: Vec<f32>, matrix: usize, scale: f32, out: &mut [f32]) {
+        v.iter_mut().for_each(|v| *v *= scale * self.scale);
+        self.b.add(matrix, &v, 0..out.len(), out);
     }
 }
 
-/// `out[i]`: one vector times one of several matrices of `n_rows` rows each.
-fn product(
-    weight: &crate::weight::CpuWeight,
-    matrix: usize,
-    n_rows: usize,
-    x: &[f32],
-) -> Result<Vec<f32>> {
-    let mut out = vec![0.0; n_rows];
-    let mut activations = Activations::new();
-    let result = activations
-        .reset(weight.format().activation, 1, x.len())
-        .and_then(|()| activations.quantize_row(0, x))
-        .and_then(|()| {
-            let bytes = weight.row_bytes(matrix * n_rows, n_rows);
-            weight.kernel().matmul(bytes, n_rows, x.len(), activations.view(0..1), &mut out)
-        });
-    result.map(|()| out).map_err(|error| Error::InvalidBatch { message: error.to_string() })
+/// Refuses a pair whose dimensions are not those expected.
+fn misfit(pair: &LowRankPair, expected: [usize; 4], found: [usize; 4]) -> Result<()> {
+    match expected.into_iter().zip(found).find(|(expected, found)| expected != found) {
+        Some((expected, found)) => {
+            Err(Error::ShapeMismatch { what: pair.b.name().to_owned(), expected, found })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Adds what `adapters` have for one of the `n_matrices` in `weight` to its product with `x`.
@@ -246,8 +222,18 @@ pub(crate) fn add_product(
     for used in adapters {
         let Some(pair) = CpuAdapter::of(used)?.product(weight) else { continue };
         pair.check(x.len(), out.len(), n_matrices)?;
-        let inner = product(&pair.a, matrix, pair.b.row_len(), x)?;
-        pair.add_outer(&inner, matrix, used.scale, out)?;
+        let (a, rank) = (&pair.a, pair.b.rank);
+        let mut inner = vec![0.0; rank];
+        let mut activations = Activations::new();
+        let result = activations
+            .reset(a.format().activation, 1, x.len())
+            .and_then(|()| activations.quantize_row(0, x))
+            .and_then(|()| {
+                let bytes = a.row_bytes(matrix * rank, rank);
+                a.kernel().matmul(bytes, rank, x.len(), activations.view(0..1), &mut inner)
+            });
+        result.map_err(|error| Error::InvalidBatch { message: error.to_string() })?;
+        pair.add_outer(inner, matrix, used.scale, out);
     }
     Ok(())
 }
@@ -264,14 +250,12 @@ pub(crate) fn add_lookup(
 ) -> Result<()> {
     for used in adapters {
         let Some(pair) = CpuAdapter::of(used)?.lookup(weight) else { continue };
-        let rank = pair.a.row_len();
-        if pair.a.n_rows() != n_rows || pair.b.row_len() != rank || pair.b.n_rows() != out.len() {
-            let (expected, found) = (out.len() * rank, pair.b.n_rows() * pair.b.row_len());
-            return Err(Error::ShapeMismatch { what: pair.b.name().to_owned(), expected, found });
-        }
-        let mut inner = vec![0.0; rank];
-        pair.a.dequantize_row(row, &mut inner);
-        pair.add_outer(&inner, 0, used.scale, out)?;
+        let (a, b) = (&pair.a, &pair.b);
+        let expected = [b.rank, n_rows, out.len(), 1];
+        misfit(pair, expected, [a.row_len(), a.n_rows(), b.n_columns, b.n_matrices])?;
+        let mut inner = vec![0.0; b.rank];
+        a.dequantize_row(row, &mut inner);
+        pair.add_outer(inner, 0, used.scale, out);
     }
     Ok(())
 }
