@@ -6,7 +6,7 @@ use std::ops::Range;
 use realm_gguf::TensorData;
 use realm_ir::{Adapter, AdapterUse, Error, LowRank, Result, WeightRef};
 
-use crate::ops::attend_kernels::add_weighted;
+use crate::math;
 use crate::weight::CpuWeight;
 
 /// Additions to some weights of a program.
@@ -103,14 +103,12 @@ impl Panels {
         &self.name
     }
 
-    /// `out += matrix v` for some columns, the first of which begins a panel.
+    /// `out += matrix v` for some columns: whole panels, up to the last one.
     pub fn add(&self, matrix: usize, v: &[f32], columns: Range<usize>, out: &mut [f32]) {
         let first = matrix * self.n_columns * self.rank;
         let values = &self.values[first..][..self.n_columns * self.rank];
-        let panels = values.chunks(Self::COLUMNS * self.rank).skip(columns.start / Self::COLUMNS);
-        for (out, panel) in out[..columns.len()].chunks_mut(Self::COLUMNS).zip(panels) {
-            add_weighted(v, panel, out);
-        }
+        let wanted = columns.start * self.rank..columns.end * self.rank;
+        math::add_columns(v, &values[wanted], &mut out[..columns.len()]);
     }
 }
 

@@ -31,6 +31,7 @@ mod activations;
 mod block256;
 mod block32;
 mod codebook;
+pub mod codebooks;
 mod cpu;
 mod error;
 mod float;

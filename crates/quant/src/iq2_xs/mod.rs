@@ -15,7 +15,7 @@
 //!
 //! `scalar.rs` is the definition; rows are unpacked by it, one after another.
 
-mod grid;
+pub(crate) mod grid;
 mod scalar;
 
 use crate::block256::rows::Rows256;
