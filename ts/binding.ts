@@ -88,6 +88,30 @@ export interface BindingModelInfo {
   loadMs: number
 }
 
+/** What the file of a LoRA adapter says about itself. */
+export interface BindingAdapterInfo {
+  name: string | null
+  /** The largest rank of its pairs of matrices. */
+  rank: number
+  /** Its factor times the rank; 0 stands for a factor of 1. */
+  alpha: number
+  /** Tensors of the model that it adds to. */
+  tensorCount: number
+  /** Bytes of its matrices. */
+  bytes: number
+}
+
+export interface BindingAdapter {
+  id: number
+  info: BindingAdapterInfo
+}
+
+/** An adapter and how strongly it counts. */
+export interface BindingLora {
+  adapter: number
+  scale: number
+}
+
 /** Every field is given; the facade fills in the defaults. */
 export interface BindingGenerateOptions {
   maxTokens: number
@@ -110,6 +134,8 @@ export interface BindingGenerateOptions {
   parseSpecial: boolean
   /** A kept sequence to continue (see `openSequence`), or null for one that ends with the generation. */
   sequence: number | null
+  /** Adapters to run with, or null for the model's own list. */
+  lora: BindingLora[] | null
 }
 
 export interface BindingChunk {
@@ -179,6 +205,12 @@ export interface BindingModel {
   /** A second sequence with the same content; pages are shared until one of them changes. */
   forkSequence(sequence: number): number
   closeSequence(sequence: number): void
+  /** Makes a LoRA adapter ready on a thread of the engine; bytes are copied before this returns. */
+  loadAdapter(source: string | Uint8Array | Uint8Array[]): Promise<BindingAdapter>
+  /** Frees an adapter when nothing runs with it any more; it leaves the model's own list. */
+  removeAdapter(adapter: number): void
+  /** Sets what everything runs with from now on that does not say otherwise. */
+  setLora(lora: BindingLora[]): void
   /**
    * One vector per text; without pooling one after another for the tokens of a text.
    * @param pooling 'none' | 'mean' | 'cls' | 'last', or null for the file's own
@@ -214,6 +246,7 @@ export interface BindingLoad {
 /** The same operations, waiting for their result: for loops of one's own on a thread of one's own. */
 export interface SyncBinding {
   storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
+  loadAdapterSync(model: BindingModel, source: string): BindingAdapter
   embedTokensSync(model: BindingModel, ids: Uint32Array): Float32Array
   forwardLayerSync(
     model: BindingModel,

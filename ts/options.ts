@@ -2,8 +2,15 @@
  * Every option of the public API: its type, its default, its check.
  */
 
-import type { BindingGenerateOptions, BindingLoadOptions } from './binding.js'
+import type { BindingGenerateOptions, BindingLoadOptions, BindingModel } from './binding.js'
 import type { ChatTool } from './chat.js'
+import {
+  type LoraOption,
+  type LoraSource,
+  loraField,
+  loraSourceField,
+  toBindingLora,
+} from './lora.js'
 import {
   boolean,
   type Field,
@@ -65,6 +72,8 @@ export interface LoadOptions {
   layout?: 'auto' | 'mapped' | 'packed'
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
+  /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
+  lora?: LoraSource | readonly LoraSource[]
   /** Called on the JS thread while the model is fetched and loaded. */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
@@ -97,6 +106,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Puts the prompt's text in front of the answer. Default false. */
   echo?: boolean
+  /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
+  lora?: LoraOption
   /** Ends the generation within one step; its result says 'abort'. */
   signal?: AbortSignal
 }
@@ -107,6 +118,14 @@ export interface CompletionOptions extends GenerateOptions {
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
   parseSpecial?: boolean
+}
+
+/** Options of `model.loadAdapter`. */
+export interface AdapterOptions {
+  /** Called on the JS thread while the adapter is downloaded. */
+  onProgress?: (progress: LoadProgress) => void
+  /** Stops the download: the load rejects with ABORTED. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.tokenize`. */
@@ -144,7 +163,6 @@ export interface LayerOptions {
 
 /** Names of the API that are reserved and refused until they do something. */
 const LATER_REALM = ['memoryLimit']
-const LATER_LOAD = ['lora']
 const LATER_GENERATE = [
   'typicalP',
   'frequencyPenalty',
@@ -178,9 +196,12 @@ const LOAD = {
   kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
   layout: oneOf(['auto', 'mapped', 'packed'], 'auto'),
   vocabOnly: boolean(false),
+  lora: loraSourceField,
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
 }
+
+const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
@@ -195,6 +216,7 @@ const GENERATE = {
   minTokens: integer(0, MAX, 0),
   ignoreEos: boolean(false),
   echo: boolean(false),
+  lora: loraField,
   signal: signalField,
 }
 
@@ -229,6 +251,8 @@ export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM, LATER_REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD, LATER_LOAD)
+export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
+  readOptions('adapter options', given, ADAPTER)
 export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
   readOptions('generate options', given, COMPLETION, LATER_GENERATE)
 export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>
@@ -269,6 +293,7 @@ export function toBindingGenerate(
   tokens: { addSpecial: boolean; parseSpecial: boolean },
   contextLength: number,
   sequence: number | null,
+  binding: BindingModel,
 ): BindingGenerateOptions {
   return {
     maxTokens: options.maxTokens ?? contextLength,
@@ -286,5 +311,6 @@ export function toBindingGenerate(
     addSpecial: tokens.addSpecial,
     parseSpecial: tokens.parseSpecial,
     sequence,
+    lora: toBindingLora(options.lora, binding),
   }
 }

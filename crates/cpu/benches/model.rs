@@ -71,7 +71,13 @@ fn main() {
         let batch = BatchView {
             tokens: &tokens,
             positions: &positions,
-            sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
+            sequences: &[SequenceView {
+                first_row: 0,
+                n_rows: n,
+                pages: &pages,
+                state: 0,
+                adapters: &[],
+            }],
             output_rows: &[n as u32 - 1],
             interrupt: None,
         };

@@ -9,6 +9,7 @@
 //! taken in an order that the row alone decides. Running a prompt at once, token
 //! by token, or next to other sequences gives the same bits.
 
+mod adapter;
 mod backend;
 mod kv;
 mod machine;

@@ -174,6 +174,29 @@ per_instruction_set! {
 }
 
 per_instruction_set! {
+    /// `out[c] += sum over i of weights[i] * values[i][c]`, in the order of `i`. Of `values`,
+    /// 16 columns `[weights.len()][16]` follow each other, then those that are left.
+    pub(crate) fn add_columns(weights: &[f32], values: &[f32], out: &mut [f32]) {
+        let (panels, rest) = out.as_chunks_mut::<16>();
+        let (values, values_of_rest) = values.split_at(panels.len() * 16 * weights.len());
+        for (out, values) in panels.iter_mut().zip(values.chunks_exact(16 * weights.len())) {
+            let mut sums = *out;
+            for (weight, row) in weights.iter().zip(values.as_chunks::<16>().0) {
+                for i in 0..16 {
+                    sums[i] += weight * row[i];
+                }
+            }
+            *out = sums;
+        }
+        if !rest.is_empty() {
+            for (weight, row) in weights.iter().zip(values_of_rest.chunks_exact(rest.len())) {
+                rest.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+            }
+        }
+    }
+}
+
+per_instruction_set! {
     /// `sum of x[i]^2`, in 16 lanes.
     pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
         let mut lanes = [0.0f32; 16];

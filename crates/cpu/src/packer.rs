@@ -92,7 +92,8 @@ fn matrices(segments: &[Vec<Op>]) -> Vec<WeightHandle> {
     for op in segments.iter().flatten() {
         let Op::Linear(linear) = op else { continue };
         for output in &linear.outputs {
-            let is_new = !weights.iter().any(|weight| weight.is(&output.weight));
+            let is_new =
+                !weights.iter().any(|weight| weight.reference() == output.weight.reference());
             if is_new && output.weight.packed_bytes() > 0 {
                 weights.push(output.weight.clone());
             }

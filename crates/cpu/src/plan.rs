@@ -14,12 +14,15 @@ use crate::weight::CpuWeight;
 
 /// A handle that keeps its weight alive.
 #[derive(Clone)]
-pub(crate) struct WeightHandle(Uploaded);
+pub(crate) struct WeightHandle {
+    uploaded: Uploaded,
+    reference: WeightRef,
+}
 
 impl WeightHandle {
-    /// Whether both are the same weight.
-    pub fn is(&self, other: &WeightHandle) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// What adapters know the weight by.
+    pub fn reference(&self) -> WeightRef {
+        self.reference
     }
 }
 
@@ -27,7 +30,7 @@ impl std::ops::Deref for WeightHandle {
     type Target = CpuWeight;
 
     fn deref(&self) -> &CpuWeight {
-        self.0.downcast_ref().expect("checked when the plan was made")
+        self.uploaded.downcast_ref().expect("checked when the plan was made")
     }
 }
 
@@ -208,10 +211,10 @@ impl Planner<'_> {
         }
     }
 
-    fn weight(&self, weight: WeightRef) -> Result<WeightHandle> {
-        let uploaded = Arc::clone(&self.weights[weight.0]);
+    fn weight(&self, reference: WeightRef) -> Result<WeightHandle> {
+        let uploaded = Arc::clone(&self.weights[reference.0]);
         CpuWeight::of(&uploaded)?;
-        Ok(WeightHandle(uploaded))
+        Ok(WeightHandle { uploaded, reference })
     }
 
     fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {

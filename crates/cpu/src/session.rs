@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use realm_ir::{
-    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
+    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session, SessionConfig, Slot,
     SlotInfo, Uploaded, WeightLayout,
 };
 use realm_quant::Activations;
@@ -212,6 +212,11 @@ impl Slots {
     /// Values per row.
     pub fn width(&self, slot: Slot) -> usize {
         self.info[slot.0].width
+    }
+
+    /// What a slot's rows stand for.
+    pub fn rows(&self, slot: Slot) -> Rows {
+        self.info[slot.0].rows
     }
 
     /// Rows of a slot that the batch fills.

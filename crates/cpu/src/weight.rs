@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use realm_gguf::TensorData;
-use realm_ir::{Error, Result, Uploaded};
+use realm_ir::{Error, Result, StepKind, Uploaded};
 use realm_quant::{ActivationView, Format, Kernel, OutputView};
 
 use crate::zeroed::Zeroed;
@@ -27,10 +27,20 @@ struct PackedRows {
 }
 
 impl CpuWeight {
-    /// `None` when the type has no compute format.
-    pub fn new(tensor: &TensorData) -> Option<Self> {
-        let format = realm_quant::format(tensor.ty())?;
-        Some(CpuWeight {
+    /// # Errors
+    /// `UnsupportedType` when the type has no compute format.
+    pub fn new(tensor: &TensorData) -> Result<Self> {
+        let Some(format) = realm_quant::format(tensor.ty()) else {
+            let names: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
+            return Err(Error::UnsupportedType {
+                tensor: tensor.name().to_owned(),
+                ty: tensor.ty(),
+                backend: crate::backend::NAME,
+                step: StepKind::Linear,
+                supported: names.join(", "),
+            });
+        };
+        Ok(CpuWeight {
             tensor: tensor.clone(),
             format,
             kernel: format.kernel(),

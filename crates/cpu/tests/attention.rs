@@ -96,7 +96,8 @@ impl Case {
         let n_pages = self.size.n_pages as u32;
         let pages: Vec<u32> = (0..n_pages).rev().collect();
         let positions: Vec<u32> = (first as u32..(first + n_rows) as u32).collect();
-        let sequence = SequenceView { first_row: 0, n_rows, pages: &pages, state: 0 };
+        let sequence =
+            SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters: &[] };
         let batch = BatchView {
             tokens: &[],
             positions: &positions,

@@ -35,7 +35,13 @@ fn logits(plan: ModelPlan, tokens: &[u32]) -> Vec<f32> {
     let batch = BatchView {
         tokens,
         positions: &positions,
-        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
+        sequences: &[SequenceView {
+            first_row: 0,
+            n_rows: n,
+            pages: &pages,
+            state: 0,
+            adapters: &[],
+        }],
         output_rows: &positions,
         interrupt: None,
     };

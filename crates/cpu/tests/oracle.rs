@@ -186,7 +186,13 @@ fn batch(output_rows: &[u32]) -> realm_ir::BatchView<'_> {
     realm_ir::BatchView {
         tokens: &[],
         positions: &[0],
-        sequences: &[realm_ir::SequenceView { first_row: 0, n_rows: 1, pages: &[0], state: 0 }],
+        sequences: &[realm_ir::SequenceView {
+            first_row: 0,
+            n_rows: 1,
+            pages: &[0],
+            state: 0,
+            adapters: &[],
+        }],
         output_rows,
         interrupt: None,
     }

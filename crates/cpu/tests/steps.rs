@@ -127,7 +127,8 @@ fn run(session: &mut dyn Session, steps: &[Step], rows: Range<usize>) {
     let positions: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
     // Without an embedding there is no vocabulary that tokens could be of.
     let embeds = steps.iter().any(|step| matches!(step, Step::Embed(_)));
-    let sequence = SequenceView { first_row: 0, n_rows: rows.len(), pages: &PAGES, state: 0 };
+    let sequence =
+        SequenceView { first_row: 0, n_rows: rows.len(), pages: &PAGES, state: 0, adapters: &[] };
     let batch = BatchView {
         tokens: if embeds { &TOKENS[rows] } else { &[] },
         positions: &positions,

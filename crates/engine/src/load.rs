@@ -9,6 +9,7 @@ use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, 
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
+use crate::adapter::AdapterLoader;
 use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
@@ -70,6 +71,8 @@ pub struct Loaded {
     pub gguf: Gguf,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Makes its adapters; none without weights.
+    pub adapters: Option<AdapterLoader>,
 }
 
 /// What a core runs on.
@@ -101,7 +104,7 @@ pub fn load(
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0)?;
-        return Ok((Loaded { info, gguf, tokenizer }, None));
+        return Ok((Loaded { info, gguf, tokenizer, adapters: None }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
     let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
@@ -127,9 +130,10 @@ pub fn load(
         false => options,
     };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
-    let runnable = first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
+    let (runnable, adapters) =
+        first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
-    Ok((Loaded { info, gguf, tokenizer }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, adapters: Some(adapters) }, Some(runnable)))
 }
 
 fn first_that_runs(
@@ -139,7 +143,7 @@ fn first_that_runs(
     backends: &[BackendChoice],
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
-) -> Result<Runnable> {
+) -> Result<(Runnable, AdapterLoader)> {
     let limits = limits(&plan, kv);
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
@@ -152,14 +156,16 @@ fn first_that_runs(
         max_outputs: limits.max_outputs,
         layout,
     };
-    let (program, embedding) = (Arc::new(plan.program), plan.embedding);
+    let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
     let mut refusals = Vec::new();
     for choice in backends {
         match open(choice, &program, config.clone(), watcher) {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
                 set_layout(info, session.layout());
-                return Ok(Runnable { session, program, embedding, limits });
+                let backend = open.backend;
+                let adapters = AdapterLoader { backend, program: program.clone(), parts };
+                return Ok((Runnable { session, program, embedding, limits }, adapters));
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),

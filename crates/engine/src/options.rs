@@ -2,6 +2,7 @@
 
 use realm_ir::{KvType, WeightLayout};
 
+use crate::adapter::Lora;
 use crate::sampler::SamplingOptions;
 
 /// How to load a model.
@@ -61,6 +62,8 @@ pub struct GenerateOptions {
     pub parse_special: bool,
     /// A kept sequence to continue, or none for one that ends with the generation.
     pub sequence: Option<u32>,
+    /// Adapters to run with; none for the model's default.
+    pub adapters: Option<Vec<Lora>>,
 }
 
 impl Default for GenerateOptions {
@@ -77,6 +80,7 @@ impl Default for GenerateOptions {
             add_special: true,
             parse_special: true,
             sequence: None,
+            adapters: None,
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
 
+use crate::adapter::Adapter;
 use crate::batch::BatchView;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::program::{Program, Slot};
 use crate::step::StepKind;
 
@@ -146,6 +147,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// `UnsupportedType` when no step can read it, `OutOfMemory`.
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
+
+    /// Makes an adapter of a program's weights usable by the program's sessions.
+    ///
+    /// # Errors
+    /// `Unsupported` by backends that cannot run adapters, `UnsupportedType`, `OutOfMemory`.
+    fn upload_adapter(&self, _adapter: &Adapter) -> Result<Uploaded> {
+        Err(Error::Unsupported { what: "a LoRA adapter".to_owned(), backend: self.name() })
+    }
 
     /// Opens a session with its own KV cache and scratch memory and prepares
     /// `program` for it: plans threads, makes pipelines, allocates slots.

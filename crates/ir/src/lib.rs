@@ -13,12 +13,14 @@
 //!
 //! Activations are f32, row-major, one row per token of the batch.
 
+mod adapter;
 mod backend;
 mod batch;
 mod error;
 mod program;
 mod step;
 
+pub use adapter::{Adapter, AdapterUse, LowRank};
 pub use backend::{
     Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Uploaded,
     WeightLayout,

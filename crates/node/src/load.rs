@@ -75,7 +75,7 @@ fn layout(name: &str) -> Result<WeightLayout> {
 }
 
 /// A path, bytes, or the bytes of each part of a split file.
-fn source(value: Unknown<'_>) -> Result<Source> {
+pub(crate) fn source(value: Unknown<'_>) -> Result<Source> {
     if value.get_type().is_ok_and(|ty| ty == ValueType::String) {
         return Ok(Source::Path(args::string(value, "source")?.into()));
     }

@@ -6,7 +6,7 @@ use napi::bindgen_prelude::{Float32ArraySlice, ToNapiValue, Uint32ArraySlice};
 use napi::{Env, sys};
 use napi_derive::napi;
 use realm_engine::core::{Chunk, Completion};
-use realm_engine::{ModelInfo, Tensor};
+use realm_engine::{AdapterInfo, ModelInfo, Tensor};
 
 /// Numbers that become a `Float32Array` on the JS heap.
 pub struct Floats(pub Vec<f32>);
@@ -119,6 +119,34 @@ impl From<ModelInfo> for BindingModelInfo {
             kernels: info.kernels,
             load_ms: info.load_ms,
         }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingAdapterInfo {
+    pub name: Nullable<String>,
+    pub rank: f64,
+    pub alpha: f64,
+    pub tensor_count: f64,
+    pub bytes: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingAdapter {
+    pub id: u32,
+    pub info: BindingAdapterInfo,
+}
+
+impl From<(u32, AdapterInfo)> for BindingAdapter {
+    fn from((id, info): (u32, AdapterInfo)) -> Self {
+        let info = BindingAdapterInfo {
+            name: Nullable(info.name),
+            rank: info.rank as f64,
+            alpha: f64::from(info.alpha),
+            tensor_count: info.n_tensors as f64,
+            bytes: info.bytes as f64,
+        };
+        BindingAdapter { id, info }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod gguf_writer;
 pub mod kit;
+pub mod lora;
 pub mod oracle;
 pub mod program;
 pub mod random;

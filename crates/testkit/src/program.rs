@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Activation, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer, KvLayout,
-    KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore, RopeStyle,
-    Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step, TakeRows,
-    WeightLayout, WeightRef,
+    Activation, AdapterUse, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer,
+    KvLayout, KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore,
+    RopeStyle, Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step,
+    TakeRows, WeightLayout, WeightRef,
 };
 
 use crate::random::{self, Random};
@@ -195,6 +195,8 @@ pub struct Part {
     pub start: u32,
     /// Page table of the sequence.
     pub pages: Vec<u32>,
+    /// What it runs with beside the weights.
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// A batch that owns its parts; every row is an output row.
@@ -212,7 +214,17 @@ impl Call {
 
     /// The same call with one sequence more.
     pub fn and(mut self, tokens: &[u32], start: u32, pages: &[u32]) -> Self {
-        self.parts.push(Part { tokens: tokens.to_vec(), start, pages: pages.to_vec() });
+        let (tokens, pages, adapters) = (tokens.to_vec(), pages.to_vec(), Vec::new());
+        self.parts.push(Part { tokens, start, pages, adapters });
+        self
+    }
+
+    /// The same call with adapters for its last sequence.
+    ///
+    /// # Panics
+    /// Without a sequence.
+    pub fn with(mut self, adapters: &[AdapterUse]) -> Self {
+        self.parts.last_mut().expect("a sequence").adapters = adapters.to_vec();
         self
     }
 
@@ -233,7 +245,8 @@ impl Call {
         let mut sequences = Vec::new();
         for part in &self.parts {
             let n_rows = part.tokens.len();
-            sequences.push(SequenceView { first_row, n_rows, pages: &part.pages, state: 0 });
+            let (pages, adapters) = (&part.pages, &part.adapters);
+            sequences.push(SequenceView { first_row, n_rows, pages, state: 0, adapters });
             first_row += n_rows;
         }
         let output_rows: Vec<u32> = (0..tokens.len() as u32).collect();

@@ -1,6 +1,5 @@
 //! Attention: queries, keys and values, their norms and rotation, the output matrix.
 
-use realm_gguf::TensorData;
 use realm_ir::{
     Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, Norm, NormKind, Rope, RopeSpec,
     RopeStore, Slot, Step,
@@ -194,22 +193,13 @@ impl LayerBuilder<'_> {
         let (width, head) = (self.numbers.embedding_length, layer.key_length);
         let name = format!("blk.{index}.attn_q.weight");
         let matrix = self.builder.tensor(&name, &[width, 2 * layer.n_heads * head])?;
-        let row_bytes = matrix.row_bytes();
-        let part = |first: usize| -> Vec<u8> {
-            let heads = matrix.bytes().chunks_exact(2 * head * row_bytes);
-            heads
-                .flat_map(|bytes| &bytes[first * row_bytes..][..head * row_bytes])
-                .copied()
-                .collect()
-        };
-        let (queries, gates) = (part(0), part(head));
-        let shape = [width, layer.n_heads * head];
-        let mut output = |bytes: Vec<u8>, out: Slot| -> Result<LinearOutput> {
-            let weight = TensorData::from_vec(&name, &shape, matrix.ty(), bytes)?;
-            let weight = self.builder.add(weight);
+        let mut output = |first: usize, out: Slot| -> Result<LinearOutput> {
+            let firsts = (0..layer.n_heads).map(|index| 2 * index * head + first);
+            let rows = firsts.map(|row| row..row + head).collect();
+            let weight = self.builder.add_rows(&matrix, rows)?;
             Ok(LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false })
         };
-        Ok([output(queries, self.slots.q)?, output(gates, self.slots.q_gate)?])
+        Ok([output(0, self.slots.q)?, output(head, self.slots.q_gate)?])
     }
 
     /// RMS norm of each head, joined with the rotation.

@@ -13,6 +13,7 @@ use realm_ir::{
     RopeSpec, Rows, Slot, Step, TakeRows, WeightRef,
 };
 
+use crate::adapter::WeightRows;
 use crate::arch;
 use crate::config::ModelConfig;
 use crate::embedding::{EmbeddingPlan, Pooling};
@@ -29,6 +30,8 @@ use self::per_layer::PerLayer;
 pub struct ModelPlan {
     /// Steps and weights.
     pub program: Program,
+    /// Of weights that are a part of their tensor, for adapters.
+    pub parts: WeightRows,
     /// What each layer that attends keeps per position.
     pub kv_layers: Vec<KvLayer>,
     /// Hidden states and scores.
@@ -85,12 +88,11 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         let expected = "cls.weight or cls.output.weight: the file says that it ranks";
         return Err(Error::invalid(keys.key("pooling_type"), "no matrix for scores", expected));
     }
+    let carried = per_layer.iter().map(|slots| slots.inputs).collect();
+    let (program, parts) = builder.finish(slots.hidden, carried, slots.logits);
     Ok(ModelPlan {
-        program: builder.finish(
-            slots.hidden,
-            per_layer.iter().map(|slots| slots.inputs).collect(),
-            slots.logits,
-        ),
+        program,
+        parts,
         embedding,
         kv_layers: numbers
             .layers
@@ -376,7 +378,7 @@ impl LayerBuilder<'_> {
         for (n_rows, out) in parts {
             let range = first..first + n_rows;
             first += n_rows;
-            let weight = self.builder.add(matrix.rows(range.clone())?);
+            let weight = self.builder.add_rows(&matrix, vec![range.clone()])?;
             let bias = match &bias {
                 Some(bias) => {
                     let values: Vec<f32> = bias[range].iter().map(|value| value / scale).collect();
