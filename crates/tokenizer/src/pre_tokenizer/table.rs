@@ -89,7 +89,11 @@ const QWEN2_WORDS: Words = Words { numbers: Numbers::UpTo(1), ..LLAMA3_WORDS };
 
 const GPT4O_WORDS: Words = Words {
     contraction: Contraction::None,
-    letters: Letters::Cased { case: Case::Unicode, contraction: true, without_han: false },
+    letters: Letters::Cased {
+        case: Case::Ignored(Class::LETTER.or(Class::MARK)),
+        contraction: true,
+        without_han: false,
+    },
     tail: &['\r', '\n', '/'],
     ..LLAMA3_WORDS
 };
@@ -406,17 +410,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         names: &["tiny_aya", "cohere2moe"],
-        stages: &[
-            Stage::GroupsOfThree(NUMBER),
-            Stage::Words(Words {
-                letters: Letters::Cased {
-                    case: Case::Ignored(Class::LETTER.or(Class::MARK)),
-                    contraction: true,
-                    without_han: false,
-                },
-                ..GPT4O_WORDS
-            }),
-        ],
+        stages: &[Stage::GroupsOfThree(NUMBER), Stage::Words(GPT4O_WORDS)],
         ..DEFAULT
     },
     Family {

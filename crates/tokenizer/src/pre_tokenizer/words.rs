@@ -36,7 +36,7 @@ pub(super) enum Letters {
     Run(Set),
     /// `\p{L}\p{M}*`, with single spaces between two of these.
     Spaced,
-    /// `[Lu Lt Lm Lo M]*[Ll Lm Lo M]+ | [Lu Lt Lm Lo M]+[Ll Lm Lo M]*`
+    /// `U*L+ | U+L*`, of what [`Case`] counts as upper and lower
     Cased {
         case: Case,
         /// A contraction belongs to the word it follows.
@@ -49,8 +49,6 @@ pub(super) enum Letters {
 /// What tells the upper from the lower part of a word.
 #[derive(Clone, Copy)]
 pub(super) enum Case {
-    /// Unicode's categories.
-    Unicode,
     /// The ASCII letters; all else of this class belongs to either part. So llama.cpp
     /// reads the patterns of these families.
     Ascii(Class),
@@ -62,7 +60,6 @@ pub(super) enum Case {
 impl Case {
     fn is_upper(self, at: At) -> bool {
         match self {
-            Case::Unicode => at.class.meets(UPPER),
             Case::Ascii(class) => at.class.meets(class) && !at.c.is_ascii_lowercase(),
             Case::Ignored(class) => at.class.meets(class),
         }
@@ -70,7 +67,6 @@ impl Case {
 
     fn is_lower(self, at: At) -> bool {
         match self {
-            Case::Unicode => at.class.meets(LOWER),
             Case::Ascii(class) => at.class.meets(class) && !at.c.is_ascii_uppercase(),
             Case::Ignored(class) => at.class.meets(class),
         }
@@ -100,9 +96,6 @@ pub(super) enum Space {
     /// to the word behind: `\s{512}(?!\S)|…|\s{4}(?!\S)|\s{1,2}(?!\S)|\s`
     PowersOfTwo,
 }
-
-const UPPER: Class = Class::UPPER.or(Class::UNCASED).or(Class::MARK);
-const LOWER: Class = Class::LOWER.or(Class::UNCASED).or(Class::MARK);
 
 impl Words {
     /// Where the match at `position` ends, which must lie inside the text.
