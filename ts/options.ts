@@ -70,6 +70,11 @@ export interface LoadOptions {
    * where twice the copy is free. Answers are the same. Default 'auto'.
    */
   layout?: 'auto' | 'mapped' | 'packed'
+  /**
+   * The chat template instead of the file's: the name of a built-in one, such as 'chatml', or
+   * Jinja. Default: the file's, else the built-in one that fits its vocabulary.
+   */
+  chatTemplate?: string
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
   /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
@@ -195,6 +200,7 @@ const LOAD = {
   maxSequences: integer(0, MAX, 0),
   kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
   layout: oneOf(['auto', 'mapped', 'packed'], 'auto'),
+  chatTemplate: string('the name of a built-in template, or Jinja', undefined),
   vocabOnly: boolean(false),
   lora: loraSourceField,
   onProgress: callback<(progress: LoadProgress) => void>(),
@@ -237,12 +243,24 @@ const JSON_OBJECT = optional(
 const TOOLS = optional('an array of tools', (value): value is readonly ChatTool[] =>
   Array.isArray(value),
 )
-const TEMPLATE = {
+const DOCUMENTS = optional('an array of documents', (value): value is readonly object[] =>
+  Array.isArray(value),
+)
+const PROMPT = {
   tools: TOOLS,
-  addGenerationPrompt: boolean(true),
+  documents: DOCUMENTS,
   variables: JSON_OBJECT,
+  template: string('the name of a built-in template, or Jinja', undefined),
 }
-const CHAT = { ...GENERATE, tools: TOOLS, variables: JSON_OBJECT }
+const TEMPLATE = {
+  ...PROMPT,
+  addGenerationPrompt: optional(
+    'a boolean',
+    (value): value is boolean => typeof value === 'boolean',
+  ),
+  continueFinalMessage: boolean(false),
+}
+const CHAT = { ...GENERATE, ...PROMPT }
 /** A signal is for one answer, so a session has none. */
 const { signal: _, ...ANSWERS } = CHAT
 const SESSION = { ...ANSWERS, system: string('the text of the system message', undefined) }
@@ -284,6 +302,7 @@ export function toBindingLoad(
     kvCacheType: load.kvCacheType,
     layout: load.layout,
     vocabOnly: load.vocabOnly,
+    chatTemplate: load.chatTemplate ?? null,
   }
 }
 

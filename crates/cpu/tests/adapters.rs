@@ -61,8 +61,17 @@ impl Base {
 }
 
 /// Tensors of more than one dimension that rows are not simply multiplied with.
-const OTHERS: [&str; 8] =
-    [".bias", "norm", "position_embd", "conv", "attn_k_b", "attn_v_b", "attn_kv_b", "ssm_a."];
+const OTHERS: [&str; 9] = [
+    ".bias",
+    "norm",
+    "position_embd",
+    "per_layer_token_embd",
+    "conv",
+    "attn_k_b",
+    "attn_v_b",
+    "attn_kv_b",
+    "ssm_a.",
+];
 
 fn is_matrix(tensor: &TensorInfo) -> bool {
     let is_other = OTHERS.iter().any(|other| tensor.name().contains(other));

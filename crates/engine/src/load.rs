@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use realm_gguf::{Gguf, TensorType};
 use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
-use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
+use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
+use crate::chat;
 use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
@@ -73,6 +74,8 @@ pub struct Loaded {
     pub tokenizer: Arc<Tokenizer>,
     /// Makes its adapters; none without weights.
     pub adapters: Option<AdapterLoader>,
+    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
+    pub chat_template: Option<String>,
 }
 
 /// What a core runs on.
@@ -101,10 +104,15 @@ pub fn load(
     watcher.report(0.0)?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
+    let chat_template = options.chat_template.clone();
+    if let Some(template) = &chat_template {
+        ChatTemplate::named_or_new(template)?;
+    }
+    info.chat_template_origin = chat::origin(&gguf, &tokenizer, chat_template.as_deref());
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0)?;
-        return Ok((Loaded { info, gguf, tokenizer, adapters: None }, None));
+        return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
     let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
@@ -133,7 +141,7 @@ pub fn load(
     let (runnable, adapters) =
         first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
-    Ok((Loaded { info, gguf, tokenizer, adapters: Some(adapters) }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
 }
 
 fn first_that_runs(
