@@ -268,7 +268,7 @@ const SESSION = { ...ANSWERS, system: string('the text of the system message', u
 export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM, LATER_REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
-  readOptions('load options', given, LOAD, LATER_LOAD)
+  readOptions('load options', given, LOAD)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
   readOptions('adapter options', given, ADAPTER)
 export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
