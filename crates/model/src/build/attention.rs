@@ -34,7 +34,7 @@ impl LayerBuilder<'_> {
             _ => None,
         };
         let (n_heads, rope) = (layer.n_heads, self.rope(layer));
-        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope };
+        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope, temperature: None };
         self.builder.push(Step::RopeStore(store));
         self.attend(index, kv_layer, layer)?;
         let width = layer.n_heads * numbers.value_length;
@@ -95,6 +95,7 @@ impl LayerBuilder<'_> {
             n_heads: layer.n_heads,
             scale: self.numbers.attention_scale,
             window: layer.window,
+            chunked: false,
             softcap: self.numbers.attention_softcap,
             sinks,
             alibi_max_bias: self.numbers.alibi_max_bias,
@@ -170,6 +171,7 @@ impl LayerBuilder<'_> {
             q_weight: self.builder.weight(&format!("blk.{index}.attn_q_norm.weight"), &shape)?,
             k_weight: self.builder.weight(&format!("blk.{index}.attn_k_norm.weight"), &shape)?,
             epsilon: self.numbers.epsilon,
+            after_rope: false,
         })
     }
 

@@ -70,6 +70,7 @@ impl LayerBuilder<'_> {
         let weights = self.expert_weights(index, experts)?;
         self.builder.push(Step::Moe(Box::new(Moe {
             input,
+            router_input: input,
             out: block,
             accumulate: false,
             router,
@@ -111,6 +112,9 @@ impl LayerBuilder<'_> {
             gate_bias: self.builder.optional(&name("gate", "bias"), &[inner, n])?,
             up_bias: self.builder.optional(&name("up", "bias"), &[inner, n])?,
             down_bias: self.builder.optional(&name("down", "bias"), &[width, n])?,
+            gate_scale: None,
+            up_scale: None,
+            down_scale: None,
         })
     }
 

@@ -19,7 +19,14 @@ impl LayerBuilder<'_> {
         let step = GatedAct { gate: b, up: Some(x), out: b, activation };
         self.builder.push(Step::GatedAct(step));
         let weight = self.builder.weight(&name("conv.weight"), &[taps, width])?;
-        self.builder.push(Step::Conv(Conv { input: b, out: convolved, weight, activation, state }));
+        self.builder.push(Step::Conv(Conv {
+            input: b,
+            out: convolved,
+            weight,
+            bias: None,
+            activation,
+            state,
+        }));
         let step = GatedAct { gate: c, up: Some(convolved), out: c, activation };
         self.builder.push(Step::GatedAct(step));
         let output = self.linear(&name("out_proj"), &[width, width], c)?;
@@ -47,7 +54,7 @@ impl LayerBuilder<'_> {
         let shape = [numbers.conv_taps, net.qkv_width()];
         let weight = self.builder.weight(&name("ssm_conv1d.weight"), &shape)?;
         let activation = Activation::Silu;
-        let conv = Conv { input: mixed, out: convolved, weight, activation, state };
+        let conv = Conv { input: mixed, out: convolved, weight, bias: None, activation, state };
         self.builder.push(Step::Conv(conv));
         let decay = self.builder.weight(&name("ssm_a"), &[heads])?;
         let bias = self.builder.weight(&name("ssm_dt.bias"), &[heads])?;
@@ -60,6 +67,7 @@ impl LayerBuilder<'_> {
             bias,
             n_key_heads: net.n_key_heads,
             n_value_heads: heads,
+            grouped: false,
             key_width: net.key_width,
             value_width: net.value_width,
             epsilon: 1e-6,
