@@ -1,6 +1,6 @@
 //! What stands in for attention in recurrent layers.
 
-use realm_ir::{Activation, Conv, DeltaNet, GatedAct, Linear, NormKind, Slot, Step};
+use realm_ir::{Activation, Conv, DeltaNet, GatedAct, Linear, LinearOutput, NormKind, Slot, Step};
 
 use super::LayerBuilder;
 use crate::error::Result;
@@ -43,12 +43,25 @@ impl LayerBuilder<'_> {
         let [mixed, convolved] = std::array::from_fn(|_| self.builder.batch_slot(net.qkv_width()));
         let [alpha, beta] = std::array::from_fn(|_| self.builder.batch_slot(heads));
         let [z, out] = std::array::from_fn(|_| self.builder.batch_slot(value_width));
-        let outputs = vec![
+        let mut outputs = vec![
             self.linear(&name("attn_qkv"), &[width, net.qkv_width()], mixed)?,
             self.linear(&name("attn_gate"), &[width, value_width], z)?,
-            self.linear(&name("ssm_alpha"), &[width, heads], alpha)?,
-            self.linear(&name("ssm_beta"), &[width, heads], beta)?,
         ];
+        if self.builder.contains(&name("ssm_ba.weight")) {
+            // Of each key head, the rows of its value heads' beta, then of their alpha.
+            let per_key_head = heads / net.n_key_heads;
+            let joint = name("ssm_ba");
+            let parts = [per_key_head, per_key_head];
+            let parts = self.builder.row_groups(&joint, width, net.n_key_heads, &parts)?;
+            let scale = self.builder.matrix_scale(&joint)?;
+            for (weight, out) in parts.into_iter().zip([beta, alpha]) {
+                let weight = self.builder.add(weight);
+                outputs.push(LinearOutput { weight, bias: None, out, scale, accumulate: false });
+            }
+        } else {
+            outputs.push(self.linear(&name("ssm_alpha"), &[width, heads], alpha)?);
+            outputs.push(self.linear(&name("ssm_beta"), &[width, heads], beta)?);
+        }
         self.builder.push(Step::Linear(Linear { input, outputs }));
 
         let shape = [numbers.conv_taps, net.qkv_width()];
@@ -67,7 +80,7 @@ impl LayerBuilder<'_> {
             bias,
             n_key_heads: net.n_key_heads,
             n_value_heads: heads,
-            grouped: false,
+            grouped: net.grouped,
             key_width: net.key_width,
             value_width: net.value_width,
             epsilon: 1e-6,
