@@ -38,7 +38,6 @@ pub(crate) fn rope_specs(
     context_length: usize,
 ) -> Result<(RopeSpec, RopeSpec)> {
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
-    check_temperature(&keys, context_length)?;
     let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
@@ -83,21 +82,6 @@ fn rope_style(keys: &Keys<'_>, recipe: &Recipe) -> Result<RopeStyle> {
         Some(sections) if sections.iter().any(|width| *width > 0) => Ok(RopeStyle::Halves),
         _ => Ok(recipe.rope_style),
     }
-}
-
-/// Refuses contexts in which queries are scaled by the logarithm of their position.
-fn check_temperature(keys: &Keys<'_>, context_length: usize) -> Result<()> {
-    let temperature = keys.key("attention.temperature_scale");
-    if keys.metadata.get(&temperature).is_none() {
-        return Ok(());
-    }
-    let original_key = keys.key("rope.scaling.original_context_length");
-    let original = keys.metadata.require_u32(&original_key)?;
-    if context_length > original as usize {
-        let found = format!("a context of {context_length} positions");
-        return Err(Error::unsupported(temperature, found, format!("up to {original}")));
-    }
-    Ok(())
 }
 
 fn scaling(keys: &Keys<'_>) -> Result<Scaling> {

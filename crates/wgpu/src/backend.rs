@@ -81,7 +81,11 @@ impl Backend for WgpuBackend {
             | StepKind::GatedAct
             | StepKind::Add
             | StepKind::TakeRows => ty == TensorType::F32,
-            StepKind::Moe | StepKind::HeadLinear | StepKind::Conv | StepKind::DeltaNet => false,
+            StepKind::Moe
+            | StepKind::HeadLinear
+            | StepKind::Conv
+            | StepKind::DeltaNet
+            | StepKind::SelectiveScan => false,
         }
     }
 

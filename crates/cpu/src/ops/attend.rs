@@ -66,13 +66,22 @@ fn row_contexts<'a>(op: &Attend, batch: &'a BatchView<'_>) -> Vec<RowContext<'a>
         let positions = &batch.positions[sequence.first_row..][..sequence.n_rows];
         let last = positions.last().copied().unwrap_or(0);
         rows.extend(positions.iter().map(|position| {
-            let window = op.window.unwrap_or(u32::MAX);
-            let first = (position + 1).saturating_sub(window) as usize;
-            let end = if op.causal { *position } else { last } as usize + 1;
+            let Range { start: first, end } = seen(op, *position as usize, last as usize);
             RowContext { sequence, position: *position as usize, first, end }
         }));
     }
     rows
+}
+
+/// The positions that a row sees, in a sequence that ends at `last`.
+fn seen(op: &Attend, position: usize, last: usize) -> Range<usize> {
+    let end = if op.causal { position } else { last } + 1;
+    match op.window.map(|window| window as usize) {
+        None => 0..end,
+        Some(window) if op.chunked => position / window * window..end,
+        Some(window) if op.causal => (position + 1).saturating_sub(window)..end,
+        Some(window) => position.saturating_sub(window / 2)..end.min(position + window / 2 + 1),
+    }
 }
 
 /// How much a head's score falls per position of distance (ALiBi): a geometric

@@ -43,22 +43,16 @@ pub(crate) fn moe(
     batch: &BatchView<'_>,
 ) -> Result<()> {
     let n_rows = state.slots.n_rows(op.step.input, batch);
-    let stride = state.slots.width(op.step.input);
+    let stride = |slot| state.slots.width(slot);
     let width = op.router.row_len();
-    let input = state.slots.take(op.step.input);
-    let rows = || input.chunks_exact(stride).take(n_rows).map(|row| &row[..width]);
-    let result = route(op, rows(), n_rows).and_then(|groups| {
-        let results = run_experts(op, &groups, &input, stride, team)?;
+    let (input, router_input) = (op.step.input, op.step.router_input);
+    let rows = state.slots.get(router_input).chunks_exact(stride(router_input));
+    let result = route(op, rows.take(n_rows).map(|row| &row[..width]), n_rows).and_then(|groups| {
+        let results = run_experts(op, &groups, state.slots.get(input), stride(input), team)?;
         Ok((groups, results))
     });
-    let (groups, results) = match result {
-        Ok(result) => result,
-        Err(error) => {
-            state.slots.put(op.step.input, input);
-            return Err(Error::InvalidBatch { message: error.to_string() });
-        }
-    };
-    state.slots.put(op.step.input, input);
+    let (groups, results) =
+        result.map_err(|error| Error::InvalidBatch { message: error.to_string() })?;
     add_up(op, &groups, &results, n_rows, state);
     Ok(())
 }
@@ -196,18 +190,23 @@ fn product(
         let first = task % tasks_per_group * COLUMNS_PER_TASK;
         let n = COLUMNS_PER_TASK.min(n_out - first);
         let x = activations.view(group.first..group.first + group.visits.len());
-        let bytes = weight.row_bytes(group.expert * n_out + first, n);
+        let first_row = group.expert * matrix.stride + matrix.first + first;
+        let bytes = weight.row_bytes(first_row, n);
         let mut tile = vec![0.0; group.visits.len() * n];
         if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
             *failure.lock().expect("nothing panics while holding it") = Some(error);
             return;
         }
+        let scale = matrix.scale.as_ref().map(|scale| scale.values()[group.expert]);
         let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
         for (visit, values) in tile.chunks_exact(n).enumerate() {
             let start = (group.first + visit) * n_out + first;
             // SAFETY: these columns of a group's visits belong to one task.
             let target = unsafe { parts.part(start..start + n) };
             target.copy_from_slice(values);
+            if let Some(scale) = scale {
+                target.iter_mut().for_each(|value| *value *= scale);
+            }
             if let Some(bias) = bias {
                 target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
             }

@@ -1,10 +1,11 @@
 //! Numbers of attention: widths of heads, windows, the scale of scores.
 
 use realm_gguf::Value;
+use realm_ir::Temperature;
 
 use super::{Keys, LayerHyperparameters};
 use crate::error::{Error, Result};
-use crate::recipe::{AttentionScale, Layers, Recipe, Window};
+use crate::recipe::{AttentionScale, Layers, QueryTemperature, Recipe, Window};
 
 /// Widths of latent attention (`MLA`).
 #[derive(Clone, Copy, Debug)]
@@ -38,13 +39,15 @@ pub(super) fn head_width(
     keys.count(name, Some(embedding_length / n_heads))
 }
 
-/// Queries, keys and values held to a range (`attention.clamp_kqv`) are a step there is not.
-pub(super) fn refuse_clamped_attention(keys: &Keys<'_>) -> Result<()> {
-    match keys.cap("attention.clamp_kqv")? {
-        Some(bound) => {
-            Err(Error::unsupported(keys.key("attention.clamp_kqv"), bound, "files without it"))
+/// The factor on queries that grows with their position.
+pub(super) fn query_temperature(keys: &Keys<'_>, recipe: &Recipe) -> Result<Option<Temperature>> {
+    match recipe.query_temperature {
+        QueryTemperature::Unrotated(temperature) => Ok(Some(temperature)),
+        QueryTemperature::Key => {
+            let Some(scale) = keys.cap("attention.temperature_scale")? else { return Ok(None) };
+            let length = keys.count("rope.scaling.original_context_length", None)? as u32;
+            Ok(Some(Temperature { scale, length, offset: 0 }))
         }
-        None => Ok(()),
     }
 }
 
@@ -132,10 +135,17 @@ pub(super) fn windows(
             return Err(Error::unsupported(key, window, "none in this family"));
         }
         (Window::Never, _) | (Window::If(_), None) => return Ok(vec![None; n_layers]),
+        (Window::Default(window, layers), None) if keys.metadata.u32(&key)?.is_none() => {
+            (window, layers)
+        }
+        (Window::Default(..), None) => return Ok(vec![None; n_layers]),
         (Window::Always(_), None) => {
             return Err(Error::invalid(key, "no window", "the positions a layer sees"));
         }
-        (Window::If(layers) | Window::Always(layers), Some(window)) => (window, layers),
+        (
+            Window::If(layers) | Window::Always(layers) | Window::Default(_, layers),
+            Some(window),
+        ) => (window, layers),
     };
     let pattern_key = keys.key("attention.sliding_window_pattern");
     let (pattern, layers) = match keys.metadata.get(&pattern_key) {

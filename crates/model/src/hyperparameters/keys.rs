@@ -56,18 +56,8 @@ impl Keys<'_> {
         }
     }
 
-    /// One number per layer, each `1..=MAX_COUNT`.
-    pub(super) fn per_layer(
-        &self,
-        name: &str,
-        n_layers: usize,
-        default: Option<&[usize]>,
-    ) -> Result<Vec<usize>> {
-        self.per_layer_from(name, n_layers, default, 1)
-    }
-
     /// One number per layer, each `least..=MAX_COUNT`.
-    pub(super) fn per_layer_from(
+    pub(super) fn per_layer(
         &self,
         name: &str,
         n_layers: usize,

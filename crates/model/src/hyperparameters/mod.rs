@@ -3,29 +3,29 @@
 mod attention;
 mod experts;
 mod keys;
+mod layers;
 mod recurrent;
 
 use realm_gguf::Gguf;
-use realm_ir::NormKind;
+use realm_ir::{NormKind, Temperature};
 
 use crate::error::{Error, Result};
 use crate::recipe::{
-    Block, EmbedScale, LogitScale, Positions, Recipe, Recurrent, ResidualScale, RopeBase,
-    RopeLayers,
+    Block, EmbedScale, LogitScale, Positions, Recipe, ResidualScale, RopeBase, RopeLayers,
 };
 
 pub use attention::LatentHyperparameters;
 pub use experts::ExpertHyperparameters;
-pub use recurrent::DeltaNetHyperparameters;
+pub use layers::{LayerHyperparameters, Mixer};
+pub use recurrent::{DeltaNetHyperparameters, ScanHyperparameters};
 
 pub(crate) use keys::Keys;
 
-use attention::{
-    attention_scale, head_width, latent, latent_scale, refuse_clamped_attention, windows,
-};
+use attention::{attention_scale, head_width, latent, latent_scale, query_temperature, windows};
 use experts::experts;
 use keys::MAX_COUNT;
-use recurrent::{conv_taps, delta_net, recurrent_layers};
+use layers::{LayerParts, activations};
+use recurrent::{Mixers, conv_taps, delta_net, recurrent_layers, scan};
 
 /// Numbers of one model. Everything the builder multiplies, divides by or
 /// indexes with has been checked.
@@ -47,6 +47,14 @@ pub struct Hyperparameters {
     pub conv_taps: usize,
     /// Widths of the gated delta rule.
     pub delta_net: Option<DeltaNetHyperparameters>,
+    /// Widths of a selective scan.
+    pub scan: Option<ScanHyperparameters>,
+    /// Bound of queries, keys and values.
+    pub qkv_clamp: Option<f32>,
+    /// Factor on attention's result.
+    pub attention_output_scale: f32,
+    /// Factor on queries that grows with their position.
+    pub query_temperature: Option<Temperature>,
     /// Values of each recurrent step's state.
     pub state_widths: Vec<usize>,
     /// Values of a head that rotate; even, at most `key_length`.
@@ -80,36 +88,6 @@ pub struct Hyperparameters {
     pub n_vocab: usize,
 }
 
-/// What mixes the positions of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mixer {
-    /// Attention, with its index among the layers that attend.
-    Attention(usize),
-    /// A short convolution, with its index among the recurrent steps.
-    ShortConv(usize),
-    /// A convolution and a gated delta rule, with the first of their two indices.
-    DeltaNet(usize),
-}
-
-/// Numbers that can differ from layer to layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerHyperparameters {
-    /// What mixes positions.
-    pub mixer: Mixer,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
-    pub n_kv_heads: usize,
-    /// Width of the feed-forward part.
-    pub feed_forward_length: usize,
-    /// Positions the layer sees; none sees all.
-    pub window: Option<u32>,
-    /// Whether queries and keys rotate.
-    pub rotates: bool,
-    /// Whether the feed-forward part is a mixture of experts.
-    pub has_experts: bool,
-}
-
 impl Hyperparameters {
     /// Reads and checks the numbers that `recipe` needs.
     ///
@@ -127,59 +105,39 @@ impl Hyperparameters {
             return Err(Error::invalid(keys.key("block_count"), n_blocks, expected));
         }
         let n_layers = n_blocks - n_predict_layers(&keys, n_blocks)?;
-        refuse_clamped_attention(&keys)?;
-        let heads = keys.per_layer("attention.head_count", n_blocks, None)?;
-        let least = u32::from(recipe.recurrent == Recurrent::None);
-        let mut kv_heads =
-            keys.per_layer_from("attention.head_count_kv", n_blocks, Some(&heads), least)?;
-        let mut feed_forward = keys.per_layer("feed_forward_length", n_blocks, None)?;
-        if recipe.half_feed_forward {
-            feed_forward.iter_mut().for_each(|length| *length /= 2);
-        }
-        let mut key_length = head_width(&keys, "attention.key_length", embedding_length, heads[0])?;
+        let mut parts = LayerParts::read(&keys, recipe, n_blocks)?;
+        // Layers without attention say nothing about the width of a head.
+        let first_heads = parts.heads.iter().copied().find(|n| *n > 0).unwrap_or(1);
+        let mut key_length =
+            head_width(&keys, "attention.key_length", embedding_length, first_heads)?;
         let mut value_length =
-            head_width(&keys, "attention.value_length", embedding_length, heads[0])?;
+            head_width(&keys, "attention.value_length", embedding_length, first_heads)?;
         let latent = latent(&keys, recipe, key_length, value_length)?;
         if let Some(latent) = &latent {
             // One key serves all heads: the latent, then the values that rotate.
-            kv_heads.fill(1);
+            parts.kv_heads.fill(1);
             (key_length, value_length) = (latent.kv_rank + latent.rotating, latent.kv_rank);
         }
         let windows = windows(&keys, recipe, n_blocks, context_length)?;
-        let experts = experts(&keys, recipe, feed_forward[0])?;
-        let n_dense = keys.metadata.u32(&keys.key("leading_dense_block_count"))?.unwrap_or(0);
-        let expert_step = keys.count("interleave_moe_layer_step", Some(1))?;
-        let has_alibi = match recipe.positions {
-            Positions::Alibi => true,
-            Positions::AlibiIfLayers(n) => n == n_layers,
-            Positions::Rope | Positions::Learned => false,
-        };
-        let can_rotate = !has_alibi && recipe.positions != Positions::Learned;
-
+        let experts = experts(&keys, recipe, parts.feed_forward[0])?;
         let conv_taps = conv_taps(&keys, recipe)?;
         let delta_net = delta_net(&keys, recipe)?;
-        let is_recurrent = recurrent_layers(&keys, recipe, &kv_heads)?;
-        let mut state_widths = Vec::new();
-        let mut n_attending = 0;
+        let scan = scan(&keys, recipe)?;
+        let activations = activations(gguf, recipe, n_blocks)?;
+        let (has_alibi, rotates) = positions(&keys, recipe, n_layers)?;
+
+        let mut mixers = Mixers::new(recipe, conv_taps, embedding_length, delta_net, scan);
+        let is_recurrent = recurrent_layers(&keys, recipe, &parts.kv_heads)?;
         let mut layers = Vec::with_capacity(n_layers);
         for layer in 0..n_layers {
-            let (n_heads, n_kv_heads) = (heads[layer], kv_heads[layer]);
-            let mixer = match (is_recurrent[layer], delta_net) {
-                (false, _) => Mixer::Attention(n_attending),
-                (true, None) => Mixer::ShortConv(state_widths.len()),
-                (true, Some(_)) => Mixer::DeltaNet(state_widths.len()),
+            let (n_heads, n_kv_heads) = (parts.heads[layer], parts.kv_heads[layer]);
+            let feed_forward_length = parts.feed_forward[layer];
+            let mixer = match recipe.block {
+                Block::OnePart if feed_forward_length > 0 => Mixer::None,
+                _ => mixers.next(is_recurrent[layer], n_heads),
             };
-            match mixer {
-                Mixer::Attention(_) => n_attending += 1,
-                Mixer::ShortConv(_) => state_widths.push((conv_taps - 1) * embedding_length),
-                Mixer::DeltaNet(_) => {
-                    let net = delta_net.expect("the mixer says so");
-                    state_widths.push((conv_taps - 1) * net.qkv_width());
-                    state_widths.push(net.n_value_heads * net.key_width * net.value_width);
-                }
-            }
-            let n_kv_heads = if is_recurrent[layer] { n_kv_heads.max(1) } else { n_kv_heads };
-            if n_kv_heads == 0 || (!is_recurrent[layer] && n_heads % n_kv_heads != 0) {
+            let attends = mixer.kv_layer().is_some();
+            if attends && (n_kv_heads == 0 || n_heads == 0 || !n_heads.is_multiple_of(n_kv_heads)) {
                 let expected = format!("a divisor of {n_heads}, the heads of layer {layer}");
                 return Err(Error::invalid(
                     keys.key("attention.head_count_kv"),
@@ -187,28 +145,33 @@ impl Hyperparameters {
                     expected,
                 ));
             }
-            let rotates = match recipe.rope_layers {
+            let turns = match recipe.rope_layers {
                 RopeLayers::Of(layers) => layers.contains(layer),
                 RopeLayers::WithWindow => {
                     windows[layer].is_some() || windows.iter().all(Option::is_none)
                 }
             };
+            let router = format!("blk.{layer}.ffn_gate_inp.weight");
             layers.push(LayerHyperparameters {
                 mixer,
                 n_heads,
-                n_kv_heads,
-                feed_forward_length: feed_forward[layer],
+                n_kv_heads: n_kv_heads.max(1),
+                feed_forward_length,
+                activation: activations[layer],
                 window: windows[layer],
-                rotates: rotates && can_rotate,
-                has_experts: experts.is_some()
-                    && layer >= n_dense as usize
-                    && (layer + 1).is_multiple_of(expert_step),
+                rotates: turns && rotates,
+                has_experts: experts.is_some() && gguf.tensor(&router).is_some(),
             });
         }
+        let state_widths = mixers.state_widths;
         Ok(Hyperparameters {
             conv_taps,
             delta_net,
+            scan,
             state_widths,
+            qkv_clamp: keys.cap("attention.clamp_kqv")?,
+            attention_output_scale: keys.positive("attention.value_scale")?.unwrap_or(1.0),
+            query_temperature: query_temperature(&keys, recipe)?,
             rope_dimension_count: rope_dimension_count(&keys, key_length)?,
             rope_base: rope_base(&keys, recipe)?,
             epsilon: keys.require_positive(match recipe.norm {
@@ -266,9 +229,22 @@ fn n_predict_layers(keys: &Keys<'_>, n_blocks: usize) -> Result<usize> {
     Ok(n)
 }
 
+/// Whether scores have linear biases, and whether queries and keys rotate.
+fn positions(keys: &Keys<'_>, recipe: &Recipe, n_layers: usize) -> Result<(bool, bool)> {
+    Ok(match recipe.positions {
+        Positions::Rope => (false, true),
+        Positions::RopeByKey => {
+            (false, keys.metadata.bool(&keys.key("rope.scaling.finetuned"))?.unwrap_or(true))
+        }
+        Positions::Alibi => (true, false),
+        Positions::AlibiIfLayers(n) => (n == n_layers, n != n_layers),
+        Positions::Learned | Positions::None => (false, false),
+    })
+}
+
 fn is_parallel(keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
     match recipe.block {
-        Block::Sequential => Ok(false),
+        Block::Sequential | Block::OnePart => Ok(false),
         Block::Parallel => Ok(true),
         Block::ByKey => Ok(keys.metadata.require_bool(&keys.key("use_parallel_residual"))?),
     }
