@@ -63,8 +63,9 @@ pub struct Recipe {
     pub rope_layers: RopeLayers,
     /// Base of the rotation's frequencies.
     pub rope_base: RopeBase,
-    /// YaRN also multiplies sine and cosine (its `mscale`).
-    pub yarn_magnitude: bool,
+    /// With `rope.scaling.yarn_log_multiplier` in the file, YaRN leaves the size of queries
+    /// and keys as it is; without, it multiplies sine and cosine.
+    pub yarn_log_multiplier: bool,
     /// How the layers with a window rotate.
     pub window_rope: WindowRope,
     /// The feed-forward part.
@@ -185,6 +186,8 @@ pub enum Block {
     Parallel,
     /// `use_parallel_residual` says which.
     ByKey,
+    /// `Parallel` in the sizes of the family that have no norm before feed-forward.
+    ParallelWithoutFfnNorm,
     /// A layer is a feed-forward part where it has a length of one, else attention or
     /// what stands in for it; `attn_norm` is before either.
     OnePart,

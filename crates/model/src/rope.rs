@@ -58,10 +58,10 @@ pub(crate) fn rope_specs(
         frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= f64::from(divisor));
     }
     let stretch = scaling.apply(&mut frequencies, f64::from(numbers.rope_base));
-    let magnitude = match recipe.yarn_magnitude {
-        true => stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from),
-        false => 1.0,
-    };
+    // Files with this key have the stretch's factor in their scores, or nowhere.
+    let has_multiplier = keys.positive("rope.scaling.yarn_log_multiplier")?.is_some();
+    let stretch = if recipe.yarn_log_multiplier && has_multiplier { 1.0 } else { stretch };
+    let magnitude = stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from);
     let whole = spec(frequencies, magnitude);
     let own_base = |default: f32| -> Result<f32> {
         Ok(keys.positive("rope.freq_base_swa")?.unwrap_or(default))

@@ -34,7 +34,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     rope_style: RopeStyle::Interleaved,
     rope_layers: RopeLayers::Of(Layers::All),
     rope_base: RopeBase::FamilyDefault(10_000.0),
-    yarn_magnitude: true,
+    yarn_log_multiplier: false,
     window_rope: WindowRope::Same,
     feed_forward: FeedForward::Gated(Activation::Silu),
     half_feed_forward: false,

@@ -182,7 +182,7 @@ impl Hyperparameters {
                 .metadata
                 .bool(&keys.key("attention.causal"))?
                 .unwrap_or(!recipe.is_encoder),
-            is_parallel: is_parallel(&keys, recipe)?,
+            is_parallel: is_parallel(gguf, &keys, recipe)?,
             embed_scale: match recipe.embed_scale {
                 EmbedScale::Key => keys.positive("embedding_scale")?.unwrap_or(1.0),
                 EmbedScale::SqrtWidth => (embedding_length as f32).sqrt(),
@@ -242,10 +242,14 @@ fn positions(keys: &Keys<'_>, recipe: &Recipe, n_layers: usize) -> Result<(bool,
     })
 }
 
-fn is_parallel(keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
+fn is_parallel(gguf: &Gguf, keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
     match recipe.block {
         Block::Sequential | Block::OnePart => Ok(false),
         Block::Parallel => Ok(true),
+        Block::ParallelWithoutFfnNorm => {
+            let norm = format!("blk.0.{}.weight", recipe.ffn_norm);
+            Ok(gguf.tensor(&norm).is_none())
+        }
         Block::ByKey => Ok(keys.metadata.require_bool(&keys.key("use_parallel_residual"))?),
     }
 }

@@ -1,7 +1,7 @@
 //! Dense decoders with RMS norms.
 
 use super::tensors::*;
-use super::{CONTEXT_LENGTH, Family, RMS};
+use super::{Family, RMS};
 
 const SEPARATE: &[&[Tensor]] = &[NORMS, Q_K_V, OUT, GATED];
 const BIASED: &[&[Tensor]] = &[NORMS, Q_K_V, Q_K_V_BIAS, OUT, GATED];
@@ -36,12 +36,6 @@ fn llama() -> Vec<Family> {
         llama().key("rope.scale_linear", 4f32).variant("scale-linear"),
         llama().yarn().variant("yarn"),
         llama().yarn().key("rope.scaling.attn_factor", 0.8f32).variant("yarn-attn-factor"),
-        llama()
-            .yarn()
-            .key("rope.scaling.yarn_beta_fast", 8f32)
-            .key("rope.scaling.yarn_beta_slow", 2f32)
-            .key("rope.scaling.yarn_ext_factor", 0.5f32)
-            .variant("yarn-betas"),
         llama().yarn().key("rope.scaling.yarn_log_multiplier", 0.1f32).variant("yarn-log"),
         wide(Family::new("llama", RMS, WIDE)).variant("wide"),
         Family::new("llama", RMS, &[NORMS, Q_K_V, Q_K_V_BIAS, OUT, OUT_BIAS, GATED, GATED_BIAS])
@@ -52,8 +46,8 @@ fn llama() -> Vec<Family> {
         Family::new("mistral3", RMS, SEPARATE).yarn(),
         Family::new("mistral3", RMS, SEPARATE)
             .yarn()
-            .key("rope.scaling.original_context_length", CONTEXT_LENGTH)
-            .key("attention.temperature_scale", 0.1f32)
+            .key("rope.scaling.original_context_length", 4u32)
+            .key("attention.temperature_scale", 0.3f32)
             .variant("temperature"),
         Family::new("mistral3", RMS, SEPARATE)
             .yarn()
@@ -61,6 +55,11 @@ fn llama() -> Vec<Family> {
             .variant("yarn-log"),
         Family::new("baichuan", RMS, SEPARATE).n_layers(32).variant("7b"),
         Family::new("baichuan", RMS, SEPARATE).n_layers(40).variant("13b"),
+        Family::new("baichuan", RMS, &[NORMS, FULL_Q_K_V, OUT, GATED])
+            .key("attention.head_count_kv", 4u32)
+            .n_layers(40)
+            .six_heads()
+            .variant("13b-six-heads"),
         Family::new("xverse", RMS, SEPARATE),
         Family::new("internlm2", RMS, SEPARATE),
         Family::new("smollm3", RMS, SEPARATE),
@@ -73,7 +72,9 @@ fn llama() -> Vec<Family> {
 }
 
 fn qwen() -> Vec<Family> {
-    let vision = || Family::new("qwen2vl", RMS, BIASED);
+    // llama.cpp v0.5.0 leaves out this family's epsilon.
+    let vision =
+        || Family::new("qwen2vl", RMS, BIASED).key("attention.layer_norm_rms_epsilon", 1e-9f32);
     let vision3 = || Family::new("qwen3vl", RMS, &[NORMS, HEAD_NORMS, Q_K_V, OUT, GATED]);
     vec![
         Family::new("qwen", RMS, &[NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, GATED])
@@ -135,6 +136,13 @@ fn gemma() -> Vec<Family> {
     vec![
         sizes(Family::new("gemma", RMS, SEPARATE)),
         wide(tied(Family::new("gemma", RMS, WIDE))).variant("wide"),
+        sizes(Family::new("gemma", RMS, &[NORMS, ONE_KV_HEAD, OUT, GATED]))
+            .key("attention.head_count_kv", 1u32)
+            .variant("2b"),
+        caps(sizes(Family::new("gemma2", RMS, posts)))
+            .window()
+            .key("attention.sliding_window_pattern", 3u32)
+            .variant("pattern"),
         caps(sizes(Family::new("gemma2", RMS, posts))).window(),
         wide(caps(tied(Family::new("gemma2", RMS, wide_posts)).window()))
             .n_layers(46)
@@ -145,6 +153,10 @@ fn gemma() -> Vec<Family> {
             .key("rope.scaling.type", "linear")
             .key("rope.scaling.factor", 8f32)
             .variant("linear"),
+        sizes(gemma3(headed))
+            .key("rope.freq_base_swa", 500f32)
+            .key("attention.sliding_window_pattern", 2u32)
+            .variant("pattern"),
         wide(tied(gemma3(wide_headed))).n_layers(62).variant("27b"),
     ]
 }
@@ -197,6 +209,9 @@ fn others() -> Vec<Family> {
             .variant("sections"),
         Family::new("plamo", RMS, &[ATTN_NORM, Q_K_V, OUT, GATED]),
         Family::new("refact", RMS, SEPARATE),
+        Family::new("refact", RMS, &[NORMS, ONE_KV_HEAD, OUT, GATED])
+            .key("attention.head_count_kv", 1u32)
+            .variant("one-kv-head"),
         Family::new("exaone", RMS, SEPARATE),
         Family::new("exaone", RMS, SEPARATE).whole(ROPE_FREQS).variant("rope-freqs"),
         exaone4(),
@@ -213,5 +228,8 @@ fn others() -> Vec<Family> {
             .key("attention.key_length", 16u32)
             .key("attention.value_length", 16u32),
         Family::new("bitnet", RMS, &[NORMS, SUB_NORMS, Q_K_V, OUT, GATED]).without("output.weight"),
+        Family::new("bitnet", RMS, &[NORMS, SUB_NORMS, Q_K_V, OUT, GATED, MATRIX_SCALES])
+            .without("output.weight")
+            .variant("scales"),
     ]
 }

@@ -97,6 +97,11 @@ fn sigmoid() -> Vec<Family> {
             .key("attention.head_count_kv", 4u32),
         glm(&[ATTN_NORM, POST_ATTENTION_NORM, HEAD_NORMS, Q_K_V, OUT]),
         glm(&[ATTN_NORM, POST_ATTENTION_NORM, Q_K_V, Q_K_V_BIAS, OUT]).variant("biases"),
+        glm(&[ATTN_NORM, POST_ATTENTION_NORM, Q_K_V, OUT])
+            .n_layers(5)
+            .tensors_in(|layer| layer == 4, &[NEXT_TOKENS])
+            .key("nextn_predict_layers", 1u32)
+            .variant("next-tokens"),
         Family::new("bailingmoe2", RMS, &[NORMS, HEAD_NORMS, QKV, OUT])
             .experts_behind_dense(biased)
             .shared()
@@ -104,6 +109,16 @@ fn sigmoid() -> Vec<Family> {
             .key("expert_group_count", 2u32)
             .key("expert_group_used_count", 1u32)
             .key("expert_shared_feed_forward_length", 32u32),
+        Family::new("bailingmoe2", RMS, &[NORMS, HEAD_NORMS, QKV, OUT])
+            .experts(&[EIGHT_EXPERTS, EIGHT_CHOICE_BIAS, SHARED])
+            .shared()
+            .sigmoid()
+            .key("expert_count", 8u32)
+            .key("leading_dense_block_count", 0u32)
+            .key("expert_group_count", 2u32)
+            .key("expert_group_used_count", 1u32)
+            .key("expert_shared_feed_forward_length", 32u32)
+            .variant("groups-of-four"),
         Family::new("minimax-m2", RMS, &[NORMS, ROW_NORMS, Q_K_V, OUT])
             .experts(&[EXPERTS, CHOICE_BIAS])
             .key("feed_forward_length", 32u32)
@@ -140,5 +155,11 @@ fn windowed() -> Vec<Family> {
         .experts(&[EXPERTS, EXPERT_BIASES])
         .window()
         .yarn(),
+        Family::new("afmoe", RMS, &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, ATTENTION_GATE, OUT])
+            .experts_behind_dense(biased)
+            .shared()
+            .key("attention.sliding_window_pattern", 2u32)
+            .window()
+            .variant("few-keys"),
     ]
 }

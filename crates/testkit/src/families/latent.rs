@@ -36,6 +36,17 @@ pub(super) fn families() -> Vec<Family> {
             .key("expert_group_count", 2u32)
             .key("expert_group_used_count", 1u32)
             .variant("v3"),
+        split(deepseek2(&[NORMS, Q_LATENT, KV_LATENT, SPLIT_LATENT, OUT]))
+            .key("attention.q_lora_rank", 48u32)
+            .experts(&[EIGHT_EXPERTS, SHARED])
+            .shared()
+            .key("leading_dense_block_count", 0u32)
+            .key("expert_count", 8u32)
+            .key("expert_group_count", 2u32)
+            .key("expert_group_used_count", 1u32)
+            .key("expert_weights_scale", 2f32)
+            .yarn()
+            .variant("groups-yarn"),
         Family::new("minicpm3", RMS, &[NORMS, Q_LATENT, KV_LATENT, JOINT_LATENT, OUT, GATED])
             .key("attention.q_lora_rank", 48u32)
             .key("attention.kv_lora_rank", 32u32)

@@ -27,13 +27,15 @@ fn alibi() -> Vec<Family> {
     let mpt = |layer| Family::new("mpt", LAYER, layer).key("attention.max_alibi_bias", 8f32);
     vec![
         full(biased("bloom", FULL_ALL_BIASES)).whole(EMBEDDING_NORM),
+        full(biased("bloom", FULL_ALL_BIASES))
+            .whole(EMBEDDING_NORM)
+            .six_heads()
+            .variant("six-heads"),
         mpt(&[NORMS, QKV, OUT, PLAIN]),
         full(mpt(&[NORMS, NORM_BIASES, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS, PLAIN, PLAIN_BIAS]))
             .whole(OUTPUT_NORM_BIAS)
             .without("output.weight")
             .variant("biases"),
-        full(mpt(&[NORMS, FULL_ROW_NORMS, FULL_ROW_NORM_BIASES, FULL_Q_K_V, OUT, PLAIN]))
-            .variant("qk-norms"),
         mpt(&[NORMS, QKV, OUT, PLAIN]).key("attention.clamp_kqv", 1.5f32).variant("clamp"),
         full(biased(
             "jais",
@@ -51,6 +53,22 @@ fn learned() -> Vec<Family> {
             .without("output.weight")
             .variant("tied"),
         biased("starcoder", ALL_BIASES).whole(POSITIONS),
+        biased(
+            "starcoder",
+            &[
+                NORMS,
+                NORM_BIASES,
+                ONE_KV_HEAD_QKV,
+                ONE_KV_HEAD_QKV_BIAS,
+                OUT,
+                OUT_BIAS,
+                PLAIN,
+                PLAIN_BIAS,
+            ],
+        )
+        .key("attention.head_count_kv", 1u32)
+        .whole(POSITIONS)
+        .variant("one-kv-head"),
     ]
 }
 
@@ -72,11 +90,20 @@ fn parallel() -> Vec<Family> {
             .key("logit_scale", 0.7f32)
             .variant("qk-norms"),
         Family::new("cohere2", LAYER, one_norm)
+            .without("output.weight")
+            .key("logit_scale", 0.7f32)
+            .key("attention.sliding_window_pattern", 2u32)
+            .window()
+            .variant("pattern"),
+        Family::new("cohere2", LAYER, one_norm)
             .n_layers(5)
             .without("output.weight")
             .key("logit_scale", 0.7f32)
             .window(),
         falcon(&[ATTN_NORM, ATTN_NORM_BIAS, QKV, OUT, PLAIN]),
+        falcon(&[ATTN_NORM, ATTN_NORM_BIAS, ONE_KV_HEAD_QKV, OUT, PLAIN])
+            .key("attention.head_count_kv", 1u32)
+            .variant("7b"),
         falcon(&[ATTN_NORM, ATTN_NORM_BIAS, SECOND_NORM, QKV, OUT, PLAIN])
             .without("output.weight")
             .variant("40b"),
@@ -107,7 +134,7 @@ fn parallel() -> Vec<Family> {
         biased("stablelm", &[NORMS, NORM_BIASES, Q_K_V, OUT, GATED])
             .key("use_parallel_residual", true)
             .key("rope.dimension_count", 4u32)
-            .variant("two-norms"),
+            .variant("3b"),
     ]
 }
 
@@ -122,9 +149,6 @@ fn rotating() -> Vec<Family> {
         biased("orion", &[NORMS, NORM_BIASES, Q_K_V, OUT, GATED]),
         biased("codeshell", ALL_BIASES),
         biased("starcoder2", SEPARATE_ALL_BIASES),
-        biased("starcoder2", SEPARATE_ALL_BIASES)
-            .without("output.weight")
-            .window()
-            .variant("window-tied"),
+        biased("starcoder2", SEPARATE_ALL_BIASES).without("output.weight").variant("tied"),
     ]
 }

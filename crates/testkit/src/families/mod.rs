@@ -61,6 +61,7 @@ pub struct Family {
     layers: Vec<(fn(usize) -> bool, &'static [Tensor])>,
     /// Tensors outside of layers.
     whole: Vec<Tensor>,
+    has_six_heads: bool,
 }
 
 /// A tensor's name, shape (contiguous dimension first) and values.
@@ -82,6 +83,7 @@ impl Family {
             keys: vec![],
             layers: vec![],
             whole: tensors::WHOLE.to_vec(),
+            has_six_heads: false,
         };
         family.tensors_in(|_| true, layer)
     }
@@ -111,6 +113,16 @@ impl Family {
         self.keys.retain(|key| key.0 != name);
         self.keys.push((name, value.into()));
         self
+    }
+
+    /// Six heads of the same width instead of four, which is no power of two, and all
+    /// other widths by half larger. For families with as many keys as queries.
+    pub fn six_heads(mut self) -> Self {
+        self.has_six_heads = true;
+        self.key("embedding_length", 96u32)
+            .key("feed_forward_length", 144u32)
+            .key("attention.head_count", 6u32)
+            .key("attention.head_count_kv", 6u32)
     }
 
     /// Adds tensors to some layers.
@@ -197,13 +209,14 @@ impl Family {
         ]
         .map(|(name, value)| (name, value.into()))
         .to_vec();
+        let epsilon = format!("attention.{}", self.epsilon);
+        defaults.push((&epsilon, 1e-5f32.into()));
         defaults.push(("rope.freq_base", 10_000f32.into()));
         for (name, value) in defaults {
             if !self.keys.iter().any(|key| key.0 == name) {
                 writer.kv(&key(name), value);
             }
         }
-        writer.kv(&key(&format!("attention.{}", self.epsilon)), 1e-5f32);
         for (name, value) in &self.keys {
             writer.kv(&key(name), value.clone());
         }
@@ -224,7 +237,12 @@ impl Family {
                 .flat_map(|(_, part)| part.iter())
                 .map(move |(name, shape)| (format!("blk.{layer}.{name}"), shape.to_vec()))
         });
-        whole.chain(layers).collect()
+        let mut tensors: Vec<_> = whole.chain(layers).collect();
+        if self.has_six_heads {
+            let widths = tensors.iter_mut().flat_map(|(_, shape)| shape);
+            widths.filter(|width| **width >= 64).for_each(|width| *width += *width / 2);
+        }
+        tensors
     }
 
     /// Tensors whose values depend on their order and shapes alone. They keep the hidden
@@ -248,6 +266,7 @@ fn distribution(name: &str, row_len: usize) -> (f32, f32) {
     let over_root = 1.0 / (row_len as f32).sqrt();
     match name {
         _ if name.starts_with("rope_f") => (8.0, 1.0),
+        _ if name.ends_with(".scale") => (1.0, 0.1),
         _ if name.ends_with(".bias") => (0.0, 0.3),
         _ if name.ends_with("ssm_a") => (-1.5, 0.2),
         _ if name.contains("norm") => (1.0, 0.2),

@@ -49,6 +49,12 @@ groups! {
     /// Each head's query and gate, keys and values.
     GATED_Q_K_V =
         ["attn_q.weight": [64, 128], "attn_k.weight": [64, 32], "attn_v.weight": [64, 32]];
+    /// Queries, and a key and a value for all of them.
+    ONE_KV_HEAD = ["attn_q.weight": [64, 64], "attn_k.weight": [64, 16], "attn_v.weight": [64, 16]];
+    /// The same in one.
+    ONE_KV_HEAD_QKV = ["attn_qkv.weight": [64, 96]];
+    /// Its bias.
+    ONE_KV_HEAD_QKV_BIAS = ["attn_qkv.bias": [96]];
     /// Queries, keys and values of 24 values per head.
     WIDE_Q_K_V = ["attn_q.weight": [64, 96], "attn_k.weight": [64, 48], "attn_v.weight": [64, 48]];
     /// Their output matrix.
@@ -132,6 +138,23 @@ groups! {
     /// Its biases.
     PLAIN_BIAS = ["ffn_up.bias": [96], "ffn_down.bias": [64]];
 
+    /// Factors beside matrices.
+    MATRIX_SCALES = [
+        "attn_q.scale": [1],
+        "attn_k.scale": [1],
+        "attn_v.scale": [1],
+        "attn_output.scale": [1],
+        "ffn_gate.scale": [1],
+        "ffn_up.scale": [1],
+        "ffn_down.scale": [1],
+    ];
+    /// What a block that predicts further tokens has beside a layer.
+    NEXT_TOKENS = [
+        "nextn.eh_proj.weight": [128, 64],
+        "nextn.enorm.weight": [64],
+        "nextn.hnorm.weight": [64],
+        "nextn.shared_head_norm.weight": [64],
+    ];
     /// A bias of the down matrix alone.
     FFN_DOWN_BIAS = ["ffn_down.bias": [64]];
 
@@ -142,6 +165,15 @@ groups! {
         "ffn_up_exps.weight": [64, 32, 4],
         "ffn_down_exps.weight": [32, 64, 4],
     ];
+    /// Twice as many.
+    EIGHT_EXPERTS = [
+        "ffn_gate_inp.weight": [64, 8],
+        "ffn_gate_exps.weight": [64, 32, 8],
+        "ffn_up_exps.weight": [64, 32, 8],
+        "ffn_down_exps.weight": [32, 64, 8],
+    ];
+    /// A bias on the choice of these.
+    EIGHT_CHOICE_BIAS = ["exp_probs_b.bias": [8]];
     /// Their biases, and the router's.
     EXPERT_BIASES = [
         "ffn_gate_inp.bias": [4],
