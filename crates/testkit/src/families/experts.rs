@@ -95,6 +95,41 @@ fn sigmoid() -> Vec<Family> {
             .shared()
             .sigmoid()
             .key("attention.head_count_kv", 4u32),
+        Family::new("dots1", RMS, &[NORMS, HEAD_NORMS, FULL_Q_K_V, OUT])
+            .experts_behind_dense(biased)
+            .shared()
+            .key("attention.head_count_kv", 4u32)
+            .key("expert_gating_func", 2u32)
+            .variant("few-keys"),
+        Family::new("bailingmoe2", RMS, &[NORMS, HEAD_NORMS, QKV, OUT])
+            .experts_behind_dense(biased)
+            .shared()
+            .key("expert_gating_func", 2u32)
+            .variant("few-keys"),
+        Family::new("exaone-moe", RMS, HEADED)
+            .experts_behind_dense(biased)
+            .shared()
+            .window()
+            .key("attention.sliding_window_pattern", 2u32)
+            .key("expert_gating_func", 2u32)
+            .variant("few-keys"),
+        Family::new("glm4moe", RMS, &[ATTN_NORM, POST_ATTENTION_NORM, Q_K_V, OUT])
+            .experts_behind_dense(biased)
+            .shared()
+            .variant("few-keys"),
+        Family::new("minimax-m2", RMS, &[NORMS, ROW_NORMS, Q_K_V, OUT])
+            .experts(&[EXPERTS, CHOICE_BIAS])
+            .key("feed_forward_length", 32u32)
+            .key("expert_gating_func", 2u32)
+            .variant("few-keys"),
+        Family::new("deepseek", RMS, ATTENTION)
+            .experts_behind_dense(&[EXPERTS, SHARED])
+            .shared()
+            .variant("few-keys"),
+        Family::new("bailingmoe", RMS, ATTENTION)
+            .experts(&[EXPERTS, SHARED])
+            .shared()
+            .variant("few-keys"),
         glm(&[ATTN_NORM, POST_ATTENTION_NORM, HEAD_NORMS, Q_K_V, OUT]),
         glm(&[ATTN_NORM, POST_ATTENTION_NORM, Q_K_V, Q_K_V_BIAS, OUT]).variant("biases"),
         glm(&[ATTN_NORM, POST_ATTENTION_NORM, Q_K_V, OUT])
@@ -158,7 +193,6 @@ fn windowed() -> Vec<Family> {
         Family::new("afmoe", RMS, &[NORMS, POST_NORMS, HEAD_NORMS, Q_K_V, ATTENTION_GATE, OUT])
             .experts_behind_dense(biased)
             .shared()
-            .key("attention.sliding_window_pattern", 2u32)
             .window()
             .variant("few-keys"),
     ]

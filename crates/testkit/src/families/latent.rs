@@ -45,8 +45,7 @@ pub(super) fn families() -> Vec<Family> {
             .key("expert_group_count", 2u32)
             .key("expert_group_used_count", 1u32)
             .key("expert_weights_scale", 2f32)
-            .yarn()
-            .variant("groups-yarn"),
+            .variant("groups-of-four"),
         Family::new("minicpm3", RMS, &[NORMS, Q_LATENT, KV_LATENT, JOINT_LATENT, OUT, GATED])
             .key("attention.q_lora_rank", 48u32)
             .key("attention.kv_lora_rank", 32u32)
