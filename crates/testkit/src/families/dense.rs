@@ -43,6 +43,13 @@ fn llama() -> Vec<Family> {
         Family::new("llama", RMS, &[NORMS, FULL_Q_K_V, OUT, GATED])
             .key("attention.head_count_kv", 4u32)
             .variant("all-kv-heads"),
+        llama()
+            .key("attention.head_count", [4u32; 4])
+            .key("attention.head_count_kv", [2u32; 4])
+            .key("feed_forward_length", [96u32; 4])
+            .key("rope.scaling.type", "none")
+            .key("rope.scaling.factor", 4f32)
+            .variant("arrays"),
         Family::new("mistral3", RMS, SEPARATE).yarn(),
         Family::new("mistral3", RMS, SEPARATE)
             .yarn()
@@ -182,6 +189,10 @@ fn scaled() -> Vec<Family> {
             .key("residual_scale", 0.22f32)
             .key("attention.scale", 0.4f32)
             .key("logit_scale", 0.6f32),
+        Family::new("granite", RMS, SEPARATE)
+            .key("logit_scale", 0.6f32)
+            .key("rope.scaling.finetuned", false)
+            .variant("no-rope"),
         Family::new("granite", RMS, BIASED)
             .without("output.weight")
             .key("logit_scale", 0.6f32)

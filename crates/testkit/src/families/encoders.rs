@@ -11,6 +11,10 @@ pub(super) fn families() -> Vec<Family> {
             &[OUTPUT_NORMS, FULL_Q_K_V, FULL_Q_K_V_BIAS, OUT, OUT_BIAS, PLAIN, PLAIN_BIAS],
         )
         .whole(POSITIONS),
+        encoder("bert", &[OUTPUT_NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS, PLAIN, PLAIN_BIAS])
+            .whole(POSITIONS)
+            .without("token_types.weight")
+            .variant("no-types"),
         encoder("jina-bert-v2", &[FULL_Q_K_V, FULL_Q_K_V_BIAS, OUT_BIAS, FFN_DOWN_BIAS])
             .tensors_in(|_| true, gated_bert),
         encoder("jina-bert-v2", &[FULL_Q_K_V, FULL_Q_K_V_BIAS, OUT_BIAS, FFN_DOWN_BIAS])

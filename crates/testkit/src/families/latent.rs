@@ -12,6 +12,14 @@ pub(super) fn families() -> Vec<Family> {
             .key("expert_weights_scale", 1f32)
             .n_layers(27)
             .variant("lite-joint"),
+        deepseek2(&[NORMS, Q, KV_LATENT, JOINT_LATENT, OUT])
+            .experts_behind_dense(experts)
+            .shared()
+            .key("expert_weights_scale", 1f32)
+            .yarn()
+            .key("rope.scaling.yarn_log_multiplier", 0.0707f32)
+            .n_layers(27)
+            .variant("lite-joint-yarn"),
         split(deepseek2(&[NORMS, Q, KV_LATENT, SPLIT_LATENT, OUT]))
             .experts_behind_dense(experts)
             .shared()
@@ -52,6 +60,15 @@ pub(super) fn families() -> Vec<Family> {
             .key("attention.key_length", 16u32)
             .key("attention.head_count_kv", 4u32)
             .key("rope.dimension_count", 8u32),
+        Family::new("minicpm3", RMS, &[NORMS, Q_LATENT, KV_LATENT, JOINT_LATENT, OUT, GATED])
+            .whole(LATENT_ROPE_FACTORS)
+            .key("rope.scaling.original_context_length", 128u32)
+            .key("attention.q_lora_rank", 48u32)
+            .key("attention.kv_lora_rank", 32u32)
+            .key("attention.key_length", 16u32)
+            .key("attention.head_count_kv", 4u32)
+            .key("rope.dimension_count", 8u32)
+            .variant("longrope"),
         Family::new("plm", RMS, &[NORMS, KV_LATENT, JOINT_LATENT, Q, OUT, PLAIN])
             .without("output.weight")
             .key("attention.kv_lora_rank", 32u32)

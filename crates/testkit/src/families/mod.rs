@@ -17,8 +17,11 @@ mod latent;
 mod layer_norms;
 mod recurrent;
 pub mod tensors;
+mod uneven;
+mod widths;
 
 use tensors::Tensor;
+use widths::Widths;
 
 /// Token ids that the families' logits are computed of: more than their windows.
 pub const PROMPT: [u32; 14] = [5, 9, 30, 1, 2, 31, 7, 8, 8, 12, 0, 22, 17, 3];
@@ -43,6 +46,7 @@ pub fn all() -> Vec<Family> {
         latent::families(),
         recurrent::families(),
         encoders::families(),
+        uneven::families(),
     ];
     lists.into_iter().flatten().collect()
 }
@@ -61,7 +65,7 @@ pub struct Family {
     layers: Vec<(fn(usize) -> bool, &'static [Tensor])>,
     /// Tensors outside of layers.
     whole: Vec<Tensor>,
-    has_six_heads: bool,
+    widths: Widths,
 }
 
 /// A tensor's name, shape (contiguous dimension first) and values.
@@ -83,7 +87,7 @@ impl Family {
             keys: vec![],
             layers: vec![],
             whole: tensors::WHOLE.to_vec(),
-            has_six_heads: false,
+            widths: Widths::Usual,
         };
         family.tensors_in(|_| true, layer)
     }
@@ -115,14 +119,20 @@ impl Family {
         self
     }
 
-    /// Six heads of the same width instead of four, which is no power of two, and all
-    /// other widths by half larger. For families with as many keys as queries.
-    pub fn six_heads(mut self) -> Self {
-        self.has_six_heads = true;
-        self.key("embedding_length", 96u32)
-            .key("feed_forward_length", 144u32)
-            .key("attention.head_count", 6u32)
-            .key("attention.head_count_kv", 6u32)
+    /// Six heads instead of four, which is no power of two. For families with as many
+    /// keys as queries.
+    pub fn six_heads(self) -> Self {
+        self.widths(Widths::SixHeads)
+    }
+
+    /// Widths that no vector register divides.
+    pub fn uneven(self) -> Self {
+        self.widths(Widths::Uneven)
+    }
+
+    fn widths(mut self, widths: Widths) -> Self {
+        self.widths = widths;
+        widths.keys().iter().fold(self, |family, (name, value)| family.key(name, *value))
     }
 
     /// Adds tensors to some layers.
@@ -238,9 +248,8 @@ impl Family {
                 .map(move |(name, shape)| (format!("blk.{layer}.{name}"), shape.to_vec()))
         });
         let mut tensors: Vec<_> = whole.chain(layers).collect();
-        if self.has_six_heads {
-            let widths = tensors.iter_mut().flat_map(|(_, shape)| shape);
-            widths.filter(|width| **width >= 64).for_each(|width| *width += *width / 2);
+        for (name, shape) in &mut tensors {
+            *shape = self.widths.shape(name, shape);
         }
         tensors
     }

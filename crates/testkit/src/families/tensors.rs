@@ -35,6 +35,8 @@ groups! {
     ROPE_FACTORS = ["rope_factors_long.weight": [8], "rope_factors_short.weight": [8]];
     /// The same where 12 values of a head rotate.
     PARTIAL_ROPE_FACTORS = ["rope_factors_long.weight": [6], "rope_factors_short.weight": [6]];
+    /// The same where 8 values of a head rotate.
+    LATENT_ROPE_FACTORS = ["rope_factors_long.weight": [4], "rope_factors_short.weight": [4]];
     /// Vectors of token types.
     TOKEN_TYPES = ["token_types.weight": [64, 2]];
 
