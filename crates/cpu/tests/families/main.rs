@@ -20,7 +20,7 @@ fn model(bytes: &[u8]) -> Result<Model, Error> {
 /// What the model gives for each token of the prompt: as many in the first call as
 /// `n_first`, then one by one.
 fn outputs(model: &Model, n_first: usize) -> Vec<f32> {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
     let mut session = model.open(&backend, Size::default()).unwrap();
     let pages = [3, 11, 2, 7];
     let mut outputs =
