@@ -40,7 +40,7 @@ const GELU: &[&str] = &[
 
 /// Largest difference allowed, of outputs whose size is 1.
 fn bound(family: &Family) -> f32 {
-    if GELU.contains(&family.architecture) { 1e-2 } else { 1e-4 }
+    if GELU.contains(&family.architecture) { 6e-3 } else { 5e-5 }
 }
 
 /// How the family is off, if it is.

@@ -62,11 +62,14 @@ pub struct Family {
     n_layers: usize,
     keys: Vec<(&'static str, KvValue)>,
     /// Tensors of the layers that the function says yes to.
-    layers: Vec<(fn(usize) -> bool, &'static [Tensor])>,
+    layers: Vec<(Which, &'static [Tensor])>,
     /// Tensors outside of layers.
     whole: Vec<Tensor>,
     widths: Widths,
 }
+
+/// Which layers, by their index.
+pub type Which = fn(usize) -> bool;
 
 /// A tensor's name, shape (contiguous dimension first) and values.
 pub type Values = (String, Vec<usize>, Vec<f32>);
@@ -136,7 +139,7 @@ impl Family {
     }
 
     /// Adds tensors to some layers.
-    pub fn tensors_in(mut self, which: fn(usize) -> bool, parts: &[&'static [Tensor]]) -> Self {
+    pub fn tensors_in(mut self, which: Which, parts: &[&'static [Tensor]]) -> Self {
         self.layers.extend(parts.iter().map(|part| (which, *part)));
         self
     }
@@ -166,7 +169,7 @@ impl Family {
     }
 
     /// Experts in some layers.
-    pub fn experts_in(self, which: fn(usize) -> bool, tensors: &[&'static [Tensor]]) -> Self {
+    pub fn experts_in(self, which: Which, tensors: &[&'static [Tensor]]) -> Self {
         self.tensors_in(which, tensors)
             .key("expert_count", 4u32)
             .key("expert_used_count", 2u32)
