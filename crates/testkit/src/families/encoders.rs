@@ -19,6 +19,10 @@ pub(super) fn families() -> Vec<Family> {
                 &[OUTPUT_NORMS, OUT, JOINED, SECOND_NORM, FULL_ROW_NORMS, FULL_ROW_NORM_BIASES],
             )
             .variant("code"),
+        encoder(
+            "jina-bert-v3",
+            &[OUTPUT_NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS, PLAIN, PLAIN_BIAS],
+        ),
         encoder("nomic-bert", &[FULL_QKV]).tensors_in(|_| true, gated_bert),
         encoder("nomic-bert-moe", &[OUTPUT_NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS])
             .tensors_in(|layer| layer % 2 == 0, &[PLAIN, PLAIN_BIAS])

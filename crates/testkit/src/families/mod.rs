@@ -10,12 +10,15 @@ use realm_gguf::TensorType;
 use crate::gguf_writer::{GgufWriter, KvValue};
 use crate::random::Random;
 
+mod alternatives;
 mod dense;
 mod encoders;
 mod experts;
 mod latent;
 mod layer_norms;
+mod pre_norm_encoders;
 mod recurrent;
+mod state_space;
 pub mod tensors;
 
 use tensors::Tensor;
@@ -43,6 +46,9 @@ pub fn all() -> Vec<Family> {
         latent::families(),
         recurrent::families(),
         encoders::families(),
+        alternatives::families(),
+        state_space::families(),
+        pre_norm_encoders::families(),
     ];
     lists.into_iter().flatten().collect()
 }
@@ -57,6 +63,8 @@ pub struct Family {
     epsilon: &'static str,
     n_layers: usize,
     keys: Vec<(&'static str, KvValue)>,
+    /// Keys without the architecture before them.
+    bare_keys: Vec<(&'static str, KvValue)>,
     /// Tensors of the layers that the function says yes to.
     layers: Vec<(fn(usize) -> bool, &'static [Tensor])>,
     /// Tensors outside of layers.
@@ -80,6 +88,7 @@ impl Family {
             epsilon,
             n_layers: 4,
             keys: vec![],
+            bare_keys: vec![],
             layers: vec![],
             whole: tensors::WHOLE.to_vec(),
         };
@@ -110,6 +119,12 @@ impl Family {
     pub fn key(mut self, name: &'static str, value: impl Into<KvValue>) -> Self {
         self.keys.retain(|key| key.0 != name);
         self.keys.push((name, value.into()));
+        self
+    }
+
+    /// Sets a key that has no architecture before it.
+    pub fn bare_key(mut self, name: &'static str, value: impl Into<KvValue>) -> Self {
+        self.bare_keys.push((name, value.into()));
         self
     }
 
@@ -206,6 +221,9 @@ impl Family {
         writer.kv(&key(&format!("attention.{}", self.epsilon)), 1e-5f32);
         for (name, value) in &self.keys {
             writer.kv(&key(name), value.clone());
+        }
+        for (name, value) in &self.bare_keys {
+            writer.kv(name, value.clone());
         }
         writer.kv("tokenizer.ggml.model", "no_vocab");
         writer.kv("tokenizer.ggml.token_type_count", 2u32);
