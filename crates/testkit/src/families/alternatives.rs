@@ -62,12 +62,13 @@ fn experts() -> Vec<Family> {
         Family::new("smallthinker", RMS, &[NORMS, Q_K_V, OUT])
             .experts(&[EXPERTS])
             .key("expert_gating_func", 2u32)
-            .key("attention.sliding_window", 4096u32),
+            .key("attention.sliding_window", 4096u32)
+            // With four layers llama.cpp rotates all of them.
+            .n_layers(6),
         Family::new("mimo2", RMS, &[NORMS, OUT])
             .experts_behind_dense(&[EXPERTS, CHOICE_BIAS])
             .tensors_in(|layer| layer % 2 == 0, &[FULL_Q_K_V, SINKS])
             .tensors_in(|layer| layer % 2 == 1, &[Q_K_V])
-            .sigmoid()
             .window()
             .key("attention.head_count_kv", [4u32, 2, 4, 2])
             .key("attention.sliding_window_pattern", [1u32, 0, 1, 0])
