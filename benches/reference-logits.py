@@ -167,7 +167,8 @@ def run(path, tokens):
     model = library.llama_model_load_from_file(str(path).encode(), model_params)
     if not model:
         raise SystemExit("not loaded")
-    is_encoder = "bert" in architecture(path)
+    name = architecture(path)
+    is_encoder = "bert" in name or name.endswith(("-embed", "-embedding"))
     params = library.llama_context_default_params()
     params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT_LENGTH
     params.n_outputs_max_per_seq = CONTEXT_LENGTH

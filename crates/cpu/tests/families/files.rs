@@ -25,6 +25,11 @@ fn a_tensor_that_nothing_uses_is_refused_by_name() {
 #[test]
 fn what_cannot_be_run_exactly_is_refused_by_name() {
     for (family, expected) in [
+        (
+            Family::new("mistral3", RMS, DENSE).key("attention.temperature_scale", 0.1f32),
+            "mistral3.rope.scaling.original_context_length",
+        ),
+        (Family::new("apertus", RMS, &[NORMS, HEAD_NORMS, Q_K_V, OUT, PLAIN]), "xielu.alpha_p"),
         (Family::new("minicpm", RMS, DENSE), "minicpm.logit_scale"),
         (Family::new("llama", RMS, DENSE).key("nextn_predict_layers", 4u32), "fewer than the 4"),
     ] {

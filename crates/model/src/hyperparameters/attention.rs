@@ -45,7 +45,11 @@ pub(super) fn query_temperature(keys: &Keys<'_>, recipe: &Recipe) -> Result<Opti
         QueryTemperature::Unrotated(temperature) => Ok(Some(temperature)),
         QueryTemperature::Key => {
             let Some(scale) = keys.cap("attention.temperature_scale")? else { return Ok(None) };
-            let length = keys.count("rope.scaling.original_context_length", None)? as u32;
+            let length = match keys.metadata.u32(&keys.key("attention.temperature_length"))? {
+                Some(_) => keys.count("attention.temperature_length", None)?,
+                None => keys.count("rope.scaling.original_context_length", None)?,
+            };
+            let length = length as u32;
             Ok(Some(Temperature { scale, length, offset: 0 }))
         }
     }

@@ -173,7 +173,7 @@ impl Hyperparameters {
             attention_output_scale: keys.positive("attention.value_scale")?.unwrap_or(1.0),
             query_temperature: query_temperature(&keys, recipe)?,
             rope_dimension_count: rope_dimension_count(&keys, key_length)?,
-            rope_base: rope_base(&keys, recipe)?,
+            rope_base: rope_base(&keys, recipe, key_length)?,
             epsilon: keys.require_positive(match recipe.norm {
                 NormKind::Rms => "attention.layer_norm_rms_epsilon",
                 NormKind::Layer => "attention.layer_norm_epsilon",
@@ -272,11 +272,17 @@ fn rope_dimension_count(keys: &Keys<'_>, key_length: usize) -> Result<usize> {
     Ok(count)
 }
 
-fn rope_base(keys: &Keys<'_>, recipe: &Recipe) -> Result<f32> {
-    match (keys.positive("rope.freq_base")?, recipe.rope_base) {
-        (Some(base), _) => Ok(base),
-        (None, RopeBase::FamilyDefault(base)) => Ok(base),
-        (None, RopeBase::Required) => keys.require_positive("rope.freq_base"),
+/// The base; files that stretch it as a whole give the factor (`rope.scaling.alpha`).
+fn rope_base(keys: &Keys<'_>, recipe: &Recipe, key_length: usize) -> Result<f32> {
+    let base = match (keys.positive("rope.freq_base")?, recipe.rope_base) {
+        (Some(base), _) => base,
+        (None, RopeBase::FamilyDefault(base)) => base,
+        (None, RopeBase::Required) => keys.require_positive("rope.freq_base")?,
+    };
+    let width = key_length as f32;
+    match keys.cap("rope.scaling.alpha")? {
+        Some(alpha) if key_length > 2 => Ok(base * alpha.powf(width / (width - 2.0))),
+        _ => Ok(base),
     }
 }
 

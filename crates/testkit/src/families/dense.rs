@@ -58,6 +58,11 @@ fn llama() -> Vec<Family> {
             .variant("temperature"),
         Family::new("mistral3", RMS, SEPARATE)
             .yarn()
+            .key("rope.scaling.original_context_length", 4u32)
+            .key("attention.temperature_scale", 0.4f32)
+            .variant("growing-temperature"),
+        Family::new("mistral3", RMS, SEPARATE)
+            .yarn()
             .key("rope.scaling.yarn_log_multiplier", 1f32)
             .variant("yarn-log"),
         Family::new("baichuan", RMS, SEPARATE).n_layers(32).variant("7b"),

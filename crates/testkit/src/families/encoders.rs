@@ -27,6 +27,10 @@ pub(super) fn families() -> Vec<Family> {
             .tensors_in(|_| true, gated_bert)
             .six_heads()
             .variant("six-heads"),
+        encoder(
+            "jina-bert-v3",
+            &[OUTPUT_NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS, PLAIN, PLAIN_BIAS],
+        ),
         encoder("nomic-bert", &[FULL_QKV]).tensors_in(|_| true, gated_bert),
         encoder("nomic-bert-moe", &[OUTPUT_NORMS, FULL_QKV, FULL_QKV_BIAS, OUT, OUT_BIAS])
             .tensors_in(|layer| layer % 2 == 0, &[PLAIN, PLAIN_BIAS])

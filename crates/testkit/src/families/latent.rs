@@ -54,6 +54,10 @@ pub(super) fn families() -> Vec<Family> {
             .key("expert_group_used_count", 1u32)
             .key("expert_weights_scale", 2f32)
             .variant("groups-of-four"),
+        mistral4()
+            .key("attention.temperature_length", 4u32)
+            .key("attention.temperature_scale", 0.4f32),
+        mistral4().yarn().key("rope.scaling.yarn_log_multiplier", 0.1f32).variant("yarn"),
         Family::new("minicpm3", RMS, &[NORMS, Q_LATENT, KV_LATENT, JOINT_LATENT, OUT, GATED])
             .key("attention.q_lora_rank", 48u32)
             .key("attention.kv_lora_rank", 32u32)
@@ -77,6 +81,15 @@ pub(super) fn families() -> Vec<Family> {
             .key("attention.head_count_kv", 4u32)
             .key("rope.dimension_count", 8u32),
     ]
+}
+
+fn mistral4() -> Family {
+    split(Family::new("mistral4", RMS, &[NORMS, Q_LATENT, KV_LATENT, SPLIT_LATENT, OUT]))
+        .key("attention.kv_lora_rank", 32u32)
+        .key("attention.q_lora_rank", 48u32)
+        .key("rope.dimension_count", 8u32)
+        .experts_behind_dense(&[EXPERTS, SHARED])
+        .shared()
 }
 
 /// DeepSeek 2 with each head's key and value made of the latent.

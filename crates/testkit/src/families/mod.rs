@@ -10,12 +10,15 @@ use realm_gguf::TensorType;
 use crate::gguf_writer::{GgufWriter, KvValue};
 use crate::random::Random;
 
+mod alternatives;
 mod dense;
 mod encoders;
 mod experts;
 mod latent;
 mod layer_norms;
+mod pre_norm_encoders;
 mod recurrent;
+mod state_space;
 pub mod tensors;
 mod uneven;
 mod widths;
@@ -47,6 +50,9 @@ pub fn all() -> Vec<Family> {
         recurrent::families(),
         encoders::families(),
         uneven::families(),
+        alternatives::families(),
+        state_space::families(),
+        pre_norm_encoders::families(),
     ];
     lists.into_iter().flatten().collect()
 }
@@ -61,6 +67,8 @@ pub struct Family {
     epsilon: &'static str,
     n_layers: usize,
     keys: Vec<(&'static str, KvValue)>,
+    /// Keys without the architecture before them.
+    bare_keys: Vec<(&'static str, KvValue)>,
     /// Tensors of the layers that the function says yes to.
     layers: Vec<(Which, &'static [Tensor])>,
     /// Tensors outside of layers.
@@ -88,6 +96,7 @@ impl Family {
             epsilon,
             n_layers: 4,
             keys: vec![],
+            bare_keys: vec![],
             layers: vec![],
             whole: tensors::WHOLE.to_vec(),
             widths: Widths::Usual,
@@ -136,6 +145,12 @@ impl Family {
     fn widths(mut self, widths: Widths) -> Self {
         self.widths = widths;
         widths.keys().iter().fold(self, |family, (name, value)| family.key(name, *value))
+    }
+
+    /// Sets a key that has no architecture before it.
+    pub fn bare_key(mut self, name: &'static str, value: impl Into<KvValue>) -> Self {
+        self.bare_keys.push((name, value.into()));
+        self
     }
 
     /// Adds tensors to some layers.
@@ -232,6 +247,9 @@ impl Family {
         }
         for (name, value) in &self.keys {
             writer.kv(&key(name), value.clone());
+        }
+        for (name, value) in &self.bare_keys {
+            writer.kv(name, value.clone());
         }
         writer.kv("tokenizer.ggml.model", "no_vocab");
         writer.kv("tokenizer.ggml.token_type_count", 2u32);

@@ -234,4 +234,79 @@ groups! {
         "ssm_norm.weight": [16],
         "ssm_out.weight": [64, 64],
     ];
+    /// The same, of each key head its value heads' beta and alpha in one.
+    DELTA_NET_JOINED = [
+        "attn_qkv.weight": [64, 128],
+        "attn_gate.weight": [64, 64],
+        "ssm_ba.weight": [64, 8],
+        "ssm_conv1d.weight": [4, 128],
+        "ssm_a": [4],
+        "ssm_dt.bias": [4],
+        "ssm_norm.weight": [16],
+        "ssm_out.weight": [64, 64],
+    ];
+    /// Mamba: 128 values that keep 16 each, time steps from a latent of 4.
+    MAMBA = [
+        "ssm_in.weight": [64, 256],
+        "ssm_conv1d.weight": [4, 128],
+        "ssm_conv1d.bias": [128],
+        "ssm_x.weight": [128, 36],
+        "ssm_dt.weight": [4, 128],
+        "ssm_dt.bias": [128],
+        "ssm_a": [16, 128],
+        "ssm_d": [128],
+        "ssm_out.weight": [128, 64],
+    ];
+    /// Norms of what Mamba's scan reads.
+    MAMBA_NORMS =
+        ["ssm_dt_norm.weight": [4], "ssm_b_norm.weight": [16], "ssm_c_norm.weight": [16]];
+    /// Mamba 2: four heads of 32 values that keep 16 each, in two groups.
+    MAMBA2 = [
+        "ssm_in.weight": [64, 324],
+        "ssm_conv1d.weight": [4, 192],
+        "ssm_conv1d.bias": [192],
+        "ssm_dt.bias": [4],
+        "ssm_a": [1, 4],
+        "ssm_d": [1, 4],
+        "ssm_norm.weight": [64, 2],
+        "ssm_out.weight": [128, 64],
+    ];
+
+    /// Experts as wide as a dense part.
+    WIDE_EXPERTS = [
+        "ffn_gate_inp.weight": [64, 4],
+        "ffn_gate_exps.weight": [64, 96, 4],
+        "ffn_up_exps.weight": [64, 96, 4],
+        "ffn_down_exps.weight": [96, 64, 4],
+    ];
+    /// Experts with gate and up in one.
+    JOINED_EXPERTS = [
+        "ffn_gate_inp.weight": [64, 4],
+        "ffn_gate_up_exps.weight": [64, 64, 4],
+        "ffn_down_exps.weight": [32, 64, 4],
+    ];
+    /// A factor per expert on each product.
+    EXPERT_SCALES = [
+        "ffn_gate_exps.scale": [4],
+        "ffn_up_exps.scale": [4],
+        "ffn_down_exps.scale": [4],
+    ];
+    /// Experts without gates, and a shared one.
+    UNGATED_SHARED = ["ffn_up_shexp.weight": [64, 32], "ffn_down_shexp.weight": [32, 64]];
+    /// Narrow experts without gates.
+    NARROW_UNGATED_EXPERTS = [
+        "ffn_gate_inp.weight": [64, 4],
+        "ffn_up_exps.weight": [64, 32, 4],
+        "ffn_down_exps.weight": [32, 64, 4],
+    ];
+    /// A bias on the choice of experts, whose name has no suffix.
+    BARE_CHOICE_BIAS = ["exp_probs_b": [4]];
+    /// The norm before the feed-forward part.
+    FFN_NORM = ["ffn_norm.weight": [64]];
+    /// The same without a suffix.
+    BARE_FFN_NORM = ["ffn_norm": [64]];
+    /// Norms behind attention and feed-forward, whose names have no suffix.
+    BARE_POST_NORMS = ["post_attention_norm": [64], "post_ffw_norm": [64]];
+    /// The norm behind attention, or before feed-forward.
+    ATTN_OUTPUT_NORM = ["attn_output_norm.weight": [64]];
 }
