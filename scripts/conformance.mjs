@@ -1,6 +1,7 @@
 /**
- * `npm run conformance -- [--kit DIR] [--only GLOB] [--json]`: builds what is out
- * of date, then walks the conformance kit.
+ * `npm run conformance -- [--kit DIR] [--only GLOB] [--backend NAME] [--json] [--write]`:
+ * builds what is out of date, then walks the conformance kit; `--write` makes
+ * docs/conformance.md of the whole table.
  */
 
 import { build } from './steps.mjs'

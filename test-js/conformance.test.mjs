@@ -1,24 +1,19 @@
 /**
- * The conformance kit, case by case. `SUPPORTED` says what must be there: a case
- * that it names may not be missing.
+ * The conformance kit, case by case, and the page that shows it.
  */
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { openKit } from './conformance/kit.mjs'
-import { kinds, runCase } from './conformance/run.mjs'
-import { conformanceKit } from './support/models.mjs'
-
-const SUPPORTED = [
-  /^logits\/(llama|llama-spm-tied|qwen2|qwen3|gemma2|gemma3|phi3)$/,
-  /^quant-logits\/llama-(F16|Q4_0|Q8_0|Q2_K|Q3_K_M|Q4_K_M|Q5_K_M|Q6_K)$/,
-  /^tokenizer\/(llama-spm|llama-bpe|qwen2|gpt-2|phi-3)$/,
-  /^template\//,
-  /^malformed\//,
-  /^(embed|embedding|dequant)\//,
-]
+import { runCase } from './conformance/run.mjs'
+import { conformanceKit, root } from './support/models.mjs'
 
 const kit = openKit(conformanceKit())
+/** Families that nobody has taught the engine yet. */
+const NOT_YET = ['logits/gemma4']
+const kinds = new Set(kit.cases.map(({ kind }) => kind))
 
 for (const kind of kinds) {
   describe(`conformance: ${kind}`, () => {
@@ -26,10 +21,18 @@ for (const kind of kinds) {
       it(entry.id, async (t) => {
         const result = await runCase(kit, entry)
         t.diagnostic(`worst ${result.worst} of ${result.bound}`)
-        const isPromised = SUPPORTED.some((pattern) => pattern.test(entry.id))
-        if (isPromised) assert.equal(result.status, 'pass', result.note)
-        else assert.notEqual(result.status, 'fail', result.note)
+        assert.equal(result.status, NOT_YET.includes(entry.id) ? 'missing' : 'pass', result.note)
       })
     }
   })
 }
+
+it('docs/conformance.md has a line for every case, and all pass there', () => {
+  const lines = readFileSync(join(root, 'docs', 'conformance.md'), 'utf8').split('\n')
+  const shown = lines.map((line) => line.split(' | ')).filter((cells) => cells.length === 5)
+  const passed = shown.filter((cells) => cells[4] === 'pass |').map(([id]) => id.slice(2))
+  assert.deepEqual(
+    passed,
+    kit.cases.map(({ id }) => id).filter((id) => !NOT_YET.includes(id)),
+  )
+})

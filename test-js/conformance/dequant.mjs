@@ -24,7 +24,7 @@ export function dequant(kit, { file, expected, ggml_type_id: typeId, rows, cols,
       const note = wrong === 0 ? '' : `value ${first} is ${data[first]}`
       return { worst: wrong, bound: 0, pass: wrong === 0, note }
     },
-    { vocabOnly: true },
+    { vocabOnly: true, backend: kit.backend },
   )
 }
 

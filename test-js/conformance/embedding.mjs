@@ -10,7 +10,7 @@ export function embedding(kit, entry) {
   const texts = entry.texts ?? kit.readJson(entry.texts_file)
   const ids = kit.readJson(entry.tokens)
   const want = kit.readMatrix(entry.expected)
-  return withModel(kit.readModel(entry.model), async (model) => {
+  const use = async (model) => {
     const wrongIds = texts.findIndex(
       (text, i) => String(model.tokenize(text, { addSpecial: true })) !== String(ids[i]),
     )
@@ -31,7 +31,8 @@ export function embedding(kit, entry) {
           ? `cosine ${lowest.toPrecision(7)}, distance ${furthest.toPrecision(3)}`
           : `wrong ids of text ${wrongIds}`,
     }
-  })
+  }
+  return withModel(kit.readModel(entry.model), use, { backend: kit.backend })
 }
 
 /** Largest difference of two values; infinite when one is not a number. */

@@ -6,12 +6,17 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
-/** The kit in a folder. */
-export function openKit(folder) {
+/**
+ * The kit in a folder.
+ *
+ * @param backend the backend to run it on; the default of the machine where it is not given
+ */
+export function openKit(folder, backend) {
   const read = (path) => readFileSync(join(folder, path))
   const readJson = (path) => JSON.parse(read(path).toString('utf8'))
   return {
     cases: readJson('index.json').cases,
+    backend,
     path: (path) => join(folder, path),
     readJson,
     readBytes: read,

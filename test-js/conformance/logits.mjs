@@ -10,7 +10,7 @@ export function logits(kit, { model: file, tokens, greedy, expected, tolerance }
   const want = kit.readMatrix(expected)
   const prompt = kit.readJson(tokens)
   const bound = tolerance.f32_max_abs_vs_expected
-  return withModel(kit.readModel(file), async (model) => {
+  const use = async (model) => {
     const ids = [...prompt, ...greedy].slice(0, want.length)
     const { max } = difference(await layerLogits(model, ids), want)
     const answer = await model.generate(prompt, {
@@ -20,13 +20,14 @@ export function logits(kit, { model: file, tokens, greedy, expected, tolerance }
     })
     const mismatch = firstMismatch(answer.tokens, greedy, want.slice(prompt.length - 1), bound)
     return { worst: max, bound, pass: max <= bound && mismatch === null, note: mismatch ?? '' }
-  })
+  }
+  return withModel(kit.readModel(file), use, { backend: kit.backend })
 }
 
 /** Logits of quantised weights: activations may be rounded as well, hence two bounds. */
 export function quantLogits(kit, { model: file, tokens, expected, tolerance }) {
   const want = kit.readMatrix(expected)
-  return withModel(kit.readModel(file), async (model) => {
+  const use = async (model) => {
     const { max, rms } = difference(await layerLogits(model, kit.readJson(tokens)), want)
     return {
       worst: max,
@@ -34,7 +35,8 @@ export function quantLogits(kit, { model: file, tokens, expected, tolerance }) {
       pass: max <= tolerance.max_abs_vs_expected && rms <= tolerance.rms_vs_expected,
       note: `rms ${rms.toPrecision(3)} of ${tolerance.rms_vs_expected}`,
     }
-  })
+  }
+  return withModel(kit.readModel(file), use, { backend: kit.backend })
 }
 
 /** Largest and root mean square difference of two matrices; what is not a number is infinitely far. */

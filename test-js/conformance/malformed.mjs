@@ -10,7 +10,9 @@ const REFUSALS = ['MODEL_INVALID', 'MODEL_UNSUPPORTED']
 /** Opens the file as a path and as bytes; the slower of the two is reported, in seconds. */
 export async function malformed(kit, { file, expect, limits }) {
   const peakBefore = peakMegabytes()
-  const attempts = [kit.path(file), kit.readModel(file)].map((source) => () => attempt(source))
+  const attempts = [kit.path(file), kit.readModel(file)].map(
+    (source) => () => attempt(source, kit.backend),
+  )
   let worst = 0
   const outcomes = []
   for (const run of attempts) {
@@ -40,10 +42,12 @@ function isAllowed({ loaded, refused }, expect) {
 }
 
 /** Loads and, if that works, generates a few tokens to see that nothing breaks. */
-async function attempt(source) {
+async function attempt(source, backend) {
   try {
-    const { tokens } = await withModel(source, (model) =>
-      model.generate([0], { temperature: 0, ignoreEos: true, maxTokens: 4 }),
+    const { tokens } = await withModel(
+      source,
+      (model) => model.generate([0], { temperature: 0, ignoreEos: true, maxTokens: 4 }),
+      { backend },
     )
     return { loaded: tokens.length === 4, text: `loaded, generated ${tokens.length} tokens` }
   } catch (error) {

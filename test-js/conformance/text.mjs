@@ -20,7 +20,7 @@ export function tokenizer(kit, { vocab, texts: textsFile, expected, upstream }) 
       ]
       return { worst: wrong.length, bound: 0, pass: wrong.length === 0, note: wrong[0] ?? '' }
     },
-    { vocabOnly: true },
+    { vocabOnly: true, backend: kit.backend },
   )
 }
 

@@ -27,9 +27,13 @@ function existing(path) {
   throw new Error(`${path} is missing: set REALM_CONFORMANCE_KIT to the conformance kit's folder`)
 }
 
-/** Loads a model, hands it to `use`, and disposes of it whatever happens. */
-export async function withModel(source, use, options) {
-  const realm = await Realm.create()
+/**
+ * Loads a model, hands it to `use`, and disposes of it whatever happens.
+ *
+ * @param options load options, and `backend`: the only one to use, where it is given
+ */
+export async function withModel(source, use, { backend, ...options } = {}) {
+  const realm = await Realm.create(backend === undefined ? {} : { backend, fallback: [] })
   const model = await realm.load(source, options)
   try {
     return await use(model)

@@ -1,15 +1,20 @@
 //! The paged KV cache.
 //!
 //! A page holds `page_tokens` positions of every layer, layer after layer: first
-//! the keys `[n_kv_heads][page_tokens][key_width]`, then the values
-//! `[n_kv_heads][page_tokens][value_width]`. What attention reads for one head
-//! is contiguous within a page.
+//! the keys `[n_kv_heads][key_width][key_stride]`, then the values
+//! `[n_kv_heads][page_tokens][value_stride]`. What attention reads for one head
+//! is contiguous within a page, and a register takes neighbours: one value of
+//! several keys, several values of one position. Strides are rounded up to whole
+//! registers.
 
 use half::f16;
 use realm_ir::{Error, KvLayer, KvLayout, KvType, Result};
 
 use crate::parts::Parts;
 use crate::zeroed::Zeroed;
+
+/// Values that rows of keys and values are rounded up to: the widest register.
+pub(crate) const LANES: usize = 16;
 
 /// Values of the cache in one storage type.
 pub(crate) enum KvValues {
@@ -53,8 +58,10 @@ impl KvCache {
         let mut page_len = 0;
         for layer in &layout.layers {
             let keys = page_len;
-            let values = keys + layer.n_kv_heads * layout.page_tokens * layer.key_width;
-            page_len = values + layer.n_kv_heads * layout.page_tokens * layer.value_width;
+            let key_stride = layout.page_tokens.next_multiple_of(LANES);
+            let value_stride = layer.value_width.next_multiple_of(LANES);
+            let values = keys + layer.n_kv_heads * layer.key_width * key_stride;
+            page_len = values + layer.n_kv_heads * layout.page_tokens * value_stride;
             layers.push(LayerShape { layer: *layer, keys, values });
         }
         let len = page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
@@ -102,17 +109,27 @@ impl KvShape {
         self.layers[layer].layer
     }
 
+    /// Distance of a key's values.
+    pub fn key_stride(&self) -> usize {
+        self.page_tokens.next_multiple_of(LANES)
+    }
+
+    /// Distance of the values of neighbouring positions.
+    pub fn value_stride(&self, layer: usize) -> usize {
+        self.layer(layer).value_width.next_multiple_of(LANES)
+    }
+
     /// First value of the keys of `head` in `page`.
     pub fn keys(&self, layer: usize, page: u32, head: usize) -> usize {
         let shape = &self.layers[layer];
-        let before = shape.keys + head * self.page_tokens * shape.layer.key_width;
+        let before = shape.keys + head * shape.layer.key_width * self.key_stride();
         page as usize * self.page_len + before
     }
 
     /// First value of the values of `head` in `page`.
     pub fn values(&self, layer: usize, page: u32, head: usize) -> usize {
         let shape = &self.layers[layer];
-        let before = shape.values + head * self.page_tokens * shape.layer.value_width;
+        let before = shape.values + head * self.page_tokens * self.value_stride(layer);
         page as usize * self.page_len + before
     }
 }
@@ -134,15 +151,32 @@ impl KvWriter<'_> {
     /// # Safety
     /// No other thread writes to this slot of this page and head.
     pub unsafe fn store_key(&self, layer: usize, page: u32, slot: usize, head: usize, key: &[f32]) {
-        let first = self.shape.keys(layer, page, head) + slot * key.len();
-        // SAFETY: the caller promises that the place is ours.
-        unsafe { self.store(first, key) }
+        let first = self.shape.keys(layer, page, head) + slot;
+        let stride = self.shape.key_stride();
+        match &self.parts {
+            WriterParts::F32(parts) => {
+                for (i, value) in key.iter().enumerate() {
+                    // SAFETY: the caller promises that the place is ours.
+                    unsafe { parts.set(first + i * stride, *value) };
+                }
+            }
+            WriterParts::F16(parts) => {
+                let mut halves = [f16::ZERO; LANES];
+                for (chunk, key) in key.chunks(LANES).enumerate() {
+                    realm_quant::vector::to_f16(key, &mut halves[..key.len()]);
+                    for (i, value) in halves[..key.len()].iter().enumerate() {
+                        // SAFETY: the caller promises that the place is ours.
+                        unsafe { parts.set(first + (chunk * LANES + i) * stride, *value) };
+                    }
+                }
+            }
+        }
     }
 
-    /// See [`KvWriter::store_key`].
+    /// Stores one head's value at `slot` of a page.
     ///
     /// # Safety
-    /// The same.
+    /// As for [`KvWriter::store_key`].
     pub unsafe fn store_value(
         &self,
         layer: usize,
@@ -151,22 +185,16 @@ impl KvWriter<'_> {
         head: usize,
         value: &[f32],
     ) {
-        let first = self.shape.values(layer, page, head) + slot * value.len();
-        // SAFETY: the caller promises that the place is ours.
-        unsafe { self.store(first, value) }
-    }
-
-    /// # Safety
-    /// No other thread uses this place.
-    unsafe fn store(&self, first: usize, values: &[f32]) {
-        let range = first..first + values.len();
+        let stride = self.shape.value_stride(layer);
+        let first = self.shape.values(layer, page, head) + slot * stride;
+        let range = first..first + value.len();
         match &self.parts {
-            // SAFETY: as promised by the caller.
-            WriterParts::F32(parts) => unsafe { parts.part(range) }.copy_from_slice(values),
+            // SAFETY: the caller promises that the place is ours.
+            WriterParts::F32(parts) => unsafe { parts.part(range) }.copy_from_slice(value),
             WriterParts::F16(parts) => {
-                // SAFETY: as promised by the caller.
+                // SAFETY: the caller promises that the place is ours.
                 let target = unsafe { parts.part(range) };
-                realm_quant::vector::to_f16(values, target);
+                realm_quant::vector::to_f16(value, target);
             }
         }
     }

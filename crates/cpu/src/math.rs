@@ -5,19 +5,23 @@
 
 use realm_ir::Activation;
 
-/// `exp(x)` to within 2 units in the last place for results that are normal
-/// numbers; 0 below, infinity above, NaN for NaN.
+/// `exp(x)` to within 2 units in the last place, for results that are normal numbers
+/// below 2^127.5; 0 below, infinity above, NaN for NaN.
 ///
 /// `exp(x) = 2^n * exp(r)`, `n = round(x / ln 2)`, `|r| <= ln 2 / 2`, with the
 /// polynomial of Cephes' `expf`.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
+    /// Arguments between which `2^n` is a normal number.
+    const LEAST: f32 = -87.336_54;
+    const MOST: f32 = 88.376_26;
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-104.0, 89.0);
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let clamped = x.clamp(LEAST, MOST);
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_2e-3;
@@ -26,10 +30,9 @@ fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
-    // 2^n in two factors, since n reaches below and above the exponents there are.
-    let half = (n * 0.5) as i32;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-    p * power(half) * power(n as i32 - half)
+    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+    let result = if x < LEAST { 0.0 } else { p * power };
+    if x > MOST { f32::INFINITY } else { result }
 }
 
 /// `ln(1 + exp(x))`, which is `x` to all digits where `exp(x)` is large.
@@ -140,24 +143,38 @@ per_instruction_set! {
 }
 
 per_instruction_set! {
-    /// Turns scores into weights: `exp(s - max)`; returns the sum of the weights, that
-    /// of `sink` included. Sums go to 16 lanes in turn, so the order depends on the
-    /// length alone.
-    pub(crate) fn softmax_weights(scores: &mut [f32], sink: Option<f32>) -> f32 {
-        let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
-        let mut lanes = [0.0f32; 16];
+    /// Turns scores into weights, `exp(s - max)`: the largest score, and the sum of the
+    /// weights. Values go to 16 lanes in turn, so the order depends on the length alone.
+    pub(crate) fn softmax_weights(scores: &mut [f32]) -> (f32, f32) {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        let (chunks, rest) = scores.as_chunks::<16>();
+        // Not `f32::max`, whose care for NaN costs more than the comparison.
+        let larger = |lane: &mut f32, s: f32| *lane = if s > *lane { s } else { *lane };
+        for chunk in chunks {
+            lanes.iter_mut().zip(chunk).for_each(|(lane, s)| larger(lane, *s));
+        }
+        lanes.iter_mut().zip(rest).for_each(|(lane, s)| larger(lane, *s));
+        let max = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sums = [0.0f32; 16];
         let (chunks, rest) = scores.as_chunks_mut::<16>();
         for chunk in chunks {
-            for (lane, s) in lanes.iter_mut().zip(chunk) {
+            for (sum, s) in sums.iter_mut().zip(chunk) {
                 *s = exp(*s - max);
-                *lane += *s;
+                *sum += *s;
             }
         }
-        for (lane, s) in lanes.iter_mut().zip(rest) {
+        for (sum, s) in sums.iter_mut().zip(rest) {
             *s = exp(*s - max);
-            *lane += *s;
+            *sum += *s;
         }
-        lanes.iter().sum::<f32>() + sink.map_or(0.0, |sink| exp(sink - max))
+        (max, sums.iter().sum())
+    }
+}
+
+per_instruction_set! {
+    /// `values[i] = factor * values[i] + other_factor * others[i]`
+    pub(crate) fn blend(values: &mut [f32], factor: f32, others: &[f32], other_factor: f32) {
+        values.iter_mut().zip(others).for_each(|(v, o)| *v = factor * *v + other_factor * o);
     }
 }
 
@@ -268,9 +285,10 @@ mod tests {
         for n in [1, 15, 16, 17, 100] {
             let mut scores: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin() * 5.0).collect();
             let total: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
-            let max = f64::from(scores.iter().copied().fold(f32::MIN, f32::max));
-            let sum = softmax_weights(&mut scores, None);
-            assert!((f64::from(sum) * max.exp() / total - 1.0).abs() < 1e-5);
+            let largest = scores.iter().copied().fold(f32::MIN, f32::max);
+            let (max, sum) = softmax_weights(&mut scores);
+            assert_eq!(max, largest);
+            assert!((f64::from(sum) * f64::from(max).exp() / total - 1.0).abs() < 1e-5);
         }
     }
 }

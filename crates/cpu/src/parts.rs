@@ -32,4 +32,17 @@ impl<'a, T> Parts<'a, T> {
         // SAFETY: inside the slice by the check above; exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
     }
+
+    /// Sets one element.
+    ///
+    /// # Safety
+    /// No part that holds it is in use, nor is it set by another thread.
+    ///
+    /// # Panics
+    /// When it is beyond the slice.
+    pub unsafe fn set(&self, at: usize, value: T) {
+        assert!(at < self.len, "{at} of {}", self.len);
+        // SAFETY: inside the slice by the check above; exclusive by the caller's promise.
+        unsafe { *self.first.add(at) = value };
+    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Scratch {
     pub activations: Vec<Activations>,
     /// One buffer per worker.
     pub per_worker: Vec<Mutex<Vec<f32>>>,
+    /// One per worker, for attention.
+    pub attention: Vec<Mutex<ops::attend::Scratch>>,
 }
 
 impl CpuSession {
@@ -65,7 +67,11 @@ impl CpuSession {
             let rows = plan::max_rows(slot.rows, config.max_rows, config.max_outputs);
             values.push(zeros(rows, slot.width)?);
         }
-        let per_worker = (0..pool.n_workers()).map(|_| Mutex::default()).collect();
+        let scratch = Scratch {
+            activations: Vec::new(),
+            per_worker: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
+            attention: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
+        };
         Ok(CpuSession {
             pool,
             segments: plan::plan(program, &weights)?,
@@ -74,7 +80,7 @@ impl CpuSession {
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
                 recurrent: States::new(&config.states)?,
-                scratch: Scratch { activations: Vec::new(), per_worker },
+                scratch,
             },
         })
     }

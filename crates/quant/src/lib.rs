@@ -10,7 +10,8 @@
 //! - [`nvfp4`], a family of its own;
 //! - [`float`]: F32, F16 and BF16.
 //!
-//! `rows.rs` unpacks the same block for one row per vector lane. It is written
+//! `rows.rs` unpacks the same block for one row per vector lane, or, where values
+//! come from large tables, as vectors along each row. It is written
 //! once, over the instruction sets in [`simd`], so a new instruction set is one
 //! file there and a new format one folder here.
 //!
@@ -31,6 +32,7 @@ mod activations;
 mod block256;
 mod block32;
 mod codebook;
+pub mod codebooks;
 mod cpu;
 mod error;
 mod float;

@@ -5,8 +5,8 @@
 //! crosses lanes: each lane does what the scalar definition does, in its order,
 //! whichever rows and tokens are worked on beside it.
 //!
-//! With few tokens each block goes straight into the sums ([`Direct`]). With
-//! more, 256 columns of some rows are unpacked into a panel that stays in the
+//! With few tokens each block goes straight into the sums ([`Direct`]); a format
+//! may have a way of its own to do that. With more, 256 columns of some rows are unpacked into a panel that stays in the
 //! first-level cache while all tokens pass over it in tiles ([`Panels`]).
 
 use std::marker::PhantomData;
@@ -52,6 +52,23 @@ pub(crate) trait RowFormat {
         at: [usize; T],
         sums: &mut [[S::F; G]; T],
     );
+
+    /// Unpacks a part of a block of weights and adds its products with blocks
+    /// `at_x` of `x`; may leave `block` as it is.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    #[inline(always)]
+    fn unpack_and_add<S: Simd, const T: usize>(
+        s: S,
+        (rows, at, part): (&Rows<'_>, usize, usize),
+        block: &mut Self::Block<S>,
+        x: &ActivationView<'_>,
+        at_x: [usize; T],
+        sums: &mut [[S::F; 1]; T],
+    ) {
+        Self::unpack(s, rows, at, part, block);
+        Self::add(s, [block], x, at_x, sums);
+    }
 }
 
 /// Runs `$body` with `$T` a constant equal to `$tokens`, which is 1 to `$max`, a
@@ -112,9 +129,9 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
             let mut sums = [[s.splat_f32(0.0); 1]; T];
             for b in 0..n_blocks {
                 let at = b / F::PARTS * problem.block_bytes;
-                F::unpack(s, &rows, at, b % F::PARTS, &mut block);
+                let part = (&rows, at, b % F::PARTS);
                 let at = std::array::from_fn(|t| t * n_blocks + b);
-                F::add(s, [&block], &problem.x, at, &mut sums);
+                F::unpack_and_add(s, part, &mut block, &problem.x, at, &mut sums);
             }
             for (t, [sum]) in sums.iter().enumerate() {
                 store(s, *sum, &mut problem, t, first);

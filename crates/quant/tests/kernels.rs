@@ -226,6 +226,31 @@ fn float_rows_need_not_be_whole_vectors() {
     }
 }
 
+#[test]
+fn wide_float_rows_give_every_token_what_it_gets_alone() {
+    // More columns and activations than are worked on at a time.
+    let (rows, tokens, cols) = (5, 19, 20_001);
+    let mut random = Random(7);
+    for format in formats().filter(|format| is_float(format)) {
+        let weights = random.weights(format.ty, rows * cols);
+        let x = activations(format.activation, cols, &random.values(tokens * cols));
+        let exact = exact(format.ty, &weights, rows, &x);
+        for kernel in format.kernels() {
+            let all = matmul(kernel, &weights, rows, &x);
+            for (got, (want, size)) in all.iter().zip(&exact) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= size * 1e-5, "{} {}", format.ty, kernel.name);
+            }
+            for t in 0..tokens {
+                let mut alone = vec![f32::NAN; rows];
+                kernel.matmul(&weights, rows, cols, x.view(t..t + 1), &mut alone).unwrap();
+                let among = &all[t * rows..][..rows];
+                assert!(same_bits(&alone, among), "{} {} {t}", format.ty, kernel.name);
+            }
+        }
+    }
+}
+
 /// Checks every kernel of every quantised format with blocks made of one byte,
 /// all scales 1, and activations that are all `x`.
 fn check_uniform(byte: u8, x: f32) {

@@ -39,38 +39,70 @@ impl Random {
     }
 }
 
-/// Where a block keeps its f16 scale and minimum, and what they do.
+/// How a block keeps its scale.
+enum Scale {
+    /// An f16 at this byte.
+    F16(usize),
+    /// An f16 whose nibbles are the highest ones of the last four u16, lowest first.
+    Nibbles,
+    /// A power of two in the first byte, halved: `2^(byte - 128)`.
+    PowerOfTwo,
+    /// Floats of 7 bits, halved, in the first four bytes.
+    Float7,
+}
+
+/// Where a block keeps its scale and minimum, and what they do.
 struct BlockScale {
     ty: TensorType,
-    /// Byte of the scale.
-    scale_at: usize,
-    /// Standard deviation of the values of a block of random bytes with scale 1.
+    scale: Scale,
+    /// Root of the mean square of a block of random bytes with scale 1 and that minimum.
     deviation: f32,
     /// Byte of the minimum, and the minimum over the scale that makes the mean 0.
     minimum: Option<(usize, f32)>,
 }
 
-const fn block(
-    ty: TensorType,
-    scale_at: usize,
-    deviation: f32,
-    minimum: Option<(usize, f32)>,
-) -> BlockScale {
-    BlockScale { ty, scale_at, deviation, minimum }
+/// A format without minimums.
+const fn plain(ty: TensorType, scale: Scale, deviation: f32) -> BlockScale {
+    BlockScale { ty, scale, deviation, minimum: None }
+}
+
+/// A format that begins with a scale.
+const fn first(ty: TensorType, deviation: f32) -> BlockScale {
+    plain(ty, Scale::F16(0), deviation)
+}
+
+/// A format with a minimum after the scale.
+const fn minimum(ty: TensorType, at: usize, deviation: f32, ratio: f32) -> BlockScale {
+    BlockScale { ty, scale: Scale::F16(at), deviation, minimum: Some((at + 2, ratio)) }
 }
 
 /// Layouts: the block structs in ggml `src/ggml-common.h`.
 const BLOCK_SCALES: &[BlockScale] = &[
-    block(TensorType::Q4_0, 0, 4.6, None),
-    block(TensorType::Q4_1, 0, 4.6, Some((2, -7.5))),
-    block(TensorType::Q5_0, 0, 9.2, None),
-    block(TensorType::Q5_1, 0, 9.2, Some((2, -15.5))),
-    block(TensorType::Q8_0, 0, 74.0, None),
-    block(TensorType::Q2_K, 80, 14.6, Some((82, 1.5))),
-    block(TensorType::Q3_K, 108, 42.0, None),
-    block(TensorType::Q4_K, 0, 236.0, Some((2, 7.5))),
-    block(TensorType::Q5_K, 0, 486.0, Some((2, 15.5))),
-    block(TensorType::Q6_K, 208, 1366.0, None),
+    first(TensorType::Q4_0, 4.6),
+    minimum(TensorType::Q4_1, 0, 4.6, -7.5),
+    first(TensorType::Q5_0, 9.2),
+    minimum(TensorType::Q5_1, 0, 9.2, -15.5),
+    first(TensorType::Q8_0, 74.0),
+    minimum(TensorType::Q2_K, 80, 14.6, 1.5),
+    plain(TensorType::Q3_K, Scale::F16(108), 42.0),
+    minimum(TensorType::Q4_K, 0, 236.0, 7.5),
+    minimum(TensorType::Q5_K, 0, 486.0, 15.5),
+    plain(TensorType::Q6_K, Scale::F16(208), 1366.0),
+    first(TensorType::IQ1_S, 7.2),
+    plain(TensorType::IQ1_M, Scale::Nibbles, 7.2),
+    first(TensorType::IQ2_XXS, 53.4),
+    first(TensorType::IQ2_XS, 56.1),
+    first(TensorType::IQ2_S, 56.5),
+    first(TensorType::IQ3_XXS, 142.5),
+    first(TensorType::IQ3_S, 140.9),
+    first(TensorType::IQ4_NL, 67.4),
+    first(TensorType::IQ4_XS, 1245.0),
+    plain(TensorType::TQ1_0, Scale::F16(52), 0.82),
+    plain(TensorType::TQ2_0, Scale::F16(64), 1.22),
+    plain(TensorType::MXFP4, Scale::PowerOfTwo, 5.86),
+    plain(TensorType::NVFP4, Scale::Float7, 5.86),
+    first(TensorType::Q1_0, 1.0),
+    first(TensorType::Q2_0, 1.22),
 ];
 
 /// The quantised types that [`tensor`] can make.
@@ -81,8 +113,8 @@ pub fn block_types() -> impl Iterator<Item = TensorType> {
 /// A tensor of about mean 0 and standard deviation `deviation`, stored as `ty`.
 ///
 /// Blocks are random bytes under a chosen scale, so that every quant and every
-/// sub-block scale occurs. Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and
-/// Q2_K to Q6_K; panics on others and when rows are not whole blocks.
+/// sub-block scale occurs. Types: F32, F16, BF16 and [`block_types`]; panics on
+/// others and when rows are not whole blocks.
 pub fn tensor(
     random: &mut Random,
     name: &str,
@@ -134,10 +166,26 @@ fn random_blocks(
         chunk.copy_from_slice(&bits[..chunk.len()]);
     }
     for block in bytes.chunks_exact_mut(block_bytes) {
-        let scale = deviation / format.deviation * (0.5 + random.unit());
-        put_f16(block, format.scale_at, scale);
-        if let Some((at, ratio)) = format.minimum {
-            put_f16(block, at, scale * ratio);
+        let mut scale = || deviation / format.deviation * (0.5 + random.unit());
+        match format.scale {
+            Scale::F16(at) => {
+                let mut scale = scale();
+                if let Some((at, ratio)) = format.minimum {
+                    put_f16(block, at, scale * ratio);
+                } else if random.below(2) == 0 {
+                    // Not all formats are symmetric; their blocks together are.
+                    scale = -scale;
+                }
+                put_f16(block, at, scale);
+            }
+            Scale::Nibbles => {
+                let bits = f16::from_f32(scale()).to_bits();
+                for (i, word) in block[block_bytes - 8..].chunks_exact_mut(2).enumerate() {
+                    word[1] = word[1] & 15 | ((bits >> (4 * i)) as u8) << 4;
+                }
+            }
+            Scale::PowerOfTwo => block[0] = (scale().log2().round() + 128.0) as u8,
+            Scale::Float7 => block[..4].fill_with(|| twice_as_float7(scale())),
         }
     }
     bytes
@@ -145,6 +193,14 @@ fn random_blocks(
 
 fn put_f16(block: &mut [u8], at: usize, value: f32) {
     block[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+}
+
+/// The nearest of the positive floats with 4 bits of exponent, biased by 7, and 3 of mantissa.
+fn twice_as_float7(value: f32) -> u8 {
+    // With the exponent's bias in place, its bits are the highest ones below the sign.
+    let biased = 2.0 * value * f32::powi(2.0, 7 - 127);
+    let rounded = (biased.to_bits() + (1 << 19)) >> 20;
+    rounded.clamp(1, 0x7e) as u8
 }
 
 #[cfg(test)]

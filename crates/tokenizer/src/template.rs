@@ -6,9 +6,12 @@
 
 mod builtin;
 mod clock;
+mod filters;
 mod limits;
+mod operators;
 mod program;
 mod python_json;
+mod python_methods;
 mod python_text;
 
 use minijinja::value::Value;
@@ -48,6 +51,10 @@ impl ChatTemplate {
         environment.add_filter("tojson", python_json::to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", clock::strftime_now);
+        environment.add_function(operators::SLICE, operators::slice);
+        environment.add_function(operators::CONCAT, operators::concat);
+        environment.add_function(operators::REMAINDER, operators::remainder);
+        filters::install(&mut environment);
         limits::install(&mut environment);
         let program = Program::compile(source, environment).map_err(template_error)?;
         Ok(ChatTemplate { program })

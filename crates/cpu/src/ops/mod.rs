@@ -1,7 +1,6 @@
 //! One file per kind of operation.
 
 pub(crate) mod attend;
-mod attend_kernels;
 pub(crate) mod head_linear;
 pub(crate) mod linear;
 pub(crate) mod moe;

@@ -99,7 +99,7 @@ fn route<'a>(
 fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(usize, f32)> {
     match step.gating {
         Gating::Softmax => {
-            let sum = math::softmax_weights(logits, None);
+            let (_, sum) = math::softmax_weights(logits);
             logits.iter_mut().for_each(|score| *score /= sum);
         }
         Gating::SoftmaxOfChosen => {}
@@ -111,7 +111,7 @@ fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(u
     order.truncate(step.n_used);
     let mut weights: Vec<f32> = order.iter().map(|expert| logits[*expert]).collect();
     if step.gating == Gating::SoftmaxOfChosen {
-        let sum = math::softmax_weights(&mut weights, None);
+        let (_, sum) = math::softmax_weights(&mut weights);
         weights.iter_mut().for_each(|weight| *weight /= sum);
     } else if step.normalize {
         let sum: f32 = weights.iter().sum();

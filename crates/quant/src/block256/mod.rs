@@ -20,6 +20,7 @@ use realm_gguf::TensorType;
 
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
+use crate::rows::RowFormat;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::{ActivationForm, Format};
@@ -30,7 +31,7 @@ pub(crate) const LEN: usize = 256;
 pub(crate) const GROUPS: usize = 16;
 const GROUP_LEN: usize = LEN / GROUPS;
 /// Entries of [`sums`](crate::ActivationView::sums) per block: two groups each.
-const PAIRS: usize = GROUPS / 2;
+pub(crate) const PAIRS: usize = GROUPS / 2;
 
 /// One block, unpacked.
 pub(crate) struct Block {
@@ -84,11 +85,16 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT] {
+    kernels_by::<F, rows::Family<F>>()
+}
+
+/// Like [`kernels`], with vectors as `R` says.
+pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::COUNT] {
     [
         #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx512, rows::Family<F>>(F::TY),
+        crate::rows::kernel::<Avx512, R>(F::TY),
         #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx2, rows::Family<F>>(F::TY),
+        crate::rows::kernel::<Avx2, R>(F::TY),
         Kernel::new(Level::Scalar, F::TY, matmul::<F>),
     ]
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Block256, GROUPS, LEN, PAIRS};
 use crate::ActivationView;
 use crate::rows::RowFormat;
-use crate::simd::{MAX_LANES, Rows, Simd};
+use crate::simd::{Rows, Simd};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -31,41 +31,10 @@ pub(crate) trait Rows256: Block256 + Sized {
     /// Values that share a scale: 16 or 32.
     const SCALE_LEN: usize;
 
-    /// Unpacks the block that begins at byte `at` of each row; unless a format
-    /// has a better way, by its definition, one row after another.
+    /// Unpacks the block that begins at byte `at` of each row.
     ///
     /// Implementations are `#[inline(always)]`.
-    #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-        unpack_each::<S, Self>(s, rows, at, block);
-    }
-}
-
-/// Fills a block by the format's definition, one row after another.
-///
-/// For formats whose values come from tables too large for a register.
-#[inline(always)]
-fn unpack_each<S: Simd, F: Block256>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-    const { assert!(!F::HAS_MIN, "the pairs are those of the scales") };
-    const ROW_BYTES: usize = LEN + GROUPS;
-    // The largest blocks that are unpacked like this have 110 bytes.
-    (0..7).for_each(|_| rows.prefetch_some(s));
-    let mut unpacked = [[0; ROW_BYTES]; MAX_LANES];
-    let mut d = [0.0f32; MAX_LANES];
-    for lane in 0..S::LANES {
-        let row = F::unpack(rows.row_from(lane, at));
-        let (u, scales) = unpacked[lane].split_at_mut(LEN);
-        u.copy_from_slice(&row.u);
-        scales.copy_from_slice(bytemuck::cast_slice(&row.scales));
-        d[lane] = row.d;
-    }
-    let unpacked = Rows::new::<S>(unpacked.as_flattened(), ROW_BYTES, 0, MAX_LANES);
-    for (i, u) in block.u.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *u = s.transpose(&unpacked, 16 * i);
-    }
-    block.scales = widen_signed_bytes(s, s.transpose(&unpacked, LEN));
-    block.pairs = pack_pairs(s, &block.scales);
-    block.d = s.load_f32(bytemuck::cast_slice(&d));
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>);
 }
 
 /// Splits sixteen bytes, which `words` holds four by four, into lanes of 32 bits.
@@ -125,7 +94,7 @@ pub(crate) fn unpack_header<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &m
 }
 
 /// The rows of a format of this family.
-pub(super) struct Family<F>(PhantomData<F>);
+pub(crate) struct Family<F>(PhantomData<F>);
 
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;

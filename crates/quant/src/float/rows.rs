@@ -2,9 +2,12 @@
 //!
 //! A row and a token have one vector of sums. It runs over the whole vectors of
 //! the row in order, then its lanes are added, then the values left over. Tiles
-//! of several rows and tokens only share loads.
+//! of several rows and tokens only share loads. With many tokens, as many as fit in
+//! the second-level cache meet all rows before others do, some columns at a time, so
+//! that those of the rows stay in the first-level cache.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::Element;
 use crate::kernel::{Kernel, Problem};
@@ -13,8 +16,10 @@ use crate::simd::{Job, Simd, prefetch};
 
 /// Rows in a tile.
 const TILE_ROWS: usize = 4;
-/// Most tokens in a tile.
-const TILE_TOKENS: usize = 4;
+/// Columns that all tokens of a block pass before the next ones.
+const PANEL_COLS: usize = 512;
+/// Activations of a block of tokens.
+const BLOCK_BYTES: usize = 512 << 10;
 
 /// The kernel for the instruction set `S`.
 pub(super) const fn kernel<S: Simd, E: Element>() -> Kernel {
@@ -43,82 +48,104 @@ impl<S: Simd, E: Element> Job<S> for Matmul<'_, E> {
     #[inline(always)]
     fn run(self, s: S) {
         let mut problem = self.problem;
-        let tokens = problem.x.rows();
-        for first in (0..problem.n_rows).step_by(TILE_ROWS) {
-            for token in (0..tokens).step_by(TILE_TOKENS) {
-                let problem = &mut problem;
-                with_tokens!((tokens - token).min(TILE_TOKENS), TILE_TOKENS, T => {
-                    s.run(Tile::<E, T> { problem, first, token, element: PhantomData });
-                });
+        let (tokens, cols) = (problem.x.rows(), problem.cols);
+        let whole = cols / S::LANES * S::LANES;
+        let panel_cols = if tokens > S::FLOAT_TILE_TOKENS { PANEL_COLS } else { whole.max(1) };
+        let block_tokens = (BLOCK_BYTES / (cols * size_of::<f32>()))
+            .next_multiple_of(S::FLOAT_TILE_TOKENS)
+            .clamp(S::FLOAT_TILE_TOKENS, tokens.next_multiple_of(S::FLOAT_TILE_TOKENS));
+        let mut sums = vec![[s.splat_f32(0.0); TILE_ROWS]; block_tokens];
+        for begin in (0..tokens).step_by(block_tokens) {
+            let sums = &mut sums[..block_tokens.min(tokens - begin)];
+            for first in (0..problem.n_rows).step_by(TILE_ROWS) {
+                sums.fill([s.splat_f32(0.0); TILE_ROWS]);
+                for col in (0..whole).step_by(panel_cols) {
+                    let cols = col..whole.min(col + panel_cols);
+                    for (i, sums) in sums.chunks_mut(S::FLOAT_TILE_TOKENS).enumerate() {
+                        let token = begin + i * S::FLOAT_TILE_TOKENS;
+                        let (problem, cols, is_first) = (&problem, cols.clone(), i == 0);
+                        with_tokens!(sums.len(), S::FLOAT_TILE_TOKENS, T => s.run(Tile::<S, E, T> {
+                            problem, first, token, cols, sums, is_first, element: PhantomData,
+                        }));
+                    }
+                }
+                for (t, sums) in sums.iter().enumerate() {
+                    finish::<S, E>(s, &mut problem, first, begin + t, sums);
+                }
             }
         }
     }
 }
 
-/// Up to [`TILE_ROWS`] rows with `T` tokens.
-struct Tile<'p, 'a, E, const T: usize> {
-    problem: &'p mut Problem<'a>,
+/// Up to [`TILE_ROWS`] rows with `T` tokens, some of the columns.
+struct Tile<'a, S: Simd, E, const T: usize> {
+    problem: &'a Problem<'a>,
     first: usize,
     token: usize,
+    /// Whole vectors.
+    cols: Range<usize>,
+    /// `[token][row]`
+    sums: &'a mut [[S::F; TILE_ROWS]],
+    /// Whether no other tokens have met these rows.
+    is_first: bool,
     element: PhantomData<E>,
 }
 
-impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, '_, E, T> {
+impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
-        let Self { problem, first, token, .. } = self;
-        let (cols, row_bytes, last) = (problem.cols, problem.row_bytes, problem.n_rows - 1);
-        // Rows beyond the last are the last one again, and are not written.
-        let w: [&[u8]; TILE_ROWS] = std::array::from_fn(|r| {
-            &problem.weights[(first + r).min(last) * row_bytes..][..row_bytes]
-        });
+        let Self { problem, first, token, cols, .. } = self;
+        let w: [&[u8]; TILE_ROWS] = std::array::from_fn(|r| row(problem, first + r));
         let values = problem.x.values();
-        let x: [&[f32]; T] = std::array::from_fn(|t| &values[(token + t) * cols..][..cols]);
+        let x: [&[f32]; T] =
+            std::array::from_fn(|t| &values[(token + t) * problem.cols..][..problem.cols]);
         // The first tile of these rows prefetches the next ones.
-        let next = (first + TILE_ROWS) * row_bytes;
-        let next = problem.weights.get(next..).filter(|_| token == 0).unwrap_or_default();
-        let sums = dots::<S, E, T>(s, w, x, next);
-        for (t, sums) in sums.iter().enumerate() {
-            let out = &mut problem.out.token(token + t)[first..];
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum);
+        let next = (first + TILE_ROWS) * problem.row_bytes;
+        let next = problem.weights.get(next..).filter(|_| self.is_first).unwrap_or_default();
+        let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
+        let mut sums = *all;
+        for k in cols.step_by(S::LANES) {
+            let read = TILE_ROWS * E::BYTES;
+            prefetch(s, next, k * read, S::LANES * read);
+            let mut values = [s.splat_f32(0.0); TILE_ROWS];
+            for r in 0..TILE_ROWS {
+                values[r] = E::load(s, &w[r][k * E::BYTES..]);
+            }
+            for t in 0..T {
+                let x = s.load_f32(bytemuck::cast_slice(&x[t][k..]));
+                for r in 0..TILE_ROWS {
+                    sums[t][r] = s.fma_f32(values[r], x, sums[t][r]);
+                }
+            }
         }
+        *all = sums;
     }
 }
 
-/// The products of every row and token, `[token][row]`; prefetches from `next`
-/// as many bytes as it reads.
+/// Writes the results of one token and the rows from `first` on, as far as there are any.
 #[inline(always)]
-fn dots<S: Simd, E: Element, const T: usize>(
+fn finish<S: Simd, E: Element>(
     s: S,
-    w: [&[u8]; TILE_ROWS],
-    x: [&[f32]; T],
-    next: &[u8],
-) -> [[f32; TILE_ROWS]; T] {
-    let cols = x[0].len();
+    problem: &mut Problem<'_>,
+    first: usize,
+    token: usize,
+    sums: &[S::F; TILE_ROWS],
+) {
+    let cols = problem.cols;
     let whole = cols / S::LANES * S::LANES;
-    let mut sums = [[s.splat_f32(0.0); TILE_ROWS]; T];
-    for k in (0..whole).step_by(S::LANES) {
-        let read = TILE_ROWS * E::BYTES;
-        prefetch(s, next, k * read, S::LANES * read);
-        let mut values = [s.splat_f32(0.0); TILE_ROWS];
-        for r in 0..TILE_ROWS {
-            values[r] = E::load(s, &w[r][k * E::BYTES..]);
-        }
-        for t in 0..T {
-            let x = s.load_f32(bytemuck::cast_slice(&x[t][k..]));
-            for r in 0..TILE_ROWS {
-                sums[t][r] = s.fma_f32(values[r], x, sums[t][r]);
-            }
-        }
+    let x = &problem.x.values()[token * cols..][..cols];
+    for (r, sum) in (first..problem.n_rows).zip(sums) {
+        let w = row(problem, r);
+        let rest = (whole..cols).map(|k| E::read(&w[k * E::BYTES..]) * x[k]);
+        problem.out.token(token)[r] = s.sum_f32(*sum) + rest.sum::<f32>();
     }
-    let mut out = [[0.0; TILE_ROWS]; T];
-    for t in 0..T {
-        for (r, row) in w.iter().enumerate() {
-            let rest = (whole..cols).map(|k| E::read(&row[k * E::BYTES..]) * x[t][k]);
-            out[t][r] = s.sum_f32(sums[t][r]) + rest.sum::<f32>();
-        }
-    }
-    out
+}
+
+/// The bytes of a row; those beyond the last are the last one again.
+#[inline(always)]
+fn row<'a>(problem: &Problem<'a>, row: usize) -> &'a [u8] {
+    let bytes = problem.row_bytes;
+    &problem.weights[row.min(problem.n_rows - 1) * bytes..][..bytes]
 }

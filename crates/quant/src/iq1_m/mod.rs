@@ -13,23 +13,17 @@
 //!
 //! Layout source: `block_iq1_m` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition; rows are unpacked by it, one after another.
+//! `scalar.rs` is the definition.
 
 mod scalar;
 
-use crate::block256::rows::Rows256;
 use crate::cpu::Level;
-use crate::{Format, Kernel, block256};
+use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ1M;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<IQ1M>();
+static KERNELS: [Kernel; Level::COUNT] = codebook::kernels::<IQ1M>();
 
-pub(crate) static FORMAT: Format = block256::format::<IQ1M>(&KERNELS);
-
-impl Rows256 for IQ1M {
-    const WIDE: bool = true;
-    const SCALE_LEN: usize = 16;
-}
+pub(crate) static FORMAT: Format = codebook::format::<IQ1M>(&KERNELS);

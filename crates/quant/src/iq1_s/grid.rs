@@ -9,7 +9,7 @@
 use crate::codebook::expand;
 
 /// The values of every entry.
-pub(crate) static GRID: [[u8; 8]; 2048] = expand(&PACKED, 2, &[8, 16, 24]);
+pub static GRID: [[u8; 8]; 2048] = expand(&PACKED, 2, &[8, 16, 24]);
 
 #[rustfmt::skip]
 static PACKED: [u16; 2048] = [

@@ -12,24 +12,18 @@
 //!
 //! Layout source: `block_iq1_s` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition; rows are unpacked by it, one after another.
+//! `scalar.rs` is the definition.
 
 pub(crate) mod grid;
 mod scalar;
 
-use crate::block256::rows::Rows256;
 use crate::cpu::Level;
-use crate::{Format, Kernel, block256};
+use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ1S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<IQ1S>();
+static KERNELS: [Kernel; Level::COUNT] = codebook::kernels::<IQ1S>();
 
-pub(crate) static FORMAT: Format = block256::format::<IQ1S>(&KERNELS);
-
-impl Rows256 for IQ1S {
-    const WIDE: bool = true;
-    const SCALE_LEN: usize = 32;
-}
+pub(crate) static FORMAT: Format = codebook::format::<IQ1S>(&KERNELS);

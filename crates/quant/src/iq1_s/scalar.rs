@@ -4,31 +4,34 @@ use realm_gguf::TensorType;
 
 use super::IQ1S;
 use super::grid::GRID;
-use crate::block32::f16_at;
-use crate::block256::{Block, Block256, GROUPS, LEN};
+use crate::codebook::{Codebook, Parts, join};
 
-impl Block256 for IQ1S {
+impl Codebook for IQ1S {
     const TY: TensorType = TensorType::IQ1_S;
     const OFFSET: u8 = 16;
-    const HAS_MIN: bool = false;
+    const FACTOR: f32 = 1.0 / 8.0;
+    const SHIFTED: bool = true;
+    const SCALE_LEN: usize = 32;
+    type Entry = [u8; 8];
+    const GRID: &'static [Self::Entry] = &GRID;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    #[inline(always)]
+    fn parts(bytes: &[u8]) -> Parts<Self::Entry> {
         let bytes = bytes.first_chunk::<50>().expect("a block is not shorter");
-        let word = |run: usize| u16::from_le_bytes([bytes[34 + 2 * run], bytes[35 + 2 * run]]);
-        let mut u = [0; LEN];
-        for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let word = word(i / 4);
-            let high = usize::from(word >> (3 * (i % 4)) & 7);
-            let entry = GRID[usize::from(bytes[2 + i]) | high << 8];
-            let delta = if word >> 15 == 1 { -1 } else { 1 };
-            *u = entry.map(|v| v.wrapping_add_signed(delta));
+        let (words, _) = bytes[34..].as_chunks::<2>();
+        let (mut high, mut signs, mut scales) = ([0; 8], [0u32; 8], [0u32; 8]);
+        for (i, word) in words.iter().map(|word| u16::from_le_bytes(*word)).enumerate() {
+            let bits = u64::from(word);
+            let (low, up) = ((bits & 7) << 8 | (bits & 0x38) << 21, (bits & 0x1c0) << 34);
+            high[i] = low | up | (bits & 0xe00) << 47;
+            signs[i] = (i32::from(word as i16) >> 31) as u32;
+            scales[i] = 0x0001_0001 * u32::from(word >> 11 & 14 | 1);
         }
-        Block {
-            u,
-            scales: std::array::from_fn(|j| (word(j / 2) >> 12 & 7) as i8 * 2 + 1),
-            mins: [0; GROUPS],
-            d: f16_at(bytes, 0) / 8.0,
-            dmin: 0.0,
+        Parts {
+            indices: join(&bytes[2..34], high),
+            signs: bytemuck::cast(signs),
+            scales: bytemuck::cast(scales),
+            d: u16::from_le_bytes([bytes[0], bytes[1]]),
         }
     }
 }

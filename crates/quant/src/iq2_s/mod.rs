@@ -13,24 +13,18 @@
 //!
 //! Layout source: `block_iq2_s` in ggml `src/ggml-common.h`.
 //!
-//! `scalar.rs` is the definition; rows are unpacked by it, one after another.
+//! `scalar.rs` is the definition.
 
-mod grid;
+pub(crate) mod grid;
 mod scalar;
 
-use crate::block256::rows::Rows256;
 use crate::cpu::Level;
-use crate::{Format, Kernel, block256};
+use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ2S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<IQ2S>();
+static KERNELS: [Kernel; Level::COUNT] = codebook::kernels::<IQ2S>();
 
-pub(crate) static FORMAT: Format = block256::format::<IQ2S>(&KERNELS);
-
-impl Rows256 for IQ2S {
-    const WIDE: bool = true;
-    const SCALE_LEN: usize = 16;
-}
+pub(crate) static FORMAT: Format = codebook::format::<IQ2S>(&KERNELS);

@@ -4,30 +4,32 @@ use realm_gguf::TensorType;
 
 use super::IQ2S;
 use super::grid::GRID;
-use crate::block32::f16_at;
-use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::Signs;
+use crate::codebook::{Codebook, EIGHTS, Parts, join, odd_scales};
 
-impl Block256 for IQ2S {
+impl Codebook for IQ2S {
     const TY: TensorType = TensorType::IQ2_S;
     const OFFSET: u8 = 64;
-    const HAS_MIN: bool = false;
+    const FACTOR: f32 = 1.0 / 8.0;
+    const SHIFTED: bool = false;
+    const SCALE_LEN: usize = 16;
+    type Entry = [u8; 8];
+    const GRID: &'static [Self::Entry] = &GRID;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    #[inline(always)]
+    fn parts(bytes: &[u8]) -> Parts<Self::Entry> {
         let bytes = bytes.first_chunk::<82>().expect("a block is not shorter");
-        let mut u = [0; LEN];
-        for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let high = usize::from(bytes[66 + i / 4] >> (2 * (i % 4)) & 3);
-            let index = usize::from(bytes[2 + i]) | high << 8;
-            *u = Signs::new(bytes[34 + i]).apply(Self::OFFSET, GRID[index]);
+        let mut high = [0; EIGHTS / 4];
+        for (high, byte) in high.iter_mut().zip(&bytes[66..74]) {
+            let bits = u64::from(*byte);
+            *high = (bits << 8 | bits << 22 | bits << 36 | bits << 50) & 0x0300_0300_0300_0300;
         }
-        let scale = |j: usize| (bytes[74 + j / 2] >> (4 * (j % 2)) & 15) as i8 * 2 + 1;
-        Block {
-            u,
-            scales: std::array::from_fn(scale),
-            mins: [0; GROUPS],
-            d: f16_at(bytes, 0) / 8.0,
-            dmin: 0.0,
+        let mut signs = [0; EIGHTS];
+        signs.copy_from_slice(&bytes[34..66]);
+        Parts {
+            indices: join(&bytes[2..34], high),
+            signs,
+            scales: odd_scales(&bytes[74..]),
+            d: u16::from_le_bytes([bytes[0], bytes[1]]),
         }
     }
 }

@@ -6,7 +6,7 @@
 use crate::codebook::expand;
 
 /// The values of every entry.
-pub(crate) static GRID: [[u8; 8]; 512] = expand(&PACKED, 2, &[8, 25, 43]);
+pub static GRID: [[u8; 8]; 512] = expand(&PACKED, 2, &[8, 25, 43]);
 
 #[rustfmt::skip]
 static PACKED: [u16; 512] = [

@@ -4,30 +4,28 @@ use realm_gguf::TensorType;
 
 use super::IQ2XS;
 use super::grid::GRID;
-use crate::block32::f16_at;
-use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::Signs;
+use crate::codebook::{Codebook, EIGHTS, Parts, make_even, odd_scales};
 
-impl Block256 for IQ2XS {
+impl Codebook for IQ2XS {
     const TY: TensorType = TensorType::IQ2_XS;
     const OFFSET: u8 = 64;
-    const HAS_MIN: bool = false;
+    const FACTOR: f32 = 1.0 / 8.0;
+    const SHIFTED: bool = false;
+    const SCALE_LEN: usize = 16;
+    type Entry = [u8; 8];
+    const GRID: &'static [Self::Entry] = &GRID;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    #[inline(always)]
+    fn parts(bytes: &[u8]) -> Parts<Self::Entry> {
         let bytes = bytes.first_chunk::<74>().expect("a block is not shorter");
-        let mut u = [0; LEN];
-        for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let word = u16::from_le_bytes([bytes[2 + 2 * i], bytes[3 + 2 * i]]);
-            let signs = Signs::even(u32::from(word >> 9));
-            *u = signs.apply(Self::OFFSET, GRID[usize::from(word & 511)]);
+        let (mut indices, mut signs) = ([0; EIGHTS], [0; EIGHTS]);
+        for (i, word) in bytes[2..66].as_chunks().0.iter().enumerate() {
+            // The bits that are not of the index are ignored.
+            indices[i] = u16::from_le_bytes(*word);
+            signs[i] = word[1] >> 1;
         }
-        let scale = |j: usize| (bytes[66 + j / 2] >> (4 * (j % 2)) & 15) as i8 * 2 + 1;
-        Block {
-            u,
-            scales: std::array::from_fn(scale),
-            mins: [0; GROUPS],
-            d: f16_at(bytes, 0) / 8.0,
-            dmin: 0.0,
-        }
+        make_even(&mut signs);
+        let scales = odd_scales(&bytes[66..]);
+        Parts { indices, signs, scales, d: u16::from_le_bytes([bytes[0], bytes[1]]) }
     }
 }

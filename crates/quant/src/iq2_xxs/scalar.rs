@@ -4,30 +4,29 @@ use realm_gguf::TensorType;
 
 use super::IQ2XXS;
 use super::grid::GRID;
-use crate::block32::{f16_at, u32_at};
-use crate::block256::{Block, Block256, GROUPS, LEN};
-use crate::codebook::Signs;
+use crate::codebook::{Codebook, EIGHTS, Parts, signs_and_scales};
 
-impl Block256 for IQ2XXS {
+impl Codebook for IQ2XXS {
     const TY: TensorType = TensorType::IQ2_XXS;
     const OFFSET: u8 = 64;
-    const HAS_MIN: bool = false;
+    const FACTOR: f32 = 1.0 / 8.0;
+    const SHIFTED: bool = false;
+    const SCALE_LEN: usize = 32;
+    type Entry = [u8; 8];
+    const GRID: &'static [Self::Entry] = &GRID;
 
-    fn unpack(bytes: &[u8]) -> Block {
+    #[inline(always)]
+    fn parts(bytes: &[u8]) -> Parts<Self::Entry> {
         let bytes = bytes.first_chunk::<66>().expect("a block is not shorter");
-        let signs_and_scale = |run: usize| u32_at(bytes, 2 + 8 * run + 4);
-        let mut u = [0; LEN];
-        for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let magnitudes = GRID[usize::from(bytes[2 + i / 4 * 8 + i % 4])];
-            let signs = Signs::even(signs_and_scale(i / 4) >> (7 * (i % 4)));
-            *u = signs.apply(Self::OFFSET, magnitudes);
+        let (mut indices, mut words) = ([0; EIGHTS], [0; EIGHTS / 4]);
+        let runs = bytes[2..].as_chunks::<8>().0;
+        for ((four, word), run) in
+            indices.as_chunks_mut::<4>().0.iter_mut().zip(&mut words).zip(runs)
+        {
+            four.iter_mut().zip(run).for_each(|(index, byte)| *index = u16::from(*byte));
+            *word = (u64::from_le_bytes(*run) >> 32) as u32;
         }
-        Block {
-            u,
-            scales: std::array::from_fn(|j| (signs_and_scale(j / 2) >> 28) as i8 * 2 + 1),
-            mins: [0; GROUPS],
-            d: f16_at(bytes, 0) / 8.0,
-            dmin: 0.0,
-        }
+        let (signs, scales) = signs_and_scales(words);
+        Parts { indices, signs, scales, d: u16::from_le_bytes([bytes[0], bytes[1]]) }
     }
 }

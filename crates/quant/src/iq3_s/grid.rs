@@ -6,7 +6,7 @@
 use crate::codebook::expand;
 
 /// The values of every entry.
-pub(crate) static GRID: [[u8; 4]; 512] = expand(&PACKED, 3, &[1, 3, 5, 7, 9, 11, 13, 15]);
+pub static GRID: [[u8; 4]; 512] = expand(&PACKED, 3, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
 #[rustfmt::skip]
 static PACKED: [u16; 512] = [

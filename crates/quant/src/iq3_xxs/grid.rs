@@ -6,7 +6,7 @@
 use crate::codebook::expand;
 
 /// The values of every entry.
-pub(crate) static GRID: [[u8; 4]; 256] = expand(&PACKED, 3, &[4, 12, 20, 28, 36, 44, 52, 62]);
+pub static GRID: [[u8; 4]; 256] = expand(&PACKED, 3, &[4, 12, 20, 28, 36, 44, 52, 62]);
 
 #[rustfmt::skip]
 static PACKED: [u16; 256] = [

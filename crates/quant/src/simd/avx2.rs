@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Rows, Simd, operations};
+use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
 use crate::cpu::Level;
 
 /// Proof that the CPU has [`Level::Avx2`].
@@ -29,6 +29,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 1;
     const TILE_TOKENS: usize = 4;
+    const FLOAT_TILE_TOKENS: usize = 2;
 
     type I = __m256i;
     type F = __m256;
@@ -46,7 +47,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
-        rows.prefetch_some(self);
+        // And as much again as the scales of 16 bytes of nibbles have.
+        rows.prefetch_some(self, 18 * Self::LANES);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -86,6 +88,13 @@ impl Simd for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256i {
+        let row = rows.pointers(at, 4);
+        // SAFETY: four bytes can be read at each pointer.
+        self.collect_fours(|lane| unsafe { &*row(lane).cast() })
+    }
+
     operations! {
         fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
         fn splat(value: i32) -> __m256i = _mm256_set1_epi32(value);
@@ -105,6 +114,9 @@ impl Simd for Avx2 {
             Nibbles { low: _mm256_setzero_si256(), high: _mm256_setzero_si256() };
         fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i =
             _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+        fn mul_u16(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi16(a, b);
+        fn mul_high_u16(a: __m256i, b: __m256i) -> __m256i = _mm256_mulhi_epu16(a, b);
+        fn products(u: __m256i, q: __m256i) -> __m256i = _mm256_maddubs_epi16(u, q);
         fn to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         fn f32_from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
         fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
@@ -112,6 +124,82 @@ impl Simd for Avx2 {
         fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
         fn mul_f32(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
         fn fma_f32(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[i8]) -> __m256i {
+        let bytes = &bytes[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, a: __m256i, to: &mut [u8]) {
+        let to = &mut to[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), a) }
+    }
+
+    #[inline(always)]
+    fn load_eight(self, numbers: &[i32; 8]) -> __m256i {
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn collect_eights<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 8]) -> __m256i {
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_set_m128i(eights(bytes(2), bytes(3)), eights(bytes(0), bytes(1))) }
+    }
+
+    #[inline(always)]
+    fn collect_fours<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 4]) -> __m256i {
+        let four = |i| [bytes(i), bytes(i + 1), bytes(i + 2), bytes(i + 3)];
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm256_set_m128i(fours(four(4)), fours(four(0))) }
+    }
+
+    #[inline(always)]
+    fn repeat_i16(self, numbers: &[i16]) -> __m256i {
+        const WHICH: [u8; 32] = which_of_repeated();
+        let two: [i16; 2] = [numbers[0], numbers[1]];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe {
+            let which = _mm256_loadu_si256(WHICH.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_set1_epi32(bytemuck::cast(two)), which)
+        }
+    }
+
+    #[inline(always)]
+    fn select(self, bits: &[u8], a: __m256i, b: __m256i) -> __m256i {
+        // Each byte of bits eight times; of each copy, one bit counts.
+        const WHICH: [u64; 4] =
+            [0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303];
+        let bits = i32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]);
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe {
+            let which = _mm256_loadu_si256(WHICH.as_ptr().cast());
+            let copies = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), which);
+            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let mask = _mm256_cmpeq_epi8(_mm256_and_si256(copies, bit), bit);
+            _mm256_blendv_epi8(b, a, mask)
+        }
+    }
+
+    #[inline(always)]
+    fn sum_each(self, vectors: &[__m256i; MAX_LANES]) -> __m256i {
+        let mut v = *vectors;
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            // Each step leaves half of the vectors, and half of the lanes to each sum.
+            for n in [4, 2] {
+                for i in 0..n {
+                    v[i] = _mm256_hadd_epi32(v[2 * i], v[2 * i + 1]);
+                }
+            }
+            let low = _mm256_permute2x128_si256::<0x20>(v[0], v[1]);
+            _mm256_add_epi32(low, _mm256_permute2x128_si256::<0x31>(v[0], v[1]))
+        }
     }
 
     #[inline(always)]
@@ -192,4 +280,27 @@ impl Simd for Avx2 {
         // SAFETY: `self` proves the instructions; 8 elements can be written.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) }
     }
+}
+
+/// Two runs of eight bytes, one after the other.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn eights(first: &[u8; 8], second: &[u8; 8]) -> __m128i {
+    // SAFETY: eight bytes can be read at each pointer. As floats, because loads into
+    // the upper half are one instruction then.
+    unsafe {
+        let low = _mm_load_sd(first.as_ptr().cast());
+        _mm_castpd_si128(_mm_loadh_pd(low, second.as_ptr().cast()))
+    }
+}
+
+/// Four runs of four bytes, one after another.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn fours(bytes: [&[u8; 4]; 4]) -> __m128i {
+    let [a, b, c, d] = bytes;
+    let v = _mm_cvtsi32_si128(i32::from_le_bytes(*a));
+    let v = _mm_insert_epi32::<1>(v, i32::from_le_bytes(*b));
+    let v = _mm_insert_epi32::<2>(v, i32::from_le_bytes(*c));
+    _mm_insert_epi32::<3>(v, i32::from_le_bytes(*d))
 }

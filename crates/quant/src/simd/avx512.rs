@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, Rows, Simd, operations};
+use super::avx2::{eights, fours};
+use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
 use crate::cpu::Level;
 
 /// Proof that the CPU has [`Level::Avx512Vnni`].
@@ -20,6 +21,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 2;
     const TILE_TOKENS: usize = 6;
+    const FLOAT_TILE_TOKENS: usize = 4;
 
     type I = __m512i;
     type F = __m512;
@@ -37,7 +39,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
-        rows.prefetch_some(self);
+        // And as much again as the scales of 16 bytes of nibbles have.
+        rows.prefetch_some(self, 18 * Self::LANES);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -83,6 +86,13 @@ impl Simd for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512i {
+        let row = rows.pointers(at, 4);
+        // SAFETY: four bytes can be read at each pointer.
+        self.collect_fours(|lane| unsafe { &*row(lane).cast() })
+    }
+
     operations! {
         fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
         fn splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
@@ -104,6 +114,9 @@ impl Simd for Avx512 {
         fn dot_sum(_wide: bool, sum: __m512i) -> __m512i = sum;
         fn dot_i16(sum: __m512i, a: __m512i, b: __m512i) -> __m512i =
             _mm512_dpwssd_epi32(sum, a, b);
+        fn mul_u16(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi16(a, b);
+        fn mul_high_u16(a: __m512i, b: __m512i) -> __m512i = _mm512_mulhi_epu16(a, b);
+        fn products(u: __m512i, q: __m512i) -> __m512i = _mm512_maddubs_epi16(u, q);
         fn to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         fn f32_from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
         fn f16_to_f32(a: __m512i) -> __m512 = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
@@ -112,6 +125,92 @@ impl Simd for Avx512 {
         fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
         fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         fn fma_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[i8]) -> __m512i {
+        let bytes = &bytes[..64];
+        // SAFETY: `self` proves the instructions; 64 bytes can be read.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, a: __m512i, to: &mut [u8]) {
+        let to = &mut to[..64];
+        // SAFETY: `self` proves the instructions; 64 bytes can be written.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), a) }
+    }
+
+    #[inline(always)]
+    fn load_eight(self, numbers: &[i32; 8]) -> __m512i {
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm512_zextsi256_si512(_mm256_loadu_si256(numbers.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn collect_eights<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 8]) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let (a, b) = (eights(bytes(0), bytes(1)), eights(bytes(2), bytes(3)));
+            let (c, d) = (eights(bytes(4), bytes(5)), eights(bytes(6), bytes(7)));
+            let (low, high) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+
+    #[inline(always)]
+    fn collect_fours<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 4]) -> __m512i {
+        let four = |i| [bytes(i), bytes(i + 1), bytes(i + 2), bytes(i + 3)];
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let (a, b) = (fours(four(0)), fours(four(4)));
+            let (c, d) = (fours(four(8)), fours(four(12)));
+            let (low, high) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        }
+    }
+
+    #[inline(always)]
+    fn repeat_i16(self, numbers: &[i16]) -> __m512i {
+        const WHICH: [u8; 64] = which_of_repeated();
+        let four: [i16; 4] = [numbers[0], numbers[1], numbers[2], numbers[3]];
+        // SAFETY: `self` proves the instructions; 64 bytes can be read.
+        unsafe {
+            let which = _mm512_loadu_si512(WHICH.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_set1_epi64(bytemuck::cast(four)), which)
+        }
+    }
+
+    #[inline(always)]
+    fn select(self, bits: &[u8], a: __m512i, b: __m512i) -> __m512i {
+        let (bits, _) = bits.split_first_chunk().expect("a bit per byte");
+        // SAFETY: `self` proves the instructions.
+        unsafe { _mm512_mask_blend_epi8(u64::from_le_bytes(*bits), b, a) }
+    }
+
+    #[inline(always)]
+    fn sum_each(self, vectors: &[__m512i; MAX_LANES]) -> __m512i {
+        // Each step leaves half of the vectors, and half of the lanes to each sum.
+        let mut v = *vectors;
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            for i in 0..8 {
+                let (a, b) = (v[2 * i], v[2 * i + 1]);
+                v[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            }
+            for i in 0..4 {
+                let (a, b) = (v[2 * i], v[2 * i + 1]);
+                v[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            }
+            for n in [2, 1] {
+                for i in 0..n {
+                    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(v[2 * i], v[2 * i + 1]);
+                    let odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(v[2 * i], v[2 * i + 1]);
+                    v[i] = _mm512_add_epi32(even, odd);
+                }
+            }
+        }
+        v[0]
     }
 
     #[inline(always)]

@@ -70,17 +70,17 @@ impl<'a> Rows<'a> {
         &self.rows[lane][at..]
     }
 
-    /// Prefetches about as much as 16 bytes of every row. Little and often: the
-    /// CPU waits when more lines are asked for than it can keep in flight.
+    /// Prefetches the next `bytes`. Little and often: the CPU waits when more lines
+    /// are asked for than it can keep in flight.
     #[inline(always)]
-    pub fn prefetch_some<S: Simd>(&self, s: S) {
+    pub fn prefetch_some<S: Simd>(&self, s: S, bytes: usize) {
         let at = self.next.get();
         if at < self.end {
-            let lines = S::LANES * 16 / CACHE_LINE_BYTES + 1;
-            for i in 0..lines {
-                s.prefetch(self.weights.as_ptr().wrapping_add(at + i * CACHE_LINE_BYTES));
+            let line = |at: usize| at.next_multiple_of(CACHE_LINE_BYTES);
+            for at in (line(at)..line(at + bytes)).step_by(CACHE_LINE_BYTES) {
+                s.prefetch(self.weights.as_ptr().wrapping_add(at));
             }
-            self.next.set(at + lines * CACHE_LINE_BYTES);
+            self.next.set(at + bytes);
         }
     }
 }
@@ -94,6 +94,18 @@ pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) 
     }
 }
 
+/// For shuffles within 16 bytes: 16 bits at 0 eight times, those at 2, and so on.
+#[cfg(target_arch = "x86_64")]
+const fn which_of_repeated<const BYTES: usize>() -> [u8; BYTES] {
+    let mut which = [0; BYTES];
+    let mut i = 0;
+    while i < BYTES {
+        which[i] = (i / 16 * 2 + i % 2) as u8;
+        i += 1;
+    }
+    which
+}
+
 /// A vector instruction set.
 pub(crate) trait Simd: Copy {
     /// What the CPU must have.
@@ -104,6 +116,8 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// Tokens in a tile, at most 6; chosen so that a tile fits in the registers.
     const TILE_TOKENS: usize;
+    /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
+    const FLOAT_TILE_TOKENS: usize;
 
     /// Integers.
     type I: Copy;
@@ -124,6 +138,8 @@ pub(crate) trait Simd: Copy {
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
     /// The f16 at `at` of every row.
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F;
+    /// The four bytes at `at` of every row.
+    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I;
     /// Asks for the cache line at `address` to be brought near.
     fn prefetch(self, address: *const u8);
 
@@ -142,6 +158,24 @@ pub(crate) trait Simd: Copy {
     /// The low 32 bits of the products.
     fn mul(self, a: Self::I, b: Self::I) -> Self::I;
 
+    /// The first `4 * LANES` bytes.
+    fn load_bytes(self, bytes: &[i8]) -> Self::I;
+    /// Writes as many bytes as a vector has.
+    fn store_bytes(self, a: Self::I, to: &mut [u8]);
+    /// Eight numbers in the first lanes, zeros in the others.
+    fn load_eight(self, numbers: &[i32; 8]) -> Self::I;
+    /// As many runs of eight bytes as a vector has, one after another.
+    fn collect_eights<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 8]) -> Self::I;
+    /// As many runs of four bytes as a vector has, one after another.
+    fn collect_fours<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 4]) -> Self::I;
+    /// Each of the first `LANES / 4` numbers eight times as 16 bits, in four lanes.
+    fn repeat_i16(self, numbers: &[i16]) -> Self::I;
+    /// Bytes of `a` where a bit of `bits` is set, of `b` elsewhere; the lowest bit of
+    /// a byte first.
+    fn select(self, bits: &[u8], a: Self::I, b: Self::I) -> Self::I;
+    /// In lane `i`, the sum of all lanes of `vectors[i]`.
+    fn sum_each(self, vectors: &[Self::I; MAX_LANES]) -> Self::I;
+
     /// The byte of `table` that each byte of `indices`, below 16, asks for.
     fn lookup(self, table: &[u8; 16], indices: Self::I) -> Self::I;
 
@@ -153,6 +187,13 @@ pub(crate) trait Simd: Copy {
     fn dot(self, wide: bool, sum: Self::Dot, u: Self::I, q: Self::I) -> Self::Dot;
     /// The sum as 32-bit numbers.
     fn dot_sum(self, wide: bool, sum: Self::Dot) -> Self::I;
+    /// Products of unsigned and signed bytes, the sums of two as signed 16-bit numbers;
+    /// `u` is at most 129, so that they fit.
+    fn products(self, u: Self::I, q: Self::I) -> Self::I;
+    /// Products of unsigned 16-bit numbers, their low halves.
+    fn mul_u16(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Products of unsigned 16-bit numbers, their high halves.
+    fn mul_high_u16(self, a: Self::I, b: Self::I) -> Self::I;
     /// Adds the products of two signed 16-bit numbers in each lane.
     fn dot_i16(self, sum: Self::I, a: Self::I, b: Self::I) -> Self::I;
 

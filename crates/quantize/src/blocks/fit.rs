@@ -161,6 +161,24 @@ pub(super) fn scale<L: Levels>(
     best
 }
 
+/// Values with some scale: how far they are off, and sums for a better scale.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fit {
+    pub error: f32,
+    pub regression: Regression,
+}
+
+/// The nearest levels with the scale `d`.
+pub(super) fn fit<L: Levels>(levels: L, d: f32, x: &[f32], w: &[f32]) -> Fit {
+    let inverse = inverse(d);
+    let [error, x_level, level_level] = sums(x, w, |x, w| {
+        let level = levels.nearest(x * inverse);
+        let error = x - d * level;
+        [w * error * error, w * x * level, w * level * level]
+    });
+    Fit { error, regression: Regression { x_level, level_level } }
+}
+
 /// The weighted error of the nearest levels with the scale `d`.
 pub(super) fn error<L: Levels>(levels: L, d: f32, x: &[f32], w: &[f32]) -> f32 {
     let inverse = inverse(d);
@@ -172,12 +190,12 @@ pub(super) fn error<L: Levels>(levels: L, d: f32, x: &[f32], w: &[f32]) -> f32 {
 }
 
 /// Sums over values and the levels nearest to them.
-#[derive(Clone, Copy, Default)]
-struct Regression {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Regression {
     /// `w * x * level`
-    x_level: f32,
+    pub x_level: f32,
     /// `w * level * level`
-    level_level: f32,
+    pub level_level: f32,
 }
 
 impl Regression {
@@ -189,12 +207,13 @@ impl Regression {
         Self { x_level, level_level }
     }
 
-    fn scale(self) -> f32 {
+    /// The scale with the least error, if levels stay as they are.
+    pub fn scale(self) -> f32 {
         if self.level_level > 0.0 { self.x_level / self.level_level } else { 0.0 }
     }
 
     /// By how much the scale reduces the error of all zeros.
-    fn gain(self) -> f32 {
+    pub fn gain(self) -> f32 {
         self.scale() * self.x_level
     }
 }

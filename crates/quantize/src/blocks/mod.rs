@@ -4,8 +4,10 @@
 //! as a sum of squares, each weighted with its importance. [`super_block`] does so
 //! for 256 values whose scales share a scale. The other files write bytes.
 
+mod codebook;
 mod fit;
 mod four_bit;
+mod iq;
 mod k_quants;
 mod legacy;
 mod super_block;
@@ -37,6 +39,13 @@ const ENCODERS: &[(TensorType, Encode)] = &[
     (TensorType::Q4_K, k_quants::q4_k),
     (TensorType::Q5_K, k_quants::q5_k),
     (TensorType::Q6_K, k_quants::q6_k),
+    (TensorType::IQ1_S, iq::iq1_s),
+    (TensorType::IQ1_M, iq::iq1_m),
+    (TensorType::IQ2_XXS, iq::iq2_xxs),
+    (TensorType::IQ2_XS, iq::iq2_xs),
+    (TensorType::IQ2_S, iq::iq2_s),
+    (TensorType::IQ3_XXS, iq::iq3_xxs),
+    (TensorType::IQ3_S, iq::iq3_s),
     (TensorType::IQ4_NL, four_bit::iq4_nl),
     (TensorType::IQ4_XS, four_bit::iq4_xs),
     (TensorType::MXFP4, four_bit::mxfp4),

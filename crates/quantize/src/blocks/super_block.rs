@@ -6,17 +6,78 @@
 
 use std::convert::identity;
 
-use super::fit::{self, Levels, Line};
+use super::fit::{self, Fit, Levels, Line, Regression};
 use super::stored_f16;
 
 /// Values in a block.
 pub(super) const LEN: usize = 256;
 /// Most groups in a block.
-const MAX_GROUPS: usize = 16;
+pub(super) const MAX_GROUPS: usize = 16;
 /// Rounds of choosing integer scales and fitting the shared ones.
 const ROUNDS: usize = 3;
 /// Starts that give the largest scale of a group the largest integers.
 const STARTS: i32 = 3;
+
+/// The integers that the scale of a group can be: from `first`, which is as far from
+/// zero as any, to `last`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub first: f32,
+    pub last: f32,
+    /// Distance of neighbours, negative where `last` is below `first`.
+    pub step: f32,
+}
+
+impl Range {
+    /// The integer nearest to `value`, and its neighbours.
+    fn near(self, value: f32) -> [f32; 3] {
+        let near = self.first + self.step * fit::round((value - self.first) / self.step);
+        let (low, high) = (self.first.min(self.last), self.first.max(self.last));
+        [near - self.step, near, near + self.step].map(|v| v.clamp(low, high))
+    }
+}
+
+/// The shared scale, and the integers of the groups.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scales {
+    pub d: f32,
+    pub integers: [i8; MAX_GROUPS],
+}
+
+/// Rounds the scales that groups want to integers times a shared one.
+///
+/// `fit` tells how good a scale is for a group.
+pub(super) fn share(wanted: &[f32], range: Range, fit: impl Fn(usize, f32) -> Fit) -> Scales {
+    let largest = wanted.iter().fold(0.0f32, |max, v| if v.abs() > max.abs() { *v } else { max });
+    let mut best = Scales { d: 0.0, integers: [range.last as i8; MAX_GROUPS] };
+    let mut least = f32::INFINITY;
+    for start in 0..STARTS {
+        let mut d = stored_f16(largest / (range.first + range.step * start as f32));
+        for _ in 0..ROUNDS {
+            let mut next = Scales { d, ..best };
+            let mut sums = Regression::default();
+            let mut error = 0.0;
+            for (j, wanted) in wanted.iter().enumerate() {
+                let near = range.near((wanted * fit::inverse(d)).clamp(-1e4, 1e4));
+                let (integer, group) = near
+                    .map(|integer| (integer, fit(j, d * integer)))
+                    .into_iter()
+                    .min_by(|a, b| a.1.error.total_cmp(&b.1.error))
+                    .expect("there are three candidates");
+                next.integers[j] = integer as i8;
+                error += group.error;
+                sums.x_level += group.regression.x_level * integer;
+                sums.level_level += group.regression.level_level * integer * integer;
+            }
+            if error >= least {
+                break;
+            }
+            (best, least) = (next, error);
+            d = stored_f16(sums.scale());
+        }
+    }
+    best
+}
 
 /// `d * scales[group] * level`.
 pub(super) struct Symmetric {
@@ -34,46 +95,22 @@ pub(super) fn symmetric<L: Levels>(
     x: &[f32],
     w: &[f32],
 ) -> Symmetric {
-    let groups = || x.chunks_exact(group_len).zip(w.chunks_exact(group_len));
+    let group = |j: usize| j * group_len..(j + 1) * group_len;
+    let n_groups = LEN / group_len;
     let mut wanted = [0.0f32; MAX_GROUPS];
-    for (wanted, (x, w)) in wanted.iter_mut().zip(groups()) {
-        *wanted = fit::scale(levels, identity, x, w);
+    for (j, wanted) in wanted[..n_groups].iter_mut().enumerate() {
+        *wanted = fit::scale(levels, identity, &x[group(j)], &w[group(j)]);
     }
-    let largest = wanted.iter().fold(0.0f32, |max, v| if v.abs() > max.abs() { *v } else { max });
-    let mut best = Symmetric { d: 0.0, scales: [0; MAX_GROUPS], levels: [0; LEN] };
-    let mut least = f32::INFINITY;
-    for start in 0..STARTS {
-        let mut d = stored_f16(largest / (start as f32 - max_scale));
-        for _ in 0..ROUNDS {
-            let mut next = Symmetric { d, ..best };
-            let mut sums = SharedScales::default();
-            let mut error = 0.0;
-            for (j, (x, w)) in groups().enumerate() {
-                let near = fit::round((wanted[j] * fit::inverse(d)).clamp(-1e4, 1e4));
-                let (scale, group_error) = [near - 1.0, near, near + 1.0]
-                    .map(|scale| scale.clamp(-max_scale, max_scale - 1.0))
-                    .map(|scale| (scale, fit::error(levels, d * scale, x, w)))
-                    .into_iter()
-                    .min_by(|a, b| a.1.total_cmp(&b.1))
-                    .expect("there are three candidates");
-                next.scales[j] = scale as i8;
-                error += group_error;
-                let inverse = fit::inverse(d * scale);
-                let chosen = &mut next.levels[j * group_len..][..group_len];
-                for ((x, w), chosen) in x.iter().zip(w).zip(chosen) {
-                    let level = levels.nearest(x * inverse);
-                    *chosen = level as i8;
-                    sums.add(*x, *w, scale * level, 0.0);
-                }
-            }
-            if error >= least {
-                break;
-            }
-            (best, least) = (next, error);
-            [d, _] = sums.solve([d, 0.0]).map(stored_f16);
-        }
+    let range = Range { first: -max_scale, last: max_scale - 1.0, step: 1.0 };
+    let scales = share(&wanted[..n_groups], range, |j, scale| {
+        fit::fit(levels, scale, &x[group(j)], &w[group(j)])
+    });
+    let mut chosen = [0; LEN];
+    for (i, chosen) in chosen.iter_mut().enumerate() {
+        let scale = scales.d * f32::from(scales.integers[i / group_len]);
+        *chosen = levels.nearest(x[i] * fit::inverse(scale)) as i8;
     }
-    best
+    Symmetric { d: scales.d, scales: scales.integers, levels: chosen }
 }
 
 /// `d * scales[group] * u - dmin * mins[group]`.

@@ -62,6 +62,28 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
             Some('a') => day_name[..3].into(),
             Some('F') => format!("{year}-{month:02}-{day:02}"),
             Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
+            Some('R') => format!("{hour:02}:{minute:02}"),
+            Some('D') => format!("{month:02}/{day:02}/{:02}", year % 100),
+            Some('c') => format!(
+                "{} {} {day:2} {hour:02}:{minute:02}:{second:02} {year}",
+                &day_name[..3],
+                &month_name[..3]
+            ),
+            Some('x') => format!("{month:02}/{day:02}/{:02}", year % 100),
+            Some('X') => format!("{hour:02}:{minute:02}:{second:02}"),
+            Some('h') => month_name[..3].into(),
+            Some('e') => format!("{day:2}"),
+            Some('j') => {
+                let n = days - first_day(year) + 1;
+                if padded { format!("{n:03}") } else { n.to_string() }
+            }
+            Some('u') => ((days + 3) % 7 + 1).to_string(),
+            Some('w') => ((days + 4) % 7).to_string(),
+            Some('s') => seconds.to_string(),
+            Some('f') => "000000".into(),
+            Some('z') => "+0000".into(),
+            Some('n') => "\n".into(),
+            Some('t') => "\t".into(),
             Some('Z') => "UTC".into(),
             Some('%') => "%".into(),
             other => {
@@ -72,6 +94,12 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
         };
     }
     Ok(out)
+}
+
+/// The day, counted from 1970-01-01, on which a year from then on begins.
+fn first_day(year: u64) -> u64 {
+    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
+    (year - 1970) * 365 + leap_days(year - 1) - leap_days(1969)
 }
 
 /// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
@@ -100,6 +128,12 @@ mod tests {
             (0, "%Y-%m-%d %H:%M:%S", "1970-01-01 00:00:00"),
             (951_782_400, "%d %b %Y", "29 Feb 2000"),
             (1_709_251_199, "%A, %B %-d, %Y %I:%M %p", "Thursday, February 29, 2024 11:59 PM"),
+            (
+                1_709_251_199,
+                "%c|%D|%j|%u %w|%e|%R",
+                "Thu Feb 29 23:59:59 2024|02/29/24|060|4 4|29|23:59",
+            ),
+            (1_735_603_200, "%j %-j %a %u %w", "366 366 Tue 2 2"),
             (4_102_444_800, "%a %F %T %%", "Fri 2100-01-01 00:00:00 %"),
         ] {
             assert_eq!(strftime(format, seconds).unwrap(), text);

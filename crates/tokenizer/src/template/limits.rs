@@ -12,6 +12,8 @@ use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use web_time::Instant;
 
+use super::operators;
+use super::python_methods;
 use super::python_text::write_python;
 
 /// Instructions of one rendering; a message or tool takes a few hundred.
@@ -28,7 +30,7 @@ const MAX_VISITS: usize = 50_000_000;
 /// large values, so only a template that does little else gets here.
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// What a value takes besides its text, roughly.
-const VALUE_BYTES: usize = 24;
+pub(super) const VALUE_BYTES: usize = 24;
 
 // Names that no template can spell.
 pub(super) const BUILT: &str = "<built>";
@@ -62,40 +64,21 @@ pub(super) fn install(environment: &mut Environment<'static>) {
             ("format", Some(pattern), _) => check_format(pattern)?,
             _ => {}
         }
-        unknown_method_callback(state, value, method, args)
+        match python_methods::call(value, method, args) {
+            Some(result) => result,
+            None => unknown_method_callback(state, value, method, args),
+        }
     });
-    guard(environment, "replace", |args| match args {
-        [text, old, new, ..] => match text.as_str() {
-            Some(text) => check_replace(text, old, new),
-            None => Ok(()),
-        },
-        _ => Ok(()),
-    });
-    guard(environment, "join", |args| match args {
-        [items, separator, ..] => check_join(items, separator.as_str().map_or(0, str::len)),
-        _ => Ok(()),
-    });
-    guard(environment, "format", |args| match args.first().and_then(Value::as_str) {
-        Some(pattern) => check_format(pattern),
-        None => Ok(()),
-    });
-    guard(environment, "indent", check_indent);
-}
-
-/// Puts `check` before a filter of the engine.
-fn guard(
-    environment: &mut Environment<'static>,
-    name: &'static str,
-    check: fn(&[Value]) -> Result<(), Error>,
-) {
     let plain = Environment::new();
-    environment.add_filter(name, move |_: &mut State, args: Rest<Value>| {
-        check(&args)?;
-        plain.empty_state().apply_filter(name, &args)
+    environment.add_filter("format", move |args: Rest<Value>| {
+        if let Some(pattern) = args.first().and_then(Value::as_str) {
+            check_format(pattern)?;
+        }
+        plain.empty_state().apply_filter("format", &args)
     });
 }
 
-fn error(message: impl Into<String>) -> Error {
+pub(super) fn error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
@@ -189,7 +172,7 @@ fn iterable(value: Value) -> Result<Value, Error> {
     if value.is_none() {
         return Err(error("none is not iterable"));
     }
-    Ok(value)
+    operators::spread(value)
 }
 
 /// `left * right`, without the texts and lists nobody needs.
@@ -230,7 +213,8 @@ fn multiply_numbers(left: &Value, right: &Value) -> Result<Value, Error> {
     Ok(Value::from(f64::try_from(left.clone())? * f64::try_from(right.clone())?))
 }
 
-fn check_size(n_bytes: usize) -> Result<(), Error> {
+/// Refuses to build a text of so many bytes.
+pub(super) fn check_size(n_bytes: usize) -> Result<(), Error> {
     if n_bytes > MAX_VALUE_BYTES {
         return Err(error(format!("a text of more than {MAX_VALUE_BYTES} bytes")));
     }
@@ -254,14 +238,6 @@ fn check_format(pattern: &str) -> Result<(), Error> {
         return Err(error("a format with a number of more than three digits"));
     }
     Ok(())
-}
-
-fn check_indent(args: &[Value]) -> Result<(), Error> {
-    let widest = args.iter().filter_map(Value::as_usize).max().unwrap_or_default();
-    let n_lines = args.first().and_then(Value::as_str).map_or(0, |text| text.matches('\n').count());
-    // `width` may also come by name; then it is inside the last argument.
-    let named = args.last().and_then(|last| last.get_attr("width").ok()?.as_usize());
-    check_size(widest.max(named.unwrap_or_default()).saturating_mul(n_lines + 1))
 }
 
 /// A writer that stops at the largest text a template may build.

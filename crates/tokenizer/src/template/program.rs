@@ -13,7 +13,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use self_cell::self_cell;
 
-use super::limits;
+use super::{limits, operators};
 
 const NAME: &str = "chat_template";
 /// The longest templates in use have some 20 000 bytes.
@@ -47,9 +47,10 @@ self_cell!(
 impl Program {
     /// Compiles `source`, to run in `environment`.
     pub(super) fn compile(source: &str, environment: Environment<'static>) -> Result<Self, Error> {
-        let source = source.to_owned();
+        // As jinja2 reads them.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-        check_source(&source, &syntax)?;
+        let source = check_source(&source, &syntax)?;
         Program::try_new(Owner { source, environment }, |owner| {
             let tree = machinery::parse(&owner.source, NAME, syntax)?;
             let mut generator = CodeGenerator::new(NAME, &owner.source);
@@ -80,7 +81,12 @@ impl Program {
 }
 
 /// Refuses sources on which the compiler itself would use too much stack or memory.
-fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
+///
+/// Gives back the source with `generation` blocks, which mark what a model is trained
+/// to write, as the `with` blocks they are when no such marks are wanted.
+fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
+    let mut renamed = String::with_capacity(source.len());
+    let mut n_copied = 0;
     let too_large = |what: String| Err(Error::new(ErrorKind::SyntaxError, what));
     if source.len() > MAX_SOURCE_BYTES {
         let n = source.len();
@@ -91,8 +97,16 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     for token in machinery::tokenize(source, false, syntax.clone()) {
         let (token, span) = token?;
         match token {
-            Token::VariableStart | Token::BlockStart => tag = Tag::default(),
+            Token::VariableStart => tag = Tag::default(),
+            Token::BlockStart => tag = Tag { is_block: true, ..Tag::default() },
             Token::Ident("elif") => n_elifs += 1,
+            Token::Ident(name @ ("generation" | "endgeneration"))
+                if tag.is_block && tag.n_tokens == 1 =>
+            {
+                renamed += &source[n_copied..span.start_offset as usize];
+                renamed += if name == "generation" { "with" } else { "endwith" };
+                n_copied = span.end_offset as usize;
+            }
             Token::Mul => tag.multiplies = true,
             Token::Int(value) => tag.factor = tag.factor.saturating_mul(value.max(1)),
             Token::Str(text) => tag.n_bytes += text.len() as u64,
@@ -112,11 +126,14 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
             return too_large(format!("line {line}: a product of constants is too large"));
         }
     }
-    Ok(())
+    renamed += &source[n_copied..];
+    Ok(renamed)
 }
 
 /// What is known of the tag that is being read.
 struct Tag {
+    /// Between `{%` and `%}`.
+    is_block: bool,
     n_tokens: usize,
     n_bytes: u64,
     /// The product of its integers.
@@ -126,7 +143,7 @@ struct Tag {
 
 impl Default for Tag {
     fn default() -> Self {
-        Tag { n_tokens: 0, n_bytes: 0, factor: 1, multiplies: false }
+        Tag { is_block: false, n_tokens: 0, n_bytes: 0, factor: 1, multiplies: false }
     }
 }
 
@@ -167,8 +184,6 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
     let same = instruction.clone();
     match instruction {
         Instruction::Add
-        | Instruction::StringConcat
-        | Instruction::Slice
         | Instruction::BuildMap(_)
         | Instruction::BuildList(_)
         | Instruction::BuildTuple(_)
@@ -178,6 +193,15 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
         | Instruction::CallObject(_)
         | Instruction::EndCapture => vec![same, call(limits::BUILT)],
         Instruction::Mul => vec![Instruction::CallFunction(limits::MULTIPLY, Some(2))],
+        Instruction::Rem => {
+            vec![Instruction::CallFunction(operators::REMAINDER, Some(2)), call(limits::BUILT)]
+        }
+        Instruction::StringConcat => {
+            vec![Instruction::CallFunction(operators::CONCAT, Some(2)), call(limits::BUILT)]
+        }
+        Instruction::Slice => {
+            vec![Instruction::CallFunction(operators::SLICE, Some(4)), call(limits::BUILT)]
+        }
         Instruction::SetAttr(_) => {
             vec![Instruction::Swap, call(limits::KEPT), Instruction::Swap, same]
         }

@@ -1,45 +1,54 @@
-//! `tojson` as Python's `json.dumps(..., ensure_ascii=False)` writes it.
+//! `tojson` as Python's `json.dumps` writes it.
 
 use std::io;
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::limits::MAX_VALUE_BYTES;
 
-/// The filter; `indent` (positional or by name) spreads the value over lines,
-/// `sort_keys` orders its keys.
+/// The filter, with the arguments of transformers: `ensure_ascii` (false unless
+/// given), `indent` (a number or a text), `separators`, `sort_keys`.
 pub(super) fn to_json(
     value: &Value,
-    indent: Option<Value>,
+    ensure_ascii: Option<Value>,
     options: Kwargs,
 ) -> Result<String, Error> {
-    let indent: Option<Value> = match indent {
-        Some(indent) => Some(indent),
-        None => options.get("indent")?,
+    let ensure_ascii = match ensure_ascii {
+        Some(flag) => Some(flag),
+        None => options.get::<Option<Value>>("ensure_ascii")?,
     };
-    let sort_keys: Option<bool> = options.get("sort_keys")?;
+    let indent: Option<Value> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
+    let sort_keys: Option<Value> = options.get("sort_keys")?;
     options.assert_all_used()?;
-    if value.is_undefined() {
+    if has_undefined(value) {
         let message = "an undefined value cannot be written as JSON";
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }
     let indent = match indent {
-        Some(indent) if !indent.is_none() => Some(usize::try_from(indent)?.min(MAX_INDENT)),
-        _ => None,
+        None => None,
+        Some(indent) if indent.is_none() => None,
+        Some(indent) => Some(match indent.as_str() {
+            Some(text) if text.len() <= MAX_INDENT => text.to_owned(),
+            Some(_) => " ".repeat(MAX_INDENT),
+            None => {
+                " ".repeat(usize::try_from(i64::try_from(indent)?).unwrap_or(0).min(MAX_INDENT))
+            }
+        }),
     };
     let (between_items, after_key) = match separators.as_deref() {
         Some([items, key]) => (items.clone(), key.clone()),
         _ if indent.is_some() => (",".into(), ": ".into()),
         _ => (", ".into(), ": ".into()),
     };
-    let format = PythonFormat { indent, between_items, after_key, depth: 0, empty: true };
+    let ensure_ascii = ensure_ascii.is_some_and(|flag| flag.is_true());
+    let format =
+        PythonFormat { indent, between_items, after_key, ensure_ascii, depth: 0, empty: true };
     let mut out = Bounded(Vec::new());
-    let written = if sort_keys == Some(true) {
+    let written = if sort_keys.is_some_and(|flag| flag.is_true()) {
         let mut value = serde_json::to_value(value).map_err(cannot)?;
         value.sort_all_objects();
         value.serialize(&mut Serializer::with_formatter(&mut out, format))
@@ -48,6 +57,18 @@ pub(super) fn to_json(
     };
     written.map_err(cannot)?;
     String::from_utf8(out.0).map_err(cannot)
+}
+
+/// Whether a value is undefined, or has something undefined in it.
+fn has_undefined(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::Undefined => true,
+        ValueKind::Seq => value.try_iter().is_ok_and(|mut items| items.any(|i| has_undefined(&i))),
+        ValueKind::Map => value.try_iter().is_ok_and(|mut keys| {
+            keys.any(|key| value.get_item(&key).is_ok_and(|item| has_undefined(&item)))
+        }),
+        _ => false,
+    }
 }
 
 const MAX_INDENT: usize = 16;
@@ -74,9 +95,11 @@ fn cannot(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 struct PythonFormat {
-    indent: Option<usize>,
+    /// What each level adds to the beginning of a line; without it there is one line.
+    indent: Option<String>,
     between_items: String,
     after_key: String,
+    ensure_ascii: bool,
     depth: usize,
     /// Nothing was written yet in the innermost array or object.
     empty: bool,
@@ -84,9 +107,9 @@ struct PythonFormat {
 
 impl PythonFormat {
     fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
-        let Some(indent) = self.indent else { return Ok(()) };
+        let Some(indent) = &self.indent else { return Ok(()) };
         writer.write_all(b"\n")?;
-        (0..self.depth * indent).try_for_each(|_| writer.write_all(b" "))
+        (0..self.depth).try_for_each(|_| writer.write_all(indent.as_bytes()))
     }
 
     fn open<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: u8) -> io::Result<()> {
@@ -156,6 +179,27 @@ impl Formatter for PythonFormat {
 
     fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         self.empty = false;
+        Ok(())
+    }
+
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if !self.ensure_ascii {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let mut units = [0; 2];
+        for c in fragment.chars() {
+            if c.is_ascii() {
+                writer.write_all(&[c as u8])?;
+                continue;
+            }
+            for unit in c.encode_utf16(&mut units) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Values as Python's `str` writes them.
+//! Values as Python's `str` writes them, and what Python takes for white space and lines.
 
 use std::fmt::{self, Write};
 
@@ -11,6 +11,42 @@ use super::python_json::python_float;
 /// Appends `str(value)`.
 pub(super) fn write_python(out: &mut String, value: &Value) -> Result<(), Error> {
     Ok(write(&mut BoundedText(out), value)?)
+}
+
+/// `str(value)`.
+pub(super) fn python_str(value: &Value) -> Result<String, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.to_owned());
+    }
+    let mut text = String::new();
+    write_python(&mut text, value)?;
+    Ok(text)
+}
+
+/// `str.isspace` of one character: Unicode's white space and four separators.
+pub(super) fn is_python_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// The lines of `str.splitlines`, each with what ends it.
+pub(super) fn split_lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    const ENDS: [char; 10] =
+        ['\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}'];
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let cut = rest.find(ENDS).unwrap_or(rest.len());
+        let (line, behind) = rest.split_at(cut);
+        let end = match behind.chars().next() {
+            Some('\r') if behind.starts_with("\r\n") => 2,
+            Some(c) => c.len_utf8(),
+            None => 0,
+        };
+        rest = &behind[end..];
+        Some((line, &behind[..end]))
+    })
 }
 
 fn write(out: &mut BoundedText<'_>, value: &Value) -> fmt::Result {
@@ -49,6 +85,9 @@ fn write(out: &mut BoundedText<'_>, value: &Value) -> fmt::Result {
 
 /// `repr(value)`, which puts texts in quotes.
 fn write_inner(out: &mut BoundedText<'_>, value: &Value) -> fmt::Result {
+    if value.is_undefined() {
+        return out.write_str("Undefined");
+    }
     let Some(text) = value.as_str() else { return write(out, value) };
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.write_char(quote)?;
@@ -59,9 +98,21 @@ fn write_inner(out: &mut BoundedText<'_>, value: &Value) -> fmt::Result {
             '\t' => out.write_str("\\t")?,
             '\\' => out.write_str("\\\\")?,
             c if c == quote => write!(out, "\\{c}")?,
-            c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c))?,
-            c => out.write_char(c)?,
+            c if is_printable(c) => out.write_char(c)?,
+            c => match u32::from(c) {
+                c @ ..=0xff => write!(out, "\\x{c:02x}")?,
+                c @ ..=0xffff => write!(out, "\\u{c:04x}")?,
+                c => write!(out, "\\U{c:08x}")?,
+            },
         }
     }
     out.write_char(quote)
+}
+
+/// `str.isprintable` of one character, without the code points nobody has assigned.
+fn is_printable(c: char) -> bool {
+    !matches!(c,
+        '\0'..='\x1f' | '\x7f'..='\u{a0}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{1680}'
+        | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' | '\u{3000}'
+        | '\u{e000}'..='\u{f8ff}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{10ffff}')
 }

@@ -1,0 +1,122 @@
+//! Attention of each row over its own sequence.
+//!
+//! A task is a tile of rows and one key/value head: the query heads that share it
+//! read each key and value while it is in a near cache. Where there are too few
+//! tasks for the workers, the chunks of a long sequence become tasks of their own.
+
+mod kernels;
+mod tile;
+
+use std::sync::Mutex;
+
+use realm_ir::{Attend, BatchView};
+
+use self::kernels::Element;
+pub(crate) use self::tile::Scratch;
+use self::tile::{Head, Partial, Slots, Tile};
+use crate::kv::{KvShape, KvValues};
+use crate::parts::Parts;
+use crate::plan::WeightHandle;
+use crate::pool::Team;
+use crate::session::State;
+
+/// Fewer tasks than this per worker leave some idle at the end.
+const TASKS_PER_WORKER: usize = 2;
+
+/// Runs attention for every row.
+pub(crate) fn attend(
+    op: &Attend,
+    sinks: Option<&WeightHandle>,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) {
+    let shape = state.kv.shape();
+    let group = op.n_heads / shape.layer(op.kv_layer).n_kv_heads;
+    let (q_width, out_width) = (state.slots.width(op.q), state.slots.width(op.out));
+    let mut out = state.slots.take(op.out);
+    let slots = Slots {
+        q: state.slots.get(op.q),
+        q_width,
+        out: Parts::new(&mut out),
+        out_width,
+        sinks: sinks.map_or(&[], |sinks| sinks.values()),
+    };
+    let sequences = batch.sequences.iter().filter(|sequence| sequence.n_rows > 0);
+    let tiles: Vec<Tile<'_>> = sequences
+        .flat_map(|sequence| {
+            let position = batch.positions[sequence.first_row] as usize;
+            Tile::of_sequence(op, group, sequence, position)
+        })
+        .collect();
+    let step = AttendStep { op, shape, group, tiles, slots, scratch: &state.scratch.attention };
+    match state.kv.values() {
+        KvValues::F32(values) => step.run(values.as_slice(), team),
+        KvValues::F16(values) => step.run(values.as_slice(), team),
+    }
+    state.slots.put(op.out, out);
+}
+
+/// One step over one batch.
+struct AttendStep<'a> {
+    op: &'a Attend,
+    shape: &'a KvShape,
+    /// Query heads per key/value head.
+    group: usize,
+    tiles: Vec<Tile<'a>>,
+    slots: Slots<'a>,
+    /// One per worker.
+    scratch: &'a [Mutex<Scratch>],
+}
+
+impl AttendStep<'_> {
+    fn run<T: Element>(&self, kv: &[T], team: &Team<'_>) {
+        let n_heads = self.shape.layer(self.op.kv_layer).n_kv_heads;
+        let n_tasks = self.tiles.len() * n_heads;
+        let n_chunks = self.tiles.iter().map(|tile| tile.chunks(self.shape).len()).max();
+        let is_few = n_tasks < TASKS_PER_WORKER * team.n_workers();
+        if is_few && team.n_workers() > 1 && n_chunks > Some(1) {
+            return self.run_chunks(kv, team);
+        }
+        team.for_each(n_tasks, &|worker, task| {
+            let head = self.head(kv, &self.tiles[task / n_heads], task % n_heads);
+            head.attend(&self.slots, &mut self.scratch(worker));
+        });
+    }
+
+    /// The same with a task for each chunk, whose results are put together at the end.
+    fn run_chunks<T: Element>(&self, kv: &[T], team: &Team<'_>) {
+        let n_heads = self.shape.layer(self.op.kv_layer).n_kv_heads;
+        let heads: Vec<Head<'_, T>> = self
+            .tiles
+            .iter()
+            .flat_map(|tile| (0..n_heads).map(move |head| self.head(kv, tile, head)))
+            .collect();
+        let mut tasks = Vec::new();
+        for (i, head) in heads.iter().enumerate() {
+            tasks.extend(head.tile.chunks(self.shape).map(|chunk| (i, chunk)));
+        }
+        let mut partials: Vec<Partial> = tasks.iter().map(|_| Partial::default()).collect();
+        let parts = Parts::new(&mut partials);
+        team.for_each(tasks.len(), &|worker, task| {
+            let (head, chunk) = tasks[task];
+            // SAFETY: each task has a partial result of its own.
+            let out = &mut unsafe { parts.part(task..task + 1) }[0];
+            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch(worker), out);
+        });
+        let mut rest = &partials[..];
+        for head in &heads {
+            let (chunks, others) = rest.split_at(head.tile.chunks(self.shape).len());
+            head.merge(chunks, &self.slots, &mut self.scratch(0));
+            rest = others;
+        }
+    }
+
+    fn head<'a, T>(&'a self, kv: &'a [T], tile: &'a Tile<'a>, head: usize) -> Head<'a, T> {
+        Head { op: self.op, shape: self.shape, kv, tile, head, group: self.group }
+    }
+
+    fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {
+        self.scratch[worker].lock().expect("a worker locks its own scratch")
+    }
+}

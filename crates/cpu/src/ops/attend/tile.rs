@@ -1,0 +1,374 @@
+//! Attention of a few rows of one sequence, for the query heads that share one
+//! key/value head.
+//!
+//! Positions are taken in chunks that begin at multiples of a fixed length. A chunk
+//! by itself gives each query row the largest score, the sum of the weights relative
+//! to it, and the weighted sum of the values; chunks are put together in their order
+//! (online softmax, arXiv 2112.05682). Which rows share a tile, and which thread
+//! takes which chunk, changes nothing in what a row gets.
+
+use std::ops::Range;
+
+use realm_ir::{Activation, Attend, SequenceView};
+
+use super::kernels::{self, Element, ROWS};
+use crate::kv::{KvShape, LANES};
+use crate::math;
+use crate::parts::Parts;
+
+/// Positions per chunk, or one page if that is more.
+const CHUNK_TOKENS: usize = 128;
+
+/// Query rows per tile, or the heads of one row if they are more: as many as find
+/// room in the first-level cache beside their scores.
+const TILE_QUERIES: usize = 48;
+
+/// Rows of one sequence.
+pub(super) struct Tile<'a> {
+    pub sequence: &'a SequenceView<'a>,
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// Position of the first row.
+    position: usize,
+    /// Positions of the sequence up to the batch's last.
+    end: usize,
+    op: &'a Attend,
+}
+
+impl<'a> Tile<'a> {
+    /// The tiles of the rows of `sequence`, whose first row is at `position`.
+    pub fn of_sequence(
+        op: &'a Attend,
+        group: usize,
+        sequence: &'a SequenceView<'a>,
+        position: usize,
+    ) -> impl Iterator<Item = Tile<'a>> {
+        let per_tile = (TILE_QUERIES / group).max(1);
+        let end = position + sequence.n_rows;
+        (0..sequence.n_rows).step_by(per_tile).map(move |first| {
+            let n = per_tile.min(sequence.n_rows - first);
+            let rows = sequence.first_row + first..sequence.first_row + first + n;
+            Tile { sequence, rows, position: position + first, end, op }
+        })
+    }
+
+    /// The chunks that any row sees.
+    pub fn chunks(&self, shape: &KvShape) -> Range<usize> {
+        let n_tokens = chunk_tokens(shape);
+        let last = self.seen_by(self.rows.len() - 1);
+        self.seen_by(0).start / n_tokens..last.end.div_ceil(n_tokens)
+    }
+
+    /// Positions that row `row` of the tile sees.
+    fn seen_by(&self, row: usize) -> Range<usize> {
+        let position = self.position + row;
+        let end = if self.op.causal { position + 1 } else { self.end };
+        match self.op.window.map(|window| window as usize) {
+            None => 0..end,
+            Some(window) if self.op.chunked => position / window * window..end,
+            Some(window) if self.op.causal => (position + 1).saturating_sub(window)..end,
+            Some(window) => position.saturating_sub(window / 2)..end.min(position + window / 2 + 1),
+        }
+    }
+}
+
+fn chunk_tokens(shape: &KvShape) -> usize {
+    (CHUNK_TOKENS / shape.page_tokens).max(1) * shape.page_tokens
+}
+
+/// What is known of some positions, for each query row of a tile.
+#[derive(Default)]
+pub(super) struct Partial {
+    /// Largest score.
+    max: Vec<f32>,
+    /// Sum of the weights, relative to the largest score.
+    sum: Vec<f32>,
+    /// Weighted sum of the values, `[query rows][value stride]`.
+    values: Vec<f32>,
+}
+
+impl Partial {
+    /// Forgets everything.
+    fn clear(&mut self, n_queries: usize, value_stride: usize) {
+        let refill = |list: &mut Vec<f32>, len, value| {
+            list.clear();
+            list.resize(len, value);
+        };
+        refill(&mut self.max, n_queries, f32::NEG_INFINITY);
+        refill(&mut self.sum, n_queries, 0.0);
+        refill(&mut self.values, n_queries * value_stride, 0.0);
+    }
+
+    /// Adds what is known of the positions that follow.
+    fn merge(&mut self, next: &Partial) {
+        let stride = self.values.len() / self.max.len();
+        let rows = self.values.chunks_exact_mut(stride).zip(next.values.chunks_exact(stride));
+        for (query, (values, next_values)) in rows.enumerate() {
+            if next.max[query] == f32::NEG_INFINITY {
+                continue;
+            }
+            let max = self.max[query].max(next.max[query]);
+            let factor = math::exp(self.max[query] - max);
+            let next_factor = math::exp(next.max[query] - max);
+            self.max[query] = max;
+            self.sum[query] = self.sum[query] * factor + next.sum[query] * next_factor;
+            math::blend(values, factor, next_values, next_factor);
+        }
+    }
+}
+
+/// One worker's memory.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    work: Work,
+    chunk: Partial,
+    total: Partial,
+}
+
+/// Query rows `[rows][heads of the group][key width]`, scaled, and their scores.
+#[derive(Default)]
+struct Work {
+    queries: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+/// Where queries come from and results go.
+pub(super) struct Slots<'a> {
+    pub q: &'a [f32],
+    pub q_width: usize,
+    pub out: Parts<'a, f32>,
+    pub out_width: usize,
+    /// Extra score of each head, or none.
+    pub sinks: &'a [f32],
+}
+
+/// One key/value head of a tile, and the cache's values.
+pub(super) struct Head<'a, T> {
+    pub op: &'a Attend,
+    pub shape: &'a KvShape,
+    pub kv: &'a [T],
+    pub tile: &'a Tile<'a>,
+    /// Number of the key/value head.
+    pub head: usize,
+    /// Query heads that share it.
+    pub group: usize,
+}
+
+impl<T: Element> Head<'_, T> {
+    /// Attention over all positions that the tile sees.
+    pub fn attend(&self, slots: &Slots<'_>, scratch: &mut Scratch) {
+        let Scratch { work, chunk, total } = scratch;
+        self.load_queries(slots, work);
+        total.clear(self.n_queries(), self.value_stride());
+        for index in self.tile.chunks(self.shape) {
+            self.chunk(index, work, chunk);
+            total.merge(chunk);
+        }
+        self.store(total, slots);
+    }
+
+    /// Attention over one chunk only.
+    pub fn attend_chunk(
+        &self,
+        index: usize,
+        slots: &Slots<'_>,
+        scratch: &mut Scratch,
+        out: &mut Partial,
+    ) {
+        self.load_queries(slots, &mut scratch.work);
+        self.chunk(index, &mut scratch.work, out);
+    }
+
+    /// Puts the chunks of [`Head::attend_chunk`] together, given in their order.
+    pub fn merge(&self, chunks: &[Partial], slots: &Slots<'_>, scratch: &mut Scratch) {
+        let total = &mut scratch.total;
+        total.clear(self.n_queries(), self.value_stride());
+        chunks.iter().for_each(|chunk| total.merge(chunk));
+        self.store(total, slots);
+    }
+
+    fn n_queries(&self) -> usize {
+        self.tile.rows.len() * self.group
+    }
+
+    fn value_stride(&self) -> usize {
+        self.shape.value_stride(self.op.kv_layer)
+    }
+
+    fn load_queries(&self, slots: &Slots<'_>, work: &mut Work) {
+        let width = self.group * self.shape.layer(self.op.kv_layer).key_width;
+        work.queries.clear();
+        for row in self.tile.rows.clone() {
+            let first = row * slots.q_width + self.head * width;
+            let queries = &slots.q[first..first + width];
+            work.queries.extend(queries.iter().map(|q| self.op.scale * q));
+        }
+    }
+
+    /// What chunk `index` alone gives each query row.
+    fn chunk(&self, index: usize, work: &mut Work, out: &mut Partial) {
+        let n_tokens = chunk_tokens(self.shape);
+        // The last page's scores reach up to a register beyond its positions.
+        let score_stride = n_tokens + LANES;
+        out.clear(self.n_queries(), self.value_stride());
+        work.scores.resize(self.n_queries() * score_stride, 0.0);
+        let seen: Vec<_> =
+            (0..self.tile.rows.len()).map(|row| self.seen_in_chunk(row, index)).collect();
+        let pages = self.pages(index, &seen);
+        for (slot, page) in pages.clone() {
+            self.score_page(page, slot, &seen, work, score_stride);
+        }
+        for (query, scores) in work.scores.chunks_exact_mut(score_stride).enumerate() {
+            let seen = seen[query / self.group].clone();
+            if !seen.is_empty() {
+                let first = index * n_tokens + seen.start;
+                let (max, sum) = self.weights(query, first, &mut scores[seen]);
+                (out.max[query], out.sum[query]) = (max, sum);
+            }
+        }
+        for (slot, page) in pages {
+            self.add_page(page, slot, &seen, work, score_stride, out);
+        }
+    }
+
+    /// Positions of the chunk that row `row` of the tile sees, counted from its first.
+    fn seen_in_chunk(&self, row: usize, index: usize) -> Range<usize> {
+        let n_tokens = chunk_tokens(self.shape);
+        let within = |position: usize| position.saturating_sub(index * n_tokens).min(n_tokens);
+        let seen = self.tile.seen_by(row);
+        within(seen.start)..within(seen.end)
+    }
+
+    /// The pages of the chunk that any row sees: position of the first slot within the
+    /// chunk, and number in the cache.
+    fn pages(
+        &self,
+        index: usize,
+        seen: &[Range<usize>],
+    ) -> impl Iterator<Item = (usize, u32)> + Clone {
+        let (n_tokens, page_tokens) = (chunk_tokens(self.shape), self.shape.page_tokens);
+        let first = seen.first().map_or(0, |seen| seen.start) / page_tokens;
+        let end = seen.last().map_or(0, |seen| seen.end).div_ceil(page_tokens);
+        let table = &self.tile.sequence.pages[index * n_tokens / page_tokens..];
+        (first..end).map(move |page| (page * page_tokens, table[page]))
+    }
+
+    /// Groups of query rows that are computed together.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let n = self.n_queries();
+        (0..n).step_by(ROWS).map(move |first| first..n.min(first + ROWS))
+    }
+
+    /// Products with the keys of one page, for the query rows that see any of them.
+    fn score_page(
+        &self,
+        page: u32,
+        slot: usize,
+        seen: &[Range<usize>],
+        work: &mut Work,
+        score_stride: usize,
+    ) {
+        let layer = self.op.kv_layer;
+        let (width, stride) = (self.shape.layer(layer).key_width, self.shape.key_stride());
+        let keys = &self.kv[self.shape.keys(layer, page, self.head)..][..width * stride];
+        for block in self.blocks() {
+            let (first, last) =
+                (&seen[block.start / self.group], &seen[(block.end - 1) / self.group]);
+            if first.start >= slot + self.shape.page_tokens || last.end <= slot {
+                continue;
+            }
+            let queries = &work.queries[block.start * width..block.end * width];
+            let scores = &mut work.scores[block.start * score_stride + slot..];
+            kernels::products(block.len(), queries, keys, stride, scores, score_stride);
+        }
+    }
+
+    /// Makes weights of one query row's scores, the first of position `first`: the
+    /// largest score, and the sum of the weights relative to it.
+    fn weights(&self, query: usize, first: usize, scores: &mut [f32]) -> (f32, f32) {
+        if let Some(cap) = self.op.softcap {
+            math::gated(Activation::Softcap(cap), scores, None);
+        }
+        if let Some(max_bias) = self.op.alibi_max_bias {
+            let head = self.head * self.group + query % self.group;
+            let slope = slope(head, self.op.n_heads, max_bias);
+            let position = self.tile.position + query / self.group;
+            for (i, score) in scores.iter_mut().enumerate() {
+                *score -= slope * position.abs_diff(first + i) as f32;
+            }
+        }
+        math::softmax_weights(scores)
+    }
+
+    /// Adds one page's weighted values.
+    fn add_page(
+        &self,
+        page: u32,
+        slot: usize,
+        seen: &[Range<usize>],
+        work: &Work,
+        score_stride: usize,
+        out: &mut Partial,
+    ) {
+        let stride = self.value_stride();
+        let values = self.shape.values(self.op.kv_layer, page, self.head);
+        let end = slot + self.shape.page_tokens;
+        let mut add = |queries: Range<usize>, positions: Range<usize>| {
+            if positions.is_empty() {
+                return;
+            }
+            let weights = &work.scores[queries.start * score_stride + positions.start..];
+            let values = &self.kv[values + (positions.start - slot) * stride..];
+            let out = &mut out.values[queries.start * stride..queries.end * stride];
+            let values = &values[..positions.len() * stride];
+            kernels::add_weighted(queries.len(), weights, score_stride, values, stride, out);
+        };
+        for block in self.blocks() {
+            let seen = |query: usize| {
+                let seen = &seen[query / self.group];
+                seen.start.clamp(slot, end)..seen.end.clamp(slot, end)
+            };
+            // Rows see more and more: what all of a block see is between what only the
+            // first ones and what only the last ones do.
+            let all = seen(block.end - 1).start..seen(block.start).end;
+            let all = all.start..all.end.max(all.start);
+            block.clone().for_each(|q| add(q..q + 1, seen(q).start..seen(q).end.min(all.start)));
+            add(block.clone(), all.clone());
+            block.clone().for_each(|q| add(q..q + 1, seen(q).start.max(all.end)..seen(q).end));
+        }
+    }
+
+    /// Divides by the sums and writes the result.
+    fn store(&self, total: &Partial, slots: &Slots<'_>) {
+        let (stride, group) = (self.value_stride(), self.group);
+        let width = self.shape.layer(self.op.kv_layer).value_width;
+        for (row, values) in self.tile.rows.clone().zip(total.values.chunks_exact(group * stride)) {
+            let first = row * slots.out_width + self.head * group * width;
+            // SAFETY: a row's heads of one group belong to one task.
+            let out = unsafe { slots.out.part(first..first + group * width) };
+            let heads = out.chunks_exact_mut(width).zip(values.chunks_exact(stride));
+            for (i, (out, values)) in heads.enumerate() {
+                let query = (row - self.tile.rows.start) * group + i;
+                let sink = slots.sinks.get(self.head * group + i).copied();
+                let factor = normalizer(total.max[query], total.sum[query], sink);
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = factor * value);
+            }
+        }
+    }
+}
+
+/// What makes the weights, and that of a `sink` without a value, sum to 1.
+fn normalizer(max: f32, sum: f32, sink: Option<f32>) -> f32 {
+    let Some(sink) = sink else { return 1.0 / sum };
+    let largest = max.max(sink);
+    let factor = math::exp(max - largest);
+    factor / (sum * factor + math::exp(sink - largest))
+}
+
+/// How much a head's score falls per position of distance (ALiBi): a geometric
+/// series over the largest power of two of heads, then every other term of the next.
+fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
+    let n = n_heads.next_power_of_two() >> usize::from(!n_heads.is_power_of_two());
+    let (n, k) = if head < n { (n, head + 1) } else { (2 * n, 2 * (head - n) + 1) };
+    (-max_bias * k as f32 / n as f32).exp2()
+}

@@ -1,0 +1,140 @@
+//! Blocks with a codebook as vectors.
+//!
+//! A table cannot be read for all rows at once, so a vector is made of values that
+//! follow one another in a row. With few tokens it is multiplied as it is, and the
+//! sums of all rows are turned into one row per lane. With more, the values of all
+//! rows are, and the rest is as for other formats of 256 values.
+
+use std::marker::PhantomData;
+
+use super::{Codebook, Entry, Parts, around};
+use crate::ActivationView;
+use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
+use crate::block256::{GROUPS, LEN, PAIRS};
+use crate::rows::RowFormat;
+use crate::simd::{MAX_LANES, Rows, Simd};
+
+/// The rows of a format of this family.
+pub(crate) struct Family<F>(PhantomData<F>);
+
+impl<F: Codebook> Rows256 for F {
+    const WIDE: bool = true;
+    const SCALE_LEN: usize = F::SCALE_LEN;
+
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        const ROW_BYTES: usize = LEN + GROUPS;
+        let mut unpacked = [[0; ROW_BYTES]; MAX_LANES];
+        let mut d = [0; MAX_LANES];
+        for (lane, unpacked) in unpacked.iter_mut().enumerate().take(S::LANES) {
+            let parts = parts::<S, F>(s, rows, lane, at);
+            let (u, scales) = unpacked.split_at_mut(LEN);
+            for (i, u) in u.chunks_exact_mut(4 * S::LANES).enumerate() {
+                s.store_bytes(values::<S, F>(s, &parts, i), u);
+            }
+            scales.iter_mut().zip(parts.scales).for_each(|(to, scale)| *to = scale as u8);
+            d[lane] = parts.d;
+        }
+        let unpacked = Rows::new::<S>(unpacked.as_flattened(), ROW_BYTES, 0, MAX_LANES);
+        for (i, u) in block.u.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *u = s.transpose(&unpacked, 16 * i);
+        }
+        block.scales = widen_signed_bytes(s, s.transpose(&unpacked, LEN));
+        block.pairs = pack_pairs(s, &block.scales);
+        block.d = scaled::<S, F>(s, &d);
+    }
+}
+
+impl<F: Codebook> RowFormat for Family<F> {
+    type Block<S: Simd> = RowBlocks<S>;
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn empty<S: Simd>(s: S) -> RowBlocks<S> {
+        rows::Family::<F>::empty(s)
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowBlocks<S>) {
+        rows::Family::<F>::unpack(s, rows, at, part, block);
+    }
+
+    #[inline(always)]
+    fn add<S: Simd, const G: usize, const T: usize>(
+        s: S,
+        blocks: [&RowBlocks<S>; G],
+        x: &ActivationView<'_>,
+        at: [usize; T],
+        sums: &mut [[S::F; G]; T],
+    ) {
+        rows::Family::<F>::add(s, blocks, x, at, sums);
+    }
+
+    #[inline(always)]
+    fn unpack_and_add<S: Simd, const T: usize>(
+        s: S,
+        (rows, at, _part): (&Rows<'_>, usize, usize),
+        _block: &mut RowBlocks<S>,
+        x: &ActivationView<'_>,
+        at_x: [usize; T],
+        sums: &mut [[S::F; 1]; T],
+    ) {
+        let (quants, _) = x.quants().as_chunks::<LEN>();
+        let (sums_x, _) = x.sums().as_chunks::<PAIRS>();
+        let (quants, sums_x) = (at_x.map(|at| &quants[at]), at_x.map(|at| &sums_x[at]));
+        let mut dots = [[s.splat(0); MAX_LANES]; T];
+        let mut d = [0; MAX_LANES];
+        for lane in 0..S::LANES {
+            let parts = parts::<S, F>(s, rows, lane, at);
+            d[lane] = parts.d;
+            // At most 31 * 64 times as large as a sum of 16 activations: fits.
+            let mut offsets = parts.scales;
+            offsets.iter_mut().for_each(|scale| *scale *= -i16::from(F::OFFSET));
+            let offsets = s.load_eight(&bytemuck::cast(offsets));
+            let mut row = [s.splat(0); T];
+            for t in 0..T {
+                row[t] = s.dot_i16(row[t], offsets, s.load_eight(sums_x[t]));
+            }
+            for i in 0..LEN / (4 * S::LANES) {
+                let u = values::<S, F>(s, &parts, i);
+                let scales = s.repeat_i16(&parts.scales[S::LANES / 4 * i..]);
+                for t in 0..T {
+                    let q = s.load_bytes(&quants[t][4 * S::LANES * i..]);
+                    row[t] = s.dot_i16(row[t], scales, s.products(u, q));
+                }
+            }
+            for t in 0..T {
+                dots[t][lane] = row[t];
+            }
+        }
+        let d = scaled::<S, F>(s, &d);
+        for t in 0..T {
+            let dot = s.to_f32(s.sum_each(&dots[t]));
+            let d_x = s.splat_f32(x.scales()[at_x[t]]);
+            sums[t][0] = s.add_f32(sums[t][0], s.mul_f32(dot, s.mul_f32(d, d_x)));
+        }
+    }
+}
+
+/// The parts of the block at byte `at` of the row in `lane`; prefetches as much.
+#[inline(always)]
+fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) -> Parts<F::Entry> {
+    rows.prefetch_some(s, F::TY.block_bytes());
+    F::parts(rows.row_from(lane, at))
+}
+
+/// Vector `at` of the values of a block.
+#[inline(always)]
+fn values<S: Simd, F: Codebook>(s: S, parts: &Parts<F::Entry>, at: usize) -> S::I {
+    let entries = F::Entry::vector(s, F::GRID, &parts.indices, at);
+    let (middle, distance) = around::<F, S::I>(entries, |byte| s.splat_bytes([byte as i8; 4]));
+    // No byte carries into the next one.
+    let (positive, negative) = (s.add(middle, distance), s.sub(middle, distance));
+    s.select(&parts.signs[S::LANES / 2 * at..], negative, positive)
+}
+
+/// The scale of each row from the bits of its `d`.
+#[inline(always)]
+fn scaled<S: Simd, F: Codebook>(s: S, d: &[u16; MAX_LANES]) -> S::F {
+    s.mul_f32(s.load_f16(bytemuck::cast_slice(d)), s.splat_f32(F::FACTOR))
+}
