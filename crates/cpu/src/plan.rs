@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use realm_ir::{
     Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm,
-    NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded,
-    WeightRef,
+    NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, SelectiveScan, Slot, Step,
+    TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -46,8 +46,9 @@ pub(crate) enum Op {
     TakeRows(TakeRows),
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
-    Conv { step: Conv, weight: WeightHandle },
+    Conv { step: Conv, weight: WeightHandle, bias: Option<WeightHandle> },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
+    SelectiveScan(Box<SelectiveScanOp>),
 }
 
 pub(crate) struct EmbedOp {
@@ -67,19 +68,27 @@ pub(crate) struct MoeOp {
     pub gate: Option<ExpertMatrix>,
     pub up: ExpertMatrix,
     pub down: ExpertMatrix,
-    pub expert_scales: Option<WeightHandle>,
 }
 
 /// One matrix of every expert, one after another.
 pub(crate) struct ExpertMatrix {
     pub weight: WeightHandle,
     pub bias: Option<WeightHandle>,
+    /// One factor per expert.
+    pub scale: Option<WeightHandle>,
     /// Output values of one expert.
     pub n_rows: usize,
     /// Rows of the tensor from one expert to the next.
     pub stride: usize,
     /// First row of an expert's part.
     pub first_row: usize,
+}
+
+pub(crate) struct SelectiveScanOp {
+    pub step: SelectiveScan,
+    pub decay: WeightHandle,
+    pub bias: WeightHandle,
+    pub skip: WeightHandle,
 }
 
 /// Work on one row alone.
@@ -139,12 +148,14 @@ pub(crate) struct RopeStoreOp {
     pub n_heads: usize,
     pub head_norm: Option<HeadNormOp>,
     pub rope: Option<RopeSpec>,
+    pub temperature: Option<Temperature>,
 }
 
 pub(crate) struct HeadNormOp {
     pub q_weight: WeightHandle,
     pub k_weight: WeightHandle,
     pub epsilon: f32,
+    pub after_rope: bool,
 }
 
 /// Plans every segment.
@@ -188,14 +199,22 @@ impl Planner<'_> {
                 Step::HeadLinear(step) => {
                     Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
                 }
-                Step::Conv(step) => {
-                    Op::Conv { weight: self.weight(step.weight)?, step: step.clone() }
-                }
+                Step::Conv(step) => Op::Conv {
+                    weight: self.weight(step.weight)?,
+                    bias: self.optional(step.bias)?,
+                    step: step.clone(),
+                },
                 Step::DeltaNet(step) => Op::DeltaNet {
                     decay: self.weight(step.decay)?,
                     bias: self.weight(step.bias)?,
                     step: step.clone(),
                 },
+                Step::SelectiveScan(step) => Op::SelectiveScan(Box::new(SelectiveScanOp {
+                    decay: self.weight(step.decay)?,
+                    bias: self.weight(step.bias)?,
+                    skip: self.weight(step.skip)?,
+                    step: step.clone(),
+                })),
             };
             ops.push(op);
         }
@@ -233,24 +252,24 @@ impl Planner<'_> {
 
     fn moe(&self, moe: &Moe) -> Result<MoeOp> {
         let experts = &moe.experts;
-        // Part `part` of `n_parts` of each expert's rows.
-        let matrix = |weight: WeightRef, bias: Option<WeightRef>, part: usize, n_parts: usize| {
+        // Gate and up may share a weight: the gate's rows come first.
+        let is_shared = experts.gate == Some(experts.up);
+        let matrix = |weight: WeightRef, bias, scale, place: usize| -> Result<ExpertMatrix> {
             let weight = self.weight(weight)?;
             let stride = weight.n_rows() / moe.n_experts;
-            let n_rows = stride / n_parts;
-            let bias = self.optional(bias)?;
-            Ok(ExpertMatrix { weight, bias, n_rows, stride, first_row: part * n_rows })
+            let n_rows = if is_shared && place < 2 { stride / 2 } else { stride };
+            let first_row = if is_shared && place == 1 { n_rows } else { 0 };
+            let (bias, scale) = (self.optional(bias)?, self.optional(scale)?);
+            Ok(ExpertMatrix { weight, bias, scale, n_rows, stride, first_row })
         };
-        let n_parts = if experts.gate == Some(experts.up) { 2 } else { 1 };
-        let gate = experts.gate.map(|gate| matrix(gate, experts.gate_bias, 0, n_parts));
+        let gate = |gate| matrix(gate, experts.gate_bias, experts.gate_scale, 0);
         Ok(MoeOp {
             router: self.weight(moe.router)?,
             router_bias: self.optional(moe.router_bias)?,
             choice_bias: self.optional(moe.choice_bias)?,
-            gate: gate.transpose()?,
-            up: matrix(experts.up, experts.up_bias, n_parts - 1, n_parts)?,
-            down: matrix(experts.down, experts.down_bias, 0, 1)?,
-            expert_scales: self.optional(moe.expert_scales)?,
+            gate: experts.gate.map(gate).transpose()?,
+            up: matrix(experts.up, experts.up_bias, experts.up_scale, 1)?,
+            down: matrix(experts.down, experts.down_bias, experts.down_scale, 2)?,
             step: moe.clone(),
         })
     }
@@ -306,6 +325,7 @@ impl Planner<'_> {
                 q_weight: self.weight(norm.q_weight)?,
                 k_weight: self.weight(norm.k_weight)?,
                 epsilon: norm.epsilon,
+                after_rope: norm.after_rope,
             })
         };
         Ok(RopeStoreOp {
@@ -316,6 +336,7 @@ impl Planner<'_> {
             n_heads: step.n_heads,
             head_norm: step.head_norm.as_ref().map(head_norm).transpose()?,
             rope: step.rope.clone(),
+            temperature: step.temperature,
         })
     }
 }

@@ -200,10 +200,13 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
         Op::HeadLinear { step, weight } => {
             ops::head_linear::head_linear(step, weight, state, team, batch)?;
         }
-        Op::Conv { step, weight } => ops::recurrent::conv(step, weight, state, batch),
+        Op::Conv { step, weight, bias } => {
+            ops::recurrent::conv(step, weight, bias.as_ref(), state, batch);
+        }
         Op::DeltaNet { step, decay, bias } => {
             ops::recurrent::delta_net(step, decay, bias, state, team, batch);
         }
+        Op::SelectiveScan(op) => ops::recurrent::selective_scan(op, state, team, batch),
     }
     Ok(())
 }

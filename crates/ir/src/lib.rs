@@ -18,6 +18,7 @@ mod backend;
 mod batch;
 mod error;
 mod program;
+mod recurrent;
 mod step;
 
 pub use adapter::{Adapter, AdapterUse, LowRank};
@@ -28,8 +29,9 @@ pub use backend::{
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
+pub use recurrent::{Conv, DeltaNet, SelectiveScan};
 pub use step::{
-    Activation, Add, Attend, Conv, DeltaNet, Embed, ExpertWeights, GatedAct, Gating, HeadLinear,
-    HeadNorm, Linear, LinearOutput, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle,
-    Step, StepKind, TakeRows,
+    Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
+    LinearOutput, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, StepKind,
+    TakeRows, Temperature,
 };

@@ -76,6 +76,31 @@ impl<'a> ProgramBuilder<'a> {
         values(&self.tensor(name, shape)?)
     }
 
+    /// A matrix whose rows come in `n_groups` equal groups: in each the rows of the first
+    /// part, then of the next. Gives each part with its rows of all groups.
+    pub fn row_groups(
+        &mut self,
+        name: &str,
+        width: usize,
+        n_groups: usize,
+        parts: &[usize],
+    ) -> Result<Vec<TensorData>> {
+        let n_rows: usize = parts.iter().sum();
+        let name = format!("{name}.weight");
+        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?;
+        let row_bytes = matrix.row_bytes();
+        let mut first = 0;
+        let part = |n: &usize| {
+            let groups = matrix.bytes().chunks_exact(n_rows * row_bytes);
+            let start = first * row_bytes;
+            let rows = groups.flat_map(|group| &group[start..][..n * row_bytes]);
+            first += n;
+            let shape = [width, n_groups * n];
+            Ok(TensorData::from_vec(&name, &shape, matrix.ty(), rows.copied().collect())?)
+        };
+        parts.iter().map(part).collect()
+    }
+
     /// The factor that belongs to matrix `name` in files whose format has none of its
     /// own for a whole tensor (NVFP4, the first BitNet files); 1 without one.
     pub fn matrix_scale(&mut self, name: &str) -> Result<f32> {
@@ -85,8 +110,18 @@ impl<'a> ProgramBuilder<'a> {
 
     /// A weight made here: f32 values `[values.len()]`.
     pub fn constant(&mut self, name: &str, values: &[f32]) -> Result<WeightRef> {
+        self.constant_rows(name, &[values.len()], values)
+    }
+
+    /// The same in any shape.
+    pub fn constant_rows(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<WeightRef> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = TensorData::from_vec(name, &[values.len()], TensorType::F32, bytes)?;
+        let tensor = TensorData::from_vec(name, shape, TensorType::F32, bytes)?;
         Ok(self.add(tensor))
     }
 

@@ -150,6 +150,9 @@ fn state_widths(program: &Program) -> Vec<usize> {
             Step::DeltaNet(step) => {
                 set(step.state, step.n_value_heads * step.key_width * step.value_width);
             }
+            Step::SelectiveScan(step) => {
+                set(step.state, step.n_heads * step.head_width * step.state_width);
+            }
             _ => {}
         }
     }
@@ -348,6 +351,7 @@ impl Decoder {
             q_weight: builder.vector(&name("attn_q_norm"), self.key_width, 1.0),
             k_weight: builder.vector(&name("attn_k_norm"), self.key_width, 1.0),
             epsilon: EPSILON,
+            after_rope: false,
         });
         let rope = self.rope.map(|style| RopeSpec {
             style,
@@ -368,6 +372,7 @@ impl Decoder {
                 n_heads: self.n_heads,
                 head_norm,
                 rope,
+                temperature: None,
             }),
             Step::Attend(Attend {
                 q: slots.q,
@@ -376,6 +381,7 @@ impl Decoder {
                 n_heads: self.n_heads,
                 scale: 1.0 / (self.key_width as f32).sqrt(),
                 window: self.window.filter(|_| layer.is_multiple_of(2)),
+                chunked: false,
                 softcap: self.softcap,
                 sinks: None,
                 alibi_max_bias: None,

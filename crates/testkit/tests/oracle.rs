@@ -78,6 +78,7 @@ fn attention(rope: Option<RopeSpec>, attend: Attend) -> (Model, Box<dyn Session>
         n_heads: 1,
         head_norm: None,
         rope,
+        temperature: None,
     };
     let model = Model {
         program: Program {
@@ -112,6 +113,7 @@ const ATTEND: Attend = Attend {
     n_heads: 1,
     scale: 1.0,
     window: None,
+    chunked: false,
     softcap: None,
     sinks: None,
     alibi_max_bias: None,

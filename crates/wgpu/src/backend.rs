@@ -85,7 +85,8 @@ impl Backend for WgpuBackend {
             | StepKind::Moe
             | StepKind::HeadLinear
             | StepKind::Conv
-            | StepKind::DeltaNet => false,
+            | StepKind::DeltaNet
+            | StepKind::SelectiveScan => false,
         }
     }
 

@@ -93,13 +93,11 @@ fn route<'a>(
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
-    let scales = op.expert_scales.as_ref().map(|scales| scales.values());
     for (row, logits) in logits.chunks_exact_mut(step.n_experts).enumerate() {
         if let Some(bias) = &op.router_bias {
             logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
         }
         for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
-            let weight = weight * scales.map_or(1.0, |scales| scales[expert]);
             visits[expert].push(Visit { row, weight, place });
         }
     }
@@ -223,12 +221,16 @@ fn product(
             *failure.lock().expect("nothing panics while holding it") = Some(error);
             return;
         }
+        let scale = matrix.scale.as_ref().map(|scale| scale.values()[group.expert]);
         let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
         for (visit, values) in tile.chunks_exact(n).enumerate() {
             let start = (group.first + visit) * n_out + first;
             // SAFETY: these columns of a group's visits belong to one task.
             let target = unsafe { parts.part(start..start + n) };
             target.copy_from_slice(values);
+            if let Some(scale) = scale {
+                target.iter_mut().for_each(|value| *value *= scale);
+            }
             if let Some(bias) = bias {
                 target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
             }
