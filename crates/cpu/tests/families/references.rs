@@ -28,6 +28,7 @@ const GELU: &[&str] = &[
     "gemma",
     "gemma2",
     "gemma3",
+    "gemma4",
     "gemma-embedding",
     "gpt2",
     "gptneox",

@@ -14,6 +14,7 @@ mod alternatives;
 mod dense;
 mod encoders;
 mod experts;
+mod gemma4;
 mod latent;
 mod layer_norms;
 mod pre_norm_encoders;
@@ -46,6 +47,7 @@ pub fn all() -> Vec<Family> {
         dense::families(),
         layer_norms::families(),
         experts::families(),
+        gemma4::families(),
         latent::families(),
         recurrent::families(),
         encoders::families(),
