@@ -272,6 +272,27 @@ export interface SyncBinding {
   disposeSync(model: BindingModel): void
 }
 
+/** Every field is given; the facade fills in the defaults. */
+export interface BindingQuantizeOptions {
+  mix: string
+  /** Path of an importance matrix, or null. */
+  imatrix: string | null
+  /** 0 = as many as the machine has. */
+  threads: number
+  allowRequantize: boolean
+}
+
+export interface BindingReport {
+  tensors: { name: string; from: string; to: string }[]
+  inputBytes: number
+  outputBytes: number
+}
+
+export interface BindingQuantization {
+  report: Promise<BindingReport>
+  abort(): void
+}
+
 export interface Binding {
   version(): string
   backends(): Promise<BindingBackendInfo[]>
@@ -285,6 +306,16 @@ export interface Binding {
     options: BindingLoadOptions,
     onProgress: ((fraction: number) => void) | null,
   ): BindingLoad
+  /**
+   * Writes a model file in other types, on a thread of its own.
+   * @param onProgress called with 0..=1
+   */
+  quantize(
+    input: string,
+    output: string,
+    options: BindingQuantizeOptions,
+    onProgress: ((fraction: number) => void) | null,
+  ): BindingQuantization
   /** Renders a template that belongs to no model; arguments as in `BindingModel.applyChatTemplate`. */
   renderChatTemplate(
     template: string,

@@ -9,11 +9,13 @@ import type { GenerateResult, Generation } from './generation.js'
 import { version } from './load-binding.js'
 import type { Model } from './model.js'
 import type { GenerateOptions } from './options.js'
+import { quantize } from './quantize.js'
 import { Realm } from './realm.js'
 
 const USAGE = `Usage:
   realm run  --model SOURCE [options] PROMPT   answer once
   realm chat --model SOURCE [options]          talk, line by line
+  realm quantize INPUT OUTPUT MIX [options]    write a GGUF file with smaller types
 
 SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
 
@@ -26,6 +28,8 @@ SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
   --lora FILE[:S]    LoRA adapter, with factor S (default 1); can be given several times
   --context N        positions of the context
   --threads N        threads; 0 = physical cores (default)
+  --imatrix FILE     importance matrix (quantize)
+  --allow-requantize quantise what is quantised already (quantize)
   --backend NAME     'auto' (default) or a backend's name
   --help, --version
 `
@@ -41,6 +45,8 @@ const OPTIONS = {
   lora: { type: 'string', multiple: true },
   context: { type: 'string' },
   threads: { type: 'string' },
+  imatrix: { type: 'string' },
+  'allow-requantize': { type: 'boolean', default: false },
   backend: { type: 'string' },
   help: { type: 'boolean', default: false },
   version: { type: 'boolean', default: false },
@@ -86,8 +92,9 @@ async function dispatch(args: string[]): Promise<number> {
   const [command, ...words] = positionals
   if (flags.version) return print(`${version}\n`)
   if (flags.help) return print(USAGE)
+  if (command === 'quantize') return quantizeFile(words, flags)
   if (command !== 'run' && command !== 'chat')
-    throw new UsageError(`expected a command: run or chat\n\n${USAGE}`)
+    throw new UsageError(`expected a command: run, chat or quantize\n\n${USAGE}`)
   const prompt = words.join(' ')
   if (command === 'run' && prompt === '') throw new UsageError(`expected a prompt\n\n${USAGE}`)
   const options = generateOptions(flags)
@@ -101,21 +108,46 @@ async function dispatch(args: string[]): Promise<number> {
   }
 }
 
+async function quantizeFile(words: string[], flags: Flags): Promise<number> {
+  const [input, output, mix, ...rest] = words
+  if (input === undefined || output === undefined || mix === undefined || rest.length > 0)
+    throw new UsageError(`expected an input, an output and a mix\n\n${USAGE}`)
+  const report = await quantize(input, output, mix, {
+    imatrix: flags.imatrix,
+    threads: numeric(flags, 'threads'),
+    allowRequantize: flags['allow-requantize'],
+    onProgress: percentage('quantising'),
+  })
+  const changed = report.tensors.filter(({ from, to }) => from !== to).length
+  const [before, after] = [report.inputBytes, report.outputBytes].map((n) => (n / 1e6).toFixed(1))
+  return print(
+    `${changed} of ${report.tensors.length} tensors quantised, ${before} MB -> ${after} MB\n`,
+  )
+}
+
+/** Shows a percentage on a terminal's error stream. */
+function percentage(what: string): (fraction: number) => void {
+  let last = -1
+  return (fraction) => {
+    const percent = Math.floor(fraction * 100)
+    if (percent === last || !process.stderr.isTTY) return
+    last = percent
+    process.stderr.write(`\r${what} ${percent} %${percent === 100 ? '\n' : ''}`)
+  }
+}
+
 async function loadModel(flags: Flags): Promise<Model> {
   if (flags.model === undefined) throw new UsageError(`expected --model\n\n${USAGE}`)
   const realm = await Realm.create({
     backend: flags.backend,
     threads: numeric(flags, 'threads'),
   })
-  let lastPercent = -1
+  const show = percentage('downloading')
   return realm.load(flags.model, {
     contextLength: numeric(flags, 'context'),
     lora: flags.lora?.map(loraSource),
     onProgress: ({ stage, fraction }) => {
-      const percent = Math.floor(fraction * 100)
-      if (stage !== 'download' || percent === lastPercent || !process.stderr.isTTY) return
-      lastPercent = percent
-      process.stderr.write(`\rdownloading ${percent} %${percent === 100 ? '\n' : ''}`)
+      if (stage === 'download') show(fraction)
     },
   })
 }

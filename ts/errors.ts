@@ -30,6 +30,8 @@ export type RealmErrorCode =
   | 'DOWNLOAD_FAILED'
   /** A chat template is missing, does not parse or raised an error. */
   | 'TEMPLATE_ERROR'
+  /** A file could not be written. */
+  | 'WRITE_FAILED'
   /** A defect of the engine, caught before it could do harm. */
   | 'INTERNAL'
 
@@ -47,6 +49,7 @@ const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
   'DISPOSED',
   'DOWNLOAD_FAILED',
   'TEMPLATE_ERROR',
+  'WRITE_FAILED',
   'INTERNAL',
 ])
 

@@ -32,9 +32,11 @@ export type {
   LoadOptions,
   LoadProgress,
   LogEntry,
+  QuantizeOptions,
   RealmOptions,
   TokenizeOptions,
 } from './options.js'
+export { type QuantizeReport, quantize } from './quantize.js'
 export { type BackendInfo, Realm } from './realm.js'
 export { Session, type SessionOptions } from './session.js'
 export type { ModelSource } from './source.js'

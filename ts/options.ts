@@ -85,6 +85,20 @@ export interface LoadOptions {
   signal?: AbortSignal
 }
 
+/** Options of `quantize`. */
+export interface QuantizeOptions {
+  /** Path of a file that says how much each column matters (GGUF or the older .dat). Default none. */
+  imatrix?: string
+  /** Threads; 0 = as many as the machine has. Default 0. */
+  threads?: number
+  /** Quantises tensors again that are quantised already, at a loss. Default false. */
+  allowRequantize?: boolean
+  /** Called on the JS thread with the share that is done, from 0 to 1. */
+  onProgress?: (fraction: number) => void
+  /** Stops the work: it rejects with ABORTED. */
+  signal?: AbortSignal
+}
+
 /** Options that shape an answer. */
 export interface GenerateOptions {
   /** Most tokens of the answer. Default: until the model ends it or the context is full. */
@@ -209,6 +223,14 @@ const LOAD = {
 
 const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
+const QUANTIZE = {
+  imatrix: string('a path', undefined),
+  threads: integer(0, 256, 0),
+  allowRequantize: boolean(false),
+  onProgress: callback<(fraction: number) => void>(),
+  signal: signalField,
+}
+
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
   temperature: number(0, Number.MAX_VALUE, 0.8),
@@ -271,6 +293,8 @@ export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
   readOptions('adapter options', given, ADAPTER)
+export const readQuantizeOptions = (given: unknown): Values<typeof QUANTIZE> =>
+  readOptions('quantize options', given, QUANTIZE)
 export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
   readOptions('generate options', given, COMPLETION, LATER_GENERATE)
 export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>

@@ -59,6 +59,14 @@ pub enum Error {
     /// The model was disposed of.
     #[error("the model has been disposed of")]
     Disposed,
+    /// What a part beside the engine reports.
+    #[error("{message}")]
+    Other {
+        /// Its code.
+        code: ErrorCode,
+        /// Its message.
+        message: String,
+    },
     /// A defect of ours, caught before it could do harm.
     #[error("internal error: {message}")]
     Internal {
@@ -108,6 +116,7 @@ impl Coded for Error {
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Aborted => ErrorCode::Aborted,
             Error::Disposed => ErrorCode::Disposed,
+            Error::Other { code, .. } => *code,
             Error::Internal { .. } => ErrorCode::Internal,
         }
     }

@@ -36,6 +36,8 @@ pub enum ErrorCode {
     DownloadFailed,
     /// A chat template is missing, does not parse or raised an error.
     TemplateError,
+    /// A file could not be written.
+    WriteFailed,
     /// A defect of ours, caught before it could do harm.
     Internal,
 }
@@ -57,6 +59,7 @@ impl ErrorCode {
             ErrorCode::Disposed => "DISPOSED",
             ErrorCode::DownloadFailed => "DOWNLOAD_FAILED",
             ErrorCode::TemplateError => "TEMPLATE_ERROR",
+            ErrorCode::WriteFailed => "WRITE_FAILED",
             ErrorCode::Internal => "INTERNAL",
         }
     }

@@ -20,6 +20,7 @@ mod events;
 mod load;
 mod model;
 mod promise;
+mod quantize;
 mod sync;
 mod values;
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use realm_gguf::TensorType;
+use realm_ir::{Coded, ErrorCode};
 
 use crate::Mix;
 
@@ -102,9 +103,52 @@ pub enum Error {
         found: String,
     },
 
+    /// A mix cannot do without an importance matrix.
+    #[error(
+        "{tensor}: a {ty} matrix of mix {mix} is worthless without an importance matrix, \
+         {}", if *.has_imatrix { "and the one given does not know it" } else { "and none is given" }
+    )]
+    NeedsImatrix {
+        /// Name of the tensor.
+        tensor: String,
+        /// The type it was to get.
+        ty: TensorType,
+        /// The mix.
+        mix: Mix,
+        /// Whether there is an importance matrix.
+        has_imatrix: bool,
+    },
+
+    /// The output would take the place of what is read.
+    #[error("{}: output and {what} are the same file", path.display())]
+    SameFile {
+        /// The output.
+        path: PathBuf,
+        /// What is read from there.
+        what: &'static str,
+    },
+
     /// The caller's progress function asked to stop.
     #[error("quantising was stopped by the caller")]
     Stopped,
+}
+
+impl Coded for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Gguf(error) => error.code(),
+            Self::Dequantize { .. } => ErrorCode::ModelUnsupported,
+            Self::Io { .. } => ErrorCode::WriteFailed,
+            Self::Blocks { .. } | Self::Length { .. } => ErrorCode::ShapeMismatch,
+            Self::NotFinite { .. } | Self::Imatrix { .. } => ErrorCode::ModelInvalid,
+            Self::UnknownMix { .. }
+            | Self::NotWritable { .. }
+            | Self::AlreadyQuantized { .. }
+            | Self::NeedsImatrix { .. }
+            | Self::SameFile { .. } => ErrorCode::InvalidArgument,
+            Self::Stopped => ErrorCode::Aborted,
+        }
+    }
 }
 
 fn writable() -> String {

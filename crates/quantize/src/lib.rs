@@ -14,10 +14,11 @@ mod error;
 mod imatrix;
 mod mix;
 mod run;
+mod same_file;
 mod writer;
 
 pub use blocks::{quantize_rows, writable};
 pub use error::Error;
 pub use imatrix::Imatrix;
 pub use mix::Mix;
-pub use run::{Progress, QuantizeOptions, Report, TensorReport, quantize};
+pub use run::{Progress, QuantizeOptions, Report, TensorReport, plan, quantize};

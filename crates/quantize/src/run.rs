@@ -10,10 +10,11 @@ use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 use crate::imatrix::Importance;
 use crate::mix::{self, Mix, Model};
 use crate::writer::{Entries, Tensor, Writer};
-use crate::{Error, Imatrix, quantize_rows};
+use crate::{Error, Imatrix, quantize_rows, same_file};
 
-/// Values that a thread works on between two writes; a row at least.
-const CHUNK_VALUES: usize = 1 << 20;
+/// Values that a thread works on between two writes, a row at least. The caller can stop
+/// the work as often.
+const CHUNK_VALUES: usize = 1 << 18;
 /// `general.quantization_version` of the block formats as they are now.
 ///
 /// Source: `GGML_QNT_VERSION` in ggml `include/ggml.h`.
@@ -81,7 +82,7 @@ pub struct Report {
 /// Writes the model at `input` to `output` with the types of a mix.
 ///
 /// Metadata keeps its order; `general.file_type` and `general.quantization_version`
-/// are set. A split model is joined. The output has a temporary name beside its
+/// are set. A split model is joined; any of its parts may be named. The output has a temporary name beside its
 /// own until it is complete: an error leaves an existing file as it is. Memory is
 /// bounded by the threads, not by the model.
 ///
@@ -89,9 +90,9 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// [`Error::Gguf`], [`Error::Imatrix`], [`Error::Io`] for the files;
-/// [`Error::AlreadyQuantized`], [`Error::Dequantize`], [`Error::NotFinite`] for a
-/// tensor; [`Error::Stopped`].
+/// [`Error::Gguf`], [`Error::Imatrix`], [`Error::Io`], [`Error::SameFile`] for the
+/// files; [`Error::AlreadyQuantized`], [`Error::NeedsImatrix`], [`Error::Dequantize`],
+/// [`Error::NotFinite`] for a tensor; [`Error::Stopped`].
 pub fn quantize(
     input: &Path,
     output: &Path,
@@ -99,8 +100,9 @@ pub fn quantize(
     mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     let gguf = Gguf::open(input)?;
+    same_file::check(output, input, options.imatrix.as_deref())?;
     let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
-    let tensors = plan(&gguf, options, imatrix.is_some())?;
+    let tensors = planned(&gguf, options, imatrix.as_ref())?;
     let described: Vec<_> = tensors.iter().map(Planned::describe).collect();
     let replaced = [
         ("general.quantization_version", QUANTIZATION_VERSION),
@@ -143,14 +145,36 @@ fn row_bytes(ty: TensorType, cols: usize) -> usize {
     cols / ty.block_len() * ty.block_bytes()
 }
 
-fn plan(gguf: &Gguf, options: &QuantizeOptions, has_imatrix: bool) -> Result<Vec<Planned>, Error> {
-    let model = model(gguf.metadata(), has_imatrix)?;
+/// What [`quantize`] would do to the model at `input`: it fails where that would fail
+/// before the first value is read, and writes nothing.
+///
+/// # Errors
+///
+/// [`Error::Gguf`], [`Error::Imatrix`] for the files; [`Error::AlreadyQuantized`],
+/// [`Error::NeedsImatrix`] for a tensor.
+pub fn plan(input: &Path, options: &QuantizeOptions) -> Result<Vec<TensorReport>, Error> {
+    let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
+    let tensors = planned(&Gguf::open(input)?, options, imatrix.as_ref())?;
+    Ok(tensors.into_iter().map(|tensor| tensor.report).collect())
+}
+
+fn planned(
+    gguf: &Gguf,
+    options: &QuantizeOptions,
+    imatrix: Option<&Imatrix>,
+) -> Result<Vec<Planned>, Error> {
+    let model = model(gguf.metadata(), imatrix.is_some())?;
     let chosen = mix::choose(options.mix, model, gguf.tensors());
     let tensors = gguf.tensors().iter().zip(chosen).map(|(tensor, (to, is_fallback))| {
         let (name, from) = (tensor.name().to_owned(), tensor.ty());
         let is_float = matches!(from, TensorType::F32 | TensorType::F16 | TensorType::BF16);
         if to != from && !is_float && !options.allow_requantize {
             return Err(Error::AlreadyQuantized { tensor: name, ty: from, wanted: to });
+        }
+        let is_known = imatrix.is_some_and(|imatrix| imatrix.contains(&name));
+        if to != from && !is_known && mix::needs_imatrix(options.mix, &name, to) {
+            let (mix, has_imatrix) = (options.mix, imatrix.is_some());
+            return Err(Error::NeedsImatrix { tensor: name, ty: to, mix, has_imatrix });
         }
         let data = gguf.require_tensor(&name)?;
         Ok(Planned { data, report: TensorReport { name, from, to, is_fallback } })
@@ -254,7 +278,7 @@ struct Rows<'a> {
     data: &'a TensorData,
     to: TensorType,
     rows_per_matrix: usize,
-    importance: Option<&'a Importance>,
+    importance: Option<Importance<'a>>,
 }
 
 impl Rows<'_> {

@@ -52,6 +52,60 @@ fn every_type_is_as_near_to_the_values_as_ggml_is() {
     assert!(worse.is_empty(), "{worse:#?}");
 }
 
+fn has_codebook(ty: TensorType) -> bool {
+    ["IQ1", "IQ2", "IQ3"].iter().any(|prefix| ty.name().starts_with(prefix))
+}
+
+/// The error, relative to normally distributed values, that each type stays below.
+///
+/// Between Lloyd's optimum for its levels and twice that. Source of the optimum: Max,
+/// "Quantizing for minimum distortion" (1960), table I: 0.603 for 2 levels, 0.343 for 4,
+/// 0.186 for 8, 0.0975 for 16, 0.0499 for 32; half as much for every further bit.
+const BOUNDS: &[(TensorType, f64)] = &[
+    (TensorType::F32, 0.0),
+    (TensorType::F16, 3e-4),
+    (TensorType::BF16, 3e-3),
+    (TensorType::Q1_0, 0.62),
+    (TensorType::Q2_0, 0.40),
+    (TensorType::Q4_0, 0.10),
+    (TensorType::Q4_1, 0.10),
+    (TensorType::Q5_0, 0.05),
+    (TensorType::Q5_1, 0.05),
+    (TensorType::Q8_0, 0.01),
+    (TensorType::Q2_K, 0.34),
+    (TensorType::Q3_K, 0.186),
+    (TensorType::Q4_K, 0.0975),
+    (TensorType::Q5_K, 0.0499),
+    (TensorType::Q6_K, 0.025),
+    (TensorType::IQ1_S, 0.50),
+    (TensorType::IQ1_M, 0.45),
+    (TensorType::IQ2_XXS, 0.36),
+    (TensorType::IQ2_XS, 0.31),
+    (TensorType::IQ2_S, 0.27),
+    (TensorType::IQ3_XXS, 0.20),
+    (TensorType::IQ3_S, 0.16),
+    (TensorType::IQ4_NL, 0.0975),
+    (TensorType::IQ4_XS, 0.0975),
+    (TensorType::MXFP4, 0.14),
+    (TensorType::NVFP4, 0.14),
+    (TensorType::TQ1_0, 0.45),
+    (TensorType::TQ2_0, 0.45),
+];
+
+#[test]
+fn what_the_engine_reads_back_is_as_near_as_the_bits_allow() {
+    let x = random(11, 16 * 1024);
+    let size = error(&x, &vec![0.0; x.len()], |_| 1.0).sqrt();
+    let mut bounds = BOUNDS.to_vec();
+    for ty in writable() {
+        let at = bounds.iter().position(|bound| bound.0 == ty);
+        let (_, bound) = bounds.swap_remove(at.unwrap_or_else(|| panic!("no bound for {ty}")));
+        let off = error(&x, &round_trip(ty, &x, 1024, None), |_| 1.0).sqrt() / size;
+        assert!(off <= bound, "{ty}: {off}");
+    }
+    assert!(bounds.is_empty(), "not writable: {bounds:?}");
+}
+
 /// A small generator, so that a failing case is one number.
 fn random_bits(seed: u64) -> impl FnMut() -> u32 {
     let mut state = seed;
@@ -69,6 +123,24 @@ fn random(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| unit() + unit() + unit()).collect()
 }
 
+/// Numbers that break arithmetic which does not expect them.
+fn odd() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        prop::num::f32::ANY,
+        prop::num::f32::SUBNORMAL,
+        prop_oneof![
+            Just(0.0),
+            Just(-0.0),
+            Just(f32::NAN),
+            Just(f32::INFINITY),
+            Just(f32::NEG_INFINITY),
+            Just(f32::MAX),
+            Just(f32::MIN_POSITIVE),
+        ],
+        -1.0f32..1.0,
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -83,6 +155,17 @@ proptest! {
             let plain = weighted(&round_trip(ty, &x, 512, None));
             let with = weighted(&round_trip(ty, &x, 512, Some(&importance)));
             prop_assert!(with <= plain, "{ty}: {with} with importance, {plain} without");
+        }
+    }
+
+    #[test]
+    fn odd_values_and_factors_give_finite_blocks(
+        values in proptest::collection::vec(odd(), 512),
+        factors in proptest::collection::vec(odd(), 256),
+    ) {
+        for ty in writable().filter(|ty| ty.block_len() > 1) {
+            let y = round_trip(ty, &values, 256, Some(&factors));
+            prop_assert!(y.iter().all(|v| v.is_finite()), "{ty}");
         }
     }
 
@@ -105,7 +188,9 @@ fn values_that_a_format_has_come_back_exactly() {
         let x = round_trip(ty, &random(7, 1024), 256, None);
         let y = round_trip(ty, &x, 256, None);
         let (size, off) = (error(&x, &vec![0.0; 1024], |_| 1.0), error(&x, &y, |_| 1.0));
-        assert!(off <= size * 1e-5, "{ty}: {off} of {size}");
+        // With codebooks, not every scale is tried.
+        let bound = if has_codebook(ty) { 1e-2 } else { 1e-5 };
+        assert!(off <= size * bound, "{ty}: {off} of {size}");
     }
 }
 
@@ -139,5 +224,5 @@ fn arguments_that_do_not_fit_together_are_refused() {
     let short = [1.0; 255];
     let error = call(TensorType::Q4_K, 256, Some(&short), 288);
     assert!(matches!(error, Error::Length { what: "importance", .. }));
-    assert!(matches!(call(TensorType::IQ2_XXS, 256, None, 132), Error::NotWritable { .. }));
+    assert!(matches!(call(TensorType::Q8_K, 256, None, 584), Error::NotWritable { .. }));
 }

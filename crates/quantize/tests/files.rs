@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{folder, run, shown};
 use realm_gguf::{Gguf, TensorType};
+use realm_ir::{Coded, ErrorCode};
 use realm_quantize::{Error, Imatrix, Mix, QuantizeOptions, quantize, quantize_rows};
 use realm_testkit::gguf_writer::GgufWriter;
 
@@ -173,6 +174,126 @@ fn an_importance_matrix_weights_the_columns_of_its_matrix() {
     let mut expected = vec![0; 5 * TensorType::Q2_K.block_bytes()];
     quantize_rows(TensorType::Q2_K, &values(5 * 256), 256, Some(&factors), &mut expected).unwrap();
     assert_eq!(out.require_tensor("blk.0.attn_q.weight").unwrap().bytes(), expected);
+}
+
+/// The older format of an importance matrix: entries of a name, calls and sums.
+fn dat(entries: &[(&str, i32, &[f32])]) -> Vec<u8> {
+    let mut bytes = (entries.len() as i32).to_le_bytes().to_vec();
+    for (name, calls, sums) in entries {
+        bytes.extend((name.len() as i32).to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(calls.to_le_bytes());
+        bytes.extend((sums.len() as i32).to_le_bytes());
+        bytes.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
+    }
+    bytes.extend(7i32.to_le_bytes());
+    bytes.extend(4i32.to_le_bytes());
+    bytes.extend(b"text");
+    bytes
+}
+
+#[test]
+fn an_importance_matrix_of_the_older_format_says_the_same() {
+    let folder = folder("dat");
+    let input = write(&folder, "in.gguf", &model(256));
+    let sums: Vec<f32> = (0..256).map(|i| (i % 7) as f32 * 10.0).collect();
+    let new = write(&folder, "imatrix.gguf", &imatrix(256, &sums, &[10.0]));
+    let old = folder.join("imatrix.dat");
+    fs::write(&old, dat(&[("other", 0, &[1.0]), ("blk.0.attn_q.weight", 10, &sums)])).unwrap();
+    assert_eq!(Imatrix::open(&old).unwrap().len(), 2);
+    let bytes = [new, old].map(|file| {
+        let options = QuantizeOptions { imatrix: Some(file), ..QuantizeOptions::new(Mix::Q2_K) };
+        run(&folder, &input, &options).unwrap();
+        fs::read(folder.join("out.gguf")).unwrap()
+    });
+    assert!(bytes[0] == bytes[1]);
+}
+
+#[test]
+fn a_damaged_importance_matrix_of_the_older_format_is_refused() {
+    let folder = folder("bad-dat");
+    let path = folder.join("imatrix.dat");
+    let whole = dat(&[("blk.0.attn_q.weight", 10, &[1.0; 16])]);
+    let opened = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        Imatrix::open(&path)
+    };
+    assert!(opened(&whole).is_ok());
+    let end_of_entry = whole.len() - 12;
+    for n in 0..end_of_entry {
+        assert!(matches!(opened(&whole[..n]), Err(Error::Imatrix { .. })), "{n} bytes");
+    }
+    // The counts of entries, of the name's bytes, and of sums.
+    for at in [0, 4, 4 + 4 + 19 + 4] {
+        for count in [-1, i32::MAX] {
+            let mut bytes = whole.clone();
+            bytes[at..at + 4].copy_from_slice(&i32::to_le_bytes(count));
+            assert!(matches!(opened(&bytes), Err(Error::Imatrix { .. })), "{count} at {at}");
+        }
+    }
+    assert!(opened(&dat(&[("a", 1, &[f32::NAN])])).is_err());
+    assert!(opened(&dat(&[("a", 1, &[-1.0])])).is_err());
+    assert!(opened(&dat(&[])).is_err());
+    let missing = Imatrix::open(folder.join("no-such.dat")).unwrap_err();
+    assert!(matches!(missing, Error::Gguf(realm_gguf::Error::NotFound { .. })), "{missing}");
+}
+
+#[test]
+fn mixes_below_three_bits_ask_for_an_importance_matrix_that_knows_their_matrices() {
+    let folder = folder("needs-imatrix");
+    let input = write(&folder, "in.gguf", &model(256));
+    let error = run(&folder, &input, &QuantizeOptions::new(Mix::IQ2_XS)).unwrap_err();
+    let Error::NeedsImatrix { tensor, has_imatrix: false, .. } = &error else { panic!("{error}") };
+    assert_eq!(tensor, "blk.0.attn_q.weight");
+
+    let other = folder.join("other.dat");
+    fs::write(&other, dat(&[("blk.0.attn_k.weight", 1, &[1.0; 256])])).unwrap();
+    let options = |imatrix| QuantizeOptions { imatrix, ..QuantizeOptions::new(Mix::IQ2_XS) };
+    let error = run(&folder, &input, &options(Some(other))).unwrap_err();
+    assert!(matches!(error, Error::NeedsImatrix { has_imatrix: true, .. }), "{error}");
+    assert!(!folder.join("out.gguf").exists());
+
+    let file = write(&folder, "imatrix.gguf", &imatrix(256, &[1.0; 256], &[1.0]));
+    let (_, out) = run(&folder, &input, &options(Some(file))).unwrap();
+    assert_eq!(ty(&out, "blk.0.attn_q.weight"), TensorType::IQ2_XS);
+}
+
+#[test]
+fn what_is_read_is_not_overwritten() {
+    let folder = folder("same-file");
+    let input = write(&folder, "in.gguf", &model(256));
+    let file = write(&folder, "imatrix.gguf", &imatrix(256, &[1.0; 256], &[1.0]));
+    for (i, bytes) in model(256).to_split_bytes(2).iter().enumerate() {
+        fs::write(folder.join(format!("part-{:05}-of-00002.gguf", i + 1)), bytes).unwrap();
+    }
+    let mut options = QuantizeOptions::new(Mix::Q8_0);
+    options.imatrix = Some(file.clone());
+    let before = names(&folder);
+    let split = folder.join("part-00001-of-00002.gguf");
+    let cases = [
+        (&input, input.clone()),
+        (&input, folder.join("../same-file/in.gguf")),
+        (&input, file),
+        (&split, folder.join("part-00002-of-00002.gguf")),
+    ];
+    for (input, output) in cases {
+        let bytes = fs::read(&output).unwrap();
+        let error = quantize(input, &output, &options, |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(matches!(error, Error::SameFile { .. }), "{error}");
+        assert_eq!(fs::read(&output).unwrap(), bytes);
+    }
+    assert_eq!(names(&folder), before);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named() {
+    let folder = folder("unwritable");
+    let input = write(&folder, "in.gguf", &model(256));
+    let output = folder.join("no-such-folder/out.gguf");
+    let options = QuantizeOptions::new(Mix::Q8_0);
+    let error = quantize(&input, &output, &options, |_| ControlFlow::Continue(())).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::WriteFailed);
+    assert!(error.to_string().contains("no-such-folder"), "{error}");
 }
 
 #[test]

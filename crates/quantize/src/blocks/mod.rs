@@ -63,11 +63,12 @@ pub fn writable() -> impl Iterator<Item = TensorType> {
         .chain(ENCODERS.iter().map(|entry| entry.0))
 }
 
-/// Turns whole rows of `cols` finite values into blocks of `ty`.
+/// Turns whole rows of `cols` values into blocks of `ty`.
 ///
-/// `importance` weights the columns: one factor, not negative, for each; `None`
+/// `importance` weights the columns: one factor for each, 0 if it is negative; `None`
 /// weights all alike. A block whose factors are all zero is treated alike too.
-/// Values beyond 1e15, or too large for a scale, are limited to what can be expressed.
+/// Values beyond 1e15, or too large for a scale, are limited to what can be expressed,
+/// and what is not a number counts as 0; the float types keep what they can.
 ///
 /// # Errors
 ///
@@ -137,7 +138,7 @@ fn write_blocks(
     let blocks = values.chunks_exact(len).zip(out.chunks_exact_mut(ty.block_bytes()));
     for (i, (values, out)) in blocks.enumerate() {
         for (x, value) in x.iter_mut().zip(values) {
-            *x = value.clamp(-LARGEST_VALUE, LARGEST_VALUE);
+            *x = if value.is_nan() { 0.0 } else { value.clamp(-LARGEST_VALUE, LARGEST_VALUE) };
         }
         if let Some(importance) = importance {
             weigh(w, &importance[i * len % cols..][..len]);
@@ -148,9 +149,11 @@ fn write_blocks(
 
 /// Fills `w` with factors relative to the largest; all alike when they are all zero.
 fn weigh(w: &mut [f32], factors: &[f32]) {
-    let largest = factors.iter().copied().fold(0.0, f32::max);
+    // What is not a number is not larger than 0 either.
+    let limited = |factor: f32| factor.max(0.0).min(f32::MAX);
+    let largest = factors.iter().fold(0.0, |largest, factor| limited(*factor).max(largest));
     for (w, factor) in w.iter_mut().zip(factors) {
-        *w = if largest > 0.0 { factor / largest } else { 1.0 };
+        *w = if largest > 0.0 { limited(*factor) / largest } else { 1.0 };
     }
 }
 

@@ -5,8 +5,14 @@
 //! `[cols, n_matrices]` in F32, and `NAME.counts`, how many there were,
 //! `[1, n_matrices]`. Their quotient weights the columns.
 //! Source: llama.cpp `tools/imatrix/imatrix.cpp`.
+//!
+//! Older files (`imatrix.dat`) are read by [`dat`].
+
+mod dat;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use realm_gguf::{Gguf, TensorType};
@@ -19,33 +25,55 @@ const COUNTS: &str = ".counts";
 /// The importance of the columns of many matrices.
 #[derive(Clone, Debug, Default)]
 pub struct Imatrix {
-    by_name: HashMap<String, Importance>,
+    by_name: HashMap<String, Entry>,
 }
 
-/// Factors of one matrix, or of one matrix per expert.
+/// Factors as a file has them.
 #[derive(Clone, Debug)]
-pub(crate) struct Importance {
-    cols: usize,
-    /// `[n_matrices, cols]`
+struct Entry {
+    /// Columns of a matrix, if the file says.
+    cols: Option<usize>,
     factors: Vec<f32>,
 }
 
-impl Importance {
+/// Factors of one matrix, or of one matrix per expert.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Importance<'a> {
+    cols: usize,
+    /// `[n_matrices, cols]`
+    factors: &'a [f32],
+}
+
+impl<'a> Importance<'a> {
     /// The factors of one matrix.
-    pub(crate) fn matrix(&self, i: usize) -> &[f32] {
+    pub(crate) fn matrix(self, i: usize) -> &'a [f32] {
         &self.factors[i * self.cols..][..self.cols]
     }
 }
 
 impl Imatrix {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`, in either format.
     ///
     /// # Errors
     ///
-    /// [`Error::Gguf`] when it is no GGUF file; [`Error::Imatrix`] when it is no
-    /// importance matrix, or has entries that are not finite or negative.
+    /// [`Error::Gguf`] when it is not there or a damaged GGUF file; [`Error::Imatrix`]
+    /// when it is no importance matrix, or has entries that are not finite or negative.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::from_gguf(&Gguf::open(path)?)
+        let path = path.as_ref();
+        let unreadable = |error: io::Error| unreadable(path, &error);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut magic = [0; 4];
+        let n = file.read(&mut magic).map_err(unreadable)?;
+        if magic == *b"GGUF" {
+            return Self::from_gguf(&Gguf::open(path)?);
+        }
+        let n_bytes = file.metadata().map_err(unreadable)?.len();
+        let entries = dat::read(magic[..n].chain(BufReader::new(file)), n_bytes);
+        let entries = entries.map_err(|failure| match failure {
+            dat::Failure::Wrong(error) => error,
+            dat::Failure::System(error) => unreadable(error),
+        })?;
+        Ok(Self { by_name: entries.into_iter().collect() })
     }
 
     /// Reads an importance matrix that has been opened.
@@ -78,24 +106,33 @@ impl Imatrix {
         self.by_name.is_empty()
     }
 
+    /// Whether it knows the matrix `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// The factors of the matrix `name`, checked to have this shape.
     pub(crate) fn get(
         &self,
         name: &str,
         cols: usize,
         n_matrices: usize,
-    ) -> Result<Option<&Importance>, Error> {
-        let Some(importance) = self.by_name.get(name) else { return Ok(None) };
-        let found = importance.factors.len() / importance.cols;
-        if importance.cols != cols || found != n_matrices {
-            let found = format!("{} columns, {found} matrices", importance.cols);
+    ) -> Result<Option<Importance<'_>>, Error> {
+        let Some(entry) = self.by_name.get(name) else { return Ok(None) };
+        let n = entry.factors.len();
+        // The older format knows how many factors there are, but not for how many columns.
+        if n != cols * n_matrices || entry.cols.is_some_and(|found| found != cols) {
+            let found = match entry.cols {
+                Some(cols) => format!("{cols} columns, {} matrices", n / cols),
+                None => format!("{n} factors"),
+            };
             return Err(invalid(name, format!("{cols} columns, {n_matrices} matrices"), found));
         }
-        Ok(Some(importance))
+        Ok(Some(Importance { cols, factors: &entry.factors }))
     }
 }
 
-fn read_entry(gguf: &Gguf, name: &str) -> Result<Importance, Error> {
+fn read_entry(gguf: &Gguf, name: &str) -> Result<Entry, Error> {
     let (cols, sums) = values(gguf, &format!("{name}{SUMS}"))?;
     let (_, counts) = values(gguf, &format!("{name}{COUNTS}"))?;
     if sums.len() != cols * counts.len() {
@@ -107,10 +144,27 @@ fn read_entry(gguf: &Gguf, name: &str) -> Result<Importance, Error> {
         // An expert that was never asked: all columns alike.
         factors.extend(sums.iter().map(|sum| if *count > 0.0 { sum / count } else { 1.0 }));
     }
-    if let Some(bad) = factors.iter().find(|factor| !factor.is_finite() || **factor < 0.0) {
-        return Err(invalid(name, "finite numbers, not negative", bad.to_string()));
+    Entry::checked(name, Some(cols), factors)
+}
+
+impl Entry {
+    /// Factors that are fit to weigh with.
+    fn checked(name: &str, cols: Option<usize>, factors: Vec<f32>) -> Result<Self, Error> {
+        match factors.iter().find(|factor| !factor.is_finite() || **factor < 0.0) {
+            Some(bad) => Err(invalid(name, "finite numbers, not negative", bad.to_string())),
+            None => Ok(Self { cols, factors }),
+        }
     }
-    Ok(Importance { cols, factors })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    let path = path.to_owned();
+    Error::Gguf(match error.kind() {
+        io::ErrorKind::NotFound => {
+            realm_gguf::Error::NotFound { path, what: "importance matrix".into() }
+        }
+        kind => realm_gguf::Error::Io { path, kind, message: error.to_string() },
+    })
 }
 
 /// Row length and values of an F32 tensor.

@@ -1,117 +1,40 @@
-//! The mixes: which type each tensor of a model gets.
+//! The choice of a type for each tensor.
 //!
-//! A mix is a type for most matrices, and better ones for those that matter most:
-//! the output, the values of attention, the last matrix of the feed-forward part.
-//! The choices are llama.cpp's, so that a name means the same file everywhere.
 //! Source: `llama_tensor_get_type_impl` in llama.cpp `src/llama-quant.cpp`.
-
-use std::str::FromStr;
 
 use realm_gguf::{TensorInfo, TensorType};
 
-use crate::Error;
-
-/// A mix of tensor types, as the names of model files say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(non_camel_case_types, missing_docs, reason = "the variants are the mixes' own names")]
-pub enum Mix {
-    F32,
-    F16,
-    BF16,
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2_K,
-    Q3_K_S,
-    Q3_K_M,
-    Q3_K_L,
-    Q4_K_S,
-    Q4_K_M,
-    Q5_K_S,
-    Q5_K_M,
-    Q6_K,
-    IQ4_NL,
-    IQ4_XS,
-    TQ1_0,
-    TQ2_0,
-    MXFP4_MOE,
-}
-
-/// One row per mix: name, `general.file_type`, the type of most matrices.
-///
-/// Source: `llama_ftype` in llama.cpp `include/llama.h`.
-const TABLE: &[(Mix, &str, u32, TensorType)] = &[
-    (Mix::F32, "F32", 0, TensorType::F32),
-    (Mix::F16, "F16", 1, TensorType::F16),
-    (Mix::BF16, "BF16", 32, TensorType::BF16),
-    (Mix::Q4_0, "Q4_0", 2, TensorType::Q4_0),
-    (Mix::Q4_1, "Q4_1", 3, TensorType::Q4_1),
-    (Mix::Q5_0, "Q5_0", 8, TensorType::Q5_0),
-    (Mix::Q5_1, "Q5_1", 9, TensorType::Q5_1),
-    (Mix::Q8_0, "Q8_0", 7, TensorType::Q8_0),
-    (Mix::Q2_K, "Q2_K", 10, TensorType::Q2_K),
-    (Mix::Q3_K_S, "Q3_K_S", 11, TensorType::Q3_K),
-    (Mix::Q3_K_M, "Q3_K_M", 12, TensorType::Q3_K),
-    (Mix::Q3_K_L, "Q3_K_L", 13, TensorType::Q3_K),
-    (Mix::Q4_K_S, "Q4_K_S", 14, TensorType::Q4_K),
-    (Mix::Q4_K_M, "Q4_K_M", 15, TensorType::Q4_K),
-    (Mix::Q5_K_S, "Q5_K_S", 16, TensorType::Q5_K),
-    (Mix::Q5_K_M, "Q5_K_M", 17, TensorType::Q5_K),
-    (Mix::Q6_K, "Q6_K", 18, TensorType::Q6_K),
-    (Mix::IQ4_NL, "IQ4_NL", 25, TensorType::IQ4_NL),
-    (Mix::IQ4_XS, "IQ4_XS", 30, TensorType::IQ4_XS),
-    (Mix::TQ1_0, "TQ1_0", 36, TensorType::TQ1_0),
-    (Mix::TQ2_0, "TQ2_0", 37, TensorType::TQ2_0),
-    (Mix::MXFP4_MOE, "MXFP4_MOE", 38, TensorType::MXFP4),
-];
+use super::Mix;
 
 impl Mix {
-    /// Every mix.
-    pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|row| row.0)
+    /// Whether this is one of the mixes below 3 bits that have rules of their own.
+    fn is_smallest(self) -> bool {
+        matches!(self, Self::IQ1_S | Self::IQ1_M | Self::IQ2_XXS | Self::IQ2_XS)
+            || self.is_small_iq2()
     }
 
-    fn row(self) -> &'static (Mix, &'static str, u32, TensorType) {
-        TABLE.iter().find(|row| row.0 == self).expect("every variant has a row in TABLE")
-    }
-
-    /// The name, such as `Q4_K_M`.
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
-    /// The number of `general.file_type`.
-    pub fn file_type(self) -> u32 {
-        self.row().2
-    }
-
-    /// The type of most matrices.
-    pub fn base(self) -> TensorType {
-        self.row().3
+    /// Whether this is IQ2_S or IQ2_M.
+    fn is_small_iq2(self) -> bool {
+        matches!(self, Self::IQ2_S | Self::IQ2_M)
     }
 }
 
-impl std::fmt::Display for Mix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Mix {
-    type Err = Error;
-
-    /// From a name in any case; `Q3_K`, `Q4_K` and `Q5_K` are their `_M` forms.
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let upper = name.to_ascii_uppercase();
-        let wanted = match &*upper {
-            "Q3_K" | "Q4_K" | "Q5_K" => format!("{upper}_M"),
-            _ => upper,
-        };
-        let found = Self::all().find(|mix| mix.name() == wanted);
-        found.ok_or_else(|| Error::UnknownMix { name: name.into() })
-    }
+/// Whether a matrix of this type is worthless without an importance matrix.
+///
+/// Source: `tensor_requires_imatrix` in llama.cpp `src/llama-quant.cpp`.
+pub(crate) fn needs_imatrix(mix: Mix, tensor: &str, ty: TensorType) -> bool {
+    let is_table = matches!(Role::of(tensor), Role::Embedding | Role::Output);
+    !is_table
+        && match ty {
+            TensorType::IQ1_S
+            | TensorType::IQ1_M
+            | TensorType::IQ2_XXS
+            | TensorType::IQ2_XS
+            | TensorType::IQ2_S
+            | TensorType::IQ3_XXS => true,
+            TensorType::Q2_K => mix == Mix::Q2_K_S,
+            _ => false,
+        }
 }
 
 /// What the choice depends on besides the tensor.
@@ -135,7 +58,10 @@ enum Role {
     /// `attn_v`, or a matrix that contains it.
     AttentionValue,
     AttentionKey,
+    AttentionQuery,
     AttentionOutput,
+    FeedForwardUp,
+    FeedForwardGate,
     FeedForwardDown,
     Other,
 }
@@ -148,7 +74,10 @@ impl Role {
             "token_embd.weight" | "per_layer_token_embd.weight" => Self::Embedding,
             _ if value.iter().any(|part| name.contains(part)) => Self::AttentionValue,
             _ if name.contains("attn_k.weight") => Self::AttentionKey,
+            _ if name.contains("attn_q.weight") => Self::AttentionQuery,
             _ if name.contains("attn_output.weight") => Self::AttentionOutput,
+            _ if name.contains("ffn_up") => Self::FeedForwardUp,
+            _ if name.contains("ffn_gate") => Self::FeedForwardGate,
             _ if name.contains("ffn_down") => Self::FeedForwardDown,
             _ => Self::Other,
         }
@@ -224,6 +153,8 @@ pub(crate) fn choose(
         is_tied: named(Role::Output) == 0,
         n_values: named(Role::AttentionValue),
         values_seen: 0,
+        ups_seen: 0,
+        gates_seen: 0,
         downs_seen: 0,
     };
     for i in order {
@@ -243,10 +174,19 @@ fn fitting(ty: TensorType, cols: usize) -> (TensorType, bool) {
         return (ty, false);
     }
     let smaller = match ty {
-        TensorType::IQ4_XS => TensorType::IQ4_NL,
-        TensorType::Q2_K | TensorType::Q3_K | TensorType::TQ1_0 | TensorType::TQ2_0 => {
-            TensorType::Q4_0
-        }
+        TensorType::IQ1_S
+        | TensorType::IQ1_M
+        | TensorType::IQ2_XXS
+        | TensorType::IQ2_XS
+        | TensorType::IQ2_S
+        | TensorType::IQ3_XXS
+        | TensorType::IQ3_S
+        | TensorType::IQ4_XS => TensorType::IQ4_NL,
+        TensorType::Q2_0
+        | TensorType::Q2_K
+        | TensorType::Q3_K
+        | TensorType::TQ1_0
+        | TensorType::TQ2_0 => TensorType::Q4_0,
         TensorType::Q4_K => TensorType::Q5_0,
         TensorType::Q5_K => TensorType::Q5_1,
         TensorType::Q6_K => TensorType::Q8_0,
@@ -264,6 +204,8 @@ struct Choice<'a> {
     is_tied: bool,
     n_values: usize,
     values_seen: usize,
+    ups_seen: usize,
+    gates_seen: usize,
     downs_seen: usize,
 }
 
@@ -282,23 +224,66 @@ impl Choice<'_> {
                 Some(n_experts) if *n_experts > 1 => TensorType::MXFP4,
                 _ => TensorType::Q8_0,
             },
-            Role::Embedding => match self.mix {
-                Mix::TQ1_0 | Mix::TQ2_0 => TensorType::Q4_K,
-                mix => mix.base(),
-            },
+            Role::Embedding => self.embedding(),
+            _ if self.mix.is_smallest() => self.smallest(role),
             Role::AttentionValue => self.attention_value(),
             Role::AttentionKey if self.model.n_experts == 8 => TensorType::Q8_0,
-            Role::FeedForwardDown => self.feed_forward_down(tensor.name()),
+            Role::AttentionKey | Role::AttentionQuery => match self.mix {
+                Mix::IQ3_XS => TensorType::IQ3_XXS,
+                Mix::IQ3_XXS => TensorType::IQ2_S,
+                mix => mix.base(),
+            },
             Role::AttentionOutput => self.attention_output(),
-            Role::AttentionKey | Role::Other => self.mix.base(),
+            Role::FeedForwardUp | Role::FeedForwardGate => {
+                self.feed_forward_in(role, tensor.name())
+            }
+            Role::FeedForwardDown => self.feed_forward_down(tensor.name()),
+            Role::Other => self.mix.base(),
         }
     }
 
     fn output(&self, cols: usize) -> TensorType {
         let base = self.mix.base();
         let whole_blocks = cols.is_multiple_of(base.block_len());
-        let plain = matches!(self.mix, Mix::MXFP4_MOE | Mix::Q8_0);
-        if plain || self.is_falcon() || !whole_blocks { TensorType::Q8_0 } else { TensorType::Q6_K }
+        match self.mix {
+            Mix::MXFP4_MOE | Mix::Q8_0 => TensorType::Q8_0,
+            _ if self.is_falcon() || !whole_blocks => TensorType::Q8_0,
+            Mix::IQ3_XXS => TensorType::Q5_K,
+            mix if mix.is_smallest() => TensorType::Q5_K,
+            _ => TensorType::Q6_K,
+        }
+    }
+
+    fn embedding(&self) -> TensorType {
+        match self.mix {
+            Mix::IQ3_XXS => TensorType::IQ3_S,
+            Mix::TQ1_0 | Mix::TQ2_0 | Mix::Q2_0 => TensorType::Q4_K,
+            mix if mix.is_small_iq2() => TensorType::IQ3_S,
+            mix if mix.is_smallest() => TensorType::Q2_K,
+            mix => mix.base(),
+        }
+    }
+
+    /// The matrices of layers in a mix below 3 bits.
+    fn smallest(&mut self, role: Role) -> TensorType {
+        let better = if self.mix.is_small_iq2() { TensorType::IQ3_S } else { TensorType::Q2_K };
+        let Model { n_gqa, n_experts, n_layers, .. } = self.model;
+        match role {
+            Role::AttentionValue if n_gqa >= 4 || n_experts >= 4 => TensorType::Q4_K,
+            Role::AttentionValue => better,
+            Role::AttentionKey if n_experts == 8 => TensorType::Q4_K,
+            Role::AttentionOutput if n_experts == 8 => TensorType::Q5_K,
+            Role::AttentionOutput => match self.mix {
+                Mix::IQ1_S | Mix::IQ1_M => TensorType::IQ2_XXS,
+                Mix::IQ2_S | Mix::IQ2_M => TensorType::IQ3_S,
+                mix => mix.base(),
+            },
+            Role::FeedForwardDown => {
+                self.downs_seen += 1;
+                if self.downs_seen <= n_layers / 8 { better } else { self.mix.base() }
+            }
+            _ => self.mix.base(),
+        }
     }
 
     fn attention_value(&mut self) -> TensorType {
@@ -307,8 +292,12 @@ impl Choice<'_> {
         let grouped = self.model.n_gqa >= 4;
         let more = takes_more_bits(seen, self.n_values);
         let ty = match self.mix {
-            Mix::Q2_K if grouped => TensorType::Q4_K,
+            Mix::Q2_K | Mix::Q2_K_S | Mix::IQ3_XXS | Mix::IQ3_XS | Mix::IQ3_S if grouped => {
+                TensorType::Q4_K
+            }
             Mix::Q2_K => TensorType::Q3_K,
+            Mix::IQ3_XXS if !self.model.has_imatrix => TensorType::IQ3_S,
+            Mix::IQ3_M => TensorType::Q4_K,
             Mix::Q3_K_M if seen < 2 => TensorType::Q5_K,
             Mix::Q3_K_M => TensorType::Q4_K,
             Mix::Q3_K_L => TensorType::Q5_K,
@@ -326,17 +315,38 @@ impl Choice<'_> {
         }
     }
 
-    fn feed_forward_down(&mut self, name: &str) -> TensorType {
-        let n = self.model.n_layers;
+    /// The layer of a matrix of which `seen` have come before.
+    fn layer(&self, name: &str, seen: usize) -> usize {
         // Experts need not come in order.
         let by_name = (self.model.n_experts > 1).then(|| layer(name)).flatten();
-        let i = by_name.unwrap_or(self.downs_seen);
+        by_name.unwrap_or(seen)
+    }
+
+    fn feed_forward_in(&mut self, role: Role, name: &str) -> TensorType {
+        let seen = match role {
+            Role::FeedForwardUp => &mut self.ups_seen,
+            _ => &mut self.gates_seen,
+        };
+        *seen += 1;
+        let i = *seen - 1;
+        let (i, n) = (self.layer(name, i), self.model.n_layers);
+        let is_middle = i >= n / 8 && i < 7 * n / 8;
+        if self.mix == Mix::IQ3_XS && is_middle { TensorType::IQ3_XXS } else { self.mix.base() }
+    }
+
+    fn feed_forward_down(&mut self, name: &str) -> TensorType {
+        let n = self.model.n_layers;
+        let i = self.layer(name, self.downs_seen);
         self.downs_seen += 1;
         let more = takes_more_bits(i, n);
         let (first_eighth, first_sixteenth) = (i < n / 8, i < n / 16);
         let has_imatrix = self.model.has_imatrix;
         match self.mix {
             Mix::Q2_K => TensorType::Q3_K,
+            Mix::Q2_K_S if first_eighth => TensorType::Q4_K,
+            Mix::IQ3_XXS if !has_imatrix && first_eighth => TensorType::Q4_K,
+            Mix::IQ3_XXS if !has_imatrix => TensorType::Q3_K,
+            Mix::IQ3_M if first_eighth || (self.model.n_experts == 8 && more) => TensorType::Q4_K,
             Mix::Q3_K_M if first_sixteenth => TensorType::Q5_K,
             Mix::Q3_K_M if self.is_falcon() && !more => TensorType::Q3_K,
             Mix::Q3_K_M => TensorType::Q4_K,
@@ -365,6 +375,10 @@ impl Choice<'_> {
             | Mix::Q3_K_M
             | Mix::Q4_K_S
             | Mix::Q4_K_M
+            | Mix::IQ3_XXS
+            | Mix::IQ3_XS
+            | Mix::IQ3_S
+            | Mix::IQ3_M
             | Mix::IQ4_NL
             | Mix::IQ4_XS
                 if eight_experts =>
@@ -372,7 +386,8 @@ impl Choice<'_> {
                 TensorType::Q5_K
             }
             Mix::Q2_K => TensorType::Q3_K,
-            Mix::Q3_K_M => TensorType::Q4_K,
+            Mix::IQ3_XXS => TensorType::IQ3_S,
+            Mix::Q3_K_M | Mix::IQ3_M => TensorType::Q4_K,
             Mix::Q3_K_L if !eight_experts => TensorType::Q5_K,
             _ => base,
         }

@@ -1,0 +1,46 @@
+/**
+ * Quantising: a model file written again with smaller types.
+ */
+
+import type { BindingReport } from './binding.js'
+import { guarded, guardedAsync } from './errors.js'
+import { loadBinding } from './load-binding.js'
+import { type QuantizeOptions, readQuantizeOptions } from './options.js'
+import { invalid } from './validate.js'
+
+/** What became of each tensor, and how large the files are. */
+export type QuantizeReport = BindingReport
+
+/**
+ * Writes the model at `input` to `output` with the types of a mix. Nothing is left when it
+ * fails or is stopped; a file that was there before is replaced only by a whole one.
+ *
+ * @param input path of a GGUF file, of F32, F16 or BF16 tensors unless `allowRequantize`
+ * @param output path of the new file
+ * @param mix such as 'Q4_K_M' or 'IQ3_XS'; an unknown one names them all in its error
+ * @throws RealmError INVALID_ARGUMENT  an argument is wrong, or the mix needs an importance matrix
+ * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED  the input
+ * @throws RealmError WRITE_FAILED      the output cannot be written
+ * @throws RealmError ABORTED           the signal was aborted
+ */
+export async function quantize(
+  input: string,
+  output: string,
+  mix: string,
+  options?: QuantizeOptions,
+): Promise<QuantizeReport> {
+  for (const [name, value] of Object.entries({ input, output, mix })) {
+    if (typeof value !== 'string') throw invalid(name, 'a string', value)
+  }
+  const { imatrix, threads, allowRequantize, onProgress, signal } = readQuantizeOptions(options)
+  const settings = { mix, imatrix: imatrix ?? null, threads, allowRequantize }
+  const work = guarded(() => loadBinding().quantize(input, output, settings, onProgress ?? null))
+  const onAbort = () => work.abort()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal?.aborted) onAbort()
+  try {
+    return await guardedAsync(() => work.report)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
