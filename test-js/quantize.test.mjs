@@ -22,11 +22,13 @@ before(() => {
 after(() => rmSync(folder, { recursive: true }))
 
 const file = (name) => join(folder, name)
-const coded = (code, ...parts) => (error) => {
-  assert.equal(error.code, code, error.message)
-  for (const part of parts) assert.ok(error.message.includes(part), error.message)
-  return true
-}
+const coded =
+  (code, ...parts) =>
+  (error) => {
+    assert.equal(error.code, code, error.message)
+    for (const part of parts) assert.ok(error.message.includes(part), error.message)
+    return true
+  }
 
 /** The answer of a file, greedily. */
 async function answer(path) {
