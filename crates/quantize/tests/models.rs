@@ -131,9 +131,10 @@ fn every_other_mix_gives_a_model_that_runs() {
     let whole = logits(&kit_model("F16"), &tokens);
     for mix in Mix::all().filter(|mix| !MIXES.contains(mix)) {
         let off = compare(&logits(&quantized("runs", mix), &tokens), &whole);
-        // Logits that had nothing to do with the model's would be off by 1.4.
+        // Logits that had nothing to do with the model's would be off by 1.4; random weights
+        // in fewer than three bits come near that.
         let bound =
-            if mix.base().block_bytes() * 8 <= mix.base().block_len() * 9 / 4 { 1.3 } else { 0.9 };
+            if mix.base().block_bytes() * 8 < mix.base().block_len() * 3 { 1.3 } else { 0.9 };
         assert!(off.relative() < bound, "{mix}: {off}");
     }
 }
