@@ -150,7 +150,7 @@ fn write_blocks(
 /// Fills `w` with factors relative to the largest; all alike when they are all zero.
 fn weigh(w: &mut [f32], factors: &[f32]) {
     // What is not a number is not larger than 0 either.
-    let limited = |factor: f32| factor.max(0.0).min(f32::MAX);
+    let limited = |factor: f32| if factor > 0.0 { factor.min(f32::MAX) } else { 0.0 };
     let largest = factors.iter().fold(0.0, |largest, factor| limited(*factor).max(largest));
     for (w, factor) in w.iter_mut().zip(factors) {
         *w = if largest > 0.0 { limited(*factor) / largest } else { 1.0 };
