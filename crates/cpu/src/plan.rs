@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use realm_ir::{
-    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm,
-    NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, Slot, Step, TakeRows, Uploaded,
-    WeightRef,
+    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
+    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, Slot, Sparsify, Step,
+    TakeRows, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -36,6 +36,7 @@ pub(crate) enum Op {
     TakeRows(TakeRows),
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
+    Mix(Mix),
     Conv { step: Conv, weight: WeightHandle },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
 }
@@ -76,6 +77,7 @@ pub(crate) struct ExpertMatrix {
 pub(crate) enum PerRow {
     Norm(NormOp),
     GatedAct(GatedAct),
+    Sparsify(Sparsify),
 }
 
 impl PerRow {
@@ -84,6 +86,7 @@ impl PerRow {
         match self {
             PerRow::Norm(norm) => norm.out,
             PerRow::GatedAct(act) => act.out,
+            PerRow::Sparsify(step) => step.values,
         }
     }
 }
@@ -178,6 +181,8 @@ impl Planner<'_> {
                 Step::HeadLinear(step) => {
                     Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
                 }
+                Step::Mix(step) => Op::Mix(step.clone()),
+                Step::Sparsify(step) => Op::PerRow(PerRow::Sparsify(step.clone())),
                 Step::Conv(step) => {
                     Op::Conv { weight: self.weight(step.weight)?, step: step.clone() }
                 }

@@ -191,6 +191,7 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
         Op::HeadLinear { step, weight } => {
             ops::head_linear::head_linear(step, weight, state, team, batch)?;
         }
+        Op::Mix(op) => ops::mix::mix(op, state, team, batch),
         Op::Conv { step, weight } => ops::recurrent::conv(step, weight, state, batch),
         Op::DeltaNet { step, decay, bias } => {
             ops::recurrent::delta_net(step, decay, bias, state, team, batch);

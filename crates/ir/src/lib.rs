@@ -27,6 +27,6 @@ pub use error::{Coded, Error, ErrorCode, Result};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
 pub use step::{
     Activation, Add, Attend, Conv, DeltaNet, Embed, ExpertWeights, GatedAct, Gating, HeadLinear,
-    HeadNorm, Linear, LinearOutput, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle,
-    Step, StepKind, TakeRows,
+    HeadNorm, Linear, LinearOutput, Mix, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle,
+    Sparsify, Step, StepKind, TakeRows,
 };
