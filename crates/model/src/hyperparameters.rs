@@ -1,5 +1,7 @@
 //! The numbers of a model, read from metadata and checked once.
 
+mod altup;
+
 use realm_gguf::{Gguf, Metadata, U32OrArray, Value};
 
 use crate::error::{Error, Result};
@@ -9,6 +11,8 @@ use crate::recipe::{
     AttentionScale, Block, EmbedScale, Experts, Layers, LogitScale, Positions, Recipe, Recurrent,
     ResidualScale, RopeBase, RopeLayers, Window,
 };
+
+pub use self::altup::AltUpHyperparameters;
 
 /// Numbers of one model. Everything the builder multiplies, divides by or
 /// indexes with has been checked.
@@ -24,6 +28,8 @@ pub struct Hyperparameters {
     pub latent: Option<LatentHyperparameters>,
     /// Width of the inputs that each layer has of its own; none for most families.
     pub per_layer_input_length: Option<usize>,
+    /// Streams beside the hidden state; none for most families.
+    pub altup: Option<AltUpHyperparameters>,
     /// Taps of the convolutions in recurrent layers.
     pub conv_taps: usize,
     /// Widths of the gated delta rule.
@@ -97,7 +103,7 @@ impl DeltaNetHyperparameters {
 }
 
 /// Numbers that can differ from layer to layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerHyperparameters {
     /// What mixes positions.
     pub mixer: Mixer,
@@ -117,6 +123,8 @@ pub struct LayerHyperparameters {
     pub rotates: bool,
     /// Whether the feed-forward part is a mixture of experts.
     pub has_experts: bool,
+    /// Standard deviations above their mean from which gates stay; none keeps all.
+    pub gate_sparsity: Option<f32>,
 }
 
 /// Numbers of a mixture of experts.
@@ -297,7 +305,8 @@ impl Hyperparameters {
                 keys.count("attention.value_length_swa", Some(value_length))?,
             ),
         };
-        let n_sharing = n_sharing(&keys, n_layers)?;
+        let n_sharing = n_sharing(&keys, recipe, n_layers)?;
+        let gate_sparsity = altup::gate_sparsity(&keys, recipe, n_layers)?;
         let experts = experts(&keys, recipe, feed_forward[0])?;
         let n_dense = keys.metadata.u32(&keys.key("leading_dense_block_count"))?.unwrap_or(0);
         let expert_step = keys.count("interleave_moe_layer_step", Some(1))?;
@@ -364,6 +373,7 @@ impl Hyperparameters {
                 has_experts: experts.is_some()
                     && layer >= n_dense as usize
                     && (layer + 1).is_multiple_of(expert_step),
+                gate_sparsity: gate_sparsity[layer],
             });
         }
         let rope_dimension_count = rope_dimensions(&keys, "", key_length, key_length)?;
@@ -372,6 +382,7 @@ impl Hyperparameters {
             delta_net,
             state_widths,
             per_layer_input_length: per_layer_input_length(&keys)?,
+            altup: AltUpHyperparameters::read(gguf, &keys, recipe)?,
             rope_dimension_count,
             window_rope_dimension_count: rope_dimensions(
                 &keys,
@@ -411,7 +422,10 @@ impl Hyperparameters {
                 true => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
                 false => None,
             },
-            logit_softcap: keys.cap("final_logit_softcapping")?,
+            logit_softcap: match keys.metadata.get(&keys.key("final_logit_softcapping")) {
+                Some(_) => keys.cap("final_logit_softcapping")?,
+                None => recipe.logit_softcap,
+            },
             n_vocab: n_vocab(gguf)?,
             experts,
             latent,
@@ -661,9 +675,13 @@ fn rope_dimensions(
     Ok(count)
 }
 
-/// Layers at the end that read the keys and values of earlier ones.
-fn n_sharing(keys: &Keys<'_>, n_layers: usize) -> Result<usize> {
+/// Layers at the end that read the keys and values of earlier ones. Files of Gemma 3n hold
+/// keys and values of such layers too, so theirs must say how many there are.
+fn n_sharing(keys: &Keys<'_>, recipe: &Recipe, n_layers: usize) -> Result<usize> {
     let key = keys.key("attention.shared_kv_layers");
+    if recipe.altup {
+        keys.metadata.require_u32(&key)?;
+    }
     let n = keys.metadata.u32(&key)?.unwrap_or(0) as usize;
     if n >= n_layers {
         return Err(Error::invalid(key, n, format!("fewer than the {n_layers} layers")));

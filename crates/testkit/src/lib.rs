@@ -1,6 +1,7 @@
 //! Tiny random GGUF files, the naive oracle, conformance data.
 
 pub mod compare;
+pub mod gemma3n;
 pub mod gguf_writer;
 pub mod kit;
 pub mod oracle;

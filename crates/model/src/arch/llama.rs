@@ -15,6 +15,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     positions: Positions::Rope,
     norm: NormKind::Rms,
     bare_norms: false,
+    altup: false,
     block: Block::Sequential,
     pre_norms: true,
     post_norms: false,
@@ -39,5 +40,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     half_feed_forward: false,
     experts: Some(Experts { gating: Gating::SoftmaxOfChosen, normalize: true }),
     logit_scale: LogitScale::None,
+    logit_softcap: None,
     output_norm: "output_norm",
 };

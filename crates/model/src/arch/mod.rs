@@ -26,6 +26,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod glm4;
 mod glm4moe;
@@ -102,6 +103,7 @@ pub static RECIPES: &[&Recipe] = &[
     &gemma::RECIPE,
     &gemma2::RECIPE,
     &gemma3::RECIPE,
+    &gemma3n::RECIPE,
     &gemma4::RECIPE,
     &glm4::RECIPE,
     &glm4moe::RECIPE,

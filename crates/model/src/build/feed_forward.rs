@@ -1,7 +1,8 @@
 //! The feed-forward part: dense, or a mixture of experts.
 
 use realm_ir::{
-    Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot, Step,
+    Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot,
+    Sparsify, Step,
 };
 
 use super::{LayerBuilder, Slots};
@@ -55,6 +56,10 @@ impl LayerBuilder<'_> {
             }
         };
         self.builder.push(Step::Linear(Linear { input, outputs }));
+        if let Some(deviations) = self.numbers.layers[index].gate_sparsity {
+            let step = Sparsify { values: gate, width: inner, deviations };
+            self.builder.push(Step::Sparsify(step));
+        }
         self.builder.push(Step::GatedAct(GatedAct {
             gate,
             up,

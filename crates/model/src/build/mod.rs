@@ -1,5 +1,6 @@
 //! Recipe, numbers and tensors become a program.
 
+mod altup;
 mod attention;
 mod encoder;
 mod feed_forward;
@@ -22,6 +23,7 @@ use crate::program_builder::ProgramBuilder;
 use crate::recipe::{AttentionGate, Positions, Recipe};
 use crate::rope::rope_specs;
 
+use self::altup::AltUp;
 use self::per_layer::PerLayer;
 
 /// A model ready to be given to a backend.
@@ -54,15 +56,19 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let mut builder = ProgramBuilder::new(gguf);
     let slots = Slots::new(&mut builder, recipe, &numbers);
     let per_layer = PerLayer::new(&mut builder, &numbers);
-    let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, per_layer, ropes };
+    let altup = AltUp::new(&mut builder, &numbers)?;
+    let mut layers =
+        LayerBuilder { builder, recipe, numbers: &numbers, slots, altup, per_layer, ropes };
 
     let table = layers.embed()?;
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
+        layers.predict_streams(index)?;
         match recipe.is_encoder {
             true => layers.encoder_block(index, layer)?,
             false => layers.block(index, layer)?,
         }
+        layers.correct_streams(index)?;
         layers.add_per_layer_input(index)?;
         layers.scale_layer(index)?;
     }
@@ -71,7 +77,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         false => layers.head(table)?,
     }
     let scores = layers.scores()?;
-    let LayerBuilder { builder, slots, per_layer, .. } = layers;
+    let LayerBuilder { builder, slots, altup, per_layer, .. } = layers;
     builder.check_all_used(numbers.layers.len())?;
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
     let is_encoder = recipe.is_encoder || !numbers.is_causal;
@@ -85,12 +91,10 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         let expected = "cls.weight or cls.output.weight: the file says that it ranks";
         return Err(Error::invalid(keys.key("pooling_type"), "no matrix for scores", expected));
     }
+    let mut row_slots = altup.map_or(vec![slots.hidden], |altup| altup.streams);
+    row_slots.extend(per_layer.iter().map(|slots| slots.inputs));
     Ok(ModelPlan {
-        program: builder.finish(
-            slots.hidden,
-            per_layer.iter().map(|slots| slots.inputs).collect(),
-            slots.logits,
-        ),
+        program: builder.finish(row_slots[0], row_slots[1..].to_vec(), slots.logits),
         embedding,
         kv_layers: numbers
             .layers
@@ -179,6 +183,8 @@ struct LayerBuilder<'a> {
     recipe: &'static Recipe,
     numbers: &'a Hyperparameters,
     slots: Slots,
+    /// Streams that layers hand on instead of the hidden state, in families with such.
+    altup: Option<AltUp>,
     /// Inputs that layers have of their own, in families with such.
     per_layer: Option<PerLayer>,
     /// Rotation of the layers without and with a window.
@@ -206,6 +212,7 @@ impl LayerBuilder<'_> {
             self.norm(name, out, out)?;
         }
         self.embed_per_layer()?;
+        self.embed_streams()?;
         Ok(table)
     }
 
@@ -219,6 +226,7 @@ impl LayerBuilder<'_> {
         if !self.numbers.is_parallel {
             let input = self.pre_norm(&name("attn_norm"), hidden, normed)?;
             self.mixer(index, layer, input)?;
+            self.add_laurel(index, input)?;
             let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
             return self.feed_forward(index, layer, input);
         }
@@ -294,7 +302,10 @@ impl LayerBuilder<'_> {
         let Slots { hidden, taken, logits, .. } = self.slots;
         let shape = [self.numbers.embedding_length, self.numbers.n_vocab];
         self.builder.begin_segment();
-        self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
+        match self.altup.is_some() {
+            true => self.merge_streams()?,
+            false => self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken })),
+        }
         self.norm(self.recipe.output_norm, taken, taken)?;
         // Without an output matrix the embedding serves as one.
         let weight = self.builder.optional("output.weight", &shape)?.unwrap_or(table);
