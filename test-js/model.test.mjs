@@ -3,9 +3,11 @@
  */
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
-import { Realm } from '@realm-ai/realm'
-import { bundledModel, GREEDY } from './support/models.mjs'
+import { gunzipSync } from 'node:zlib'
+import { Realm, renderChatTemplate } from '@realm-ai/realm'
+import { bundledModel, conformanceKit, GREEDY } from './support/models.mjs'
 
 let realm
 let model
@@ -114,6 +116,50 @@ describe('a chat template', () => {
     assert.ok(
       !model.applyChatTemplate(messages, { addGenerationPrompt: false }).endsWith('assistant\n'),
     )
+  })
+})
+
+describe('the choice of a chat template', () => {
+  const messages = [{ role: 'user', content: 'Hi' }]
+
+  it("is the file's, unless an option names a built-in one or brings Jinja", () => {
+    assert.equal(model.info.chatTemplateOrigin, 'file')
+    const gemma = model.applyChatTemplate(messages, { template: 'gemma' })
+    assert.match(gemma, /<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n$/)
+    const jinja = '{{ messages[0].content }}{{ documents | length }}{{ bos_token }}'
+    const text = model.applyChatTemplate(messages, { template: jinja, documents: [{}, {}] })
+    assert.match(text, /^Hi2<.+>$/)
+    const isRefused = { name: 'RealmError', code: 'TEMPLATE_ERROR' }
+    assert.throws(() => model.applyChatTemplate(messages, { template: 'no-such' }), isRefused)
+    assert.throws(() => model.applyChatTemplate(messages, { template: '{% if %}' }), isRefused)
+  })
+
+  it('can be made when loading', async () => {
+    const options = { vocabOnly: true, chatTemplate: '{{ messages | length }} messages' }
+    const other = await realm.load(bundledModel, options)
+    assert.equal(other.info.chatTemplateOrigin, 'option')
+    assert.equal(other.applyChatTemplate(messages), '1 messages')
+    await other.dispose()
+    const wrong = { vocabOnly: true, chatTemplate: 'no-such' }
+    await assert.rejects(realm.load(bundledModel, wrong), { code: 'TEMPLATE_ERROR' })
+  })
+
+  it('falls on the built-in one that fits the vocabulary of a file without any', async () => {
+    const bytes = readFileSync(`${conformanceKit()}/tokenizers/llama-bpe/vocab.gguf.gz`)
+    const plain = await realm.load(gunzipSync(bytes), { vocabOnly: true })
+    assert.equal(plain.info.chatTemplate, null)
+    assert.equal(plain.info.chatTemplateOrigin, 'llama3')
+    assert.match(plain.applyChatTemplate(messages), /<\|start_header_id\|>user<\|end_header_id\|>/)
+    await plain.dispose()
+  })
+
+  it('continues a last message', () => {
+    const begun = [...messages, { role: 'assistant', content: 'Once upon ' }]
+    const prompt = model.applyChatTemplate(begun, { continueFinalMessage: true })
+    assert.match(prompt, /assistant\nOnce upon $/)
+    assert.equal(renderChatTemplate('chatml', begun, { continueFinalMessage: true }), prompt)
+    const both = { continueFinalMessage: true, addGenerationPrompt: true }
+    assert.throws(() => model.applyChatTemplate(begun, both), { code: 'INVALID_ARGUMENT' })
   })
 })
 

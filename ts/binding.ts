@@ -31,6 +31,8 @@ export interface BindingLoadOptions {
   /** 'auto' | 'f32' | 'f16' */
   kvCacheType: string
   vocabOnly: boolean
+  /** The chat template instead of the file's: the name of a built-in one, or Jinja. */
+  chatTemplate: string | null
 }
 
 export interface BindingModelInfo {
@@ -70,6 +72,11 @@ export interface BindingModelInfo {
   endOfGenerationTokens: number[]
   /** The file's own template, or null. */
   chatTemplate: string | null
+  /**
+   * Where the template in use comes from: 'option' (given when loading), 'file', or the name of
+   * the built-in one that fits the vocabulary, such as 'chatml'; null where there is none.
+   */
+  chatTemplateOrigin: string | null
   backend: string
   /** Why this backend, naming every refusal before it. */
   backendReason: string
@@ -153,12 +160,17 @@ export interface BindingModel {
   info(): BindingModelInfo
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Uint32Array
   detokenize(ids: Uint32Array, special: boolean): string
-  /** Arguments are JSON: messages (array), tools (array or null), variables (object). */
+  /**
+   * Messages (array), tools (array or null) and variables (object) are JSON; `template` is the name
+   * of a built-in one, Jinja, or null for the model's.
+   */
   applyChatTemplate(
     messages: string,
     tools: string | null,
     variables: string,
     addGenerationPrompt: boolean,
+    continueFinalMessage: boolean,
+    template: string | null,
   ): string
   generate(
     prompt: string | Uint32Array,
@@ -238,5 +250,6 @@ export interface Binding {
     tools: string | null,
     variables: string,
     addGenerationPrompt: boolean,
+    continueFinalMessage: boolean,
   ): string
 }

@@ -32,16 +32,25 @@ export interface ChatTool {
 export interface TemplateOptions {
   /** Functions that the template describes to the model. Default none. */
   tools?: readonly ChatTool[]
-  /** Ends the prompt with the start of the assistant's turn. Default true. */
-  addGenerationPrompt?: boolean
+  /** Documents to answer from, for templates that know them. Default none. */
+  documents?: readonly object[]
   /** Variables of the template, such as `enable_thinking`. Default none. */
   variables?: Record<string, unknown>
+  /**
+   * A template instead of the model's: the name of a built-in one, such as 'chatml', or Jinja.
+   * Default: the model's.
+   */
+  template?: string
+  /** Ends the prompt with the start of the assistant's turn. Default true, unless the last message is continued. */
+  addGenerationPrompt?: boolean
+  /** Ends the prompt with the text of the last message, for the model to go on. Default false. */
+  continueFinalMessage?: boolean
 }
 
 /** Options of `model.chat`: those of an answer and those of the template. */
 export interface ChatOptions
   extends GenerateOptions,
-    Omit<TemplateOptions, 'addGenerationPrompt'> {}
+    Omit<TemplateOptions, 'addGenerationPrompt' | 'continueFinalMessage'> {}
 
 /** A conversation and its template options as the engine takes them. */
 export interface RenderArguments {
@@ -49,6 +58,8 @@ export interface RenderArguments {
   tools: string | null
   variables: string
   addGenerationPrompt: boolean
+  continueFinalMessage: boolean
+  template: string | null
 }
 
 /**
@@ -56,31 +67,42 @@ export interface RenderArguments {
  *
  * `bos_token` and `eos_token` are variables like any other here.
  *
- * @param template Jinja source, as in `tokenizer.chat_template` of a GGUF file
+ * @param template Jinja source, as in `tokenizer.chat_template` of a GGUF file, or the name of a
+ *   built-in template, such as 'chatml'
  * @throws RealmError TEMPLATE_ERROR    the template does not parse or raised an error
  * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
  */
 export function renderChatTemplate(
   template: string,
   messages: readonly ChatMessage[],
-  options?: TemplateOptions,
+  options?: Omit<TemplateOptions, 'template'>,
 ): string {
   requireString('template', template)
-  const { tools, variables, addGenerationPrompt, ...rest } = toRender(messages, options)
+  const render = toRender(messages, options)
   const binding: Binding = loadBinding()
   return guarded(() =>
-    binding.renderChatTemplate(template, rest.messages, tools, variables, addGenerationPrompt),
+    binding.renderChatTemplate(
+      template,
+      render.messages,
+      render.tools,
+      render.variables,
+      render.addGenerationPrompt,
+      render.continueFinalMessage,
+    ),
   )
 }
 
 /** Checks messages and template options and writes them as JSON. */
 export function toRender(messages: unknown, options: unknown): RenderArguments {
-  const { tools, addGenerationPrompt, variables } = readTemplateOptions(options)
+  const { tools, documents, variables, template, addGenerationPrompt, continueFinalMessage } =
+    readTemplateOptions(options)
   return {
     messages: toJson('messages', checkMessages(messages)),
     tools: tools === undefined ? null : toJson('tools', tools),
-    variables: toJson('variables', variables ?? {}),
-    addGenerationPrompt,
+    variables: toJson('variables', { ...variables, ...(documents && { documents }) }),
+    addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
+    continueFinalMessage,
+    template: template ?? null,
   }
 }
 

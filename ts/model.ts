@@ -123,27 +123,23 @@ export class Model {
   }
 
   /**
-   * Renders a conversation with the model's own chat template.
+   * Renders a conversation with the model's chat template: the file's own, or the built-in one
+   * that fits its vocabulary (`info.chatTemplateOrigin` says which), unless an option names another.
    *
-   * @throws RealmError TEMPLATE_ERROR    the file has no template, or the template raised an error
+   * @throws RealmError TEMPLATE_ERROR    there is no template, or the template raised an error
    * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: TemplateOptions): string {
     const render = toRender(messages, options)
     const binding = this.#live()
-    if (this.info.chatTemplate === null) {
-      throw new RealmError(
-        'TEMPLATE_ERROR',
-        'the model file has no chat template (tokenizer.chat_template); ' +
-          'write the prompt yourself and pass it to generate',
-      )
-    }
     return guarded(() =>
       binding.applyChatTemplate(
         render.messages,
         render.tools,
         render.variables,
         render.addGenerationPrompt,
+        render.continueFinalMessage,
+        render.template,
       ),
     )
   }
@@ -173,7 +169,7 @@ export class Model {
   }
 
   /**
-   * Answers a conversation, through the model's own chat template.
+   * Answers a conversation, through the model's chat template.
    *
    * @returns a Generation; TEMPLATE_ERROR when the file has no template
    */
@@ -326,8 +322,8 @@ export class Model {
     sequence: number | null,
     onSettled?: GenerationPlan['onSettled'],
   ): Generation {
-    const { signal, tools, variables, ...rest } = readChatOptions(options)
-    const prompt = this.applyChatTemplate(messages, { tools, variables })
+    const { signal, tools, documents, variables, template, ...rest } = readChatOptions(options)
+    const prompt = this.applyChatTemplate(messages, { tools, documents, variables, template })
     const binding = this.#live()
     const settings = toBindingGenerate(rest, TEMPLATE_TOKENS, this.info.contextLength, sequence)
     return new Generation({

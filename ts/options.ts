@@ -57,6 +57,11 @@ export interface LoadOptions {
   maxSequences?: number
   /** Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. Default 'auto'. */
   kvCacheType?: 'auto' | 'f32' | 'f16'
+  /**
+   * The chat template instead of the file's: the name of a built-in one, such as 'chatml', or
+   * Jinja. Default: the file's, else the built-in one that fits its vocabulary.
+   */
+  chatTemplate?: string
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
   /** Called on the JS thread while the model is fetched and loaded. */
@@ -170,6 +175,7 @@ const LOAD = {
   contextLength: integer(0, MAX, 0),
   maxSequences: integer(0, MAX, 0),
   kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
+  chatTemplate: string('the name of a built-in template, or Jinja', undefined),
   vocabOnly: boolean(false),
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
@@ -208,12 +214,24 @@ const JSON_OBJECT = optional(
 const TOOLS = optional('an array of tools', (value): value is readonly ChatTool[] =>
   Array.isArray(value),
 )
-const TEMPLATE = {
+const DOCUMENTS = optional('an array of documents', (value): value is readonly object[] =>
+  Array.isArray(value),
+)
+const PROMPT = {
   tools: TOOLS,
-  addGenerationPrompt: boolean(true),
+  documents: DOCUMENTS,
   variables: JSON_OBJECT,
+  template: string('the name of a built-in template, or Jinja', undefined),
 }
-const CHAT = { ...GENERATE, tools: TOOLS, variables: JSON_OBJECT }
+const TEMPLATE = {
+  ...PROMPT,
+  addGenerationPrompt: optional(
+    'a boolean',
+    (value): value is boolean => typeof value === 'boolean',
+  ),
+  continueFinalMessage: boolean(false),
+}
+const CHAT = { ...GENERATE, ...PROMPT }
 /** A signal is for one answer, so a session has none. */
 const { signal: _, ...ANSWERS } = CHAT
 const SESSION = { ...ANSWERS, system: string('the text of the system message', undefined) }
@@ -252,6 +270,7 @@ export function toBindingLoad(
     maxSequences: load.maxSequences,
     kvCacheType: load.kvCacheType,
     vocabOnly: load.vocabOnly,
+    chatTemplate: load.chatTemplate ?? null,
   }
 }
 

@@ -116,7 +116,8 @@ impl Coded for Error {
 fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
     match error {
         realm_tokenizer::Error::Metadata(error) => error.code(),
-        realm_tokenizer::Error::Unsupported { .. } => ErrorCode::ModelUnsupported,
+        realm_tokenizer::Error::Unsupported { .. }
+        | realm_tokenizer::Error::NoVocabulary { .. } => ErrorCode::ModelUnsupported,
         realm_tokenizer::Error::Template { .. } | realm_tokenizer::Error::TemplateRaised { .. } => {
             ErrorCode::TemplateError
         }

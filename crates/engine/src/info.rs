@@ -58,6 +58,9 @@ pub struct ModelInfo {
     pub end_of_generation_tokens: Vec<u32>,
     /// The file's own template.
     pub chat_template: Option<String>,
+    /// Where the template in use comes from: `option`, `file`, or the name of a
+    /// built-in one; none where there is none.
+    pub chat_template_origin: Option<String>,
     /// The backend that runs it; empty without weights.
     pub backend: String,
     /// Why this backend, naming every refusal before it.

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use realm_gguf::{Gguf, TensorType};
 use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
-use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
+use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
+use crate::chat;
 use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
@@ -70,6 +71,8 @@ pub struct Loaded {
     pub gguf: Gguf,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
+    pub chat_template: Option<String>,
 }
 
 /// What a core runs on.
@@ -98,10 +101,15 @@ pub fn load(
     watcher.report(0.0)?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
+    let chat_template = options.chat_template.clone();
+    if let Some(template) = &chat_template {
+        ChatTemplate::named_or_new(template)?;
+    }
+    info.chat_template_origin = chat::origin(&gguf, &tokenizer, chat_template.as_deref());
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0)?;
-        return Ok((Loaded { info, gguf, tokenizer }, None));
+        return Ok((Loaded { info, gguf, tokenizer, chat_template }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
     let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
@@ -129,7 +137,7 @@ pub fn load(
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
     let runnable = first_that_runs(plan, &kv, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
-    Ok((Loaded { info, gguf, tokenizer }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, chat_template }, Some(runnable)))
 }
 
 fn first_that_runs(

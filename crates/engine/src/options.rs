@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub kv_type: Option<KvType>,
     /// Reads the tokenizer and leaves the weights alone.
     pub vocab_only: bool,
+    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
+    pub chat_template: Option<String>,
 }
 
 impl LoadOptions {

@@ -170,6 +170,7 @@ pub(crate) struct ChatTexts {
     tools: Option<String>,
     variables: String,
     add_generation_prompt: bool,
+    continue_final_message: bool,
 }
 
 impl ChatTexts {
@@ -178,12 +179,14 @@ impl ChatTexts {
         tools: Unknown<'_>,
         variables: Unknown<'_>,
         add_generation_prompt: Unknown<'_>,
+        continue_final_message: Unknown<'_>,
     ) -> Result<Self> {
         Ok(ChatTexts {
             messages: string(messages, "messages")?,
             tools: nullable(tools).map(|tools| string(tools, "tools")).transpose()?,
             variables: string(variables, "variables")?,
             add_generation_prompt: boolean(add_generation_prompt, "addGenerationPrompt")?,
+            continue_final_message: boolean(continue_final_message, "continueFinalMessage")?,
         })
     }
 
@@ -193,6 +196,7 @@ impl ChatTexts {
             tools: self.tools.as_deref(),
             variables: &self.variables,
             add_generation_prompt: self.add_generation_prompt,
+            continue_final_message: self.continue_final_message,
         }
     }
 }

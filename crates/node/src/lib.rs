@@ -44,10 +44,17 @@ pub fn render_chat_template(
     tools: Unknown<'_>,
     variables: Unknown<'_>,
     add_generation_prompt: Unknown<'_>,
+    continue_final_message: Unknown<'_>,
 ) -> Result<String> {
     guard(|| {
         let template = args::string(template, "template")?;
-        let texts = ChatTexts::new(messages, tools, variables, add_generation_prompt)?;
+        let texts = ChatTexts::new(
+            messages,
+            tools,
+            variables,
+            add_generation_prompt,
+            continue_final_message,
+        )?;
         render(&template, &texts.arguments()).map_err(thrown)
     })
 }

@@ -34,6 +34,9 @@ impl Load {
         let string = |name| property(name).and_then(|(value, name)| args::string(value, name));
         let (fallback, name) = property("fallback")?;
         let fallback = args::strings(fallback, name)?;
+        let (chat_template, name) = property("chatTemplate")?;
+        let chat_template = args::nullable(chat_template);
+        let chat_template = chat_template.map(|text| args::string(text, name)).transpose()?;
         let (vocab_only, name) = property("vocabOnly")?;
         Ok(Load {
             backends: backends::choices(string("backend")?, fallback, count("threads")?)?,
@@ -42,6 +45,7 @@ impl Load {
                 max_sequences: count("maxSequences")?,
                 kv_type: kv_type(&string("kvCacheType")?)?,
                 vocab_only: args::boolean(vocab_only, name)?,
+                chat_template,
             },
             source: self::source(source)?,
         })

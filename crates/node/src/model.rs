@@ -83,10 +83,20 @@ impl BindingModel {
         tools: Unknown<'_>,
         variables: Unknown<'_>,
         add_generation_prompt: Unknown<'_>,
+        continue_final_message: Unknown<'_>,
+        template: Unknown<'_>,
     ) -> Result<String> {
         guard(|| {
-            let texts = ChatTexts::new(messages, tools, variables, add_generation_prompt)?;
-            self.model.apply_chat_template(&texts.arguments()).map_err(thrown)
+            let template = args::nullable(template);
+            let template = template.map(|text| args::string(text, "template")).transpose()?;
+            let texts = ChatTexts::new(
+                messages,
+                tools,
+                variables,
+                add_generation_prompt,
+                continue_final_message,
+            )?;
+            self.model.apply_chat_template(template.as_deref(), &texts.arguments()).map_err(thrown)
         })
     }
 

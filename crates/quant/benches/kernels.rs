@@ -79,11 +79,15 @@ fn multiply(kernel: &Kernel, weights: &[u8], x: &Activations, out: &mut [f32]) {
     black_box(&out);
 }
 
-/// Matrices of arbitrary blocks; every f16 in them is finite.
+/// Matrices of arbitrary blocks; every scale in them is finite.
 fn weights(ty: TensorType, matrix_bytes: usize, matrices: usize) -> Vec<u8> {
     // Bytes below 0x3c keep the exponent of any f16 or f32 in range.
     let byte = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8 % 0x3c;
-    let block: Vec<u8> = (0..matrix_bytes.min(ty.block_bytes() << 14)).map(byte).collect();
+    let mut block: Vec<u8> = (0..matrix_bytes.min(ty.block_bytes() << 14)).map(byte).collect();
+    if ty == TensorType::MXFP4 {
+        // Powers of two near 1: numbers that are not normal would be slow.
+        block.iter_mut().step_by(ty.block_bytes()).for_each(|exponent| *exponent |= 0x70);
+    }
     block.iter().copied().cycle().take(matrix_bytes * matrices).collect()
 }
 

@@ -24,10 +24,8 @@ use program::Program;
 
 /// The one template of a model, or the one used without tools.
 const TEMPLATE: &str = "tokenizer.chat_template";
-/// The names of further ones, each under `tokenizer.chat_template.<name>`.
-const TEMPLATE_NAMES: &str = "tokenizer.chat_templates";
-/// The name of the template for conversations with tools.
-const TOOL_USE: &str = "tool_use";
+/// The one for conversations with tools, where there are several.
+const TOOL_USE: &str = "tokenizer.chat_template.tool_use";
 
 /// A compiled chat template.
 ///
@@ -70,6 +68,23 @@ impl ChatTemplate {
         Some(ChatTemplate::new(&source).expect("templates of this crate compile: see its tests"))
     }
 
+    /// The built-in template called `text`, or else `text` compiled.
+    ///
+    /// # Errors
+    /// [`Error::Template`] when it is neither.
+    pub fn named_or_new(text: &str) -> Result<Self, Error> {
+        if let Some(template) = ChatTemplate::builtin(text) {
+            return Ok(template);
+        }
+        if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        {
+            let names = ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ");
+            let message = format!("no built-in template is called \"{text}\"; there are: {names}");
+            return Err(Error::Template { message });
+        }
+        ChatTemplate::new(text)
+    }
+
     /// The names [`builtin`](Self::builtin) knows, such as `chatml`.
     pub fn builtin_names() -> impl Iterator<Item = &'static str> {
         builtin::names()
@@ -109,6 +124,39 @@ impl ChatTemplate {
         self.program.render(Value::from_pairs(context)).map_err(template_error)
     }
 
+    /// The prompt for a conversation whose last message is to be continued: it ends
+    /// with that message's text, without what the template puts behind it.
+    ///
+    /// As `continue_final_message` of transformers does, by looking for a mark
+    /// (`render_jinja_template`).
+    ///
+    /// # Errors
+    /// As [`render`](Self::render); [`Error::Template`] too when the last message has
+    /// no text, or the template does not print it.
+    pub fn render_continued(
+        &self,
+        messages: &serde_json::Value,
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<String, Error> {
+        let refuse = |message: &str| Error::Template { message: message.into() };
+        let mut messages = messages.clone();
+        let text = last_text(&mut messages)
+            .ok_or_else(|| refuse("the last message has no text to be continued"))?;
+        let wanted = text.trim_matches(python_text::is_python_space).to_owned();
+        text.push_str(CONTINUED);
+        let mut prompt = self.render(&messages, tools, variables, false)?;
+        let mark = prompt.rfind(CONTINUED.trim_end()).filter(|_| prompt.contains(&wanted));
+        let mark = mark.ok_or_else(|| refuse("the template does not print the last message"))?;
+        let is_whole = prompt[mark..].starts_with(CONTINUED);
+        prompt.truncate(mark);
+        if !is_whole {
+            // The template trims its messages, and this one has been trimmed too late.
+            prompt.truncate(prompt.trim_end_matches(python_text::is_python_space).len());
+        }
+        Ok(prompt)
+    }
+
     /// `bos_token` and `eos_token`, which most templates print, and whether the
     /// model wants the first of them: `add_bos_token`.
     pub fn token_variables(tokenizer: &Tokenizer) -> serde_json::Map<String, serde_json::Value> {
@@ -121,6 +169,23 @@ impl ChatTemplate {
         .map(|(name, value)| (name.to_owned(), value))
         .into_iter()
         .collect()
+    }
+}
+
+/// Stands behind a text that is to be continued. What a template does with the space
+/// at its end tells whether it trims.
+const CONTINUED: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+/// The text of the last message, or of the last part of it that has one.
+fn last_text(messages: &mut serde_json::Value) -> Option<&mut String> {
+    use serde_json::Value as Json;
+    match messages.as_array_mut()?.last_mut()?.get_mut("content")? {
+        Json::String(text) => Some(text),
+        Json::Array(parts) => parts.iter_mut().rev().find_map(|part| match part.get_mut("text") {
+            Some(Json::String(text)) => Some(text),
+            _ => None,
+        }),
+        _ => None,
     }
 }
 
@@ -170,11 +235,8 @@ fn own_template(
     with_tools: bool,
 ) -> Result<Option<(ChatTemplate, TemplateOrigin)>, Error> {
     let mut source = None;
-    if with_tools && let Some(names) = metadata.string_array(TEMPLATE_NAMES)? {
-        let named = names.iter().any(|name| name == TOOL_USE.as_bytes());
-        if named {
-            source = metadata.str(&format!("{TEMPLATE}.{TOOL_USE}"))?;
-        }
+    if with_tools {
+        source = metadata.str(TOOL_USE)?;
     }
     if source.is_none() {
         source = metadata.str(TEMPLATE)?;

@@ -3,7 +3,9 @@
 use realm_gguf::Gguf;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::kit;
-use realm_tokenizer::{ChatTemplate, TemplateOrigin, Tokenizer, chat_template_or_builtin};
+use realm_tokenizer::{
+    ChatTemplate, TemplateOrigin, Tokenizer, chat_template, chat_template_or_builtin,
+};
 use serde_json::{Map, Value, json};
 
 fn render(name: &str, messages: &Value, variables: &Map<String, Value>, prompt: bool) -> String {
@@ -274,6 +276,32 @@ fn the_template_of_the_file_goes_first() {
         chat_template_or_builtin(gguf.metadata(), &tokenizer, false).unwrap().unwrap();
     assert_eq!(origin, TemplateOrigin::File);
     assert_eq!(template.render(&json!([]), None, &Map::new(), true).unwrap(), "0");
+}
+
+#[test]
+fn with_tools_the_template_named_tool_use_goes_first() {
+    let (gguf, _) = model(&[], Some("plain"));
+    let mut writer = GgufWriter::new();
+    writer
+        .kv("tokenizer.chat_template", "{{ 'plain' }}")
+        .kv("tokenizer.chat_template.tool_use", "{{ 'with ' ~ tools | length }}");
+    let several = Gguf::from_bytes(writer.to_bytes()).unwrap();
+    let tools = json!([{"name": "f"}]);
+    let text = |gguf: &Gguf, tools: Option<&Value>| {
+        let template = chat_template(gguf.metadata(), tools.is_some()).unwrap().unwrap();
+        template.render(&json!([]), tools, &Map::new(), false).unwrap()
+    };
+    assert_eq!(text(&several, None), "plain");
+    assert_eq!(text(&several, Some(&tools)), "with 1");
+    assert_eq!(text(&gguf, Some(&tools)), "plain");
+}
+
+#[test]
+fn a_template_is_given_by_its_name_or_as_jinja() {
+    assert!(ChatTemplate::named_or_new("chatml").is_ok());
+    assert!(ChatTemplate::named_or_new("{{ messages | length }}").is_ok());
+    let error = ChatTemplate::named_or_new("chat-ml").err().unwrap().to_string();
+    assert!(error.contains("\"chat-ml\"") && error.contains("chatml, llama2"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Unigram and RWKV: ids and texts as llama.cpp gives them, for the small
-//! vocabularies of `data/make.py`.
+//! Unigram, RWKV and every pre-tokenizer: ids and texts as llama.cpp v0.5.0 gives
+//! them, for small vocabularies (see `data/README.md`).
 
 use std::path::Path;
 
@@ -50,6 +50,38 @@ fn unigram_that_keeps_spaces_gives_the_ids_and_texts_of_llama_cpp() {
 #[test]
 fn rwkv_gives_the_ids_and_texts_of_llama_cpp() {
     check("rwkv");
+}
+
+/// The file as it is, but for another name of its pre-tokenizer.
+fn with_pre_tokenizer(file: &[u8], name: &str) -> Vec<u8> {
+    let key = b"tokenizer.ggml.pre";
+    let at = file.windows(key.len()).position(|part| part == key).unwrap() + key.len() + 4;
+    let length = u64::from_le_bytes(file[at..at + 8].try_into().unwrap()) as usize;
+    let new_length = (name.len() as u64).to_le_bytes();
+    [&file[..at], &new_length, name.as_bytes(), &file[at + 8 + length..]].concat()
+}
+
+#[test]
+fn every_pre_tokenizer_cuts_as_in_llama_cpp() {
+    let expected: Value = serde_json::from_slice(&data("pre_tokenizers.json")).unwrap();
+    let file = data("pre_tokenizers.gguf");
+    let mut n_names = 0;
+    for family in expected["families"].as_array().unwrap() {
+        for name in family["names"].as_array().unwrap() {
+            let name = name.as_str().unwrap();
+            let gguf = Gguf::from_bytes(with_pre_tokenizer(&file, name)).unwrap();
+            let tokenizer = Tokenizer::from_metadata(gguf.metadata()).unwrap();
+            for (text, want) in
+                expected["texts"].as_array().unwrap().iter().zip(family["ids"].as_array().unwrap())
+            {
+                let text = text.as_str().unwrap();
+                let ids = tokenizer.encode(text, EncodeOptions::default());
+                assert_eq!(serde_json::json!(ids), *want, "{name}: {text:?}");
+            }
+            n_names += 1;
+        }
+    }
+    assert!(n_names > 80, "{n_names}");
 }
 
 #[test]

@@ -65,6 +65,26 @@ fn expressions_mean_what_they_mean_in_transformers() {
 }
 
 #[test]
+fn a_last_message_is_continued_as_in_transformers() {
+    let (expected, conversations) = (json(EXPECTED), json(CONVERSATIONS));
+    let mut n_compared = 0;
+    for (file, source) in TEMPLATES {
+        for (name, want) in expected["continued"][*file].as_object().expect("conversations") {
+            let case = &conversations[name];
+            let template = ChatTemplate::new(source).expect("it compiles");
+            let variables = case["variables"].as_object().expect("variables");
+            let got = template.render_continued(&case["messages"], case.get("tools"), variables);
+            match want["text"].as_str() {
+                Some(want) => assert_eq!(got.unwrap(), want, "{file} {name}"),
+                None => assert!(got.is_err(), "{file} {name}: {want}"),
+            }
+            n_compared += 1;
+        }
+    }
+    assert!(n_compared >= 20, "{n_compared}");
+}
+
+#[test]
 fn whole_templates_render_as_in_transformers() {
     let (expected, conversations) = (json(EXPECTED), json(CONVERSATIONS));
     let expected = expected["templates"].as_object().expect("templates");

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Instant;
 
 use realm_gguf::Gguf;
-use realm_tokenizer::{ChatTemplate, DecodeOptions, EncodeOptions};
+use realm_tokenizer::{DecodeOptions, EncodeOptions};
 
 pub use reply::{Reply, wait};
 pub use worker::Sink;
@@ -173,19 +173,20 @@ impl Model {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// Renders the file's own chat template.
+    /// Renders a chat template: `template` (the name of a built-in one, or Jinja),
+    /// else the one the model was loaded with, else the file's own (with tools the
+    /// one named `tool_use`, if there is one), else the built-in one that fits the
+    /// vocabulary.
     ///
     /// # Errors
     /// `TEMPLATE_ERROR` when there is none or it fails, `INVALID_ARGUMENT` for bad
     /// JSON, `DISPOSED`.
-    pub fn apply_chat_template(&self, arguments: &ChatArguments<'_>) -> Result<String> {
-        let loaded = self.loaded()?;
-        let metadata = loaded.gguf.metadata();
-        let template = realm_tokenizer::chat_template(metadata, arguments.tools.is_some())?;
-        let template = template.ok_or_else(|| realm_tokenizer::Error::Template {
-            message: "the file has none (tokenizer.chat_template); pass one".into(),
-        })?;
-        chat::render(&template, ChatTemplate::token_variables(&loaded.tokenizer), arguments)
+    pub fn apply_chat_template(
+        &self,
+        template: Option<&str>,
+        arguments: &ChatArguments<'_>,
+    ) -> Result<String> {
+        chat::render_for(&*self.loaded()?, template, arguments)
     }
 
     /// Starts a generation. Everything that happens to it, errors included, goes

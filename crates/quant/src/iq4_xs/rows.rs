@@ -1,8 +1,8 @@
 //! IQ4_XS blocks, one row per vector lane.
 
 use super::IQ4XS;
-use crate::block256::GROUPS;
-use crate::block256::rows::{RowBlocks, Rows256, pack_pairs};
+use crate::block256::PAIRS;
+use crate::block256::rows::{RowBlocks, Rows256};
 use crate::iq4_nl::LEVELS;
 use crate::simd::{Rows, Simd};
 
@@ -14,13 +14,13 @@ impl Rows256 for IQ4XS {
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let [d_high, low, ..] = s.transpose(rows, at);
         block.d = s.f16_to_f32(d_high);
-        for group in 0..GROUPS {
-            let j = group as u32 / 2;
-            let low = s.and(s.shr(low, 4 * j), s.splat(15));
-            let high = s.and(s.shr(d_high, 16 + 2 * j), s.splat(3));
-            block.scales[group] = s.sub(s.or(low, s.shl(high, 4)), s.splat(32));
+        for j in 0..PAIRS {
+            let low = s.and(s.shr(low, 4 * j as u32), s.splat(15));
+            let high = s.and(s.shr(d_high, 16 + 2 * j as u32), s.splat(3));
+            let scale = s.sub(s.or(low, s.shl(high, 4)), s.splat(32));
+            block.scales[2 * j] = scale;
+            block.pairs[j] = s.or(s.and(scale, s.splat(0xffff)), s.shl(scale, 16));
         }
-        block.pairs = pack_pairs(s, &block.scales);
         let mask = s.splat(0x0f0f_0f0f);
         for run in 0..8 {
             let words = s.transpose(rows, at + 8 + 16 * run);

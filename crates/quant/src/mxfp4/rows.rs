@@ -9,8 +9,7 @@ impl Rows32 for MxFp4 {
 
     #[inline(always)]
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
-        let [first, ..] = s.transpose(rows, at);
-        let e = s.and(first, s.splat(0xff));
+        let e = s.and(s.load_words_of_rows(rows, at), s.splat(0xff));
         let half = s.shr(e, 1);
         let power = |half| s.f32_from_bits(s.shl(s.add(half, s.splat(63)), 23));
         let d = s.mul_f32(power(half), power(s.sub(e, half)));

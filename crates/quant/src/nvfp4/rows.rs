@@ -29,7 +29,7 @@ impl RowFormat for Family {
 
     #[inline(always)]
     fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowParts<S>) {
-        let [bytes, ..] = s.transpose(rows, at);
+        let bytes = s.load_words_of_rows(rows, at);
         for (group, scale) in block.scales.iter_mut().enumerate() {
             let byte = s.shr(bytes, 8 * (2 * part + group) as u32);
             *scale = half_of_ue4m3(s, s.and(byte, s.splat(0xff)));

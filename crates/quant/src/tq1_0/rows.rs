@@ -35,15 +35,16 @@ impl Rows256 for TQ1_0 {
 /// The first five digits of each byte.
 #[inline(always)]
 fn digits<S: Simd>(s: S, bytes: S::I) -> [S::I; 5] {
-    let mask = s.splat(0x00ff_00ff);
-    // Bytes with an even and an odd place, each in 16 bits of its own.
-    let (mut even, mut odd) = (s.and(bytes, mask), s.and(s.shr(bytes, 8), mask));
+    let three = s.splat(0x0003_0003);
+    // Bytes with an even and an odd place, each the upper half of 16 bits of its own: the
+    // high half of a product is then the digit, the low half what remains.
+    let mask = s.splat(0xff00_ff00_u32 as i32);
+    let (mut even, mut odd) = (s.and(s.shl(bytes, 8), mask), s.and(bytes, mask));
     let mut digits = [bytes; 5];
     for digit in &mut digits {
-        let (even3, odd3) = (s.mul(even, s.splat(3)), s.mul(odd, s.splat(3)));
-        let high = |tripled| s.and(s.shr(tripled, 8), mask);
-        *digit = s.or(high(even3), s.shl(high(odd3), 8));
-        (even, odd) = (s.and(even3, mask), s.and(odd3, mask));
+        let (even_digit, odd_digit) = (s.mul_high_u16(even, three), s.mul_high_u16(odd, three));
+        *digit = s.or(even_digit, s.shl(odd_digit, 8));
+        (even, odd) = (s.mul_u16(even, three), s.mul_u16(odd, three));
     }
     digits
 }

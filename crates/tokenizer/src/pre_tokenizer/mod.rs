@@ -151,9 +151,8 @@ pub(crate) enum Stage {
     Lines,
     /// `\s+$`
     TrailingSpace,
-    /// Numbers in groups of three counted from the right, the rest first; with
-    /// `whole`, only numbers that no letter follows.
-    GroupsOfThree { whole: bool },
+    /// Numbers in groups of three counted from the right, the rest first.
+    GroupsOfThree(Set),
     /// Any of these texts, the first that fits.
     Literals(&'static [&'static str]),
 }
@@ -229,15 +228,16 @@ impl Stage {
                 pieces.matched(start, scanner.text.len());
                 return scanner.text.len();
             }
-            Stage::GroupsOfThree { whole } => {
-                let end = scanner.run(position, &NUMBER, usize::MAX);
-                let next = scanner.at(end);
-                let in_word = next.class.meets(Class::LETTER.or(Class::MARK)) || next.c == '_';
-                if end > position && !(*whole && in_word) {
-                    return groups_of_three(scanner, position, end, pieces);
-                }
+            Stage::GroupsOfThree(of) => {
+                let end = scanner.run(position, of, usize::MAX);
                 if end > position {
-                    return end;
+                    // A space in front is no part of a longer run, as in llama.cpp.
+                    let before = scanner.text[pieces.pending..position].chars().next_back();
+                    let is_space = |c: &char| c.is_whitespace() && !matches!(c, '\r' | '\n');
+                    if let Some(space) = before.filter(is_space) {
+                        pieces.matched(position - space.len_utf8(), position);
+                    }
+                    return groups_of_three(scanner, position, end, pieces);
                 }
                 None
             }
@@ -332,7 +332,7 @@ mod tests {
             ("falcon", "12345.x", &["123", "45", ".", "x"]),
             ("starcoder", "a12", &["a", "1", "2"]),
             ("tiny_aya", "1234567 x", &["1", "234", "567", " x"]),
-            ("tiny_aya", "1234x", &["123", "4", "x"]),
+            ("tiny_aya", "1234x", &["1", "234", "x"]),
             ("superbpe", "a 1234567", &["a ", "1", "234", "567"]),
             ("bloom", "a b.c", &["a", " b", ".", "c"]),
             ("exaone-moe", "two words 1", &["two words", " ", "1"]),

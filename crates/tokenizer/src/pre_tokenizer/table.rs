@@ -1,9 +1,10 @@
 //! Which model family splits how: `tokenizer.ggml.pre` to stages and flags.
 //!
-//! The patterns are those of the families' own `tokenizer.json`, the names those
-//! of `llama_vocab::impl::load` in llama.cpp `src/llama-vocab.cpp`.
+//! The patterns are those of the families' own `tokenizer.json` as llama.cpp v0.5.0
+//! reads them, the names those of `llama_vocab::impl::load` in its
+//! `src/llama-vocab.cpp`.
 
-use super::words::{Contraction, Letters, Newlines, Numbers, Space, Words};
+use super::words::{Case, Contraction, Letters, Newlines, Numbers, Space, Words};
 use super::{NUMBER, SPACE, Set, Stage};
 use crate::unicode::Class;
 
@@ -52,6 +53,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 const LETTERS: Set = Set::of(Class::LETTER);
 const LETTERS_AND_MARKS: Set = Set::of(Class::LETTER.or(Class::MARK));
 const ONE_SPACE: Set = Set::ranges(&[(' ', ' ')]);
+const ASCII_DIGITS: Set = Set::ranges(&[('0', '9')]);
 const NEWLINES: &[(char, char)] = &[('\n', '\n'), ('\r', '\r')];
 /// `[^\r\n\p{L}\p{N}]`
 const NO_WORD: Set = Set::of(Class::LETTER.or(Class::NUMBER)).and(NEWLINES).negated();
@@ -87,9 +89,23 @@ const QWEN2_WORDS: Words = Words { numbers: Numbers::UpTo(1), ..LLAMA3_WORDS };
 
 const GPT4O_WORDS: Words = Words {
     contraction: Contraction::None,
-    letters: Letters::Cased { contraction: true, without_han: false },
+    letters: Letters::Cased {
+        case: Case::Ignored(Class::LETTER.or(Class::MARK)),
+        contraction: true,
+        without_han: false,
+    },
     tail: &['\r', '\n', '/'],
     ..LLAMA3_WORDS
+};
+
+/// [`GPT4O_WORDS`] as llama.cpp has them for most families.
+const GPT4O_ASCII_WORDS: Words = Words {
+    letters: Letters::Cased {
+        case: Case::Ascii(Class::LETTER),
+        contraction: true,
+        without_han: false,
+    },
+    ..GPT4O_WORDS
 };
 
 const DEEPSEEK3_WORDS: Words = Words {
@@ -121,14 +137,24 @@ const fn led_runs(lead: Set, of: Set) -> Stage {
 }
 
 /// `[0-9][0-9][0-9]`
-const ASCII_TRIPLE: Stage =
-    Stage::Runs { lead: Set::NONE, of: Set::ranges(&[('0', '9')]), min: 3, max: 3 };
+const ASCII_TRIPLE: Stage = Stage::Runs { lead: Set::NONE, of: ASCII_DIGITS, min: 3, max: 3 };
 
 /// `[一-龥぀-ゟ゠-ヿ]+`
 const CJK: Stage = runs(Set::ranges(&[('\u{3040}', '\u{30ff}'), ('一', '龥')]));
 
 /// `[一-龥ࠀ-一가-퟿]+`
-const DEEPSEEK_CJK: Stage = runs(Set::ranges(&[('ࠀ', '一'), ('一', '龥'), ('가', '\u{d7ff}')]));
+///
+/// The white space in the middle range is none of it, as in llama.cpp.
+const DEEPSEEK_CJK: Stage = runs(Set::ranges(&[
+    ('\u{800}', '\u{167f}'),
+    ('\u{1681}', '\u{1fff}'),
+    ('\u{200b}', '\u{2027}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2030}', '\u{205e}'),
+    ('\u{2060}', '\u{2fff}'),
+    ('\u{3001}', '龥'),
+    ('가', '\u{d7ff}'),
+]));
 
 /// ` ?[^(\s|.,!?…。，、।۔،)]+`
 const BLOOM: Stage = led_runs(
@@ -366,24 +392,35 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
-        stages: &[Stage::Words(GPT4O_WORDS)],
+        stages: &[Stage::Words(GPT4O_ASCII_WORDS)],
         ..DEFAULT
     },
     Family {
         names: &["granite-embed-multi-97m"],
-        stages: &[Stage::Words(GPT4O_WORDS)],
+        stages: &[Stage::Words(Words {
+            letters: Letters::Cased {
+                case: Case::Ascii(Class::LETTER.or(Class::MARK)),
+                contraction: true,
+                without_han: false,
+            },
+            ..GPT4O_WORDS
+        })],
         ignore_merges: true,
         ..DEFAULT
     },
     Family {
         names: &["tiny_aya", "cohere2moe"],
-        stages: &[Stage::GroupsOfThree { whole: true }, Stage::Words(GPT4O_WORDS)],
+        stages: &[Stage::GroupsOfThree(NUMBER), Stage::Words(GPT4O_WORDS)],
         ..DEFAULT
     },
     Family {
         names: &["tekken"],
         stages: &[Stage::Words(Words {
-            letters: Letters::Cased { contraction: false, without_han: false },
+            letters: Letters::Cased {
+                case: Case::Ascii(Class::LETTER),
+                contraction: false,
+                without_han: false,
+            },
             numbers: Numbers::UpTo(1),
             ..GPT4O_WORDS
         })],
@@ -416,7 +453,11 @@ const FAMILIES: &[Family] = &[
     Family {
         names: &["kimi-k2"],
         stages: &[Stage::Words(Words {
-            letters: Letters::Cased { contraction: true, without_han: true },
+            letters: Letters::Cased {
+                case: Case::Ignored(Class::LETTER),
+                contraction: true,
+                without_han: true,
+            },
             tail: &['\r', '\n'],
             ..GPT4O_WORDS
         })],
@@ -433,7 +474,7 @@ const FAMILIES: &[Family] = &[
                     ('!', '/'),
                     (':', '~'),
                     ('‘', '‟'),
-                    ('\u{3000}', '。'),
+                    ('\u{3001}', '。'),
                     ('！', '／'),
                     ('：', '～'),
                 ]),
@@ -478,7 +519,7 @@ const FAMILIES: &[Family] = &[
     Family {
         names: &["afmoe"],
         stages: &[
-            Stage::GroupsOfThree { whole: false },
+            Stage::GroupsOfThree(NUMBER),
             runs(Set::ranges(&[
                 ('เ', '\u{e7f}'),
                 ('\u{e80}', '\u{eff}'),
@@ -534,7 +575,7 @@ const FAMILIES: &[Family] = &[
     Family { names: &["viking"], stages: &[BLOOM, up_to(1, NUMBER)], ..DEFAULT },
     Family {
         names: &["superbpe"],
-        stages: &[runs(NUMBER), Stage::GroupsOfThree { whole: false }],
+        stages: &[runs(NUMBER), Stage::GroupsOfThree(ASCII_DIGITS)],
         ..DEFAULT
     },
     Family {

@@ -36,13 +36,41 @@ pub(super) enum Letters {
     Run(Set),
     /// `\p{L}\p{M}*`, with single spaces between two of these.
     Spaced,
-    /// `[Lu Lt Lm Lo M]*[Ll Lm Lo M]+ | [Lu Lt Lm Lo M]+[Ll Lm Lo M]*`
+    /// `U*L+ | U+L*`, of what [`Case`] counts as upper and lower
     Cased {
+        case: Case,
         /// A contraction belongs to the word it follows.
         contraction: bool,
         /// Han characters are no letters; runs of them are words of their own.
         without_han: bool,
     },
+}
+
+/// What tells the upper from the lower part of a word.
+#[derive(Clone, Copy)]
+pub(super) enum Case {
+    /// The ASCII letters; all else of this class belongs to either part. So llama.cpp
+    /// reads the patterns of these families.
+    Ascii(Class),
+    /// Nothing: all of this class belongs to either part. So llama.cpp reads those of
+    /// others.
+    Ignored(Class),
+}
+
+impl Case {
+    fn is_upper(self, at: At) -> bool {
+        match self {
+            Case::Ascii(class) => at.class.meets(class) && !at.c.is_ascii_lowercase(),
+            Case::Ignored(class) => at.class.meets(class),
+        }
+    }
+
+    fn is_lower(self, at: At) -> bool {
+        match self {
+            Case::Ascii(class) => at.class.meets(class) && !at.c.is_ascii_uppercase(),
+            Case::Ignored(class) => at.class.meets(class),
+        }
+    }
 }
 
 pub(super) enum Numbers {
@@ -68,9 +96,6 @@ pub(super) enum Space {
     /// to the word behind: `\s{512}(?!\S)|…|\s{4}(?!\S)|\s{1,2}(?!\S)|\s`
     PowersOfTwo,
 }
-
-const UPPER: Class = Class::UPPER.or(Class::UNCASED).or(Class::MARK);
-const LOWER: Class = Class::LOWER.or(Class::UNCASED).or(Class::MARK);
 
 impl Words {
     /// Where the match at `position` ends, which must lie inside the text.
@@ -139,12 +164,12 @@ impl Words {
                 (end > start).then_some(end)
             }
             Letters::Spaced => spaced_word(scanner, start),
-            Letters::Cased { contraction: true, without_han } => {
-                let end = cased_word(scanner, start, *without_han)?;
-                Some(contraction(scanner, end, Contraction::AnyCase))
-            }
-            Letters::Cased { contraction: false, without_han } => {
-                cased_word(scanner, start, *without_han)
+            Letters::Cased { case, contraction: with_contraction, without_han } => {
+                let end = cased_word(scanner, start, *case, *without_han)?;
+                Some(match with_contraction {
+                    true => contraction(scanner, end, Contraction::AnyCase),
+                    false => end,
+                })
             }
         }
     }
@@ -228,19 +253,19 @@ fn spaced_word(scanner: &Scanner<'_>, start: usize) -> Option<usize> {
 
 /// The word the two alternatives of [`Letters::Cased`] match, without a regular
 /// expression's backtracking.
-fn cased_word(scanner: &Scanner<'_>, start: usize, without_han: bool) -> Option<usize> {
+fn cased_word(scanner: &Scanner<'_>, start: usize, case: Case, without_han: bool) -> Option<usize> {
     let at = |position: usize| -> At {
         let at = scanner.at(position);
         if without_han && is_han(at.c) { At { class: Class::NONE, ..at } } else { at }
     };
-    let run = |mut position: usize, of: Class| {
-        while at(position).class.meets(of) {
+    let run = |mut position: usize, is_in: fn(Case, At) -> bool| {
+        while is_in(case, at(position)) {
             position += at(position).len;
         }
         position
     };
-    let upper_end = run(start, UPPER);
-    let end = run(upper_end, LOWER);
+    let upper_end = run(start, Case::is_upper);
+    let end = run(upper_end, Case::is_lower);
     if end > upper_end {
         return Some(end);
     }
@@ -248,7 +273,7 @@ fn cased_word(scanner: &Scanner<'_>, start: usize, without_han: bool) -> Option<
     // if it cannot, it is a word without a lower part.
     let give_back = scanner.text[start..upper_end]
         .char_indices()
-        .rfind(|(offset, _)| at(start + offset).class.meets(LOWER));
+        .rfind(|(offset, _)| case.is_lower(at(start + offset)));
     match give_back {
         Some((offset, c)) => Some(start + offset + c.len_utf8()),
         None => (upper_end > start).then_some(upper_end),

@@ -175,7 +175,7 @@ fn int(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<Value, Error
                 16 => text.trim_start_matches("0x").trim_start_matches("0X"),
                 8 => text.trim_start_matches("0o").trim_start_matches("0O"),
                 2 => text.trim_start_matches("0b").trim_start_matches("0B"),
-                2..=36 => &text,
+                3..=36 => &text,
                 _ => return Err(limits::error(format!("int has no base {base}"))),
             };
             if let Ok(number) = i128::from_str_radix(digits, base as u32) {

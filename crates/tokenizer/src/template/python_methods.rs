@@ -155,7 +155,7 @@ fn partition(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error>
 }
 
 /// The part of a text that optional `start` and `end` name, and where it begins.
-fn window<'t>(text: &'t str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &'t str)> {
+fn window(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let n_chars = text.chars().count() as i64;
     let place = |bound: i64| (if bound < 0 { bound + n_chars } else { bound }).max(0) as usize;
     let byte = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(byte, _)| byte);

@@ -12,7 +12,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 HERE = pathlib.Path(__file__).parent
 
 
-def render(source, case):
+def render(source, case, **options):
     try:
         rendered, _ = render_jinja_template(
             [case["messages"]],
@@ -21,6 +21,7 @@ def render(source, case):
             chat_template=source,
             add_generation_prompt=case.get("add_generation_prompt", False),
             **case.get("variables", {}),
+            **options,
         )
         return {"text": rendered[0]}
     except Exception as error:
@@ -30,7 +31,7 @@ def render(source, case):
 def main():
     conversations = json.loads((HERE / "conversations.json").read_text())
     expressions = (HERE / "expressions.txt").read_text().splitlines()
-    found = {"expressions": {}, "templates": {}}
+    found = {"expressions": {}, "templates": {}, "continued": {}}
     for source in expressions:
         found["expressions"][source] = render(source, conversations["expressions"])
     for path in sorted(HERE.glob("*.jinja")):
@@ -38,6 +39,11 @@ def main():
         for name, case in conversations.items():
             results[name] = render(path.read_text(), case)
         found["templates"][path.name] = results
+        found["continued"][path.name] = {
+            name: render(path.read_text(), case, continue_final_message=True)
+            for name, case in conversations.items()
+            if not case["add_generation_prompt"]
+        }
     text = json.dumps(found, ensure_ascii=False, indent=0)
     (HERE / "expected.json").write_text(text + "\n")
 
