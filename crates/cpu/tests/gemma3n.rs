@@ -16,6 +16,7 @@ use realm_testkit::compare::compare;
 use realm_testkit::gemma3n::{self, N_STREAMS, N_VOCAB, PER_LAYER, PROMPT, WIDTH};
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Model, Size, read};
+use realm_testkit::random::Random;
 
 /// Pages of the whole prompt.
 const PAGES: [u32; 4] = [6, 2, 9, 0];
@@ -95,6 +96,23 @@ fn layers_know_nothing_but_the_rows_handed_on_and_the_cache() {
     }
     let logits = read(&model, &mut *session, model.program.logits, n_rows).unwrap();
     assert!(logits == whole);
+}
+
+#[test]
+fn damaged_files_give_a_program_or_an_error() {
+    let (file, mut random) = (gemma3n::file(), Random::new(23));
+    // Keys, then names and shapes: the numbers that everything is computed from.
+    let header = file.windows(17).position(|text| text == b"token_embd.weight").unwrap();
+    let mut refused = 0;
+    for _ in 0..60 {
+        let mut damaged = file.clone();
+        for _ in 0..1 + random.below(3) {
+            damaged[random.below(header + 4096)] = random.below(256) as u8;
+        }
+        let is_refused = Gguf::from_bytes(damaged).map(|gguf| build(&gguf, 64).is_err());
+        refused += usize::from(is_refused.unwrap_or(true));
+    }
+    assert!(refused > 20, "most damage is noticed, {refused} refused");
 }
 
 #[test]
