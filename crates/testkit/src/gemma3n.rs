@@ -65,8 +65,6 @@ pub fn file_without(left_out: &str) -> Vec<u8> {
         ("embedding_length_per_layer_input", PER_LAYER),
         ("altup.num_inputs", N_STREAMS),
         ("altup.active_idx", 0),
-        // For llama.cpp, which counts no tokens where there is no tokenizer.
-        ("vocab_size", N_VOCAB),
     ];
     for (name, count) in counts.into_iter().filter(|(name, _)| *name != left_out) {
         writer.kv(&format!("gemma3n.{name}"), count as u32);
@@ -81,8 +79,7 @@ pub fn file_without(left_out: &str) -> Vec<u8> {
     }
     let pattern: Vec<bool> = (0..N_LAYERS).map(|layer| layer % 5 != 4).collect();
     writer.kv("gemma3n.attention.sliding_window_pattern", pattern);
-    writer.kv("tokenizer.ggml.model", "no_vocab");
-    writer.kv("tokenizer.ggml.token_type_count", 2u32);
+    write_vocabulary(&mut writer);
 
     let mut random = Random::new(17);
     let whole = WHOLE.iter().map(|(name, shape)| ((*name).to_owned(), *shape));
@@ -97,6 +94,22 @@ pub fn file_without(left_out: &str) -> Vec<u8> {
         writer.tensor_f32(&name, shape, TensorType::F32, &values);
     }
     writer.to_bytes()
+}
+
+/// Special tokens, a newline byte, letters and marks.
+fn write_vocabulary(writer: &mut GgufWriter) {
+    let special = ["<unk>", "<s>", "</s>", "<0x0A>", ","].map(str::to_owned);
+    let letters = ('a'..='z').chain(['.']).map(String::from);
+    let tokens: Vec<String> = special.into_iter().chain(letters).collect();
+    // Unknown, control, byte, and normal ones.
+    let types: Vec<i32> =
+        [2, 3, 3, 6].into_iter().chain(std::iter::repeat(1)).take(N_VOCAB).collect();
+    writer.kv("tokenizer.ggml.model", "llama");
+    writer.kv("tokenizer.ggml.tokens", &tokens[..]);
+    writer.kv("tokenizer.ggml.scores", vec![0f32; N_VOCAB]);
+    writer.kv("tokenizer.ggml.token_type", types);
+    writer.kv("tokenizer.ggml.bos_token_id", 1u32);
+    writer.kv("tokenizer.ggml.eos_token_id", 2u32);
 }
 
 /// Tensors outside of layers: name without its suffix, and shape.
