@@ -33,7 +33,7 @@ const HEAD: usize = 16;
 const N_HEADS: usize = 4;
 const N_KV_HEADS: usize = 2;
 
-/// Keys that no family's file can do without are here, for tests that leave one out.
+/// Keys that such a file cannot do without, for [`file_without`].
 pub const REQUIRED: [&str; 5] = [
     "altup.num_inputs",
     "altup.active_idx",
