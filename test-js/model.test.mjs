@@ -71,6 +71,18 @@ describe('the information on a model', () => {
     assert.equal((await other.generate('Once', { ...GREEDY, maxTokens: 4 })).tokens.length, 4)
     await other.dispose()
   })
+
+  it('answers the same in either layout, and says which it is', async () => {
+    const answers = []
+    for (const layout of ['mapped', 'packed']) {
+      const other = await realm.load(bundledModel, { layout })
+      assert.equal(other.info.layout, layout)
+      assert.equal(other.info.packedBytes > 0, layout === 'packed')
+      answers.push((await other.generate('Once', { ...GREEDY, maxTokens: 32 })).text)
+      await other.dispose()
+    }
+    assert.equal(answers[0], answers[1])
+  })
 })
 
 describe('text and tokens', () => {

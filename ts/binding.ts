@@ -30,6 +30,8 @@ export interface BindingLoadOptions {
   maxSequences: number
   /** 'auto' | 'f32' | 'f16' */
   kvCacheType: string
+  /** 'auto' | 'mapped' | 'packed' */
+  layout: string
   vocabOnly: boolean
   /** The chat template instead of the file's: the name of a built-in one, or Jinja. */
   chatTemplate: string | null
@@ -63,6 +65,13 @@ export interface BindingModelInfo {
   kvPageTokens: number
   /** Bytes the whole KV cache can take; pages are touched as they are used. */
   kvCacheBytes: number
+  /**
+   * How matrices are kept: as the file has them, or copied in the order in which the
+   * engine reads them; null when only the vocabulary was loaded.
+   */
+  layout: 'mapped' | 'packed' | null
+  /** Bytes of those copies once all are made; those of the file need not stay in memory then. */
+  packedBytes: number
   /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
   pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
   tokenizer: string
@@ -84,6 +93,30 @@ export interface BindingModelInfo {
   /** Kernel in use per weight type, such as { Q4_K: 'avx512vnni' }. */
   kernels: Record<string, string>
   loadMs: number
+}
+
+/** What the file of a LoRA adapter says about itself. */
+export interface BindingAdapterInfo {
+  name: string | null
+  /** The largest rank of its pairs of matrices. */
+  rank: number
+  /** Its factor times the rank; 0 stands for a factor of 1. */
+  alpha: number
+  /** Tensors of the model that it adds to. */
+  tensorCount: number
+  /** Bytes of its matrices. */
+  bytes: number
+}
+
+export interface BindingAdapter {
+  id: number
+  info: BindingAdapterInfo
+}
+
+/** An adapter and how strongly it counts. */
+export interface BindingLora {
+  adapter: number
+  scale: number
 }
 
 /** Every field is given; the facade fills in the defaults. */
@@ -108,6 +141,8 @@ export interface BindingGenerateOptions {
   parseSpecial: boolean
   /** A kept sequence to continue (see `openSequence`), or null for one that ends with the generation. */
   sequence: number | null
+  /** Adapters to run with, or null for the model's own list. */
+  lora: BindingLora[] | null
 }
 
 export interface BindingChunk {
@@ -182,6 +217,12 @@ export interface BindingModel {
   /** A second sequence with the same content; pages are shared until one of them changes. */
   forkSequence(sequence: number): number
   closeSequence(sequence: number): void
+  /** Makes a LoRA adapter ready on a thread of the engine; bytes are copied before this returns. */
+  loadAdapter(source: string | Uint8Array | Uint8Array[]): Promise<BindingAdapter>
+  /** Frees an adapter when nothing runs with it any more; it leaves the model's own list. */
+  removeAdapter(adapter: number): void
+  /** Sets what everything runs with from now on that does not say otherwise. */
+  setLora(lora: BindingLora[]): void
   /**
    * One vector per text; without pooling one after another for the tokens of a text.
    * @param pooling 'none' | 'mean' | 'cls' | 'last', or null for the file's own
@@ -217,6 +258,7 @@ export interface BindingLoad {
 /** The same operations, waiting for their result: for loops of one's own on a thread of one's own. */
 export interface SyncBinding {
   storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
+  loadAdapterSync(model: BindingModel, source: string): BindingAdapter
   embedTokensSync(model: BindingModel, ids: Uint32Array): Float32Array
   forwardLayerSync(
     model: BindingModel,

@@ -23,6 +23,7 @@ SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
   --system TEXT      system message
   --raw              continue the prompt as it is, without the chat template (run)
   --json             print one JSON object instead of text (run)
+  --lora FILE[:S]    LoRA adapter, with factor S (default 1); can be given several times
   --context N        positions of the context
   --threads N        threads; 0 = physical cores (default)
   --backend NAME     'auto' (default) or a backend's name
@@ -37,6 +38,7 @@ const OPTIONS = {
   system: { type: 'string' },
   raw: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
+  lora: { type: 'string', multiple: true },
   context: { type: 'string' },
   threads: { type: 'string' },
   backend: { type: 'string' },
@@ -108,6 +110,7 @@ async function loadModel(flags: Flags): Promise<Model> {
   let lastPercent = -1
   return realm.load(flags.model, {
     contextLength: numeric(flags, 'context'),
+    lora: flags.lora?.map(loraSource),
     onProgress: ({ stage, fraction }) => {
       const percent = Math.floor(fraction * 100)
       if (stage !== 'download' || percent === lastPercent || !process.stderr.isTTY) return
@@ -115,6 +118,13 @@ async function loadModel(flags: Flags): Promise<Model> {
       process.stderr.write(`\rdownloading ${percent} %${percent === 100 ? '\n' : ''}`)
     },
   })
+}
+
+/** `FILE` or `FILE:SCALE`. */
+function loraSource(text: string) {
+  const [, path, scale] = /^(.+):([-+.\de]+)$/i.exec(text) ?? []
+  if (path === undefined || Number.isNaN(Number(scale))) return { path: text }
+  return { path, scale: Number(scale) }
 }
 
 function generateOptions(flags: Flags): GenerateOptions {

@@ -14,8 +14,16 @@ export {
 export { RealmError, type RealmErrorCode } from './errors.js'
 export { type GenerateChunk, type GenerateResult, Generation } from './generation.js'
 export { version } from './load-binding.js'
+export {
+  LoraAdapter,
+  type LoraInfo,
+  type LoraOption,
+  type LoraSource,
+  type LoraUse,
+} from './lora.js'
 export { Model, type ModelInfo, type Tensor } from './model.js'
 export type {
+  AdapterOptions,
   CompletionOptions,
   DetokenizeOptions,
   EmbedOptions,

@@ -7,11 +7,14 @@ import type { BindingModel, BindingModelInfo } from './binding.js'
 import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
+import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
 import {
+  type AdapterOptions,
   type CompletionOptions,
   type DetokenizeOptions,
   type EmbedOptions,
   type LayerOptions,
+  readAdapterOptions,
   readChatOptions,
   readCompletionOptions,
   readDetokenizeOptions,
@@ -22,6 +25,7 @@ import {
   toBindingGenerate,
 } from './options.js'
 import { Session, type SessionOptions } from './session.js'
+import { type ModelSource, resolveSource } from './source.js'
 import { invalid, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */
@@ -69,12 +73,19 @@ export class Model {
   readonly info: ModelInfo
   readonly #binding: BindingModel
   readonly #onDispose: (model: Model) => void
+  readonly #cacheDirectory: string | undefined
+  #lora: Required<LoraUse>[] = []
   #disposed: Promise<void> | undefined
 
   /** @internal */
-  constructor(binding: BindingModel, onDispose: (model: Model) => void) {
+  constructor(
+    binding: BindingModel,
+    onDispose: (model: Model) => void,
+    cacheDirectory: string | undefined,
+  ) {
     this.#binding = binding
     this.#onDispose = onDispose
+    this.#cacheDirectory = cacheDirectory
     this.info = Object.freeze(guarded(() => binding.info()))
   }
 
@@ -157,7 +168,7 @@ export class Model {
       const tokens = { addSpecial, parseSpecial }
       const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
       const binding = this.#live()
-      const settings = toBindingGenerate(rest, tokens, this.info.contextLength, null)
+      const settings = toBindingGenerate(rest, tokens, this.info.contextLength, null, binding)
       return new Generation({
         start: (onEvent) => binding.generate(input, settings, onEvent),
         signal,
@@ -189,6 +200,44 @@ export class Model {
    */
   session(options?: SessionOptions): Session {
     return new Session(this, this.#live(), options)
+  }
+
+  /**
+   * Loads a LoRA adapter for this model: a GGUF file of llama.cpp's adapter format. The model's
+   * weights stay as they are; the adapter counts where `lora` or `setLora` names it.
+   *
+   * @throws RealmError MODEL_NOT_FOUND, MODEL_UNREADABLE  the file is not there or cannot be read
+   * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model
+   * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
+   *   adapters
+   */
+  async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
+    const { onProgress, signal } = readAdapterOptions(options)
+    const cacheDirectory = this.#cacheDirectory
+    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
+    const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
+    return new LoraAdapter(this.#binding, loaded, (gone) => {
+      this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
+    })
+  }
+
+  /** What runs with no `lora` of its own: generations, embeddings, layers. A copy. */
+  get lora(): Required<LoraUse>[] {
+    return this.#lora.map((use) => ({ ...use }))
+  }
+
+  /**
+   * Replaces the adapters that everything runs with from now on that does not say otherwise; []
+   * for none. Answers under way go on with what they began with.
+   *
+   * @throws RealmError INVALID_ARGUMENT  no adapter of this model, or a scale that is not finite
+   */
+  setLora(lora: LoraOption): void {
+    const uses = readLora(lora)
+    const binding = this.#live()
+    const settings = toBindingLora(uses, binding) ?? []
+    guarded(() => binding.setLora(settings))
+    this.#lora = uses.map(({ item, scale }) => ({ adapter: item, scale }))
   }
 
   /**
@@ -325,7 +374,8 @@ export class Model {
     const { signal, tools, documents, variables, template, ...rest } = readChatOptions(options)
     const prompt = this.applyChatTemplate(messages, { tools, documents, variables, template })
     const binding = this.#live()
-    const settings = toBindingGenerate(rest, TEMPLATE_TOKENS, this.info.contextLength, sequence)
+    const { contextLength } = this.info
+    const settings = toBindingGenerate(rest, TEMPLATE_TOKENS, contextLength, sequence, binding)
     return new Generation({
       start: (onEvent) => binding.generate(prompt, settings, onEvent),
       signal,

@@ -20,8 +20,11 @@ export type { Activations, TokenIds } from './arrays.js'
 export { RealmError, type RealmErrorCode } from './errors.js'
 export type { ModelInfo } from './model.js'
 
-/** Options of `storeModel`; those of `realm.load` that make sense here. */
-export type StoreOptions = Pick<LoadOptions, 'contextLength' | 'maxSequences' | 'kvCacheType'> & {
+/** Options of `storeModel`; those of `realm.load` that make sense here. Adapters are paths. */
+export type StoreOptions = Pick<
+  LoadOptions,
+  'contextLength' | 'maxSequences' | 'kvCacheType' | 'layout' | 'lora'
+> & {
   /** Threads; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
 }
@@ -36,14 +39,29 @@ let lastId = 0
  * @returns the number that names the model in the other calls
  * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED
  */
-export function storeModel(bytesOrPath: Uint8Array | string, options?: StoreOptions): number {
+export function storeModel(bytesOrPath: Uint8Array | string, given?: StoreOptions): number {
   if (typeof bytesOrPath !== 'string' && !(bytesOrPath instanceof Uint8Array))
     throw invalid('bytesOrPath', 'a path or the bytes of a GGUF file', bytesOrPath)
-  const { threads, ...load } = { ...options }
-  const settings = toBindingLoad(readRealmOptions({ threads }), readLoadOptions(load))
+  const { threads, ...load } = { ...given }
+  const options = readLoadOptions(load)
+  const settings = toBindingLoad(readRealmOptions({ threads }), options)
   const model = guarded(() => loadBinding().storeModelSync(bytesOrPath, settings))
+  try {
+    guarded(() => setLora(model, options.lora))
+  } catch (error) {
+    loadBinding().disposeSync(model)
+    throw error
+  }
   models.set(++lastId, model)
   return lastId
+}
+
+/** Loads the adapters that a model runs with. */
+function setLora(model: BindingModel, lora: { item: string; scale: number }[]): void {
+  const uses = lora.map(({ item: path, scale }) => {
+    return { adapter: loadBinding().loadAdapterSync(model, path).id, scale }
+  })
+  if (uses.length > 0) model.setLora(uses)
 }
 
 /**

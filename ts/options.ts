@@ -2,8 +2,15 @@
  * Every option of the public API: its type, its default, its check.
  */
 
-import type { BindingGenerateOptions, BindingLoadOptions } from './binding.js'
+import type { BindingGenerateOptions, BindingLoadOptions, BindingModel } from './binding.js'
 import type { ChatTool } from './chat.js'
+import {
+  type LoraOption,
+  type LoraSource,
+  loraField,
+  loraSourceField,
+  toBindingLora,
+} from './lora.js'
 import {
   boolean,
   type Field,
@@ -58,12 +65,20 @@ export interface LoadOptions {
   /** Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. Default 'auto'. */
   kvCacheType?: 'auto' | 'f32' | 'f16'
   /**
+   * How matrices are kept. 'mapped': as the file has them, in memory that all processes
+   * share. 'packed': a copy, made in the background, that answers faster. 'auto' packs
+   * where twice the copy is free. Answers are the same. Default 'auto'.
+   */
+  layout?: 'auto' | 'mapped' | 'packed'
+  /**
    * The chat template instead of the file's: the name of a built-in one, such as 'chatml', or
    * Jinja. Default: the file's, else the built-in one that fits its vocabulary.
    */
   chatTemplate?: string
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
   vocabOnly?: boolean
+  /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
+  lora?: LoraSource | readonly LoraSource[]
   /** Called on the JS thread while the model is fetched and loaded. */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
@@ -96,6 +111,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Puts the prompt's text in front of the answer. Default false. */
   echo?: boolean
+  /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
+  lora?: LoraOption
   /** Ends the generation within one step; its result says 'abort'. */
   signal?: AbortSignal
 }
@@ -106,6 +123,14 @@ export interface CompletionOptions extends GenerateOptions {
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
   parseSpecial?: boolean
+}
+
+/** Options of `model.loadAdapter`. */
+export interface AdapterOptions {
+  /** Called on the JS thread while the adapter is downloaded. */
+  onProgress?: (progress: LoadProgress) => void
+  /** Stops the download: the load rejects with ABORTED. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.tokenize`. */
@@ -143,7 +168,6 @@ export interface LayerOptions {
 
 /** Names of the API that are reserved and refused until they do something. */
 const LATER_REALM = ['memoryLimit']
-const LATER_LOAD = ['layout', 'lora']
 const LATER_GENERATE = [
   'typicalP',
   'frequencyPenalty',
@@ -175,11 +199,15 @@ const LOAD = {
   contextLength: integer(0, MAX, 0),
   maxSequences: integer(0, MAX, 0),
   kvCacheType: oneOf(['auto', 'f32', 'f16'], 'auto'),
+  layout: oneOf(['auto', 'mapped', 'packed'], 'auto'),
   chatTemplate: string('the name of a built-in template, or Jinja', undefined),
   vocabOnly: boolean(false),
+  lora: loraSourceField,
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
 }
+
+const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
@@ -194,6 +222,7 @@ const GENERATE = {
   minTokens: integer(0, MAX, 0),
   ignoreEos: boolean(false),
   echo: boolean(false),
+  lora: loraField,
   signal: signalField,
 }
 
@@ -239,7 +268,9 @@ const SESSION = { ...ANSWERS, system: string('the text of the system message', u
 export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM, LATER_REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
-  readOptions('load options', given, LOAD, LATER_LOAD)
+  readOptions('load options', given, LOAD)
+export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
+  readOptions('adapter options', given, ADAPTER)
 export const readCompletionOptions = (given: unknown): Values<typeof COMPLETION> =>
   readOptions('generate options', given, COMPLETION, LATER_GENERATE)
 export const readTokenizeOptions = (given: unknown): Values<typeof TOKENIZE> =>
@@ -269,6 +300,7 @@ export function toBindingLoad(
     contextLength: load.contextLength,
     maxSequences: load.maxSequences,
     kvCacheType: load.kvCacheType,
+    layout: load.layout,
     vocabOnly: load.vocabOnly,
     chatTemplate: load.chatTemplate ?? null,
   }
@@ -280,6 +312,7 @@ export function toBindingGenerate(
   tokens: { addSpecial: boolean; parseSpecial: boolean },
   contextLength: number,
   sequence: number | null,
+  binding: BindingModel,
 ): BindingGenerateOptions {
   return {
     maxTokens: options.maxTokens ?? contextLength,
@@ -297,5 +330,6 @@ export function toBindingGenerate(
     addSpecial: tokens.addSpecial,
     parseSpecial: tokens.parseSpecial,
     sequence,
+    lora: toBindingLora(options.lora, binding),
   }
 }

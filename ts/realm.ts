@@ -5,6 +5,7 @@
 import type { BindingBackendInfo, BindingLoad } from './binding.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { loadBinding, type NativeBinding } from './load-binding.js'
+import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
 import {
   type LoadOptions,
@@ -69,10 +70,14 @@ export class Realm {
     const load = guarded(() =>
       this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
     )
-    const model = new Model(await abortable(load, signal), (gone) => this.#models.delete(gone))
-    if (this.#disposed) {
-      await model.dispose()
+    const binding = await abortable(load, signal)
+    const model = new Model(binding, (gone) => this.#models.delete(gone), cacheDirectory)
+    try {
+      await loadLora(model, checked)
       this.#requireLive()
+    } catch (error) {
+      await model.dispose()
+      throw error
     }
     this.#models.add(model)
     const { architecture, backend, backendReason } = model.info
@@ -118,6 +123,18 @@ async function checkBackends(
     'BACKEND_UNAVAILABLE',
     `backend "${backend}" does not work here: ${wanted.description}`,
   )
+}
+
+/** Loads the adapters that a model is to run with from the start. */
+async function loadLora(
+  model: Model,
+  { lora, onProgress, signal }: ReturnType<typeof readLoadOptions>,
+): Promise<void> {
+  const uses: LoraUse[] = []
+  for (const { item: path, scale } of lora) {
+    uses.push({ adapter: await model.loadAdapter(path, { onProgress, signal }), scale })
+  }
+  if (uses.length > 0) model.setLora(uses)
 }
 
 /** The loaded model, unless the signal comes first. */

@@ -103,17 +103,19 @@ export class Session {
   }
 
   /**
-   * The conversation and its options as bytes (versioned JSON), without the KV cache.
+   * The conversation and its options as bytes (versioned JSON), without the KV cache and
+   * without adapters: a session that is restored keeps its own `lora`.
    *
    * @throws RealmError INVALID_ARGUMENT  while an answer is in the making
    */
   save(): Uint8Array {
     this.#idle('save')
+    const { lora: _, ...options } = this.#options
     const saved: SavedSession = {
       format: FORMAT,
       version: VERSION,
       model: identity(this.#model),
-      options: { ...this.#options },
+      options,
       messages: this.#messages,
     }
     return new TextEncoder().encode(JSON.stringify(saved))
@@ -135,7 +137,7 @@ export class Session {
     }
     const options = checkOptions(saved.options)
     this.#messages = checkMessages(saved.messages)
-    this.#options = options
+    this.#options = { ...options, lora: this.#options.lora }
   }
 
   /** Aborts the answer in the making and gives the KV cache back. Any number of calls. */

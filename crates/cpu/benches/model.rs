@@ -1,6 +1,7 @@
 //! Prompt and decode rates of a whole model on the CPU backend alone:
 //!
-//! `cargo bench -p realm-cpu --bench model -- FILE [--threads N] [--prompt N] [--decode N]`
+//! `cargo bench -p realm-cpu --bench model -- FILE [--threads N] [--prompt N] [--decode N]
+//! [--packed]`
 //!
 //! Prints tokens per second, and for decoding the weights read per second.
 
@@ -11,7 +12,9 @@ use std::time::Instant;
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::Gguf;
-use realm_ir::{Backend, BatchView, KvLayout, KvType, SequenceView, Session, SessionConfig};
+use realm_ir::{
+    Backend, BatchView, KvLayout, KvType, SequenceView, Session, SessionConfig, WeightLayout,
+};
 
 /// Rows of one batch when reading the prompt.
 const BATCH_ROWS: usize = 512;
@@ -46,8 +49,17 @@ fn main() {
         n_pages: pages.len(),
         ty: KvType::F16,
     };
-    let config =
-        SessionConfig { kv, states: Default::default(), max_rows: BATCH_ROWS, max_outputs: 1 };
+    let layout = match arguments.iter().any(|a| a == "--packed") {
+        true => WeightLayout::Packed,
+        false => WeightLayout::Mapped,
+    };
+    let config = SessionConfig {
+        kv,
+        states: Default::default(),
+        max_rows: BATCH_ROWS,
+        max_outputs: 1,
+        layout,
+    };
     let mut session = backend.session(Arc::clone(&program), weights, config).expect("a session");
     println!("load {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
 
@@ -59,7 +71,13 @@ fn main() {
         let batch = BatchView {
             tokens: &tokens,
             positions: &positions,
-            sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
+            sequences: &[SequenceView {
+                first_row: 0,
+                n_rows: n,
+                pages: &pages,
+                state: 0,
+                adapters: &[],
+            }],
             output_rows: &[n as u32 - 1],
             interrupt: None,
         };

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
-use realm_ir::{Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded};
+use realm_ir::{
+    Adapter, Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded,
+};
 
+use crate::adapter::CpuAdapter;
 use crate::machine;
 use crate::pool::Pool;
 use crate::session::CpuSession;
@@ -62,19 +65,11 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        match CpuWeight::new(tensor) {
-            Some(weight) => Ok(Arc::new(weight)),
-            None => Err(Error::UnsupportedType {
-                tensor: tensor.name().to_owned(),
-                ty: tensor.ty(),
-                backend: NAME,
-                step: StepKind::Linear,
-                supported: realm_quant::supported()
-                    .map(|ty| ty.name())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        }
+        Ok(Arc::new(CpuWeight::new(tensor)?))
+    }
+
+    fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {
+        Ok(Arc::new(CpuAdapter::new(adapter)?))
     }
 
     fn session(

@@ -9,11 +9,13 @@
 //! taken in an order that the row alone decides. Running a prompt at once, token
 //! by token, or next to other sequences gives the same bits.
 
+mod adapter;
 mod backend;
 mod kv;
 mod machine;
 mod math;
 mod ops;
+mod packer;
 mod parts;
 mod plan;
 mod pool;

@@ -1,6 +1,7 @@
 //! What the processor is and how many threads make sense on it.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 /// The processor as the backend sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,40 @@ fn physical_cores() -> Option<usize> {
         })
         .collect();
     (!cores.is_empty()).then_some(cores.len())
+}
+
+/// Memory that can be taken without anybody being swapped out: what the system has
+/// left, and what the control groups of this process allow. `None` where neither is said.
+pub(crate) fn available_memory_bytes() -> Option<u64> {
+    [system_memory_left(), group_memory_left()].into_iter().flatten().min()
+}
+
+fn system_memory_left() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
+}
+
+/// The least that any group around this process leaves (cgroup v2, or v1's own folder).
+fn group_memory_left() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let left = |folder: &Path, limit: &str, usage: &str| {
+        Some(number(folder.join(limit))?.saturating_sub(number(folder.join(usage))?))
+    };
+    let of_line = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let (root, limit, usage) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+            _ => return None,
+        };
+        let folder = Path::new(root).join(path.trim_start_matches('/'));
+        let around = folder.ancestors().take_while(|folder| folder.starts_with(root));
+        around.filter_map(|folder| left(folder, limit, usage)).min()
+    };
+    groups.lines().filter_map(of_line).min()
 }
 
 fn processor_name() -> Option<String> {

@@ -133,6 +133,11 @@ per_instruction_set! {
                 gate.iter_mut().zip(up).for_each(|(g, u)| *g *= 1.0 + u.clamp(-7.0, 7.0));
             }
             Activation::Softcap(cap) => apply(gate, up, |x| cap * tanh(x / cap)),
+            Activation::Clamp(bound) => apply(gate, up, |x| x.clamp(-bound, bound)),
+            Activation::Xielu { positive, negative, beta, epsilon } => apply(gate, up, |x| {
+                let below = negative * (x.min(epsilon).exp_m1() - x);
+                beta * x + if x > 0.0 { positive * x * x } else { below }
+            }),
         }
     }
 }
@@ -170,6 +175,59 @@ per_instruction_set! {
     /// `values[i] = factor * values[i] + other_factor * others[i]`
     pub(crate) fn blend(values: &mut [f32], factor: f32, others: &[f32], other_factor: f32) {
         values.iter_mut().zip(others).for_each(|(v, o)| *v = factor * *v + other_factor * o);
+    }
+}
+
+per_instruction_set! {
+    /// `out[c] += sum over i of weights[i] * values[i][c]`, in the order of `i`. Of `values`,
+    /// 16 columns `[weights.len()][16]` follow each other, then those that are left.
+    pub(crate) fn add_columns(weights: &[f32], values: &[f32], out: &mut [f32]) {
+        let (panels, rest) = out.as_chunks_mut::<16>();
+        let (values, values_of_rest) = values.split_at(panels.len() * 16 * weights.len());
+        for (out, values) in panels.iter_mut().zip(values.chunks_exact(16 * weights.len())) {
+            let mut sums = *out;
+            for (weight, row) in weights.iter().zip(values.as_chunks::<16>().0) {
+                for i in 0..16 {
+                    sums[i] += weight * row[i];
+                }
+            }
+            *out = sums;
+        }
+        if !rest.is_empty() {
+            for (weight, row) in weights.iter().zip(values_of_rest.chunks_exact(rest.len())) {
+                rest.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+            }
+        }
+    }
+}
+
+per_instruction_set! {
+    /// `values[i] = exp(factor * values[i])`
+    pub(crate) fn exp_scaled(factor: f32, values: &mut [f32]) {
+        values.iter_mut().for_each(|value| *value = exp(factor * *value));
+    }
+}
+
+per_instruction_set! {
+    /// `state[i] = decay[i] * state[i] + x * b[i]`; returns the sum of `state[i] * c[i]`, in
+    /// 16 lanes. A single `decay` is that of every value.
+    pub(crate) fn scan(state: &mut [f32], decay: &[f32], x: f32, b: &[f32], c: &[f32]) -> f32 {
+        let n = state.len();
+        let (b, c) = (&b[..n], &c[..n]);
+        if let [decay] = decay {
+            state.iter_mut().zip(b).for_each(|(s, b)| *s = decay * *s + x * b);
+        } else {
+            let rows = state.iter_mut().zip(b).zip(&decay[..n]);
+            rows.for_each(|((s, b), decay)| *s = decay * *s + x * b);
+        }
+        let mut lanes = [0.0f32; 16];
+        let (chunks, rest) = state.as_chunks::<16>();
+        let (c_chunks, c_rest) = c.as_chunks::<16>();
+        for (chunk, c) in chunks.iter().zip(c_chunks) {
+            lanes.iter_mut().zip(chunk).zip(c).for_each(|((lane, s), c)| *lane += s * c);
+        }
+        lanes.iter_mut().zip(rest).zip(c_rest).for_each(|((lane, s), c)| *lane += s * c);
+        lanes.iter().sum()
     }
 }
 

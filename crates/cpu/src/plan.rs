@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use realm_ir::{
     Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
-    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, Slot, Sparsify, Step,
-    TakeRows, Uploaded, WeightRef,
+    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, SelectiveScan, Slot,
+    Sparsify, Step, TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -14,13 +14,23 @@ use crate::weight::CpuWeight;
 
 /// A handle that keeps its weight alive.
 #[derive(Clone)]
-pub(crate) struct WeightHandle(Uploaded);
+pub(crate) struct WeightHandle {
+    uploaded: Uploaded,
+    reference: WeightRef,
+}
+
+impl WeightHandle {
+    /// What adapters know the weight by.
+    pub fn reference(&self) -> WeightRef {
+        self.reference
+    }
+}
 
 impl std::ops::Deref for WeightHandle {
     type Target = CpuWeight;
 
     fn deref(&self) -> &CpuWeight {
-        self.0.downcast_ref().expect("checked when the plan was made")
+        self.uploaded.downcast_ref().expect("checked when the plan was made")
     }
 }
 
@@ -37,8 +47,9 @@ pub(crate) enum Op {
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
     Mix(Mix),
-    Conv { step: Conv, weight: WeightHandle },
+    Conv { step: Conv, weight: WeightHandle, bias: Option<WeightHandle> },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
+    SelectiveScan(Box<SelectiveScanOp>),
 }
 
 pub(crate) struct EmbedOp {
@@ -58,19 +69,27 @@ pub(crate) struct MoeOp {
     pub gate: Option<ExpertMatrix>,
     pub up: ExpertMatrix,
     pub down: ExpertMatrix,
-    pub expert_scales: Option<WeightHandle>,
 }
 
 /// One matrix of every expert, one after another.
 pub(crate) struct ExpertMatrix {
     pub weight: WeightHandle,
     pub bias: Option<WeightHandle>,
+    /// One factor per expert.
+    pub scale: Option<WeightHandle>,
     /// Output values of one expert.
     pub n_rows: usize,
     /// Rows of the tensor from one expert to the next.
     pub stride: usize,
     /// First row of an expert's part.
     pub first_row: usize,
+}
+
+pub(crate) struct SelectiveScanOp {
+    pub step: SelectiveScan,
+    pub decay: WeightHandle,
+    pub bias: WeightHandle,
+    pub skip: WeightHandle,
 }
 
 /// Work on one row alone.
@@ -132,12 +151,14 @@ pub(crate) struct RopeStoreOp {
     pub n_heads: usize,
     pub head_norm: Option<HeadNormOp>,
     pub rope: Option<RopeSpec>,
+    pub temperature: Option<Temperature>,
 }
 
 pub(crate) struct HeadNormOp {
     pub q_weight: WeightHandle,
     pub k_weight: WeightHandle,
     pub epsilon: f32,
+    pub after_rope: bool,
 }
 
 /// Plans every segment.
@@ -183,14 +204,22 @@ impl Planner<'_> {
                 }
                 Step::Mix(step) => Op::Mix(step.clone()),
                 Step::Sparsify(step) => Op::PerRow(PerRow::Sparsify(step.clone())),
-                Step::Conv(step) => {
-                    Op::Conv { weight: self.weight(step.weight)?, step: step.clone() }
-                }
+                Step::Conv(step) => Op::Conv {
+                    weight: self.weight(step.weight)?,
+                    bias: self.optional(step.bias)?,
+                    step: step.clone(),
+                },
                 Step::DeltaNet(step) => Op::DeltaNet {
                     decay: self.weight(step.decay)?,
                     bias: self.weight(step.bias)?,
                     step: step.clone(),
                 },
+                Step::SelectiveScan(step) => Op::SelectiveScan(Box::new(SelectiveScanOp {
+                    decay: self.weight(step.decay)?,
+                    bias: self.weight(step.bias)?,
+                    skip: self.weight(step.skip)?,
+                    step: step.clone(),
+                })),
             };
             ops.push(op);
         }
@@ -206,10 +235,10 @@ impl Planner<'_> {
         }
     }
 
-    fn weight(&self, weight: WeightRef) -> Result<WeightHandle> {
-        let uploaded = Arc::clone(&self.weights[weight.0]);
+    fn weight(&self, reference: WeightRef) -> Result<WeightHandle> {
+        let uploaded = Arc::clone(&self.weights[reference.0]);
         CpuWeight::of(&uploaded)?;
-        Ok(WeightHandle(uploaded))
+        Ok(WeightHandle { uploaded, reference })
     }
 
     fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {
@@ -228,24 +257,24 @@ impl Planner<'_> {
 
     fn moe(&self, moe: &Moe) -> Result<MoeOp> {
         let experts = &moe.experts;
-        // Part `part` of `n_parts` of each expert's rows.
-        let matrix = |weight: WeightRef, bias: Option<WeightRef>, part: usize, n_parts: usize| {
+        // Gate and up may share a weight: the gate's rows come first.
+        let is_shared = experts.gate == Some(experts.up);
+        let matrix = |weight: WeightRef, bias, scale, place: usize| -> Result<ExpertMatrix> {
             let weight = self.weight(weight)?;
             let stride = weight.n_rows() / moe.n_experts;
-            let n_rows = stride / n_parts;
-            let bias = self.optional(bias)?;
-            Ok(ExpertMatrix { weight, bias, n_rows, stride, first_row: part * n_rows })
+            let n_rows = if is_shared && place < 2 { stride / 2 } else { stride };
+            let first_row = if is_shared && place == 1 { n_rows } else { 0 };
+            let (bias, scale) = (self.optional(bias)?, self.optional(scale)?);
+            Ok(ExpertMatrix { weight, bias, scale, n_rows, stride, first_row })
         };
-        let n_parts = if experts.gate == Some(experts.up) { 2 } else { 1 };
-        let gate = experts.gate.map(|gate| matrix(gate, experts.gate_bias, 0, n_parts));
+        let gate = |gate| matrix(gate, experts.gate_bias, experts.gate_scale, 0);
         Ok(MoeOp {
             router: self.weight(moe.router)?,
             router_bias: self.optional(moe.router_bias)?,
             choice_bias: self.optional(moe.choice_bias)?,
-            gate: gate.transpose()?,
-            up: matrix(experts.up, experts.up_bias, n_parts - 1, n_parts)?,
-            down: matrix(experts.down, experts.down_bias, 0, 1)?,
-            expert_scales: self.optional(moe.expert_scales)?,
+            gate: experts.gate.map(gate).transpose()?,
+            up: matrix(experts.up, experts.up_bias, experts.up_scale, 1)?,
+            down: matrix(experts.down, experts.down_bias, experts.down_scale, 2)?,
             step: moe.clone(),
         })
     }
@@ -301,6 +330,7 @@ impl Planner<'_> {
                 q_weight: self.weight(norm.q_weight)?,
                 k_weight: self.weight(norm.k_weight)?,
                 epsilon: norm.epsilon,
+                after_rope: norm.after_rope,
             })
         };
         Ok(RopeStoreOp {
@@ -311,6 +341,7 @@ impl Planner<'_> {
             n_heads: step.n_heads,
             head_norm: step.head_norm.as_ref().map(head_norm).transpose()?,
             rope: step.rope.clone(),
+            temperature: step.temperature,
         })
     }
 }

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use realm_ir::{
-    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
-    SlotInfo, Uploaded,
+    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session, SessionConfig, Slot,
+    SlotInfo, Uploaded, WeightLayout,
 };
 use realm_quant::Activations;
 
 use crate::kv::KvCache;
 use crate::ops;
+use crate::packer::Packer;
 use crate::plan::{self, Op};
 use crate::pool::{Pool, Team};
 use crate::states::States;
@@ -21,6 +22,7 @@ pub(crate) struct CpuSession {
     segments: Vec<Vec<Op>>,
     limits: BatchLimits,
     state: State,
+    packer: Packer,
 }
 
 /// What operations work on.
@@ -72,10 +74,13 @@ impl CpuSession {
             per_worker: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
             attention: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
         };
+        let segments = plan::plan(program, &weights)?;
+        let packer = Packer::start(&segments, config.layout, pool.n_workers());
         Ok(CpuSession {
             pool,
-            segments: plan::plan(program, &weights)?,
+            segments,
             limits,
+            packer,
             state: State {
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
@@ -159,6 +164,10 @@ impl Session for CpuSession {
         Box::pin(std::future::ready(result))
     }
 
+    fn layout(&self) -> (WeightLayout, u64) {
+        self.packer.layout()
+    }
+
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
         self.check_pages(&[from, to])?;
         self.state.kv.copy_page(from as usize, to as usize);
@@ -192,10 +201,13 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
             ops::head_linear::head_linear(step, weight, state, team, batch)?;
         }
         Op::Mix(op) => ops::mix::mix(op, state, team, batch),
-        Op::Conv { step, weight } => ops::recurrent::conv(step, weight, state, batch),
+        Op::Conv { step, weight, bias } => {
+            ops::recurrent::conv(step, weight, bias.as_ref(), state, batch);
+        }
         Op::DeltaNet { step, decay, bias } => {
             ops::recurrent::delta_net(step, decay, bias, state, team, batch);
         }
+        Op::SelectiveScan(op) => ops::recurrent::selective_scan(op, state, team, batch),
     }
     Ok(())
 }
@@ -204,6 +216,11 @@ impl Slots {
     /// Values per row.
     pub fn width(&self, slot: Slot) -> usize {
         self.info[slot.0].width
+    }
+
+    /// What a slot's rows stand for.
+    pub fn rows(&self, slot: Slot) -> Rows {
+        self.info[slot.0].rows
     }
 
     /// Rows of a slot that the batch fills.

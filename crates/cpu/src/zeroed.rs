@@ -30,6 +30,18 @@ impl<T: Pod> Zeroed<T> {
         Some(Zeroed { map, element: PhantomData })
     }
 
+    /// The same in large pages, where the system has them: for what is read in long
+    /// runs, which cost many translations in small ones.
+    pub fn in_large_pages(len: usize) -> Option<Self> {
+        let zeroed = Self::new(len)?;
+        #[cfg(target_os = "linux")]
+        if let Some(map) = &zeroed.map {
+            // Without large pages it is as slow as it would have been.
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Some(zeroed)
+    }
+
     pub fn as_slice(&self) -> &[T] {
         // Mappings begin at a page, so they are aligned for every plain type.
         self.map.as_ref().map_or(&[], |map| bytemuck::cast_slice(map))
@@ -46,6 +58,11 @@ impl<T: Pod> Zeroed<T> {
     pub fn new(len: usize) -> Option<Self> {
         let values = bytemuck::allocation::try_zeroed_slice_box(len).ok()?;
         Some(Zeroed { values, element: PhantomData })
+    }
+
+    /// There are no pages to choose from.
+    pub fn in_large_pages(len: usize) -> Option<Self> {
+        Self::new(len)
     }
 
     pub fn as_slice(&self) -> &[T] {

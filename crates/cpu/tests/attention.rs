@@ -33,8 +33,16 @@ impl Case {
     fn new(group: usize, page_tokens: usize, change: impl Fn(&mut Attend)) -> Self {
         let layer = KvLayer { n_kv_heads: 2, key_width: 24, value_width: 20 };
         let n_heads = group * layer.n_kv_heads;
-        let store =
-            RopeStore { q: Q, k: K, v: V, kv_layer: 0, n_heads, head_norm: None, rope: None };
+        let store = RopeStore {
+            q: Q,
+            k: K,
+            v: V,
+            kv_layer: 0,
+            n_heads,
+            head_norm: None,
+            rope: None,
+            temperature: None,
+        };
         let mut attend = Attend {
             q: Q,
             out: OUT,
@@ -42,6 +50,7 @@ impl Case {
             n_heads,
             scale: 0.6,
             window: None,
+            chunked: false,
             softcap: None,
             sinks: None,
             alibi_max_bias: None,
@@ -96,7 +105,8 @@ impl Case {
         let n_pages = self.size.n_pages as u32;
         let pages: Vec<u32> = (0..n_pages).rev().collect();
         let positions: Vec<u32> = (first as u32..(first + n_rows) as u32).collect();
-        let sequence = SequenceView { first_row: 0, n_rows, pages: &pages, state: 0 };
+        let sequence =
+            SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters: &[] };
         let batch = BatchView {
             tokens: &[],
             positions: &positions,

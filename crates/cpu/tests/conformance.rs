@@ -6,6 +6,7 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::Gguf;
 use realm_ir::{
     Backend, BatchView, KvLayout, KvType, SequenceView, SessionConfig, StateLayout, Uploaded,
+    WeightLayout,
 };
 use realm_model::ModelPlan;
 use realm_testkit::compare::compare;
@@ -27,13 +28,20 @@ fn logits(plan: ModelPlan, tokens: &[u32]) -> Vec<f32> {
         states: StateLayout { widths: plan.state_widths, n_states: 1 },
         max_rows: n,
         max_outputs: n,
+        layout: WeightLayout::Auto,
     };
     let mut session = backend.session(Arc::clone(&program), weights, config).unwrap();
     let positions: Vec<u32> = (0..n as u32).collect();
     let batch = BatchView {
         tokens,
         positions: &positions,
-        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
+        sequences: &[SequenceView {
+            first_row: 0,
+            n_rows: n,
+            pages: &pages,
+            state: 0,
+            adapters: &[],
+        }],
         output_rows: &positions,
         interrupt: None,
     };

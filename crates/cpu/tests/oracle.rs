@@ -2,7 +2,7 @@
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::TensorType;
-use realm_ir::{Activation, KvType, NormKind, RopeStyle};
+use realm_ir::{Activation, KvType, NormKind, RopeStyle, WeightLayout};
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Size};
@@ -97,6 +97,23 @@ fn a_row_is_the_same_to_the_bit_in_any_batch_on_any_number_of_threads() {
 }
 
 #[test]
+fn packing_in_the_background_changes_no_bit() {
+    for ty in [TensorType::Q4_0, TensorType::Q6_K] {
+        let model = Decoder { ty, embedding_ty: ty, ..Decoder::default() }.build();
+        let call = Call::one(&[1, 2, 3, 4, 5], 0, &[4, 2]);
+        let mut mapped = model.open(&cpu(2), Size::default()).unwrap();
+        assert_eq!(mapped.layout(), (WeightLayout::Mapped, 0));
+        let wanted = call.logits(&model, &mut *mapped).unwrap();
+        let size = Size { layout: WeightLayout::Packed, ..Size::default() };
+        let mut packed = model.open(&cpu(2), size).unwrap();
+        // Sooner or later in between the copies are complete.
+        for _ in 0..50 {
+            assert!(call.logits(&model, &mut *packed).unwrap() == wanted, "{ty}");
+        }
+    }
+}
+
+#[test]
 fn segments_run_one_by_one_give_what_they_give_together() {
     let model = Decoder { ty: TensorType::Q4_K, ..Decoder::default() }.build();
     let backend = cpu(2);
@@ -169,7 +186,13 @@ fn batch(output_rows: &[u32]) -> realm_ir::BatchView<'_> {
     realm_ir::BatchView {
         tokens: &[],
         positions: &[0],
-        sequences: &[realm_ir::SequenceView { first_row: 0, n_rows: 1, pages: &[0], state: 0 }],
+        sequences: &[realm_ir::SequenceView {
+            first_row: 0,
+            n_rows: 1,
+            pages: &[0],
+            state: 0,
+            adapters: &[],
+        }],
         output_rows,
         interrupt: None,
     }

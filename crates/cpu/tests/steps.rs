@@ -8,8 +8,9 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
-    Gating, HeadLinear, KvLayer, Mix, Moe, Norm, NormKind, Program, Rope, RopeSpec, RopeStore,
-    RopeStyle, Rows, SequenceView, Session, Slot, SlotInfo, Sparsify, Step, WeightRef,
+    Gating, HeadLinear, HeadNorm, KvLayer, Mix, Moe, Norm, NormKind, Program, Rope, RopeSpec,
+    RopeStore, RopeStyle, Rows, SelectiveScan, SequenceView, Session, Slot, SlotInfo, Sparsify,
+    Step, Temperature, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
@@ -74,6 +75,16 @@ impl Bench {
         WeightRef(self.weights.len() - 1)
     }
 
+    /// F32 values below zero, of any shape.
+    fn negative_values(&mut self, shape: &[usize]) -> WeightRef {
+        let name = format!("values {}", self.weights.len());
+        let values = self.random.normals(shape.iter().product());
+        let bytes = values.iter().flat_map(|value| (-value.abs()).to_le_bytes()).collect();
+        let tensor = TensorData::from_vec(&name, shape, TensorType::F32, bytes).unwrap();
+        self.weights.push(tensor);
+        WeightRef(self.weights.len() - 1)
+    }
+
     fn model(&self, steps: &[Step]) -> Model {
         let (slots, weights) = (self.slots.clone(), self.weights.clone());
         let segments = vec![steps.to_vec()];
@@ -127,7 +138,8 @@ fn run(session: &mut dyn Session, steps: &[Step], rows: Range<usize>) {
     let positions: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
     // Without an embedding there is no vocabulary that tokens could be of.
     let embeds = steps.iter().any(|step| matches!(step, Step::Embed(_)));
-    let sequence = SequenceView { first_row: 0, n_rows: rows.len(), pages: &PAGES, state: 0 };
+    let sequence =
+        SequenceView { first_row: 0, n_rows: rows.len(), pages: &PAGES, state: 0, adapters: &[] };
     let batch = BatchView {
         tokens: if embeds { &TOKENS[rows] } else { &[] },
         positions: &positions,
@@ -156,6 +168,9 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
         gate_bias,
         up_bias,
         down_bias,
+        gate_scale: None,
+        up_scale: None,
+        down_scale: None,
     };
     Moe {
         input,
@@ -168,7 +183,6 @@ fn moe(bench: &mut Bench, ty: TensorType, biases: bool) -> Moe {
         gating: Gating::Softmax,
         normalize: false,
         scale: 1.0,
-        expert_scales: None,
         n_experts: N,
         n_used: 3,
         n_groups: 1,
@@ -221,14 +235,19 @@ fn options_of_experts_equal_the_oracle_and_change_the_result() {
         }),
         ("accumulate", |_, step| step.accumulate = true),
         ("no gate", |_, step| step.experts.gate = None),
+        ("one weight for gate and up", |bench, step| {
+            let both = bench.matrix(&[256, 512, 8], TensorType::F32);
+            (step.experts.gate, step.experts.up) = (Some(both), both);
+        }),
+        ("factors", |bench, step| {
+            step.experts.gate_scale = Some(bench.values(&[8]));
+            step.experts.up_scale = Some(bench.values(&[8]));
+            step.experts.down_scale = Some(bench.values(&[8]));
+            step.experts.down_bias = Some(bench.values(&[256, 8]));
+        }),
+        ("another input for the router", |bench, step| step.router_input = bench.slot(300)),
         ("all experts", |_, step| step.n_used = 8),
         ("clamped", |_, step| step.activation = Activation::ClampedSwiglu),
-        ("a router with an input of its own", |bench, step| step.router_input = bench.slot(300)),
-        ("factors of experts", |bench, step| step.expert_scales = Some(bench.values(&[8]))),
-        ("gate and up in one matrix", |bench, step| {
-            step.experts.up = bench.matrix(&[256, 512, 8], TensorType::F32);
-            step.experts.gate = Some(step.experts.up);
-        }),
     ];
     for (what, change) in changes {
         assert!(run(what, change) != plain, "{what} changes nothing");
@@ -291,7 +310,8 @@ fn attention(bench: &mut Bench) -> (RopeStore, Attend) {
     let (n_heads, kv_layer) = (6, 0);
     let (q, k, v) = (bench.slot(192), bench.slot(64), bench.slot(64));
     let out = bench.slot(192);
-    let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope: None };
+    let store =
+        RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope: None, temperature: None };
     let attend = Attend {
         q,
         out,
@@ -299,6 +319,7 @@ fn attention(bench: &mut Bench) -> (RopeStore, Attend) {
         n_heads,
         scale: 0.2,
         window: None,
+        chunked: false,
         softcap: None,
         sinks: None,
         alibi_max_bias: None,
@@ -308,7 +329,7 @@ fn attention(bench: &mut Bench) -> (RopeStore, Attend) {
 }
 
 #[test]
-fn sinks_and_linear_biases_equal_the_oracle_and_change_the_result() {
+fn options_of_attention_equal_the_oracle_and_change_the_result() {
     let run = |what: &str, change: Change<Attend>| {
         let mut bench = Bench::new(6);
         let (store, mut attend) = attention(&mut bench);
@@ -319,10 +340,13 @@ fn sinks_and_linear_biases_equal_the_oracle_and_change_the_result() {
         bench.together(&NaiveBackend, &steps, out)
     };
     let plain = run("plain", |_, _| {});
-    let changes: [(&str, Change<Attend>); 4] = [
+    let changes: [(&str, Change<Attend>); 5] = [
         ("sinks", |bench, attend| attend.sinks = Some(bench.values(&[6]))),
         ("sinks and window", |bench, attend| {
             (attend.sinks, attend.window) = (Some(bench.values(&[6])), Some(2));
+        }),
+        ("a window that does not slide", |_, attend| {
+            (attend.window, attend.chunked) = (Some(2), true);
         }),
         ("linear biases", |_, attend| attend.alibi_max_bias = Some(8.0)),
         ("linear biases and cap", |_, attend| {
@@ -347,7 +371,8 @@ fn a_latent_key_turns_only_behind_its_offset_and_is_its_own_value() {
             magnitude: 1.1,
             offset: 32,
         });
-        let store = RopeStore { q, k, v: k, kv_layer, n_heads, head_norm: None, rope };
+        let store =
+            RopeStore { q, k, v: k, kv_layer, n_heads, head_norm: None, rope, temperature: None };
         let attend = Attend {
             q,
             out,
@@ -355,6 +380,7 @@ fn a_latent_key_turns_only_behind_its_offset_and_is_its_own_value() {
             n_heads,
             scale: 0.15,
             window: None,
+            chunked: false,
             softcap: None,
             sinks: None,
             alibi_max_bias: None,
@@ -415,6 +441,8 @@ fn every_activation_equals_the_oracle_with_and_without_a_factor() {
         Activation::Sigmoid,
         Activation::ClampedSwiglu,
         Activation::Softcap(1.5),
+        Activation::Clamp(2.0),
+        Activation::Xielu { positive: 0.9, negative: 0.6, beta: 0.5, epsilon: -1e-6 },
     ] {
         for (gate_width, has_up) in [(64, false), (64, true), (1, true)] {
             let mut bench = Bench::new(8);
@@ -483,18 +511,28 @@ fn sparse_rows_keep_what_exceeds_most_of_their_first_values() {
 
 #[test]
 fn convolutions_go_on_where_the_last_call_ended() {
-    for (taps, activation) in [(2, Activation::Identity), (4, Activation::Silu)] {
+    for (taps, activation, has_bias) in [
+        (2, Activation::Identity, false),
+        (4, Activation::Silu, false),
+        (4, Activation::Silu, true),
+    ] {
         let mut bench = Bench::new(12);
         let (input, out) = (bench.slot(48), bench.slot(48));
         let weight = bench.values(&[taps, 48]);
-        let step = Conv { input, out, weight, activation, state: 0 };
-        bench.check(&format!("{taps} taps"), &[Step::Conv(step)], out, F32_ROUNDING);
+        let bias = has_bias.then(|| bench.values(&[48]));
+        let step = Conv { input, out, weight, bias, activation, state: 0 };
+        bench.check(
+            &format!("{taps} taps, bias {has_bias}"),
+            &[Step::Conv(step)],
+            out,
+            F32_ROUNDING,
+        );
     }
 }
 
 #[test]
 fn a_delta_rule_remembers_what_earlier_calls_taught_it() {
-    for (n_key_heads, n_value_heads) in [(2, 2), (2, 4)] {
+    for (n_key_heads, n_value_heads, grouped) in [(2, 2, false), (2, 4, false), (2, 4, true)] {
         let (key_width, value_width) = (16, 24);
         let mut bench = Bench::new(13);
         let qkv = bench.slot(2 * n_key_heads * key_width + n_value_heads * value_width);
@@ -510,12 +548,106 @@ fn a_delta_rule_remembers_what_earlier_calls_taught_it() {
             bias,
             n_key_heads,
             n_value_heads,
+            grouped,
             key_width,
             value_width,
             epsilon: 1e-6,
             state: 0,
         };
-        let what = format!("{n_value_heads} value heads");
+        let what = format!("{n_value_heads} value heads, grouped {grouped}");
         bench.check(&what, &[Step::DeltaNet(step)], out, F32_ROUNDING);
     }
+}
+
+#[test]
+fn a_selective_scan_remembers_what_earlier_calls_told_it() {
+    // Heads of one value with a decay for each of its states; wide heads with one.
+    for (n_heads, head_width, n_decays, n_groups) in [(80, 1, 16, 1), (6, 32, 1, 2), (3, 80, 1, 3)]
+    {
+        let state_width = 16;
+        let mut bench = Bench::new(14);
+        let (x, dt) = (bench.slot(n_heads * head_width), bench.slot(n_heads));
+        let [b, c] = [bench.slot(n_groups * state_width), bench.slot(n_groups * state_width)];
+        let step = SelectiveScan {
+            x,
+            dt,
+            b,
+            c,
+            out: bench.slot(n_heads * head_width),
+            decay: bench.negative_values(&[n_decays, n_heads]),
+            bias: bench.values(&[n_heads]),
+            skip: bench.values(&[n_heads]),
+            n_heads,
+            head_width,
+            state_width,
+            n_groups,
+            state: 0,
+        };
+        let (what, out) = (format!("{n_heads} heads of {head_width}"), step.out);
+        bench.check(&what, &[Step::SelectiveScan(step)], out, F32_ROUNDING);
+    }
+}
+
+#[test]
+fn heads_are_normalised_after_their_rotation_where_asked() {
+    let run = |after_rope: bool| {
+        let mut bench = Bench::new(15);
+        let (mut store, attend) = attention(&mut bench);
+        store.rope = Some(RopeSpec {
+            style: RopeStyle::Halves,
+            inverse_frequencies: (0..16).map(|i| 0.7f32.powi(i)).collect(),
+            magnitude: 1.0,
+            offset: 0,
+        });
+        let (q_weight, k_weight) = (bench.values(&[32]), bench.values(&[32]));
+        store.head_norm = Some(HeadNorm { q_weight, k_weight, epsilon: 1e-5, after_rope });
+        let out = attend.out;
+        let steps = [Step::RopeStore(store), Step::Attend(attend)];
+        bench.check(&format!("after the rotation: {after_rope}"), &steps, out, F32_ROUNDING);
+        bench.together(&NaiveBackend, &steps, out)
+    };
+    assert!(run(true) != run(false));
+}
+
+#[test]
+fn queries_grow_with_their_position() {
+    let mut bench = Bench::new(16);
+    let (mut store, attend) = attention(&mut bench);
+    store.temperature = Some(Temperature { scale: 0.5, length: 2, offset: 1 });
+    let q = store.q;
+    let before = bench.values[0].1.clone();
+    let steps = [Step::RopeStore(store), Step::Attend(attend)];
+    bench.check("temperature", &steps, q, F32_ROUNDING);
+    let after = bench.together(&cpu(1), &steps, q);
+    // Positions 0 to 4: the factor grows at 1 and at 3.
+    for (row, steps) in [0.0f32, 1.0, 1.0, 2.0, 2.0].iter().enumerate() {
+        let factor = 1.0 + 0.5 * (1.0 + steps).ln();
+        assert!((after[row * 192] - factor * before[row * 192]).abs() < 1e-6, "row {row}");
+    }
+}
+
+#[test]
+fn a_window_without_order_reaches_half_its_size_to_either_side() {
+    let mut bench = Bench::new(17);
+    let (store, mut attend) = attention(&mut bench);
+    (attend.window, attend.causal) = (Some(3), false);
+    let (q, k, v, out) = (store.q, store.k, store.v, attend.out);
+    let steps = [Step::RopeStore(store), Step::Attend(attend)];
+    let run = |bench: &Bench| {
+        let (wanted, got) =
+            (bench.together(&NaiveBackend, &steps, out), bench.together(&cpu(2), &steps, out));
+        assert!(compare(&got, &wanted).max_abs < F32_ROUNDING);
+        got
+    };
+    let before = run(&bench);
+    // What the last position says reaches the one before it and no further.
+    for (slot, values) in &mut bench.values {
+        if [k, v].contains(slot) {
+            values[4 * 64..].fill(3.0);
+        }
+    }
+    assert!(q != out);
+    let after = run(&bench);
+    assert!(before[..3 * 192] == after[..3 * 192]);
+    assert!(before[3 * 192..4 * 192] != after[3 * 192..4 * 192]);
 }

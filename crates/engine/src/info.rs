@@ -46,6 +46,10 @@ pub struct ModelInfo {
     pub kv_page_tokens: usize,
     /// Bytes the whole KV cache can take.
     pub kv_cache_bytes: usize,
+    /// `mapped` or `packed`; empty without weights.
+    pub layout: String,
+    /// Bytes that packed copies of matrices take once they are made.
+    pub packed_bytes: u64,
     /// How embeddings are pooled unless asked otherwise; none without weights.
     pub pooling: Option<String>,
     /// `tokenizer.ggml.model`.

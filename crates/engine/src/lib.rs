@@ -5,6 +5,7 @@
 //! threads, so that it serves a browser as well. `threaded` gives it a thread of
 //! its own and is what native programs use.
 
+mod adapter;
 pub mod chat;
 pub mod core;
 mod error;
@@ -18,10 +19,11 @@ mod tensor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod threaded;
 
+pub use adapter::{AdapterLoader, Lora};
 pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use options::{GenerateOptions, LoadOptions, Prompt};
 pub use realm_ir::{Coded, ErrorCode};
-pub use realm_model::Pooling;
+pub use realm_model::{AdapterInfo, Pooling};
 pub use sampler::SamplingOptions;
 pub use tensor::{Tensor, read_tensor};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorType};
-use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded};
+use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
+use crate::adapter::AdapterLoader;
 use crate::chat;
 use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
@@ -71,6 +72,8 @@ pub struct Loaded {
     pub gguf: Gguf,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+    /// Makes its adapters; none without weights.
+    pub adapters: Option<AdapterLoader>,
     /// The chat template instead of the file's: the name of a built-in one, or Jinja.
     pub chat_template: Option<String>,
 }
@@ -109,7 +112,7 @@ pub fn load(
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0)?;
-        return Ok((Loaded { info, gguf, tokenizer, chat_template }, None));
+        return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
     let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
@@ -135,31 +138,42 @@ pub fn load(
         false => options,
     };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
-    let runnable = first_that_runs(plan, &kv, backends, &mut info, watcher)?;
+    let (runnable, adapters) =
+        first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
     watcher.report(1.0)?;
-    Ok((Loaded { info, gguf, tokenizer, chat_template }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
 }
 
 fn first_that_runs(
     plan: ModelPlan,
     kv: &KvPlan,
+    layout: WeightLayout,
     backends: &[BackendChoice],
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
-) -> Result<Runnable> {
+) -> Result<(Runnable, AdapterLoader)> {
     let limits = limits(&plan, kv);
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
     set_kv(info, kv);
-    let (embedding, state_widths) = (plan.embedding, plan.state_widths);
-    let program = Arc::new(plan.program);
+    let config = SessionConfig {
+        kv: kv.layout.clone(),
+        states: StateLayout { widths: plan.state_widths, n_states: limits.n_states },
+        max_rows: limits.max_rows,
+        max_outputs: limits.max_outputs,
+        layout,
+    };
+    let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, kv, &state_widths, &limits, watcher) {
+        match open(choice, &program, config.clone(), watcher) {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
-                return Ok(Runnable { session, program, embedding, limits });
+                set_layout(info, session.layout());
+                let backend = open.backend;
+                let adapters = AdapterLoader { backend, program: program.clone(), parts };
+                return Ok((Runnable { session, program, embedding, limits }, adapters));
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),
@@ -193,9 +207,7 @@ fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
 fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
-    kv: &KvPlan,
-    state_widths: &[usize],
-    limits: &Limits,
+    config: SessionConfig,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
     let open = (choice.open)()?;
@@ -207,9 +219,6 @@ fn open(
         done += weight.bytes().len();
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
     }
-    let Limits { max_rows, max_outputs, .. } = *limits;
-    let states = StateLayout { widths: state_widths.to_vec(), n_states: limits.n_states };
-    let config = SessionConfig { kv: kv.layout.clone(), states, max_rows, max_outputs };
     let session = open.backend.session(program.clone(), weights.into(), config)?;
     Ok((open, session))
 }
@@ -253,6 +262,11 @@ fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
     info.kv_type = kv.layout.ty.as_str().to_owned();
     info.kv_page_tokens = kv.layout.page_tokens;
     info.kv_cache_bytes = kv.bytes;
+}
+
+fn set_layout(info: &mut ModelInfo, (layout, packed_bytes): (WeightLayout, u64)) {
+    info.layout = layout.as_str().to_owned();
+    info.packed_bytes = packed_bytes;
 }
 
 fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {

@@ -1,7 +1,8 @@
 //! What a program can ask for.
 
-use realm_ir::KvType;
+use realm_ir::{KvType, WeightLayout};
 
+use crate::adapter::Lora;
 use crate::sampler::SamplingOptions;
 
 /// How to load a model.
@@ -16,6 +17,8 @@ pub struct LoadOptions {
     pub max_sequences: usize,
     /// Storage of keys and values; none takes f32 for a cache below 64 MiB, else f16.
     pub kv_type: Option<KvType>,
+    /// How matrices are kept.
+    pub layout: WeightLayout,
     /// Reads the tokenizer and leaves the weights alone.
     pub vocab_only: bool,
     /// The chat template instead of the file's: the name of a built-in one, or Jinja.
@@ -61,6 +64,8 @@ pub struct GenerateOptions {
     pub parse_special: bool,
     /// A kept sequence to continue, or none for one that ends with the generation.
     pub sequence: Option<u32>,
+    /// Adapters to run with; none for the model's default.
+    pub adapters: Option<Vec<Lora>>,
 }
 
 impl Default for GenerateOptions {
@@ -77,6 +82,7 @@ impl Default for GenerateOptions {
             add_special: true,
             parse_special: true,
             sequence: None,
+            adapters: None,
         }
     }
 }

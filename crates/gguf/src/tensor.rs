@@ -186,6 +186,12 @@ impl TensorData {
         self.view.bytes()
     }
 
+    /// Gives back the memory of a mapped tensor's bytes, which are read from the file
+    /// again when they are next used; others keep theirs. For who has a copy.
+    pub fn release(&self) {
+        self.view.release();
+    }
+
     /// Values in a row: `shape()[0]`.
     pub fn row_len(&self) -> usize {
         self.layout.dims[0]

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
 
+use crate::adapter::Adapter;
 use crate::batch::BatchView;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::program::{Program, Slot};
 use crate::step::StepKind;
 
@@ -94,6 +95,29 @@ pub struct StateLayout {
     pub n_states: usize,
 }
 
+/// How a backend keeps matrices that it can read in more than one layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum WeightLayout {
+    /// Packed where the copy finds room in memory, mapped otherwise.
+    #[default]
+    Auto,
+    /// As the file has them: shared by all who map it, nothing copied.
+    Mapped,
+    /// A copy in the order in which the kernels read.
+    Packed,
+}
+
+impl WeightLayout {
+    /// Name in options and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WeightLayout::Auto => "auto",
+            WeightLayout::Mapped => "mapped",
+            WeightLayout::Packed => "packed",
+        }
+    }
+}
+
 /// What a session is opened for.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
@@ -105,6 +129,8 @@ pub struct SessionConfig {
     pub max_rows: usize,
     /// Most output rows of one batch.
     pub max_outputs: usize,
+    /// Layout of the matrices, for backends that have a choice.
+    pub layout: WeightLayout,
 }
 
 /// A way to run steps: the CPU, a GPU API, the oracle of the tests.
@@ -121,6 +147,14 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// `UnsupportedType` when no step can read it, `OutOfMemory`.
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
+
+    /// Makes an adapter of a program's weights usable by the program's sessions.
+    ///
+    /// # Errors
+    /// `Unsupported` by backends that cannot run adapters, `UnsupportedType`, `OutOfMemory`.
+    fn upload_adapter(&self, _adapter: &Adapter) -> Result<Uploaded> {
+        Err(Error::Unsupported { what: "a LoRA adapter".to_owned(), backend: self.name() })
+    }
 
     /// Opens a session with its own KV cache and scratch memory and prepares
     /// `program` for it: plans threads, makes pipelines, allocates slots.
@@ -159,6 +193,11 @@ pub trait Session: Send {
     /// `ShapeMismatch` when `out` is not `rows * width` long or rows are out of range.
     fn read<'a>(&'a mut self, slot: Slot, rows: Range<usize>, out: &'a mut [f32])
     -> ReadFuture<'a>;
+
+    /// The layout of the matrices, and how many bytes of copies it takes.
+    fn layout(&self) -> (WeightLayout, u64) {
+        (WeightLayout::Mapped, 0)
+    }
 
     /// Copies the keys and values of all layers from one page to another.
     ///

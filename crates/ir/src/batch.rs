@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::adapter::AdapterUse;
 use crate::error::{Error, Result};
 
 /// The rows of one sequence in a batch.
@@ -17,6 +18,8 @@ pub struct SequenceView<'a> {
     /// Where the sequence keeps its recurrent state, its own alone; programs
     /// without recurrent steps ignore it. A row at position 0 starts from zeros.
     pub state: u32,
+    /// What its rows add to the weights, in this order; empty for the weights alone.
+    pub adapters: &'a [AdapterUse],
 }
 
 /// Tokens to run, by sequence. Rows of all sequences lie one after another.
@@ -55,6 +58,11 @@ impl BatchView<'_> {
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.positions.len()
+    }
+
+    /// Whether any sequence runs with an adapter.
+    pub fn has_adapters(&self) -> bool {
+        self.sequences.iter().any(|sequence| !sequence.adapters.is_empty())
     }
 
     /// Whether somebody asked to give up.
@@ -131,6 +139,12 @@ impl BatchView<'_> {
             let (state, n_states) = (sequence.state, limits.n_states);
             return refuse(format!("state {state}, the session has {n_states}"));
         }
+        if let Some(used) = sequence.adapters.iter().find(|used| !used.scale.is_finite()) {
+            return refuse(format!(
+                "an adapter's scale is {}, expected a finite number",
+                used.scale
+            ));
+        }
         if let Some(page) = sequence.pages.iter().find(|p| **p as usize >= limits.n_pages) {
             return refuse(format!("page {page}, the cache has {}", limits.n_pages));
         }
@@ -157,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_fits_is_accepted_and_each_misfit_is_named() {
-        let sequences = [SequenceView { first_row: 0, n_rows: 2, pages: &[2, 0], state: 0 }];
+        let sequences =
+            [SequenceView { first_row: 0, n_rows: 2, pages: &[2, 0], state: 0, adapters: &[] }];
         let good = BatchView {
             tokens: &[1, 9],
             positions: &[4, 5],
@@ -177,6 +192,9 @@ mod tests {
         assert!(refusal(&BatchView { sequences: &[], ..good }).contains("cover 0 of 2"));
         let stray = [SequenceView { pages: &[2, 3], ..sequences[0] }];
         assert!(refusal(&BatchView { sequences: &stray, ..good }).contains("page 3"));
+        let used = [AdapterUse { adapter: std::sync::Arc::new(()), scale: f32::NAN }];
+        let adapted = [SequenceView { adapters: &used, ..sequences[0] }];
+        assert!(refusal(&BatchView { sequences: &adapted, ..good }).contains("scale is NaN"));
         let endless = [SequenceView { n_rows: usize::MAX, ..sequences[0] }];
         assert!(
             refusal(&BatchView { sequences: &endless, ..good }).contains("more than the 2 rows")

@@ -13,20 +13,25 @@
 //!
 //! Activations are f32, row-major, one row per token of the batch.
 
+mod adapter;
 mod backend;
 mod batch;
 mod error;
 mod program;
+mod recurrent;
 mod step;
 
+pub use adapter::{Adapter, AdapterUse, LowRank};
 pub use backend::{
     Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Uploaded,
+    WeightLayout,
 };
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
+pub use recurrent::{Conv, DeltaNet, SelectiveScan};
 pub use step::{
-    Activation, Add, Attend, Conv, DeltaNet, Embed, ExpertWeights, GatedAct, Gating, HeadLinear,
-    HeadNorm, Linear, LinearOutput, Mix, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle,
-    Sparsify, Step, StepKind, TakeRows,
+    Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
+    LinearOutput, Mix, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Sparsify, Step,
+    StepKind, TakeRows, Temperature,
 };

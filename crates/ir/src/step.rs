@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::program::{Slot, WeightRef};
+use crate::recurrent::{Conv, DeltaNet, SelectiveScan};
 
 /// One operation. `rows` below is the number of rows of the slots involved.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ pub enum Step {
     Sparsify(Sparsify),
     Conv(Conv),
     DeltaNet(DeltaNet),
+    SelectiveScan(SelectiveScan),
 }
 
 /// The name of a step without its operands, for [`crate::Backend::supports`].
@@ -49,6 +51,7 @@ pub enum StepKind {
     Sparsify,
     Conv,
     DeltaNet,
+    SelectiveScan,
 }
 
 impl Step {
@@ -70,6 +73,7 @@ impl Step {
             Step::Sparsify(_) => StepKind::Sparsify,
             Step::Conv(_) => StepKind::Conv,
             Step::DeltaNet(_) => StepKind::DeltaNet,
+            Step::SelectiveScan(_) => StepKind::SelectiveScan,
         }
     }
 }
@@ -146,7 +150,7 @@ pub struct LinearOutput {
     pub accumulate: bool,
 }
 
-/// RMS norm of each head before its rotation (Qwen 3, Gemma 3).
+/// RMS norm of each head, before its rotation (Qwen 3, Gemma 3) or after it (Hunyuan).
 #[derive(Clone, Debug)]
 pub struct HeadNorm {
     /// Factors for one query head `[head_width]`.
@@ -155,6 +159,8 @@ pub struct HeadNorm {
     pub k_weight: WeightRef,
     /// Added under the root; positive and finite.
     pub epsilon: f32,
+    /// The rotation comes first.
+    pub after_rope: bool,
 }
 
 /// Which two values of a head turn together.
@@ -208,6 +214,28 @@ pub struct RopeStore {
     pub head_norm: Option<HeadNorm>,
     /// The rotation; none leaves heads as they are.
     pub rope: Option<RopeSpec>,
+    /// A factor on queries that grows with their position.
+    pub temperature: Option<Temperature>,
+}
+
+/// `1 + scale * ln(1 + floor((position + offset) / length))`, a factor on queries that
+/// keeps attention sharp over long contexts (Llama 4, Ministral 3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// How fast it grows.
+    pub scale: f32,
+    /// Positions over which it stays the same; at least 1.
+    pub length: u32,
+    /// Added to the position.
+    pub offset: u32,
+}
+
+impl Temperature {
+    /// The factor at a position.
+    pub fn at(&self, position: u32) -> f32 {
+        let steps = (u64::from(position) + u64::from(self.offset)) / u64::from(self.length);
+        1.0 + self.scale * (steps as f32).ln_1p()
+    }
 }
 
 /// Rotates heads in place: the queries of a layer that reads the keys and values of
@@ -227,8 +255,10 @@ pub struct Rope {
 /// `out = softmax(mask(scale * q k^T)) v` per head over the row's own sequence.
 ///
 /// A row at position `p` sees positions `<= p` (all positions of its sequence
-/// when not `causal`), and with a `window` only those `> p - window`. Query head
-/// `h` reads KV head `h / (n_heads / n_kv_heads)`.
+/// when not `causal`), and with a `window` only those `> p - window`; when not
+/// `causal`, those up to `window / 2` away on either side. With a `chunked` window it
+/// sees those from the last multiple of it on. Query head `h` reads KV head
+/// `h / (n_heads / n_kv_heads)`.
 #[derive(Clone, Debug)]
 pub struct Attend {
     /// Rotated queries `[rows, n_heads * key_width]`.
@@ -241,8 +271,10 @@ pub struct Attend {
     pub n_heads: usize,
     /// Factor on the scores.
     pub scale: f32,
-    /// Sliding window in positions, or the whole sequence.
+    /// Window in positions, or the whole sequence.
     pub window: Option<u32>,
+    /// The window does not slide: it begins at multiples of its size (Llama 4).
+    pub chunked: bool,
     /// Scores become `cap * tanh(score / cap)` before the mask (Gemma 2).
     pub softcap: Option<f32>,
     /// One more score per head `[n_heads]` that takes weight but has no value (gpt-oss).
@@ -275,6 +307,20 @@ pub enum Activation {
     ClampedSwiglu,
     /// `cap * tanh(x / cap)`: Gemma's cap on logits.
     Softcap(f32),
+    /// `x` held to `-bound..=bound`.
+    Clamp(f32),
+    /// xIELU (arXiv 2411.13010): `positive x^2 + beta x` above 0, else
+    /// `negative (exp(min(x, epsilon)) - 1 - x) + beta x`.
+    Xielu {
+        /// Factor on the square.
+        positive: f32,
+        /// Factor on the exponential.
+        negative: f32,
+        /// Factor on `x`.
+        beta: f32,
+        /// Bound of the exponent, close to 0.
+        epsilon: f32,
+    },
 }
 
 /// `out = act(gate) * up`, or `act(gate)` without `up`. A gate of one column
@@ -329,10 +375,12 @@ pub enum Gating {
 }
 
 /// Three matrices of one feed-forward part, for each expert one after another.
+///
+/// Products are multiplied by the expert's factor before its term is added.
 #[derive(Clone, Debug)]
 pub struct ExpertWeights {
-    /// `[width, inner, n]`, or none for experts without a gate; the same as `up` where
-    /// one matrix `[width, 2 * inner, n]` holds each expert's gate rows, then its up rows.
+    /// `[width, inner, n]`, or none for experts without a gate. May be `up`: then
+    /// `[width, 2 * inner, n]`, of each expert the gate's rows, then those of `up`.
     pub gate: Option<WeightRef>,
     /// `[width, inner, n]`
     pub up: WeightRef,
@@ -344,6 +392,12 @@ pub struct ExpertWeights {
     pub up_bias: Option<WeightRef>,
     /// Terms `[width, n]` of the down matrix.
     pub down_bias: Option<WeightRef>,
+    /// Factors `[n]` on the gate's product.
+    pub gate_scale: Option<WeightRef>,
+    /// Factors `[n]` on the up matrix's product.
+    pub up_scale: Option<WeightRef>,
+    /// Factors `[n]` on the down matrix's product.
+    pub down_scale: Option<WeightRef>,
 }
 
 /// A mixture of experts (arXiv 1701.06538, 2401.04088): the router's best
@@ -354,7 +408,7 @@ pub struct ExpertWeights {
 pub struct Moe {
     /// What the experts read, `[rows, width]`.
     pub input: Slot,
-    /// What the router reads, `[rows, width]`: `input` in most families.
+    /// What the router reads, `[rows, width]`; `input` in most families.
     pub router_input: Slot,
     /// Result `[rows, width]`, neither of the inputs.
     pub out: Slot,
@@ -372,8 +426,6 @@ pub struct Moe {
     pub normalize: bool,
     /// Factor on the weights.
     pub scale: f32,
-    /// One more factor on the weight of each expert `[n_experts]` (Gemma 4).
-    pub expert_scales: Option<WeightRef>,
     /// Experts there are.
     pub n_experts: usize,
     /// Experts used per row, at most `n_experts`.
@@ -444,58 +496,4 @@ pub struct Sparsify {
     pub width: usize,
     /// Standard deviations above the mean from which a value stays; finite.
     pub deviations: f32,
-}
-
-/// A short causal convolution of each column with its own past:
-/// `out[row][c] = act(sum over j of weight[c][j] * input[row - taps + 1 + j][c])`.
-///
-/// The last `taps - 1` inputs of a sequence are its state; zeros before its first.
-#[derive(Clone, Debug)]
-pub struct Conv {
-    /// `[rows, width]`
-    pub input: Slot,
-    /// Result `[rows, width]`, not `input`.
-    pub out: Slot,
-    /// `[taps, width]`: the newest input has the last tap.
-    pub weight: WeightRef,
-    /// Applied to the sum.
-    pub activation: Activation,
-    /// Index into [`crate::StateLayout::widths`], `(taps - 1) * width` values.
-    pub state: usize,
-}
-
-/// A gated delta rule (arXiv 2412.06464): each head keeps a matrix `S`
-/// `[key_width][value_width]` that maps keys to values.
-///
-/// For each row and value head, with `q`, `k` of unit length and `q` divided by
-/// the root of the key width: `S *= exp(decay * softplus(alpha + bias))`, then
-/// `S += k (sigmoid(beta) * (v - S^T k))^T`, and `out = S^T q`.
-#[derive(Clone, Debug)]
-pub struct DeltaNet {
-    /// `[rows, 2 * n_key_heads * key_width + n_value_heads * value_width]`: queries,
-    /// keys, values. Value head `h` uses key head `h % n_key_heads`.
-    pub qkv: Slot,
-    /// `[rows, n_value_heads]`
-    pub alpha: Slot,
-    /// `[rows, n_value_heads]`
-    pub beta: Slot,
-    /// Result `[rows, n_value_heads * value_width]`.
-    pub out: Slot,
-    /// Factors `[n_value_heads]` of the decay, negative.
-    pub decay: WeightRef,
-    /// Terms `[n_value_heads]` of `alpha`.
-    pub bias: WeightRef,
-    /// Query and key heads.
-    pub n_key_heads: usize,
-    /// Value heads, a multiple of them.
-    pub n_value_heads: usize,
-    /// Values per query and key head.
-    pub key_width: usize,
-    /// Values per value head.
-    pub value_width: usize,
-    /// Added under the root of a vector's squared length.
-    pub epsilon: f32,
-    /// Index into [`crate::StateLayout::widths`],
-    /// `n_value_heads * key_width * value_width` values.
-    pub state: usize,
 }

@@ -8,6 +8,7 @@
 
 pub mod arch;
 
+mod adapter;
 mod build;
 mod config;
 mod embedding;
@@ -17,6 +18,7 @@ mod program_builder;
 mod recipe;
 mod rope;
 
+pub use adapter::{AdapterInfo, WeightRows, read_adapter};
 pub use build::{ModelPlan, build};
 pub use config::{ModelConfig, vocabulary_only};
 pub use embedding::{EmbeddingPlan, Pooling};

@@ -1,10 +1,12 @@
 //! Collects slots, weights and steps while a program is built.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 
+use crate::adapter::WeightRows;
 use crate::error::{Error, Result};
 
 /// A program in the making.
@@ -14,6 +16,8 @@ pub(crate) struct ProgramBuilder<'a> {
     used: HashSet<String>,
     slots: Vec<SlotInfo>,
     weights: Vec<TensorData>,
+    /// Of weights that are a part of their tensor.
+    parts: WeightRows,
     segments: Vec<Vec<Step>>,
 }
 
@@ -24,6 +28,7 @@ impl<'a> ProgramBuilder<'a> {
             used: HashSet::new(),
             slots: Vec::new(),
             weights: Vec::new(),
+            parts: WeightRows::new(),
             segments: Vec::new(),
         }
     }
@@ -51,19 +56,7 @@ impl<'a> ProgramBuilder<'a> {
 
     /// A tensor that must be there, with this shape and a type that can be computed with.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
-        let tensor = self.gguf.require_tensor(name)?;
-        if tensor.shape() != shape {
-            let found = format!("shape {:?}", tensor.shape());
-            return Err(Error::invalid(name, found, format!("shape {shape:?}, from the metadata")));
-        }
-        if realm_quant::format(tensor.ty()).is_none() {
-            let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
-            return Err(Error::unsupported(
-                name,
-                format!("type {}", tensor.ty()),
-                supported.join(", "),
-            ));
-        }
+        let tensor = checked(self.gguf.require_tensor(name)?, shape)?;
         self.used.insert(name.to_owned());
         Ok(tensor)
     }
@@ -80,31 +73,55 @@ impl<'a> ProgramBuilder<'a> {
 
     /// The values of a tensor that must be there.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.tensor(name, shape)?;
-        let mut values = vec![0.0; shape.iter().product()];
-        realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
-            .map_err(|error| Error::unsupported(name, tensor.ty(), error))?;
-        Ok(values)
+        values(&self.tensor(name, shape)?)
+    }
+
+    /// A matrix whose rows come in `n_groups` equal groups: in each the rows of the first
+    /// part, then of the next. Gives each part with its rows of all groups.
+    pub fn row_groups(
+        &mut self,
+        name: &str,
+        width: usize,
+        n_groups: usize,
+        parts: &[usize],
+    ) -> Result<Vec<TensorData>> {
+        let n_rows: usize = parts.iter().sum();
+        let name = format!("{name}.weight");
+        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?;
+        let row_bytes = matrix.row_bytes();
+        let mut first = 0;
+        let part = |n: &usize| {
+            let groups = matrix.bytes().chunks_exact(n_rows * row_bytes);
+            let start = first * row_bytes;
+            let rows = groups.flat_map(|group| &group[start..][..n * row_bytes]);
+            first += n;
+            let shape = [width, n_groups * n];
+            Ok(TensorData::from_vec(&name, &shape, matrix.ty(), rows.copied().collect())?)
+        };
+        parts.iter().map(part).collect()
     }
 
     /// The factor that belongs to matrix `name` in files whose format has none of its
     /// own for a whole tensor (NVFP4, the first BitNet files); 1 without one.
     pub fn matrix_scale(&mut self, name: &str) -> Result<f32> {
-        let name = format!("{name}.scale");
-        if !self.contains(&name) {
-            return Ok(1.0);
-        }
-        let scale = self.values(&name, &[1])?[0];
-        match scale.is_normal() {
-            true => Ok(scale),
-            false => Err(Error::invalid(name, scale, "a finite number other than 0")),
-        }
+        self.used.insert(format!("{name}.scale"));
+        matrix_scale(self.gguf, name)
     }
 
     /// A weight made here: f32 values `[values.len()]`.
     pub fn constant(&mut self, name: &str, values: &[f32]) -> Result<WeightRef> {
+        self.constant_rows(name, &[values.len()], values)
+    }
+
+    /// The same in any shape.
+    pub fn constant_rows(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<WeightRef> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = TensorData::from_vec(name, &[values.len()], TensorType::F32, bytes)?;
+        let tensor = TensorData::from_vec(name, shape, TensorType::F32, bytes)?;
         Ok(self.add(tensor))
     }
 
@@ -132,7 +149,14 @@ impl<'a> ProgramBuilder<'a> {
         }
     }
 
-    /// Adds a tensor, or part of one, to the weights.
+    /// Some rows of a tensor as a weight.
+    pub fn add_rows(&mut self, tensor: &TensorData, rows: Vec<Range<usize>>) -> Result<WeightRef> {
+        let weight = self.add(gather_rows(tensor, &rows)?);
+        self.parts.insert(weight, rows);
+        Ok(weight)
+    }
+
+    /// Adds a tensor to the weights.
     pub fn add(&mut self, tensor: TensorData) -> WeightRef {
         self.weights.push(tensor);
         WeightRef(self.weights.len() - 1)
@@ -161,14 +185,61 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    pub fn finish(self, hidden: Slot, carried: Vec<Slot>, logits: Slot) -> Program {
-        Program {
+    pub fn finish(self, hidden: Slot, carried: Vec<Slot>, logits: Slot) -> (Program, WeightRows) {
+        let program = Program {
             slots: self.slots,
             weights: self.weights,
             segments: self.segments,
             hidden,
             carried,
             logits,
-        }
+        };
+        (program, self.parts)
     }
+}
+
+/// The factor that belongs to matrix `name`; 1 without one.
+pub(crate) fn matrix_scale(gguf: &Gguf, name: &str) -> Result<f32> {
+    let name = format!("{name}.scale");
+    let Some(tensor) = gguf.tensor(&name) else { return Ok(1.0) };
+    let scale = values(&checked(tensor, &[1])?)?[0];
+    match scale.is_normal() {
+        true => Ok(scale),
+        false => Err(Error::invalid(name, scale, "a finite number other than 0")),
+    }
+}
+
+/// Ranges of rows one after another, as one tensor of the same name.
+pub(crate) fn gather_rows(tensor: &TensorData, rows: &[Range<usize>]) -> Result<TensorData> {
+    if let [range] = rows {
+        return Ok(tensor.rows(range.clone())?);
+    }
+    let mut bytes = Vec::new();
+    for range in rows {
+        bytes.extend_from_slice(tensor.rows(range.clone())?.bytes());
+    }
+    let shape = [tensor.row_len(), rows.iter().map(Range::len).sum()];
+    Ok(TensorData::from_vec(tensor.name(), &shape, tensor.ty(), bytes)?)
+}
+
+/// A tensor, if it has this shape and a type that can be computed with.
+fn checked(tensor: TensorData, shape: &[usize]) -> Result<TensorData> {
+    let name = tensor.name();
+    if tensor.shape() != shape {
+        let found = format!("shape {:?}", tensor.shape());
+        return Err(Error::invalid(name, found, format!("shape {shape:?}, from the metadata")));
+    }
+    if realm_quant::format(tensor.ty()).is_none() {
+        let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
+        let found = format!("type {}", tensor.ty());
+        return Err(Error::unsupported(name, found, supported.join(", ")));
+    }
+    Ok(tensor)
+}
+
+fn values(tensor: &TensorData) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; tensor.row_len() * tensor.n_rows()];
+    realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
+        .map_err(|error| Error::unsupported(tensor.name(), tensor.ty(), error))?;
+    Ok(values)
 }

@@ -4,7 +4,7 @@
 //! matrices (`attn_qkv`, a double `ffn_up`), an output matrix of its own, and
 //! frequency factors are used where the file has them.
 
-use realm_ir::{Activation, Gating, NormKind, RopeStyle};
+use realm_ir::{Activation, Gating, NormKind, RopeStyle, Temperature};
 
 /// What an architecture is made of. Numbers come from the file.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub struct Recipe {
     pub block: Block,
     /// Norms before attention and feed-forward.
     pub pre_norms: bool,
+    /// The first layer too has a norm before attention.
+    pub first_attention_norm: bool,
     /// Norms after them, before the residual (`post_attention_norm`, `post_ffw_norm`).
     pub post_norms: bool,
     /// Name of the norm before the feed-forward part.
@@ -46,25 +48,30 @@ pub struct Recipe {
     /// (`attn_sub_norm`, `ffn_sub_norm`).
     pub sub_norms: bool,
     /// A score per head without a value (`attn_sinks`).
-    pub sinks: bool,
+    pub sinks: Sinks,
     /// Attention's result is multiplied by a sigmoid of its input (`attn_gate`).
     pub attention_gate: AttentionGate,
     /// Keys and values from a shared latent (`attn_kv_a_mqa`, `attn_k_b`, `attn_v_b`).
     pub latent: bool,
     /// Factor on attention scores when `attention.scale` is not given.
     pub attention_scale: AttentionScale,
+    /// Queries grow with their position.
+    pub query_temperature: QueryTemperature,
     /// What stands in for attention in some layers.
     pub recurrent: Recurrent,
     /// Which layers see only a window of positions.
     pub window: Window,
+    /// The window begins at multiples of its size instead of sliding.
+    pub chunked_window: bool,
     /// Which values of a head rotate together.
     pub rope_style: RopeStyle,
     /// Layers that rotate.
     pub rope_layers: RopeLayers,
     /// Base of the rotation's frequencies.
     pub rope_base: RopeBase,
-    /// YaRN also multiplies sine and cosine (its `mscale`).
-    pub yarn_magnitude: bool,
+    /// With `rope.scaling.yarn_log_multiplier` in the file, YaRN leaves the size of queries
+    /// and keys as it is; without, it multiplies sine and cosine.
+    pub yarn_log_multiplier: bool,
     /// Files must carry divisors of the frequencies (`rope_freqs`).
     pub needs_rope_freqs: bool,
     /// How the layers with a window rotate.
@@ -75,6 +82,10 @@ pub struct Recipe {
     pub half_feed_forward: bool,
     /// What routing does in the layers with experts; none for families without.
     pub experts: Option<Experts>,
+    /// A chosen expert's input is weighed, not its result.
+    pub experts_weigh_input: bool,
+    /// The router reads the layer's input, before its first norm.
+    pub router_reads_layer: bool,
     /// What `logit_scale` means.
     pub logit_scale: LogitScale,
     /// Cap on logits of files without `final_logit_softcapping`.
@@ -103,7 +114,39 @@ pub enum Recurrent {
     ShortConv,
     /// A gated delta rule in the layers that `attention.recurrent_layers` names,
     /// or all but the last of each `full_attention_interval`.
-    DeltaNet,
+    DeltaNet {
+        /// The value heads of a key head are neighbours.
+        grouped: bool,
+    },
+    /// The selective scan of Mamba where a layer has no key/value heads.
+    Mamba,
+    /// That of Mamba 2 where a layer has no key/value heads.
+    Mamba2,
+    /// That of Mamba 2 beside attention in every layer.
+    Mamba2BesideAttention,
+    /// A single matrix where a layer has no key/value heads, nothing where it has no
+    /// query heads.
+    Matrix,
+}
+
+/// Scores that take weight but have no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sinks {
+    /// None.
+    None,
+    /// One per head in every layer.
+    Required,
+    /// In the layers that have them.
+    IfPresent,
+}
+
+/// A factor on queries that grows with their position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QueryTemperature {
+    /// Where the file has `attention.temperature_scale`, growing once per original context.
+    Key,
+    /// This one, in the layers that do not rotate.
+    Unrotated(Temperature),
 }
 
 /// Factor on the embedding.
@@ -137,6 +180,10 @@ pub enum Positions {
     Alibi,
     /// The same in the size of the family that has this many layers; the others rotate.
     AlibiIfLayers(usize),
+    /// Rotated queries and keys, unless `rope.scaling.finetuned` is false.
+    RopeByKey,
+    /// By the order of recurrent layers alone.
+    None,
 }
 
 /// How attention and feed-forward follow each other.
@@ -149,6 +196,11 @@ pub enum Block {
     Parallel,
     /// `use_parallel_residual` says which.
     ByKey,
+    /// `Parallel` in the sizes of the family that have no norm before feed-forward.
+    ParallelWithoutFfnNorm,
+    /// A layer is a feed-forward part where it has a length of one, else attention or
+    /// what stands in for it; `attn_norm` is before either.
+    OnePart,
 }
 
 /// Norms of queries and keys before they turn (`attn_q_norm`, `attn_k_norm`).
@@ -160,6 +212,11 @@ pub enum QkNorm {
     Heads,
     /// The same in the sizes of the family that have it.
     HeadsIfPresent,
+    /// RMS norm of each head behind its rotation.
+    HeadsAfterRope,
+    /// RMS norm of each head that turns, without factors; none in the size of the family
+    /// that has this many experts.
+    BareHeadsUnlessExperts(usize),
     /// One norm over all heads.
     Row,
     /// The same, where the file has it.
@@ -193,6 +250,8 @@ pub enum Window {
     Always(Layers),
     /// The layers that the file's pattern names; it must give both.
     ByKey,
+    /// The layers named and this window, where the file gives none; 0 there means none.
+    Default(u32, Layers),
 }
 
 /// A set of layers.
@@ -202,6 +261,8 @@ pub enum Layers {
     All,
     /// All but the last of each group of this many.
     AllButLastOf(usize),
+    /// All but the first of each group of this many.
+    AllButFirstOf(usize),
 }
 
 impl Layers {
@@ -210,6 +271,7 @@ impl Layers {
         match self {
             Layers::All => true,
             Layers::AllButLastOf(group) => layer % group != group - 1,
+            Layers::AllButFirstOf(group) => !layer.is_multiple_of(group),
         }
     }
 }
@@ -251,15 +313,8 @@ pub enum FeedForward {
     Gated(Activation),
     /// `down(act(up(x)))`
     Plain(Activation),
-}
-
-impl FeedForward {
-    /// The activation.
-    pub fn activation(self) -> Activation {
-        match self {
-            FeedForward::Gated(activation) | FeedForward::Plain(activation) => activation,
-        }
-    }
+    /// The same with xIELU, whose numbers the file gives (`xielu.alpha_p` and others).
+    PlainXielu,
 }
 
 /// How a family routes rows to experts, where the file does not say otherwise

@@ -38,7 +38,6 @@ pub(crate) fn rope_specs(
     context_length: usize,
 ) -> Result<(RopeSpec, RopeSpec)> {
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
-    check_temperature(&keys, context_length)?;
     let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
@@ -62,10 +61,10 @@ pub(crate) fn rope_specs(
         frequencies.iter_mut().zip(divisors).for_each(|(f, divisor)| *f /= f64::from(divisor));
     }
     let stretch = scaling.apply(&mut frequencies, f64::from(numbers.rope_base));
-    let magnitude = match recipe.yarn_magnitude {
-        true => stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from),
-        false => 1.0,
-    };
+    // Files with this key have the stretch's factor in their scores, or nowhere.
+    let has_multiplier = keys.positive("rope.scaling.yarn_log_multiplier")?.is_some();
+    let stretch = if recipe.yarn_log_multiplier && has_multiplier { 1.0 } else { stretch };
+    let magnitude = stretch * keys.positive("rope.scaling.attn_factor")?.map_or(1.0, f64::from);
     let whole = spec(frequencies, magnitude);
     let own_base = |default: f32| -> Result<f32> {
         Ok(keys.positive("rope.freq_base_swa")?.unwrap_or(default))
@@ -93,21 +92,6 @@ fn rope_style(keys: &Keys<'_>, recipe: &Recipe) -> Result<RopeStyle> {
         Some(sections) if sections.iter().any(|width| *width > 0) => Ok(RopeStyle::Halves),
         _ => Ok(recipe.rope_style),
     }
-}
-
-/// Refuses contexts in which queries are scaled by the logarithm of their position.
-fn check_temperature(keys: &Keys<'_>, context_length: usize) -> Result<()> {
-    let temperature = keys.key("attention.temperature_scale");
-    if keys.metadata.get(&temperature).is_none() {
-        return Ok(());
-    }
-    let original_key = keys.key("rope.scaling.original_context_length");
-    let original = keys.metadata.require_u32(&original_key)?;
-    if context_length > original as usize {
-        let found = format!("a context of {context_length} positions");
-        return Err(Error::unsupported(temperature, found, format!("up to {original}")));
-    }
-    Ok(())
 }
 
 fn scaling(keys: &Keys<'_>) -> Result<Scaling> {

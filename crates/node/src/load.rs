@@ -10,7 +10,7 @@ use napi_derive::napi;
 use realm_engine::load::{BackendChoice, Watcher};
 use realm_engine::threaded::{Model, Reply, Source};
 use realm_engine::{Error, LoadOptions};
-use realm_ir::KvType;
+use realm_ir::{KvType, WeightLayout};
 
 use crate::args;
 use crate::backends;
@@ -44,6 +44,7 @@ impl Load {
                 context_length: count("contextLength")?,
                 max_sequences: count("maxSequences")?,
                 kv_type: kv_type(&string("kvCacheType")?)?,
+                layout: layout(&string("layout")?)?,
                 vocab_only: args::boolean(vocab_only, name)?,
                 chat_template,
             },
@@ -70,8 +71,15 @@ fn kv_type(name: &str) -> Result<Option<KvType>> {
     }
 }
 
+fn layout(name: &str) -> Result<WeightLayout> {
+    [WeightLayout::Auto, WeightLayout::Mapped, WeightLayout::Packed]
+        .into_iter()
+        .find(|layout| layout.as_str() == name)
+        .ok_or_else(|| invalid(format!("layout is \"{name}\", expected auto, mapped or packed")))
+}
+
 /// A path, bytes, or the bytes of each part of a split file.
-fn source(value: Unknown<'_>) -> Result<Source> {
+pub(crate) fn source(value: Unknown<'_>) -> Result<Source> {
     if value.get_type().is_ok_and(|ty| ty == ValueType::String) {
         return Ok(Source::Path(args::string(value, "source")?.into()));
     }

@@ -6,14 +6,15 @@ use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, ValueType};
 use napi_derive::napi;
 use realm_engine::threaded::{GenerationHandle, Model};
-use realm_engine::{GenerateOptions, Pooling, Prompt, SamplingOptions};
+use realm_engine::{GenerateOptions, Lora, Pooling, Prompt, SamplingOptions};
 use realm_tokenizer::EncodeOptions;
 
 use crate::args::{self, ChatTexts};
 use crate::error::{Result, guard, invalid, thrown};
 use crate::events::sink;
+use crate::load::source as source_of;
 use crate::promise::promise;
-use crate::values::{BindingModelInfo, BindingTensor, Floats, Tokens};
+use crate::values::{BindingAdapter, BindingModelInfo, BindingTensor, Floats, Tokens};
 
 /// A loaded model. When JS forgets it, it ends what it does and frees itself,
 /// without holding up the JS thread.
@@ -134,6 +135,29 @@ impl BindingModel {
             let sequence = args::id(sequence, "sequence")?;
             self.model.close_sequence(sequence).map_err(thrown)
         })
+    }
+
+    #[napi]
+    pub fn load_adapter<'a>(&self, env: &'a Env, source: Unknown<'_>) -> Result<Object<'a>> {
+        guard(|| {
+            let source = source_of(source)?;
+            let (reply, promise) = promise(env, BindingAdapter::from)?;
+            self.model.load_adapter(source, reply);
+            Ok(promise)
+        })
+    }
+
+    #[napi]
+    pub fn remove_adapter(&self, adapter: Unknown<'_>) -> Result<()> {
+        guard(|| {
+            let adapter = args::id(adapter, "adapter")?;
+            self.model.remove_adapter(adapter).map_err(thrown)
+        })
+    }
+
+    #[napi]
+    pub fn set_lora(&self, lora: Unknown<'_>) -> Result<()> {
+        guard(|| self.model.set_default_adapters(loras(lora)?).map_err(thrown))
     }
 
     #[napi]
@@ -281,6 +305,18 @@ fn pooling(value: Unknown<'_>) -> Result<Pooling> {
     known.ok_or_else(|| invalid(format!("pooling is \"{name}\", expected none, mean, cls or last")))
 }
 
+/// Adapters by their numbers, each with its scale.
+fn loras(value: Unknown<'_>) -> Result<Vec<Lora>> {
+    let lora = |(i, item)| {
+        let item = args::object(item, &format!("lora[{i}]"))?;
+        Ok(Lora {
+            adapter: args::id(args::property(&item, "adapter")?, "adapter")?,
+            scale: args::number(args::property(&item, "scale")?, "scale")? as f32,
+        })
+    };
+    args::items(value, "lora")?.into_iter().enumerate().map(lora).collect()
+}
+
 fn vectors(vectors: Vec<Vec<f32>>) -> Vec<Floats> {
     vectors.into_iter().map(Floats).collect()
 }
@@ -292,6 +328,7 @@ fn generate_options(object: &Object<'_>) -> Result<GenerateOptions> {
     let boolean = |name| args::boolean(property(name)?, name);
     let seed = args::nullable(property("seed")?).map(seed).transpose()?;
     let sequence = args::nullable(property("sequence")?);
+    let lora = args::nullable(property("lora")?);
     Ok(GenerateOptions {
         max_tokens: count("maxTokens")?,
         sampling: SamplingOptions {
@@ -311,6 +348,7 @@ fn generate_options(object: &Object<'_>) -> Result<GenerateOptions> {
         add_special: boolean("addSpecial")?,
         parse_special: boolean("parseSpecial")?,
         sequence: sequence.map(|id| args::id(id, "sequence")).transpose()?,
+        adapters: lora.map(loras).transpose()?,
     })
 }
 

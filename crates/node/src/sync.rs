@@ -9,9 +9,9 @@ use realm_engine::threaded::{Reply, wait};
 
 use crate::args;
 use crate::error::{Result, guard, thrown};
-use crate::load::Load;
+use crate::load::{self, Load};
 use crate::model::{BindingModel, LayerRows};
-use crate::values::{BindingTensor, Floats};
+use crate::values::{BindingAdapter, BindingTensor, Floats};
 
 #[napi]
 pub fn store_model_sync(source: Unknown<'_>, options: Unknown<'_>) -> Result<BindingModel> {
@@ -25,6 +25,15 @@ pub fn store_model_sync(source: Unknown<'_>, options: Unknown<'_>) -> Result<Bin
 /// Waits for a result of the engine's thread.
 fn waited<T: Send + 'static>(start: impl FnOnce(Reply<T>)) -> Result<T> {
     wait(start).map_err(thrown)
+}
+
+#[napi]
+pub fn load_adapter_sync(model: Unknown<'_>, source: Unknown<'_>) -> Result<BindingAdapter> {
+    guard(|| {
+        let model = args::model(model)?;
+        let source = load::source(source)?;
+        waited(|reply| model.load_adapter(source, reply)).map(BindingAdapter::from)
+    })
 }
 
 #[napi]

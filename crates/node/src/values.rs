@@ -6,7 +6,7 @@ use napi::bindgen_prelude::{Float32ArraySlice, ToNapiValue, Uint32ArraySlice};
 use napi::{Env, sys};
 use napi_derive::napi;
 use realm_engine::core::{Chunk, Completion};
-use realm_engine::{ModelInfo, Tensor};
+use realm_engine::{AdapterInfo, ModelInfo, Tensor};
 
 /// Numbers that become a `Float32Array` on the JS heap.
 pub struct Floats(pub Vec<f32>);
@@ -67,6 +67,8 @@ pub struct BindingModelInfo {
     pub kv_cache_type: String,
     pub kv_page_tokens: f64,
     pub kv_cache_bytes: f64,
+    pub layout: Nullable<String>,
+    pub packed_bytes: f64,
     pub pooling: Nullable<String>,
     pub tokenizer: String,
     pub bos_token: Nullable<u32>,
@@ -104,6 +106,8 @@ impl From<ModelInfo> for BindingModelInfo {
             kv_cache_type: info.kv_type,
             kv_page_tokens: info.kv_page_tokens as f64,
             kv_cache_bytes: info.kv_cache_bytes as f64,
+            layout: Nullable(Some(info.layout).filter(|layout| !layout.is_empty())),
+            packed_bytes: info.packed_bytes as f64,
             pooling: Nullable(info.pooling),
             tokenizer: info.tokenizer,
             bos_token: Nullable(info.bos_token),
@@ -117,6 +121,34 @@ impl From<ModelInfo> for BindingModelInfo {
             kernels: info.kernels,
             load_ms: info.load_ms,
         }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingAdapterInfo {
+    pub name: Nullable<String>,
+    pub rank: f64,
+    pub alpha: f64,
+    pub tensor_count: f64,
+    pub bytes: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingAdapter {
+    pub id: u32,
+    pub info: BindingAdapterInfo,
+}
+
+impl From<(u32, AdapterInfo)> for BindingAdapter {
+    fn from((id, info): (u32, AdapterInfo)) -> Self {
+        let info = BindingAdapterInfo {
+            name: Nullable(info.name),
+            rank: info.rank as f64,
+            alpha: f64::from(info.alpha),
+            tensor_count: info.n_tensors as f64,
+            bytes: info.bytes as f64,
+        };
+        BindingAdapter { id, info }
     }
 }
 

@@ -4,6 +4,7 @@
 //! weights read and the operations done per second, best and median of the
 //! samples. The weights are larger than the caches and used in turn, so that
 //! n = 1 reads memory as decoding does. Activations are quantised beforehand.
+//! Layouts: `mapped` is GGUF's own, `packed` has rows interleaved.
 //!
 //! `cargo bench -p realm-quant -- [tensor types]`, by default the common ones
 //! with the kernel that would be chosen; `REALM_CPU_FEATURES` chooses another.
@@ -43,6 +44,20 @@ fn bench_format(format: &'static Format) {
     let ty = format.ty;
     let matrix_bytes = ROWS * COLS / ty.block_len() * ty.block_bytes();
     let weights = weights(ty, matrix_bytes, WEIGHT_BYTES.div_ceil(matrix_bytes));
+    bench_kernel(format, format.kernel(), "mapped", &weights, matrix_bytes);
+    if let Some(kernel) = format.packed_kernel() {
+        // Arbitrary blocks are as arbitrary in any order.
+        bench_kernel(format, kernel, "packed", &weights, matrix_bytes);
+    }
+}
+
+fn bench_kernel(
+    format: &Format,
+    kernel: &Kernel,
+    layout: &str,
+    weights: &[u8],
+    matrix_bytes: usize,
+) {
     for n in TOKENS {
         let mut x = Activations::new();
         x.reset(format.activation, n, COLS).expect("rows are whole blocks");
@@ -50,7 +65,6 @@ fn bench_format(format: &'static Format) {
             let values: Vec<f32> = (0..COLS).map(|i| ((i * 7 + row) % 23) as f32 - 11.0).collect();
             x.quantize_row(row, &values).expect("rows have COLS values");
         }
-        let kernel = format.kernel();
         let mut out = vec![0.0; n * ROWS];
         // About 1e10 operations, and all weights when there are few tokens.
         let matrices = (weights.len() / matrix_bytes).min(512usize.div_ceil(n));
@@ -64,8 +78,8 @@ fn bench_format(format: &'static Format) {
             seconds.map(|seconds| amount / seconds)
         };
         println!(
-            "{:<5} {:<11} n={n:<4} {}  {}",
-            ty.name(),
+            "{:<6} {:<11} {layout} n={n:<4} {}  {}",
+            format.ty.name(),
             kernel.name,
             figures(&per_second(matrix_bytes), "GB/s"),
             figures(&per_second(2 * ROWS * COLS * n), "GOPS"),

@@ -37,6 +37,15 @@ pub enum Error {
         block_len: usize,
     },
 
+    /// Interleaved rows come in whole groups.
+    #[error("{rows} rows are not whole groups of {group}")]
+    Groups {
+        /// Rows.
+        rows: usize,
+        /// Rows of a group.
+        group: usize,
+    },
+
     /// The activations are stored in another form than the weights need.
     #[error("{ty} weights need activations as {expected:?}, found {found:?}")]
     Form {

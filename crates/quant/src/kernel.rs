@@ -7,6 +7,7 @@ use realm_gguf::TensorType;
 use crate::ActivationView;
 use crate::cpu::Level;
 use crate::error::{Error, check_len};
+use crate::packing::Packing;
 
 /// One kernel of one format, for one instruction set.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct Kernel {
     pub name: &'static str,
     pub(crate) level: Level,
     ty: TensorType,
+    packing: Option<Packing>,
     /// Runs a checked problem. Callers make sure that `level` is available.
     run: unsafe fn(Problem<'_>),
 }
@@ -35,20 +37,76 @@ pub(crate) struct Problem<'a> {
 impl Kernel {
     /// `run` may need the instructions of `level`, and nothing else of its caller.
     pub(crate) const fn new(level: Level, ty: TensorType, run: unsafe fn(Problem<'_>)) -> Self {
-        Self { name: level.name(), level, ty, run }
+        Self { name: level.name(), level, ty, packing: None, run }
+    }
+
+    /// A kernel for interleaved rows.
+    pub(crate) const fn packed(
+        level: Level,
+        ty: TensorType,
+        packing: Packing,
+        run: unsafe fn(Problem<'_>),
+    ) -> Self {
+        Self { name: level.name(), level, ty, packing: Some(packing), run }
+    }
+
+    /// Rows that lie interleaved in the weights this kernel reads; 1 for GGUF's own layout.
+    pub fn group_rows(&self) -> usize {
+        self.packing.map_or(1, |packing| packing.rows)
+    }
+
+    /// Brings rows from GGUF layout into this kernel's, which takes as many bytes.
+    ///
+    /// - `weights`: `n_rows` whole rows of `cols` values
+    /// - `out`: as many bytes; overwritten
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Blocks`], [`Error::Groups`] or [`Error::Length`] when the arguments do
+    /// not fit together; `out` is then unchanged.
+    pub fn pack(
+        &self,
+        weights: &[u8],
+        n_rows: usize,
+        cols: usize,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        let row_bytes = self.check_weights(weights, n_rows, cols)?;
+        check_len("packed weights", weights.len(), out.len())?;
+        match self.packing {
+            Some(packing) => packing.pack(weights, row_bytes, self.ty.block_bytes(), out),
+            None => out.copy_from_slice(weights),
+        }
+        Ok(())
+    }
+
+    /// Bytes of a row, if `weights` is whole rows and whole groups of them.
+    fn check_weights(&self, weights: &[u8], n_rows: usize, cols: usize) -> Result<usize, Error> {
+        let block_len = self.ty.block_len();
+        if !cols.is_multiple_of(block_len) {
+            return Err(Error::Blocks { what: self.ty.name(), cols, block_len });
+        }
+        let group = self.group_rows();
+        if !n_rows.is_multiple_of(group) {
+            return Err(Error::Groups { rows: n_rows, group });
+        }
+        let row_bytes = cols / block_len * self.ty.block_bytes();
+        let bytes = row_bytes.checked_mul(n_rows).ok_or(Error::TooLarge { rows: n_rows, cols })?;
+        check_len("weights", bytes, weights.len())?;
+        Ok(row_bytes)
     }
 
     /// `out[t * n_rows + r] = sum over k of w[r][k] * x[t][k]`.
     ///
-    /// - `weights`: `n_rows` whole rows in GGUF layout
+    /// - `weights`: `n_rows` whole rows in this kernel's layout, see [`pack`](Self::pack)
     /// - `cols`: values per row of weights and of `x`
     /// - `x`: one row per token, in the format's [`activation`](crate::Format::activation) form
     /// - `out`: `x.rows() * n_rows` values; overwritten
     ///
     /// # Errors
     ///
-    /// [`Error::Blocks`], [`Error::Form`] or [`Error::Length`] when the
-    /// arguments do not fit together; `out` is then unchanged.
+    /// [`Error::Blocks`], [`Error::Groups`], [`Error::Form`] or [`Error::Length`] when
+    /// the arguments do not fit together; `out` is then unchanged.
     pub fn matmul(
         &self,
         weights: &[u8],
@@ -76,19 +134,13 @@ impl Kernel {
         x: ActivationView<'_>,
         mut out: OutputView<'_>,
     ) -> Result<(), Error> {
-        let block_len = self.ty.block_len();
-        if !cols.is_multiple_of(block_len) {
-            return Err(Error::Blocks { what: self.ty.name(), cols, block_len });
-        }
+        let row_bytes = self.check_weights(weights, n_rows, cols)?;
         let expected = crate::format(self.ty).map_or(x.form(), |format| format.activation);
         if x.form() != expected {
             return Err(Error::Form { ty: self.ty, expected, found: x.form() });
         }
         check_len("activation row", cols, x.cols())?;
         let block_bytes = self.ty.block_bytes();
-        let row_bytes = cols / block_len * block_bytes;
-        let bytes = row_bytes.checked_mul(n_rows).ok_or(Error::TooLarge { rows: n_rows, cols })?;
-        check_len("weights", bytes, weights.len())?;
         check_len("output tokens", x.rows(), out.tokens)?;
         check_len("output rows", n_rows, out.rows)?;
         if n_rows == 0 || cols == 0 {

@@ -48,6 +48,7 @@ mod iq4_xs;
 mod kernel;
 mod mxfp4;
 mod nvfp4;
+mod packing;
 mod q1_0;
 mod q2_0;
 mod q2_k;
@@ -87,6 +88,8 @@ pub struct Format {
     /// Fastest first; the last entry runs everywhere.
     kernels: &'static [Kernel],
     chosen: OnceLock<&'static Kernel>,
+    /// Kernels for interleaved rows, fastest first.
+    packed_kernels: &'static [Kernel],
 }
 
 impl Format {
@@ -96,7 +99,13 @@ impl Format {
         dequantize: fn(&[u8], &mut [f32]),
         kernels: &'static [Kernel],
     ) -> Self {
-        Self { ty, activation, dequantize, kernels, chosen: OnceLock::new() }
+        Self { ty, activation, dequantize, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
+    }
+
+    /// The same with kernels for interleaved rows.
+    const fn with_packed(mut self, packed_kernels: &'static [Kernel]) -> Self {
+        self.packed_kernels = packed_kernels;
+        self
     }
 
     /// The fastest kernel this CPU can run, decided at the first call.
@@ -109,6 +118,17 @@ impl Format {
                 .find(|kernel| kernel.level <= cap)
                 .expect("the last kernel of every format is scalar and always available")
         })
+    }
+
+    /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
+    /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
+    pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
+        self.packed_kernels.iter().find(|kernel| kernel.level == self.kernel().level)
+    }
+
+    /// Every kernel for interleaved rows that this CPU can run, fastest first.
+    pub fn packed_kernels(&self) -> impl Iterator<Item = &'static Kernel> + use<> {
+        self.packed_kernels.iter().filter(|kernel| kernel.level.available())
     }
 
     /// Every kernel this CPU can run, fastest first, the scalar definition last.

@@ -15,6 +15,7 @@ use realm_gguf::TensorType;
 
 use crate::ActivationView;
 use crate::kernel::{Kernel, Problem};
+use crate::packing::Packing;
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 
 /// Columns that a panel holds.
@@ -90,6 +91,15 @@ pub(crate) use with_tokens;
 /// The kernel for the instruction set `S`.
 pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
     Kernel::new(S::LEVEL, ty, matmul::<S, F>)
+}
+
+/// The kernel for rows interleaved for the instruction set `S`, whose vectors load them so.
+pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(
+    ty: TensorType,
+    begins_with_f16: bool,
+) -> Kernel {
+    let packing = Packing { rows: S::LANES, begins_with_f16 };
+    Kernel::packed(S::LEVEL, ty, packing, matmul::<S, F>)
 }
 
 /// The multiplication for the instruction set `S`.

@@ -19,7 +19,8 @@ proptest! {
                 let step = values.iter().fold(0f32, |max, v| max.max(v.abs())) / 127.0;
                 for (value, rounded) in values.iter().zip(rounded) {
                     let error = (value - rounded).abs();
-                    prop_assert!(error <= step * 0.50001, "{value} became {rounded}");
+                    // A value of up to 127 steps is itself off by some 1e-5 of one.
+                    prop_assert!(error <= step * 0.5001, "{value} became {rounded}");
                 }
             }
         }

@@ -182,6 +182,25 @@ proptest! {
     }
 
     #[test]
+    fn interleaved_rows_give_the_same_bits(seed: u64, groups in 1usize..5, tokens in 1usize..20) {
+        let mut random = Random(seed);
+        for format in formats() {
+            let cols = 512;
+            let native = format.kernel();
+            for kernel in format.packed_kernels() {
+                let rows = groups * kernel.group_rows();
+                let weights = random.weights(format.ty, rows * cols);
+                let mut packed = vec![0; weights.len()];
+                kernel.pack(&weights, rows, cols, &mut packed).unwrap();
+                let x = activations(format.activation, cols, &random.values(tokens * cols));
+                let wanted = matmul(native, &weights, rows, &x);
+                let got = matmul(kernel, &packed, rows, &x);
+                prop_assert!(same_bits(&got, &wanted), "{} {}", format.ty, kernel.name);
+            }
+        }
+    }
+
+    #[test]
     fn a_result_does_not_depend_on_the_rows_and_tokens_beside_it(seed: u64) {
         let mut random = Random(seed);
         for format in formats() {
@@ -414,6 +433,21 @@ fn arguments_that_do_not_fit_together_are_refused() {
     assert!(matches!(error, Error::Length { what: "activation row", .. }));
     let other = activations(ActivationForm::F32, 64, &[1.0; 64]);
     assert!(matches!(call(&weights, 3, 64, &other, 3), Error::Form { .. }));
+}
+
+#[test]
+fn interleaved_rows_come_in_whole_groups() {
+    let format = realm_quant::format(TensorType::Q8_0).unwrap();
+    for kernel in format.packed_kernels() {
+        let rows = kernel.group_rows() + 1;
+        let weights = vec![0; rows * 34];
+        let mut out = weights.clone();
+        let error = kernel.pack(&weights, rows, 32, &mut out).unwrap_err();
+        assert!(matches!(error, Error::Groups { .. }), "{error}");
+        let x = activations(ActivationForm::Q8Block32, 32, &[1.0; 32]);
+        let error = kernel.matmul(&weights, rows, 32, x.view(0..1), &mut vec![0.0; rows]);
+        assert!(matches!(error.unwrap_err(), Error::Groups { .. }));
+    }
 }
 
 #[test]

@@ -74,13 +74,25 @@ fn logits(gguf: &Gguf, tokens: &[u32]) -> Vec<f32> {
     let kv =
         KvLayout { layers: plan.kv_layers, page_tokens: 16, n_pages: pages.len(), ty: KvType::F32 };
     let program = Arc::new(plan.program);
-    let config = SessionConfig { kv, states: StateLayout::default(), max_rows: n, max_outputs: n };
+    let config = SessionConfig {
+        kv,
+        states: StateLayout::default(),
+        max_rows: n,
+        max_outputs: n,
+        layout: Default::default(),
+    };
     let mut session = backend.session(Arc::clone(&program), weights, config).unwrap();
     let positions: Vec<u32> = (0..n as u32).collect();
     let batch = BatchView {
         tokens,
         positions: &positions,
-        sequences: &[SequenceView { first_row: 0, n_rows: n, pages: &pages, state: 0 }],
+        sequences: &[SequenceView {
+            first_row: 0,
+            n_rows: n,
+            pages: &pages,
+            state: 0,
+            adapters: &[],
+        }],
         output_rows: &positions,
         interrupt: None,
     };

@@ -1,9 +1,11 @@
 //! Tiny random GGUF files, the naive oracle, conformance data.
 
 pub mod compare;
+pub mod families;
 pub mod gemma3n;
 pub mod gguf_writer;
 pub mod kit;
+pub mod lora;
 pub mod oracle;
 pub mod program;
 pub mod random;

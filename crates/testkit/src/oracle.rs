@@ -189,6 +189,10 @@ impl Session for NaiveSession {
             n_pages: self.config.kv.n_pages,
             n_states: self.config.states.n_states,
         })?;
+        if batch.has_adapters() {
+            let what = "an adapter: merge it with the weights".to_owned();
+            return Err(Error::Unsupported { what, backend: NaiveBackend.name() });
+        }
         let program = Arc::clone(&self.state.program);
         for step in program.segments[segments].iter().flatten() {
             if batch.is_interrupted() {

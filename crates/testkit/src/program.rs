@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Activation, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer, KvLayout,
-    KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore, RopeStyle,
-    Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step, TakeRows,
-    WeightRef,
+    Activation, AdapterUse, Add, Attend, Backend, BatchView, Embed, GatedAct, HeadNorm, KvLayer,
+    KvLayout, KvType, Linear, LinearOutput, Norm, NormKind, Program, Result, RopeSpec, RopeStore,
+    RopeStyle, Rows, SequenceView, Session, SessionConfig, Slot, SlotInfo, StateLayout, Step,
+    TakeRows, WeightLayout, WeightRef,
 };
 
 use crate::random::{self, Random};
@@ -123,6 +123,7 @@ impl Model {
             states: StateLayout { widths: state_widths(&self.program), n_states: 2 },
             max_rows: size.max_rows,
             max_outputs: size.max_outputs,
+            layout: size.layout,
         };
         backend.session(Arc::clone(&self.program), weights?.into(), config)
     }
@@ -149,6 +150,9 @@ fn state_widths(program: &Program) -> Vec<usize> {
             Step::DeltaNet(step) => {
                 set(step.state, step.n_value_heads * step.key_width * step.value_width);
             }
+            Step::SelectiveScan(step) => {
+                set(step.state, step.n_heads * step.head_width * step.state_width);
+            }
             _ => {}
         }
     }
@@ -168,11 +172,20 @@ pub struct Size {
     pub max_rows: usize,
     /// Most output rows of a batch.
     pub max_outputs: usize,
+    /// Layout of the matrices.
+    pub layout: WeightLayout,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Size { page_tokens: 4, n_pages: 16, kv_type: KvType::F32, max_rows: 16, max_outputs: 16 }
+        Size {
+            page_tokens: 4,
+            n_pages: 16,
+            kv_type: KvType::F32,
+            max_rows: 16,
+            max_outputs: 16,
+            layout: WeightLayout::Mapped,
+        }
     }
 }
 
@@ -185,6 +198,8 @@ pub struct Part {
     pub start: u32,
     /// Page table of the sequence.
     pub pages: Vec<u32>,
+    /// What it runs with beside the weights.
+    pub adapters: Vec<AdapterUse>,
 }
 
 /// A batch that owns its parts; every row is an output row.
@@ -202,7 +217,17 @@ impl Call {
 
     /// The same call with one sequence more.
     pub fn and(mut self, tokens: &[u32], start: u32, pages: &[u32]) -> Self {
-        self.parts.push(Part { tokens: tokens.to_vec(), start, pages: pages.to_vec() });
+        let (tokens, pages, adapters) = (tokens.to_vec(), pages.to_vec(), Vec::new());
+        self.parts.push(Part { tokens, start, pages, adapters });
+        self
+    }
+
+    /// The same call with adapters for its last sequence.
+    ///
+    /// # Panics
+    /// Without a sequence.
+    pub fn with(mut self, adapters: &[AdapterUse]) -> Self {
+        self.parts.last_mut().expect("a sequence").adapters = adapters.to_vec();
         self
     }
 
@@ -223,7 +248,8 @@ impl Call {
         let mut sequences = Vec::new();
         for part in &self.parts {
             let n_rows = part.tokens.len();
-            sequences.push(SequenceView { first_row, n_rows, pages: &part.pages, state: 0 });
+            let (pages, adapters) = (&part.pages, &part.adapters);
+            sequences.push(SequenceView { first_row, n_rows, pages, state: 0, adapters });
             first_row += n_rows;
         }
         let output_rows: Vec<u32> = (0..tokens.len() as u32).collect();
@@ -325,6 +351,7 @@ impl Decoder {
             q_weight: builder.vector(&name("attn_q_norm"), self.key_width, 1.0),
             k_weight: builder.vector(&name("attn_k_norm"), self.key_width, 1.0),
             epsilon: EPSILON,
+            after_rope: false,
         });
         let rope = self.rope.map(|style| RopeSpec {
             style,
@@ -345,6 +372,7 @@ impl Decoder {
                 n_heads: self.n_heads,
                 head_norm,
                 rope,
+                temperature: None,
             }),
             Step::Attend(Attend {
                 q: slots.q,
@@ -353,6 +381,7 @@ impl Decoder {
                 n_heads: self.n_heads,
                 scale: 1.0 / (self.key_width as f32).sqrt(),
                 window: self.window.filter(|_| layer.is_multiple_of(2)),
+                chunked: false,
                 softcap: self.softcap,
                 sinks: None,
                 alibi_max_bias: None,

@@ -208,6 +208,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn bits_are_those_of_the_generators_published_implementation() {
+        // The first outputs of Vigna's splitmix64.c from this seed.
+        let mut random = Random::new(1_234_567);
+        let bits: [u64; 3] = std::array::from_fn(|_| random.bits());
+        assert_eq!(
+            bits,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
     fn random_blocks_have_the_mean_and_deviation_asked_for() {
         for ty in BLOCK_SCALES.iter().map(|format| format.ty).chain([TensorType::F32]) {
             let tensor = tensor(&mut Random::new(1), "w", &[256, 64], ty, 0.05);

@@ -78,6 +78,7 @@ fn attention(rope: Option<RopeSpec>, attend: Attend) -> (Model, Box<dyn Session>
         n_heads: 1,
         head_norm: None,
         rope,
+        temperature: None,
     };
     let model = Model {
         program: Program {
@@ -93,7 +94,13 @@ fn attention(rope: Option<RopeSpec>, attend: Attend) -> (Model, Box<dyn Session>
     };
     let layers = model.kv_layers.clone();
     let kv = KvLayout { layers, page_tokens: 2, n_pages: 4, ty: KvType::F32 };
-    let config = SessionConfig { kv, states: Default::default(), max_rows: 4, max_outputs: 4 };
+    let config = SessionConfig {
+        kv,
+        states: Default::default(),
+        max_rows: 4,
+        max_outputs: 4,
+        layout: Default::default(),
+    };
     let backend: &dyn realm_ir::Backend = &NaiveBackend;
     let session = backend.session(model.program.clone(), [].into(), config).unwrap();
     (model, session)
@@ -106,6 +113,7 @@ const ATTEND: Attend = Attend {
     n_heads: 1,
     scale: 1.0,
     window: None,
+    chunked: false,
     softcap: None,
     sinks: None,
     alibi_max_bias: None,

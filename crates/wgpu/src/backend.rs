@@ -87,7 +87,8 @@ impl Backend for WgpuBackend {
             | StepKind::Mix
             | StepKind::Sparsify
             | StepKind::Conv
-            | StepKind::DeltaNet => false,
+            | StepKind::DeltaNet
+            | StepKind::SelectiveScan => false,
         }
     }
 

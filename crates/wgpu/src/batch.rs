@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn every_row_knows_its_token_position_and_pages() {
         let sequences = [
-            SequenceView { first_row: 0, n_rows: 2, pages: &[7], state: 0 },
-            SequenceView { first_row: 2, n_rows: 1, pages: &[3, 5], state: 0 },
+            SequenceView { first_row: 0, n_rows: 2, pages: &[7], state: 0, adapters: &[] },
+            SequenceView { first_row: 2, n_rows: 1, pages: &[3, 5], state: 0, adapters: &[] },
         ];
         let batch = BatchView {
             tokens: &[10, 11, 12],

@@ -116,7 +116,8 @@ impl<'a> Planner<'a> {
             | Step::Mix(_)
             | Step::Sparsify(_)
             | Step::Conv(_)
-            | Step::DeltaNet(_) => Err(refuse(format!("the step {:?}", step.kind()))),
+            | Step::DeltaNet(_)
+            | Step::SelectiveScan(_) => Err(refuse(format!("the step {:?}", step.kind()))),
         }
     }
 
@@ -227,6 +228,12 @@ impl<'a> Planner<'a> {
         if rope.is_some_and(|rope| rope.n_dims() > layer.key_width) {
             return Err(refuse(format!("a rotation wider than a head of {}", layer.key_width)));
         }
+        if step.head_norm.as_ref().is_some_and(|norm| norm.after_rope) {
+            return Err(refuse("a norm of heads after their rotation".to_owned()));
+        }
+        if step.temperature.is_some() {
+            return Err(refuse("queries that grow with their position".to_owned()));
+        }
         let mut constants = self.kv_constants(layer);
         constants.extend([
             ("n_heads", count(step.n_heads)),
@@ -246,6 +253,9 @@ impl<'a> Planner<'a> {
     fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
         if step.sinks.is_some() || step.alibi_max_bias.is_some() {
             return Err(refuse("attention with sinks or linear biases".to_owned()));
+        }
+        if step.window.is_some() && (step.chunked || !step.causal) {
+            return Err(refuse("a window that does not end at the row".to_owned()));
         }
         let layer = self.kv_layout.layers[step.kv_layer];
         expect("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;

@@ -131,6 +131,9 @@ impl WgpuSession {
             n_pages: self.config.kv.n_pages,
             n_states: 0,
         })?;
+        if batch.has_adapters() {
+            return Err(Error::Unsupported { what: "a LoRA adapter".to_owned(), backend: NAME });
+        }
         match batch.positions.iter().find(|position| **position >= MAX_POSITIONS) {
             Some(position) => Err(Error::InvalidBatch {
                 message: format!("position {position}, the rotation reaches {MAX_POSITIONS}"),

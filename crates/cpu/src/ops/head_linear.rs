@@ -1,7 +1,7 @@
 //! A matrix of its own for each head.
 
 use realm_ir::{BatchView, Error, HeadLinear, Result};
-use realm_quant::Activations;
+use realm_quant::{Activations, OutputView};
 
 use super::rows::task_rows;
 use crate::parts::Parts;
@@ -65,7 +65,6 @@ fn multiply<'a>(
     for row in 0..n_rows {
         activations.quantize_row(row, &head_of_row(row)[..op.in_width])?;
     }
-    let bytes = weight.row_bytes(head * op.out_width, op.out_width);
-    let x = activations.view(0..n_rows);
-    weight.kernel().matmul(bytes, op.out_width, op.in_width, x, product)
+    let out = OutputView::new(product, n_rows, op.out_width)?;
+    weight.matmul(head * op.out_width, activations.view(0..n_rows), out)
 }

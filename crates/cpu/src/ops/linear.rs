@@ -4,8 +4,9 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Result};
-use realm_quant::{ActivationRowsMut, ActivationView, Activations};
+use realm_quant::{ActivationForm, ActivationRowsMut, ActivationView, Activations, OutputView};
 
+use super::low_rank::Additions;
 use super::rows::{fill_row, task_rows};
 use crate::parts::Parts;
 use crate::plan::{LinearOp, OutputOp};
@@ -14,7 +15,7 @@ use crate::session::{Slots, State};
 
 /// Tokens multiplied at once: their quantised rows stay in the second-level cache.
 const TOKENS_PER_TILE: usize = 128;
-/// Bounds on the output columns of a task.
+/// Bounds on the output columns of a task, whole panels of an adapter's columns.
 const COLUMNS_PER_TASK: std::ops::RangeInclusive<usize> = 16..=128;
 /// Tasks per worker that a product is divided into, so that a slow worker holds
 /// nobody up for long.
@@ -34,9 +35,15 @@ pub(crate) fn linear(
     if n_rows == 0 {
         return Ok(());
     }
+    let mut additions = Additions::new(op, state.slots.rows(op.input), batch)?;
+    let forms = additions.as_ref().map_or(&op.forms, |additions| &additions.forms);
     let mut activations = std::mem::take(&mut state.scratch.activations);
-    let result = quantize(op, &mut activations, &mut state.slots, team, n_rows);
-    let result = result.and_then(|()| multiply(op, &activations, state, team, n_rows));
+    let result = quantize(op, forms, &mut activations, &mut state.slots, team, n_rows)
+        .and_then(|()| match &mut additions {
+            Some(additions) => additions.multiply_inner(&activations, team),
+            None => Ok(()),
+        })
+        .and_then(|()| multiply(op, &activations, additions.as_ref(), state, team, n_rows));
     state.scratch.activations = activations;
     result.map_err(|error| Error::InvalidBatch { message: error.to_string() })
 }
@@ -44,18 +51,19 @@ pub(crate) fn linear(
 /// Makes the input's rows, and their quantised forms.
 fn quantize(
     op: &LinearOp,
+    forms: &[ActivationForm],
     activations: &mut Vec<Activations>,
     slots: &mut Slots,
     team: &Team<'_>,
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
-    activations.resize_with(activations.len().max(op.forms.len()), Activations::new);
-    for (form, buffer) in op.forms.iter().zip(activations.iter_mut()) {
+    activations.resize_with(activations.len().max(forms.len()), Activations::new);
+    for (form, buffer) in forms.iter().zip(activations.iter_mut()) {
         buffer.reset(*form, n_rows, op.width)?;
     }
     let n_tasks = if n_rows == 1 { 1 } else { team.n_workers().min(n_rows) };
     let per_task = n_rows.div_ceil(n_tasks);
-    let mut targets = split_rows(&mut activations[..op.forms.len()], n_rows, per_task);
+    let mut targets = split_rows(&mut activations[..forms.len()], n_rows, per_task);
 
     let stride = slots.width(op.input);
     let mut input = slots.take(op.input);
@@ -111,6 +119,7 @@ struct Columns<'a> {
 fn multiply(
     op: &LinearOp,
     activations: &[Activations],
+    additions: Option<&Additions<'_>>,
     state: &mut State,
     team: &Team<'_>,
     n_rows: usize,
@@ -140,9 +149,13 @@ fn multiply(
         for first_token in (0..n_rows).step_by(TOKENS_PER_TILE) {
             let tokens = first_token..n_rows.min(first_token + TOKENS_PER_TILE);
             tile.resize(tokens.len() * columns.n, 0.0);
-            if let Err(error) = columns.product(op.width, x.view(tokens.clone()), &mut tile) {
+            if let Err(error) = columns.product(x.view(tokens.clone()), &mut tile) {
                 *failure.lock().expect("nothing panics while holding it") = Some(error);
                 return;
+            }
+            if let Some(additions) = additions {
+                let range = columns.first..columns.first + columns.n;
+                additions.add(index, range, tokens.clone(), &mut tile);
             }
             for (token, values) in tokens.zip(tile.chunks_exact(columns.n)) {
                 let start = token * stride + columns.first;
@@ -170,12 +183,11 @@ impl Columns<'_> {
     /// `out[t][c]` for the task's columns.
     fn product(
         &self,
-        width: usize,
         x: ActivationView<'_>,
         out: &mut [f32],
     ) -> std::result::Result<(), realm_quant::Error> {
-        let weight = &self.output.weight;
-        weight.kernel().matmul(weight.row_bytes(self.first, self.n), self.n, width, x, out)
+        let out = OutputView::new(out, x.rows(), self.n)?;
+        self.output.weight.matmul(self.first, x, out)
     }
 
     /// Bias, factor and residual of one token's values.

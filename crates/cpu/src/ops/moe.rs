@@ -4,8 +4,9 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
-use realm_quant::Activations;
+use realm_quant::{Activations, OutputView};
 
+use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
 use crate::math;
 use crate::parts::Parts;
 use crate::plan::{ExpertMatrix, MoeOp};
@@ -43,15 +44,10 @@ pub(crate) fn moe(
     batch: &BatchView<'_>,
 ) -> Result<()> {
     let n_rows = state.slots.n_rows(op.step.input, batch);
-    let (groups, results) = {
-        let run = || -> QuantResult<(Vec<Group>, Vec<f32>)> {
-            let groups = route(op, rows(op, op.step.router_input, state, n_rows), n_rows)?;
-            let inputs: Vec<&[f32]> = rows(op, op.step.input, state, n_rows).collect();
-            let results = run_experts(op, &groups, &inputs, team)?;
-            Ok((groups, results))
-        };
-        run().map_err(|error| Error::InvalidBatch { message: error.to_string() })?
-    };
+    let adapted = adapted_rows(state.slots.rows(op.step.input), batch);
+    let groups = route(op, rows(op, op.step.router_input, state, n_rows), n_rows, &adapted)?;
+    let inputs: Vec<&[f32]> = rows(op, op.step.input, state, n_rows).collect();
+    let results = run_experts(op, &groups, &inputs, &adapted, team)?;
     add_up(op, &groups, &results, n_rows, state);
     Ok(())
 }
@@ -62,38 +58,46 @@ fn rows<'a>(
     slot: Slot,
     state: &'a State,
     n_rows: usize,
-) -> impl Iterator<Item = &'a [f32]> {
+) -> impl Iterator<Item = &'a [f32]> + Clone {
     let (stride, width) = (state.slots.width(slot), op.router.row_len());
     state.slots.get(slot).chunks_exact(stride).take(n_rows).map(move |row| &row[..width])
 }
 
-type QuantResult<T> = std::result::Result<T, realm_quant::Error>;
+fn misfit(error: realm_quant::Error) -> Error {
+    Error::InvalidBatch { message: error.to_string() }
+}
 
 /// Groups of rows by expert.
 fn route<'a>(
     op: &MoeOp,
-    rows: impl Iterator<Item = &'a [f32]>,
+    rows: impl Iterator<Item = &'a [f32]> + Clone,
     n_rows: usize,
-) -> QuantResult<Vec<Group>> {
+    adapted: &[AdaptedRows<'_>],
+) -> Result<Vec<Group>> {
     let (step, width) = (&op.step, op.router.row_len());
     let mut activations = Activations::new();
-    activations.reset(op.router.format().activation, n_rows, width)?;
-    for (row, values) in rows.enumerate() {
-        activations.quantize_row(row, values)?;
-    }
+    activations.reset(op.router.format().activation, n_rows, width).map_err(misfit)?;
     let mut logits = vec![0.0; n_rows * step.n_experts];
-    let (bytes, x) = (op.router.row_bytes(0, step.n_experts), activations.view(0..n_rows));
-    op.router.kernel().matmul(bytes, step.n_experts, width, x, &mut logits)?;
+    for (row, values) in rows.clone().enumerate() {
+        activations.quantize_row(row, values).map_err(misfit)?;
+    }
+    let out = OutputView::new(&mut logits, n_rows, step.n_experts).map_err(misfit)?;
+    op.router.matmul(0, activations.view(0..n_rows), out).map_err(misfit)?;
+    if !adapted.is_empty() {
+        let router = op.router.reference();
+        let whole = MatrixPart { matrix: 0, n_matrices: 1, first_row: 0, n_rows: step.n_experts };
+        for (row, (x, logits)) in rows.zip(logits.chunks_exact_mut(step.n_experts)).enumerate() {
+            add_product(adapters_of_row(adapted, row), router, whole, x, logits)?;
+        }
+    }
 
     let mut visits: Vec<Vec<Visit>> = vec![Vec::new(); step.n_experts];
     let choice_bias = op.choice_bias.as_ref().map(|bias| bias.values());
-    let scales = op.expert_scales.as_ref().map(|scales| scales.values());
     for (row, logits) in logits.chunks_exact_mut(step.n_experts).enumerate() {
         if let Some(bias) = &op.router_bias {
             logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
         }
         for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
-            let weight = weight * scales.map_or(1.0, |scales| scales[expert]);
             visits[expert].push(Visit { row, weight, place });
         }
     }
@@ -154,8 +158,9 @@ fn run_experts(
     op: &MoeOp,
     groups: &[Group],
     rows: &[&[f32]],
+    adapted: &[AdaptedRows<'_>],
     team: &Team<'_>,
-) -> QuantResult<Vec<f32>> {
+) -> Result<Vec<f32>> {
     let width = op.router.row_len();
     let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
     let mut inputs = Vec::with_capacity(n_visits * width);
@@ -163,9 +168,16 @@ fn run_experts(
         let scale = if op.step.weigh_input { visit.weight } else { 1.0 };
         inputs.extend(rows[visit.row].iter().map(|x| x * scale));
     }
-    let up = product(&op.up, groups, &inputs, n_visits, team)?;
+    let product = |matrix: &ExpertMatrix, inputs: &[f32]| {
+        let mut out = self::product(matrix, groups, inputs, n_visits, team).map_err(misfit)?;
+        if !adapted.is_empty() {
+            add_low_rank(matrix, groups, inputs, (op.step.n_experts, adapted), &mut out, team)?;
+        }
+        Ok(out)
+    };
+    let up = product(&op.up, &inputs)?;
     let mut inner = match &op.gate {
-        Some(gate) => product(gate, groups, &inputs, n_visits, team)?,
+        Some(gate) => product(gate, &inputs)?,
         None => Vec::new(),
     };
     if op.gate.is_some() {
@@ -174,7 +186,7 @@ fn run_experts(
         inner = up;
         math::gated(op.step.activation, &mut inner, None);
     }
-    product(&op.down, groups, &inner, n_visits, team)
+    product(&op.down, &inner)
 }
 
 /// One of the experts' matrices times the rows of its group.
@@ -184,7 +196,7 @@ fn product(
     inputs: &[f32],
     n_visits: usize,
     team: &Team<'_>,
-) -> QuantResult<Vec<f32>> {
+) -> std::result::Result<Vec<f32>, realm_quant::Error> {
     let (weight, n_out) = (&matrix.weight, matrix.n_rows);
     let width = weight.row_len();
     let mut activations = Activations::new();
@@ -202,24 +214,64 @@ fn product(
         let n = COLUMNS_PER_TASK.min(n_out - first);
         let x = activations.view(group.first..group.first + group.visits.len());
         let first_row = group.expert * matrix.stride + matrix.first_row + first;
-        let bytes = weight.row_bytes(first_row, n);
         let mut tile = vec![0.0; group.visits.len() * n];
-        if let Err(error) = weight.kernel().matmul(bytes, n, width, x, &mut tile) {
+        let out = OutputView::new(&mut tile, x.rows(), n);
+        let result = out.and_then(|out| weight.matmul(first_row, x, out));
+        if let Err(error) = result {
             *failure.lock().expect("nothing panics while holding it") = Some(error);
             return;
         }
+        let scale = matrix.scale.as_ref().map(|scale| scale.values()[group.expert]);
         let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
         for (visit, values) in tile.chunks_exact(n).enumerate() {
             let start = (group.first + visit) * n_out + first;
             // SAFETY: these columns of a group's visits belong to one task.
             let target = unsafe { parts.part(start..start + n) };
             target.copy_from_slice(values);
+            if let Some(scale) = scale {
+                target.iter_mut().for_each(|value| *value *= scale);
+            }
             if let Some(bias) = bias {
                 target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
             }
         }
     });
     failure.into_inner().expect("nothing panics while holding it").map_or(Ok(out), Err)
+}
+
+/// What adapters add to the products of the rows that run with them. A task is a visit.
+fn add_low_rank(
+    matrix: &ExpertMatrix,
+    groups: &[Group],
+    inputs: &[f32],
+    (n_experts, adapted): (usize, &[AdaptedRows<'_>]),
+    out: &mut [f32],
+    team: &Team<'_>,
+) -> Result<()> {
+    let (width, n_out) = (matrix.weight.row_len(), matrix.n_rows);
+    let visits: Vec<_> = groups
+        .iter()
+        .flat_map(|group| group.visits.iter().map(|visit| (visit.row, group.expert)))
+        .collect();
+    let parts = Parts::new(out);
+    let failure = Mutex::new(None);
+    team.for_each(visits.len(), &|_, visit| {
+        let (row, expert) = visits[visit];
+        // SAFETY: each visit belongs to one task.
+        let target = unsafe { parts.part(visit * n_out..(visit + 1) * n_out) };
+        let x = &inputs[visit * width..][..width];
+        let (adapters, weight) = (adapters_of_row(adapted, row), matrix.weight.reference());
+        let part = MatrixPart {
+            matrix: expert,
+            n_matrices: n_experts,
+            first_row: matrix.first_row,
+            n_rows: matrix.stride,
+        };
+        if let Err(error) = add_product(adapters, weight, part, x, target) {
+            *failure.lock().expect("nothing panics while holding it") = Some(error);
+        }
+    });
+    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
 }
 
 /// Sums each row's results in the order of its choice.

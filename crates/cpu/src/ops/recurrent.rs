@@ -1,10 +1,10 @@
 //! Steps that carry a state from row to row.
 
-use realm_ir::{BatchView, Conv, DeltaNet, SequenceView};
+use realm_ir::{BatchView, Conv, DeltaNet, SelectiveScan, SequenceView};
 
 use crate::math;
 use crate::parts::Parts;
-use crate::plan::WeightHandle;
+use crate::plan::{SelectiveScanOp, WeightHandle};
 use crate::pool::Team;
 use crate::session::State;
 
@@ -14,7 +14,13 @@ fn begins(batch: &BatchView<'_>, sequence: &SequenceView<'_>) -> bool {
 }
 
 /// A short causal convolution of each column.
-pub(crate) fn conv(op: &Conv, weight: &WeightHandle, state: &mut State, batch: &BatchView<'_>) {
+pub(crate) fn conv(
+    op: &Conv,
+    weight: &WeightHandle,
+    bias: Option<&WeightHandle>,
+    state: &mut State,
+    batch: &BatchView<'_>,
+) {
     let (taps, width) = (weight.row_len(), weight.n_rows());
     let kernel = weight.values();
     let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
@@ -29,7 +35,10 @@ pub(crate) fn conv(op: &Conv, weight: &WeightHandle, state: &mut State, batch: &
         for row in sequence.first_row..sequence.first_row + sequence.n_rows {
             let input = &input[row * in_stride..][..width];
             let out = &mut out[row * out_stride..][..width];
-            out.fill(0.0);
+            match bias {
+                Some(bias) => out.copy_from_slice(&bias.values()[..width]),
+                None => out.fill(0.0),
+            }
             let inputs = past.chunks_exact(width).chain([input]);
             for (tap, values) in inputs.enumerate() {
                 for (column, (out, value)) in out.iter_mut().zip(values).enumerate() {
@@ -111,7 +120,7 @@ impl HeadRow<'_> {
     fn update(&self, memory: &mut [f32], out: &mut [f32]) {
         let op = self.op;
         let keys = op.n_key_heads * op.key_width;
-        let key_head = self.head % op.n_key_heads * op.key_width;
+        let key_head = op.key_head(self.head) * op.key_width;
         let value = &self.qkv[2 * keys + self.head * op.value_width..][..op.value_width];
         let query = self.unit(key_head, 1.0 / (op.key_width as f32).sqrt());
         let key = self.unit(keys + key_head, 1.0);
@@ -139,5 +148,81 @@ impl HeadRow<'_> {
         let vector = &self.qkv[first..][..self.op.key_width];
         let length = (math::sum_of_squares(vector) + self.op.epsilon).sqrt();
         vector.iter().map(|x| x / length * scale).collect()
+    }
+}
+
+/// Values of a task of a selective scan: enough to be worth handing out.
+const SCAN_VALUES_PER_TASK: usize = 64;
+
+/// A selective scan. A task is some heads of one sequence.
+pub(crate) fn selective_scan(
+    op: &SelectiveScanOp,
+    state: &mut State,
+    team: &Team<'_>,
+    batch: &BatchView<'_>,
+) {
+    let step = &op.step;
+    let mut out = state.slots.take(step.out);
+    let out_stride = state.slots.width(step.out);
+    let out_parts = Parts::new(&mut out);
+    let ranges: Vec<_> = batch
+        .sequences
+        .iter()
+        .map(|sequence| state.recurrent.range(sequence.state, step.state))
+        .collect();
+    let state_parts = Parts::new(state.recurrent.values());
+    let slots = &state.slots;
+    let row_of = |slot, row| &slots.get(slot)[row * slots.width(slot)..];
+    let heads_per_task = SCAN_VALUES_PER_TASK.div_ceil(step.head_width);
+    let tasks = step.n_heads.div_ceil(heads_per_task);
+    team.for_each(batch.sequences.len() * tasks, &|_, task| {
+        let (sequence, first_head) = (task / tasks, task % tasks * heads_per_task);
+        let heads = first_head..step.n_heads.min(first_head + heads_per_task);
+        let values = heads.start * step.head_width..heads.end * step.head_width;
+        let first = ranges[sequence].start;
+        let range = first + values.start * step.state_width..first + values.end * step.state_width;
+        // SAFETY: sequences have states of their own, and each head of one is one task.
+        let memory = unsafe { state_parts.part(range) };
+        let sequence = &batch.sequences[sequence];
+        if begins(batch, sequence) {
+            memory.fill(0.0);
+        }
+        let mut decays = Vec::new();
+        for row in sequence.first_row..sequence.first_row + sequence.n_rows {
+            let start = row * out_stride;
+            // SAFETY: each head of a row belongs to one task.
+            let out = unsafe { out_parts.part(start + values.start..start + values.end) };
+            let (x, dt) = (&row_of(step.x, row)[values.clone()], row_of(step.dt, row));
+            let heads_of_row = out
+                .chunks_exact_mut(step.head_width)
+                .zip(x.chunks_exact(step.head_width))
+                .zip(memory.chunks_exact_mut(step.head_width * step.state_width));
+            for (head, ((out, x), memory)) in heads.clone().zip(heads_of_row) {
+                let time = math::softplus(dt[head] + op.bias.values()[head]);
+                let group = head / (step.n_heads / step.n_groups) * step.state_width;
+                let (b, c) = (&row_of(step.b, row)[group..], &row_of(step.c, row)[group..]);
+                let n_decays = op.decay.row_len();
+                decays.clear();
+                decays.extend_from_slice(&op.decay.values()[head * n_decays..][..n_decays]);
+                math::exp_scaled(time, &mut decays);
+                scan_head(step, memory, &decays, time, (x, b, c), op.skip.values()[head], out);
+            }
+        }
+    });
+    state.slots.put(step.out, out);
+}
+
+/// One head of one row.
+fn scan_head(
+    step: &SelectiveScan,
+    memory: &mut [f32],
+    decays: &[f32],
+    time: f32,
+    (x, b, c): (&[f32], &[f32], &[f32]),
+    skip: f32,
+    out: &mut [f32],
+) {
+    for ((out, x), memory) in out.iter_mut().zip(x).zip(memory.chunks_exact_mut(step.state_width)) {
+        *out = math::scan(memory, decays, time * x, b, c) + skip * x;
     }
 }

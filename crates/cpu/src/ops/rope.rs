@@ -4,7 +4,7 @@ use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
 
 use super::rows::{norm_head, task_rows};
 use crate::parts::Parts;
-use crate::plan::RopeStoreOp;
+use crate::plan::{HeadNormOp, RopeStoreOp, WeightHandle};
 use crate::pool::Team;
 use crate::session::State;
 
@@ -39,10 +39,12 @@ pub(crate) fn rope_store(
             // SAFETY: each row belongs to one task.
             let q = unsafe { q_parts.part(row * q_width..(row + 1) * q_width) };
             for head in q.chunks_exact_mut(layer.key_width).take(op.n_heads) {
-                if let Some(norm) = &op.head_norm {
-                    norm_head(head, norm.q_weight.values(), norm.epsilon);
+                let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.q_weight));
+                prepare(head, norm, &turns);
+                if let Some(temperature) = &op.temperature {
+                    let factor = temperature.at(position);
+                    head.iter_mut().for_each(|value| *value *= factor);
                 }
-                turns.rotate(head);
             }
             // SAFETY: each row belongs to one task.
             let k = unsafe { k_parts.part(row * k_width..(row + 1) * k_width) };
@@ -51,10 +53,7 @@ pub(crate) fn rope_store(
             let keys = k.chunks_exact_mut(layer.key_width);
             let values = v.chunks_exact(layer.value_width);
             for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
-                if let Some(norm) = &op.head_norm {
-                    norm_head(key, norm.k_weight.values(), norm.epsilon);
-                }
-                turns.rotate(key);
+                prepare(key, op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight)), &turns);
                 // SAFETY: one row per position of a sequence, and sequences of a batch
                 // write to pages of their own, so no other task has this place.
                 unsafe {
@@ -83,6 +82,18 @@ pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchV
         }
     });
     state.slots.put(op.heads, values);
+}
+
+/// Normalises and rotates a head, in the order of its family.
+fn prepare(head: &mut [f32], norm: Option<(&HeadNormOp, &WeightHandle)>, turns: &Turns<'_>) {
+    let apply = |head: &mut [f32], after_rope: bool| {
+        if let Some((norm, weight)) = norm.filter(|(norm, _)| norm.after_rope == after_rope) {
+            norm_head(head, weight.values(), norm.epsilon);
+        }
+    };
+    apply(head, false);
+    turns.rotate(head);
+    apply(head, true);
 }
 
 /// The page that each row is stored in.

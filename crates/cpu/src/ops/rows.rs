@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use realm_ir::{Add, BatchView, NormKind, Result, Slot, TakeRows};
 
+use super::low_rank::{adapted_rows, adapters_of_row, add_lookup};
 use crate::math;
 use crate::parts::Parts;
 use crate::plan::{EmbedOp, NormOp, PerRow, WeightHandle};
@@ -23,10 +24,18 @@ pub(crate) fn embed(op: &EmbedOp, state: &mut State, batch: &BatchView<'_>) -> R
         });
     }
     let width = state.slots.width(op.out);
+    let adapted = adapted_rows(state.slots.rows(op.out), batch);
     let mut values = state.slots.take(op.out);
+    let mut result = Ok(());
     for (row, target) in values.chunks_exact_mut(width).take(batch.n_rows()).enumerate() {
         let target = &mut target[..op.table.row_len()];
-        op.table.dequantize_row(batch.tokens[row] as usize, target);
+        let token = batch.tokens[row] as usize;
+        op.table.dequantize_row(token, target);
+        if !adapted.is_empty() {
+            let (table, entry) = (op.table.reference(), (token, op.table.n_rows()));
+            let adapters = adapters_of_row(&adapted, row);
+            result = result.and(add_lookup(adapters, table, entry, target));
+        }
         if op.scale != 1.0 {
             target.iter_mut().for_each(|value| *value *= op.scale);
         }
@@ -40,7 +49,7 @@ pub(crate) fn embed(op: &EmbedOp, state: &mut State, batch: &BatchView<'_>) -> R
         }
     }
     state.slots.put(op.out, values);
-    Ok(())
+    result
 }
 
 /// Rows per task: enough to be worth handing out.

@@ -78,10 +78,12 @@ impl Core {
     ) -> Result<Vec<Vec<f32>>> {
         let slot = self.result_slot(options.pooling)?;
         self.check_texts(texts)?;
+        let adapters = self.adapters.find(None)?;
         let mut out = Vec::with_capacity(texts.len());
         while out.len() < texts.len() {
             let group = self.texts_of_a_batch(&texts[out.len()..]);
-            let mut places: Vec<Sequence> = group.iter().map(|_| Sequence::default()).collect();
+            let place = |_: &Vec<u32>| Sequence::with(adapters.clone());
+            let mut places: Vec<Sequence> = group.iter().map(place).collect();
             let vectors = match self.reserve_texts(group, &mut places) {
                 Ok(()) => self.embed_group(group, &places, slot, options).await,
                 Err(error) => Err(error),
@@ -194,8 +196,9 @@ impl Core {
             let here = part.start.min(text.len())..part.end.min(text.len());
             tokens.extend_from_slice(&text[here.clone()]);
             positions.extend(here.start as u32..here.end as u32);
-            let (pages, state) = (place.pages(), place.state());
-            sequences.push(SequenceView { first_row, n_rows: here.len(), pages, state });
+            let (pages, state, adapters) = (place.pages(), place.state(), place.adapters());
+            let n_rows = here.len();
+            sequences.push(SequenceView { first_row, n_rows, pages, state, adapters });
             for position in here.clone().filter(|p| self.counts(pooling, *p, text.len())) {
                 rows.push((first_row + position - here.start) as u32);
                 owners.push(index);

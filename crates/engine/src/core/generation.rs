@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sequence::Sequence;
 use super::text::Answer;
+use crate::adapter::Lora;
 use crate::error::Error;
 use crate::sampler::{Sampler, SamplingOptions};
 
@@ -31,6 +32,8 @@ pub struct Request {
     pub echo: Option<String>,
     /// A kept sequence to continue, or none for one that ends with the generation.
     pub sequence: Option<u32>,
+    /// What it runs with; none for the model's default.
+    pub adapters: Option<Vec<Lora>>,
     /// Set by anybody at any time to end the generation within one step.
     pub abort: Arc<AtomicBool>,
 }

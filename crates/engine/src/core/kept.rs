@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Core;
+use super::adapters::Adapters;
 use super::sequence::{Cache, Sequence};
 use crate::error::{Error, Result};
 
@@ -92,14 +93,20 @@ impl Core {
     }
 
     /// Lends a sequence to a generation, cut to what it has in common with the
-    /// prompt. At least one token of the prompt is left to compute logits from.
-    pub(super) fn take_kept(&mut self, id: u32, prompt: &[u32]) -> Result<Sequence> {
+    /// prompt, and to nothing when it ran with other adapters. At least one token of the prompt is left to compute logits from.
+    pub(super) fn take_kept(
+        &mut self,
+        id: u32,
+        prompt: &[u32],
+        adapters: Adapters,
+    ) -> Result<Sequence> {
         match self.kept.get_mut(&id) {
             Some(kept @ Kept::Idle(_)) => {
                 let busy = Kept::Busy { is_closing: false };
                 let Kept::Idle(mut sequence) = std::mem::replace(kept, busy) else {
                     return Err(unknown(id));
                 };
+                sequence.set_adapters(&mut self.cache, adapters);
                 let reused = sequence.common_prefix(prompt).min(prompt.len() - 1);
                 sequence.truncate(&mut self.cache, reused);
                 Ok(sequence)

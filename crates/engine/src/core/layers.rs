@@ -1,7 +1,7 @@
 //! One segment at a time: embedding, single layers, head.
 //!
 //! The same session, weights and KV cache as generating; only the range of
-//! segments differs.
+//! segments differs. Rows run with the adapters that are the default at the time.
 
 use realm_ir::{BatchView, SequenceView};
 
@@ -126,7 +126,9 @@ impl Core {
     ) -> Result<()> {
         let positions: Vec<u32> = (0..n_rows as u32).collect();
         let pages = vec![0; n_rows.div_ceil(self.limits.page_tokens)];
-        let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0 }];
+        let adapters = self.adapters.find(None)?;
+        let adapters = adapters.as_slice();
+        let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters }];
         let batch = BatchView {
             tokens,
             positions: &positions,
@@ -249,7 +251,9 @@ impl Core {
         };
         let pages = sequence.pages.as_slice();
         let state = sequence.state.unwrap_or(0);
-        let views = [SequenceView { first_row: 0, n_rows: rows, pages, state }];
+        let adapters = self.adapters.find(None)?;
+        let adapters = adapters.as_slice();
+        let views = [SequenceView { first_row: 0, n_rows: rows, pages, state, adapters }];
         let batch = BatchView {
             tokens: &[],
             positions: &positions,

@@ -9,6 +9,7 @@
 //! before. A row's result does not depend on its neighbours, and each generation
 //! has a sampler of its own, so an answer is the same alone and among others.
 
+mod adapters;
 mod embed;
 mod generation;
 mod kept;
@@ -28,6 +29,7 @@ pub use embed::EmbedOptions;
 pub use generation::{Chunk, Completion, Event, FinishReason, GenerationId, Request};
 pub use text::{TextStream, Vocabulary};
 
+use adapters::AdapterSet;
 use generation::Generation;
 use kept::Kept;
 use layers::LayerSequence;
@@ -85,6 +87,7 @@ pub struct Core {
     stop: Arc<AtomicBool>,
     clock: fn() -> f64,
     cache: Cache,
+    adapters: AdapterSet,
     kept: BTreeMap<u32, Kept>,
     layer_sequences: BTreeMap<u32, LayerSequence>,
     /// Oldest first.
@@ -112,6 +115,7 @@ impl Core {
                 page_tokens: limits.page_tokens,
                 states: StatePool::new(limits.n_states),
             },
+            adapters: AdapterSet::default(),
             kept: BTreeMap::new(),
             layer_sequences: BTreeMap::new(),
             generations: Vec::new(),
@@ -144,9 +148,10 @@ impl Core {
 
     fn try_start(&mut self, id: GenerationId, request: Request) -> Result<()> {
         self.check_request(&request)?;
+        let adapters = self.adapters.find(request.adapters.as_deref())?;
         let sequence = match request.sequence {
-            Some(kept) => self.take_kept(kept, &request.prompt)?,
-            None => Sequence::default(),
+            Some(kept) => self.take_kept(kept, &request.prompt, adapters)?,
+            None => Sequence::with(adapters),
         };
         let mut answer = Answer::new(self.vocabulary.text_stream(), request.stop.clone());
         if let Some(text) = &request.echo {

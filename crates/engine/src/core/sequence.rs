@@ -1,7 +1,8 @@
 //! Tokens whose keys and values lie in the KV cache.
 
-use realm_ir::Session;
+use realm_ir::{AdapterUse, Session};
 
+use super::adapters::Adapters;
 use super::page_table::PageTable;
 use super::pages::PagePool;
 use crate::error::Result;
@@ -52,9 +53,29 @@ pub(crate) struct Sequence {
     pages: PageTable,
     tokens: Vec<u32>,
     state: Option<u32>,
+    adapters: Adapters,
 }
 
 impl Sequence {
+    /// An empty sequence that runs with `adapters`.
+    pub(crate) fn with(adapters: Adapters) -> Self {
+        Sequence { adapters, ..Sequence::default() }
+    }
+
+    /// What its keys and values are made with, for the batch.
+    pub(crate) fn adapters(&self) -> &[AdapterUse] {
+        self.adapters.as_slice()
+    }
+
+    /// Changes what it runs with; other adapters make other keys and values, so what is
+    /// there is forgotten.
+    pub(crate) fn set_adapters(&mut self, cache: &mut Cache, adapters: Adapters) {
+        if self.adapters != adapters {
+            self.truncate(cache, 0);
+            self.adapters = adapters;
+        }
+    }
+
     /// Tokens whose keys and values are there.
     pub(crate) fn len(&self) -> usize {
         self.tokens.len()
@@ -139,6 +160,7 @@ impl Sequence {
             _ => None,
         };
         let pages = self.pages.fork(&mut cache.pool, cache.page_tokens, self.len());
-        Ok(Some(Sequence { pages, tokens: self.tokens.clone(), state }))
+        let (tokens, adapters) = (self.tokens.clone(), self.adapters.clone());
+        Ok(Some(Sequence { pages, tokens, state, adapters }))
     }
 }

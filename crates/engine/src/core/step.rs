@@ -43,7 +43,8 @@ impl Core {
             .map(|plan| {
                 let sequence = &self.generations[plan.index].sequence;
                 let (pages, state) = (sequence.pages(), sequence.state());
-                let view = SequenceView { first_row, n_rows: plan.n_rows, pages, state };
+                let (n_rows, adapters) = (plan.n_rows, sequence.adapters());
+                let view = SequenceView { first_row, n_rows, pages, state, adapters };
                 first_row += plan.n_rows;
                 view
             })

@@ -4,6 +4,7 @@
 //! on the engine's thread. Dropping the handle ends what is running and frees the
 //! model without waiting for it.
 
+mod adapters;
 mod embed;
 mod reply;
 mod worker;
@@ -42,6 +43,16 @@ pub enum Source {
     Bytes(Vec<Arc<[u8]>>),
 }
 
+impl Source {
+    fn open(self) -> Result<Gguf> {
+        Ok(match self {
+            Source::Path(path) => Gguf::open(path)?,
+            Source::Bytes(mut parts) if parts.len() == 1 => Gguf::from_bytes(parts.remove(0))?,
+            Source::Bytes(parts) => Gguf::from_parts(parts)?,
+        })
+    }
+}
+
 /// A loaded model. Can be used from any thread.
 pub struct Model {
     /// None once it was disposed of.
@@ -51,13 +62,14 @@ pub struct Model {
     stop: Arc<AtomicBool>,
     /// Flags of generations that may still run.
     aborts: Mutex<Vec<Weak<AtomicBool>>>,
-    sequences: Mutex<Sequences>,
+    sequences: Mutex<Ids>,
+    adapters: Arc<Mutex<Ids>>,
     next_generation: AtomicU64,
 }
 
-/// Kept sequences as programs know them.
+/// Kept sequences or adapters as programs know them.
 #[derive(Default)]
-struct Sequences {
+struct Ids {
     open: BTreeSet<u32>,
     next: u32,
 }
@@ -106,12 +118,7 @@ impl Model {
         mut watcher: Watcher<'_>,
     ) -> Result<Model> {
         let started = Instant::now();
-        let gguf = match source {
-            Source::Path(path) => Gguf::open(path)?,
-            Source::Bytes(mut parts) if parts.len() == 1 => Gguf::from_bytes(parts.remove(0))?,
-            Source::Bytes(parts) => Gguf::from_parts(parts)?,
-        };
-        let (mut loaded, runnable) = load::load(gguf, options, backends, &mut watcher)?;
+        let (mut loaded, runnable) = load::load(source.open()?, options, backends, &mut watcher)?;
         loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
         Model::start(loaded, runnable)
     }
@@ -138,6 +145,7 @@ impl Model {
             stop,
             aborts: Mutex::default(),
             sequences: Mutex::default(),
+            adapters: Arc::default(),
             next_generation: AtomicU64::new(0),
         })
     }
@@ -223,12 +231,7 @@ impl Model {
         reply: Reply<T>,
         work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
     ) {
-        self.send(Command::Call(Box::new(move |core| {
-            reply.send(match core {
-                Some(core) => work(core),
-                None => Err(no_weights()),
-            });
-        })));
+        call(&self.commands, reply, work);
     }
 
     /// Opens a sequence that keeps its KV cache between generations.
@@ -238,7 +241,7 @@ impl Model {
     pub fn open_sequence(&self) -> Result<u32> {
         self.loaded()?;
         let id = lock(&self.sequences).add();
-        self.call(logged("open"), move |core| core.open_sequence(id));
+        self.call(logged("open a sequence"), move |core| core.open_sequence(id));
         Ok(id)
     }
 
@@ -250,9 +253,9 @@ impl Model {
     pub fn fork_sequence(&self, sequence: u32) -> Result<u32> {
         self.loaded()?;
         let mut sequences = lock(&self.sequences);
-        sequences.check(sequence)?;
+        sequences.check("sequence", sequence)?;
         let id = sequences.add();
-        self.call(logged("fork"), move |core| core.fork_sequence(sequence, id));
+        self.call(logged("fork a sequence"), move |core| core.fork_sequence(sequence, id));
         Ok(id)
     }
 
@@ -263,9 +266,9 @@ impl Model {
     pub fn close_sequence(&self, sequence: u32) -> Result<()> {
         self.loaded()?;
         let mut sequences = lock(&self.sequences);
-        sequences.check(sequence)?;
+        sequences.check("sequence", sequence)?;
         sequences.open.remove(&sequence);
-        self.call(logged("close"), move |core| core.close_sequence(sequence));
+        self.call(logged("close a sequence"), move |core| core.close_sequence(sequence));
         Ok(())
     }
 
@@ -299,7 +302,7 @@ impl Model {
     /// `DISPOSED`.
     pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
         self.loaded()?;
-        self.call(logged("drop"), move |core| {
+        self.call(logged("drop a sequence"), move |core| {
             core.drop_layer_sequence(sequence);
             Ok(())
         });
@@ -351,7 +354,7 @@ impl Drop for Model {
     }
 }
 
-impl Sequences {
+impl Ids {
     fn add(&mut self) -> u32 {
         let id = self.next;
         self.next += 1;
@@ -359,19 +362,35 @@ impl Sequences {
         id
     }
 
-    fn check(&self, id: u32) -> Result<()> {
+    fn check(&self, what: &str, id: u32) -> Result<()> {
         match self.open.contains(&id) {
             true => Ok(()),
-            false => Err(Error::invalid(format!("sequence {id} is not open"))),
+            false => Err(Error::invalid(format!("{what} {id} is not open"))),
         }
     }
+}
+
+/// Has `work` done between two steps.
+fn call<T: 'static>(
+    commands: &Sender<Command>,
+    reply: Reply<T>,
+    work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+) {
+    let command = Command::Call(Box::new(move |core| {
+        reply.send(match core {
+            Some(core) => work(core),
+            None => Err(no_weights()),
+        });
+    }));
+    // A command that cannot be sent is dropped, and answers that the model is gone.
+    drop(commands.send(command));
 }
 
 /// A reply for commands whose caller does not wait: errors go to the log.
 fn logged(what: &'static str) -> Reply<()> {
     Reply::new(move |result| match result {
         Ok(()) | Err(Error::Disposed) => {}
-        Err(error) => tracing::error!("cannot {what} a sequence: {error}"),
+        Err(error) => tracing::error!("cannot {what}: {error}"),
     })
 }
 

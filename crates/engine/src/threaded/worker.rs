@@ -165,6 +165,7 @@ impl Worker {
             stop: options.stop,
             echo: echo.filter(|_| options.echo),
             sequence: options.sequence,
+            adapters: options.adapters,
             abort: start.abort.clone(),
         })
     }

@@ -16,8 +16,8 @@ use realm_engine::threaded::{GenerationHandle, Model, Source};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig, Slot,
-    StepKind, Uploaded,
+    Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
+    Slot, StepKind, Uploaded,
 };
 
 pub fn bundled() -> PathBuf {
@@ -51,6 +51,10 @@ impl Backend for Disturbed {
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded, IrError> {
         self.inner.upload(tensor)
+    }
+
+    fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded, IrError> {
+        self.inner.upload_adapter(adapter)
     }
 
     fn session(

@@ -470,6 +470,7 @@ pub fn request(prompt: &[u32], n: usize) -> Request {
         stop: Vec::new(),
         echo: None,
         sequence: None,
+        adapters: None,
         abort: Arc::new(AtomicBool::new(false)),
     }
 }

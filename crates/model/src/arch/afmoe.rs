@@ -15,6 +15,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     window: Window::Always(Layers::AllButLastOf(4)),
     rope_style: RopeStyle::Halves,
     rope_layers: RopeLayers::WithWindow,
-    experts: Some(Experts { gating: Gating::Sigmoid, normalize: true }),
+    experts: Some(Experts { gating: Gating::Sigmoid, normalize: false }),
     ..llama::RECIPE
 };

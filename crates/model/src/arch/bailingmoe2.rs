@@ -11,6 +11,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     qk_norm: QkNorm::Heads,
     window: Window::Never,
     rope_style: RopeStyle::Halves,
-    experts: Some(Experts { gating: Gating::Sigmoid, normalize: true }),
+    experts: Some(Experts { gating: Gating::Sigmoid, normalize: false }),
     ..llama::RECIPE
 };

@@ -9,7 +9,7 @@ use crate::recipe::*;
 pub(super) const RECIPE: Recipe = Recipe {
     name: "deepseek2",
     latent: true,
-    yarn_magnitude: false,
+    yarn_log_multiplier: true,
     window: Window::Never,
     rope_base: RopeBase::Required,
     experts: Some(Experts { gating: Gating::Softmax, normalize: false }),

@@ -11,6 +11,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     qk_norm: QkNorm::Heads,
     window: Window::Always(Layers::AllButLastOf(4)),
     rope_layers: RopeLayers::WithWindow,
-    experts: Some(Experts { gating: Gating::Sigmoid, normalize: true }),
+    experts: Some(Experts { gating: Gating::Sigmoid, normalize: false }),
     ..exaone::RECIPE
 };

@@ -9,7 +9,7 @@ use crate::recipe::*;
 pub(super) const RECIPE: Recipe = Recipe {
     name: "gpt-oss",
     ffn_norm: "post_attention_norm",
-    sinks: true,
+    sinks: Sinks::Required,
     window: Window::Always(Layers::AllButLastOf(2)),
     rope_style: RopeStyle::Halves,
     rope_base: RopeBase::Required,

@@ -6,6 +6,7 @@ use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "granite",
+    positions: Positions::RopeByKey,
     window: Window::Never,
     experts: None,
     logit_scale: LogitScale::Divide,

@@ -5,4 +5,4 @@ use super::llama;
 use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe =
-    Recipe { name: "mistral3", window: Window::Never, yarn_magnitude: false, ..llama::RECIPE };
+    Recipe { name: "mistral3", window: Window::Never, yarn_log_multiplier: true, ..llama::RECIPE };

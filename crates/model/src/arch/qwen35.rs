@@ -9,7 +9,7 @@ use crate::recipe::*;
 pub(super) const RECIPE: Recipe = Recipe {
     name: "qwen35",
     ffn_norm: "post_attention_norm",
-    recurrent: Recurrent::DeltaNet,
+    recurrent: Recurrent::DeltaNet { grouped: false },
     attention_gate: AttentionGate::Queries,
     ..qwen3::RECIPE
 };

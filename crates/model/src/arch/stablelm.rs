@@ -9,7 +9,7 @@ use crate::recipe::*;
 pub(super) const RECIPE: Recipe = Recipe {
     name: "stablelm",
     norm: NormKind::Layer,
-    block: Block::ByKey,
+    block: Block::ParallelWithoutFfnNorm,
     qk_norm: QkNorm::EachHeadIfPresent,
     window: Window::Never,
     rope_style: RopeStyle::Halves,

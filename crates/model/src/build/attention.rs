@@ -1,15 +1,14 @@
 //! Attention: queries, keys and values, their norms and rotation, the output matrix.
 
-use realm_gguf::TensorData;
 use realm_ir::{
     Activation, Attend, GatedAct, HeadNorm, Linear, LinearOutput, Norm, NormKind, Rope, RopeSpec,
-    RopeStore, Slot, Step,
+    RopeStore, Slot, Step, Temperature,
 };
 
 use super::{LayerBuilder, Slots};
 use crate::error::{Error, Result};
 use crate::hyperparameters::LayerHyperparameters;
-use crate::recipe::{AttentionGate, QkNorm};
+use crate::recipe::{AttentionGate, QkNorm, QueryTemperature, Sinks};
 
 impl LayerBuilder<'_> {
     pub(super) fn attention(
@@ -25,18 +24,21 @@ impl LayerBuilder<'_> {
         let Slots { q, k, v, .. } = self.slots;
         let outputs = self.qkv(index, layer)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
+        if let Some(bound) = self.numbers.qkv_clamp {
+            for slot in [q, k, v] {
+                let activation = Activation::Clamp(bound);
+                let step = GatedAct { gate: slot, up: None, up_offset: 0, out: slot, activation };
+                self.builder.push(Step::GatedAct(step));
+            }
+        }
         self.qk_norm(index, layer)?;
         if self.recipe.value_norm {
             self.value_norm(index, layer)?;
         }
-        let has_norm = self.builder.contains(&format!("blk.{index}.attn_q_norm.weight"));
-        let head_norm = match self.recipe.qk_norm {
-            QkNorm::Heads => Some(self.head_norm(index, layer)?),
-            QkNorm::HeadsIfPresent if has_norm => Some(self.head_norm(index, layer)?),
-            _ => None,
-        };
+        let head_norm = self.head_norm(index, layer)?;
         let (n_heads, rope) = (layer.n_heads, self.rope(layer));
-        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope };
+        let temperature = self.temperature(layer);
+        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm, rope, temperature };
         self.builder.push(Step::RopeStore(store));
         self.attend_and_project(index, kv_layer, layer, input)
     }
@@ -90,7 +92,8 @@ impl LayerBuilder<'_> {
             self.norm_of(&name, result, result, self.recipe.norm, (1, width), &[width])?;
         }
         let shape = [width, self.numbers.embedding_length];
-        let output = self.linear(&format!("blk.{index}.attn_output"), &shape, result)?;
+        let mut output = self.linear(&format!("blk.{index}.attn_output"), &shape, result)?;
+        output.scale *= self.numbers.attention_output_scale;
         self.residual(index, result, output, "post_attention_norm")
     }
 
@@ -123,18 +126,26 @@ impl LayerBuilder<'_> {
         layer.rotates.then(|| rope.clone())
     }
 
+    /// The growing factor on a layer's queries.
+    pub(super) fn temperature(&self, layer: &LayerHyperparameters) -> Option<Temperature> {
+        let grows = match self.recipe.query_temperature {
+            QueryTemperature::Key => true,
+            QueryTemperature::Unrotated(_) => !layer.rotates,
+        };
+        self.numbers.query_temperature.filter(|_| grows)
+    }
+
     pub(super) fn attend(
         &mut self,
         index: usize,
         kv_layer: usize,
         layer: &LayerHyperparameters,
     ) -> Result<()> {
+        let name = format!("blk.{index}.attn_sinks.weight");
         let sinks = match self.recipe.sinks {
-            true => {
-                let name = format!("blk.{index}.attn_sinks.weight");
-                Some(self.builder.weight(&name, &[layer.n_heads])?)
-            }
-            false => None,
+            Sinks::None => None,
+            Sinks::Required => Some(self.builder.weight(&name, &[layer.n_heads])?),
+            Sinks::IfPresent => self.builder.optional(&name, &[layer.n_heads])?,
         };
         self.builder.push(Step::Attend(Attend {
             q: self.slots.q,
@@ -143,6 +154,7 @@ impl LayerBuilder<'_> {
             n_heads: layer.n_heads,
             scale: self.numbers.attention_scale,
             window: layer.window,
+            chunked: self.recipe.chunked_window,
             softcap: self.numbers.attention_softcap,
             sinks,
             alibi_max_bias: self.numbers.alibi_max_bias,
@@ -192,34 +204,50 @@ impl LayerBuilder<'_> {
         layer: &LayerHyperparameters,
     ) -> Result<[LinearOutput; 2]> {
         let (width, head) = (self.numbers.embedding_length, layer.key_length);
-        let name = format!("blk.{index}.attn_q.weight");
-        let matrix = self.builder.tensor(&name, &[width, 2 * layer.n_heads * head])?;
-        let row_bytes = matrix.row_bytes();
-        let part = |first: usize| -> Vec<u8> {
-            let heads = matrix.bytes().chunks_exact(2 * head * row_bytes);
-            heads
-                .flat_map(|bytes| &bytes[first * row_bytes..][..head * row_bytes])
-                .copied()
-                .collect()
+        let name = format!("blk.{index}.attn_q");
+        let scale = self.builder.matrix_scale(&name)?;
+        let matrix =
+            self.builder.tensor(&format!("{name}.weight"), &[width, 2 * layer.n_heads * head])?;
+        let mut output = |first: usize, out: Slot| -> Result<LinearOutput> {
+            let firsts = (0..layer.n_heads).map(|index| 2 * index * head + first);
+            let rows = firsts.map(|row| row..row + head).collect();
+            let weight = self.builder.add_rows(&matrix, rows)?;
+            Ok(LinearOutput { weight, bias: None, out, scale, accumulate: false })
         };
-        let (queries, gates) = (part(0), part(head));
-        let shape = [width, layer.n_heads * head];
-        let mut output = |bytes: Vec<u8>, out: Slot| -> Result<LinearOutput> {
-            let weight = TensorData::from_vec(&name, &shape, matrix.ty(), bytes)?;
-            let weight = self.builder.add(weight);
-            Ok(LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false })
-        };
-        Ok([output(queries, self.slots.q)?, output(gates, self.slots.q_gate)?])
+        Ok([output(0, self.slots.q)?, output(head, self.slots.q_gate)?])
     }
 
     /// RMS norm of each head, joined with the rotation.
-    fn head_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<HeadNorm> {
-        let shape = [layer.key_length];
-        Ok(HeadNorm {
-            q_weight: self.builder.weight(&format!("blk.{index}.attn_q_norm.weight"), &shape)?,
-            k_weight: self.builder.weight(&format!("blk.{index}.attn_k_norm.weight"), &shape)?,
+    fn head_norm(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+    ) -> Result<Option<HeadNorm>> {
+        let [q_name, k_name] =
+            ["q", "k"].map(|letter| format!("blk.{index}.attn_{letter}_norm.weight"));
+        let n_experts = self.numbers.experts.map_or(0, |experts| experts.n_experts);
+        let (has_norm, has_factors) = match self.recipe.qk_norm {
+            QkNorm::Heads | QkNorm::HeadsAfterRope => (true, true),
+            QkNorm::HeadsIfPresent => (self.builder.contains(&q_name), true),
+            QkNorm::BareHeadsUnlessExperts(n) => (layer.rotates && n != n_experts, false),
+            QkNorm::None | QkNorm::Row | QkNorm::RowIfPresent | QkNorm::EachHeadIfPresent => {
+                (false, false)
+            }
+        };
+        if !has_norm {
+            return Ok(None);
+        }
+        let width = layer.key_length;
+        let mut factors = |name: &str| match has_factors {
+            true => self.builder.weight(name, &[width]),
+            false => self.builder.constant(name, &vec![1.0; width]),
+        };
+        Ok(Some(HeadNorm {
+            q_weight: factors(&q_name)?,
+            k_weight: factors(&k_name)?,
             epsilon: self.numbers.epsilon,
-        })
+            after_rope: matches!(self.recipe.qk_norm, QkNorm::HeadsAfterRope),
+        }))
     }
 
     /// RMS norm of each value head, without factors; of each key head, where the layer
@@ -262,7 +290,11 @@ impl LayerBuilder<'_> {
         for (part, heads, slot) in parts {
             let name = format!("blk.{index}.{part}");
             match self.recipe.qk_norm {
-                QkNorm::None | QkNorm::Heads | QkNorm::HeadsIfPresent => {}
+                QkNorm::None
+                | QkNorm::Heads
+                | QkNorm::HeadsIfPresent
+                | QkNorm::HeadsAfterRope
+                | QkNorm::BareHeadsUnlessExperts(_) => {}
                 QkNorm::RowIfPresent if !self.builder.contains(&format!("{name}.weight")) => {}
                 QkNorm::Row | QkNorm::RowIfPresent => {
                     let row = heads * width;

@@ -43,18 +43,20 @@ impl LayerBuilder<'_> {
             self.builder.push(add(block, hidden, 1.0));
             self.norm(&name("attn_norm_2"), hidden, hidden)?;
         }
-        // Some families have experts in every second layer only.
-        let has_experts = layer.has_experts && self.builder.contains(&name("ffn_gate_inp.weight"));
-        let layer = LayerHyperparameters { has_experts, ..*layer };
-        self.feed_forward(index, &layer, hidden)?;
+        self.feed_forward(index, layer, hidden)?;
         self.norm(&name("layer_output_norm"), hidden, hidden)
     }
 
-    /// The rows somebody wants, as the last layer left them.
-    pub(super) fn encoder_head(&mut self) {
+    /// The rows somebody wants, as the last layer left them; where norms come before a
+    /// layer's parts, after one more.
+    pub(super) fn encoder_head(&mut self) -> Result<()> {
         let Slots { hidden, taken, .. } = self.slots;
         self.builder.begin_segment();
         self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
+        match self.recipe.pre_norms {
+            true => self.norm(self.recipe.output_norm, taken, taken),
+            false => Ok(()),
+        }
     }
 
     /// Scores of the rows in the taken slot, for models that rank:

@@ -2,11 +2,11 @@
 
 use realm_ir::{
     Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot,
-    Sparsify, Step,
+    Sparsify, Step, WeightRef,
 };
 
 use super::{LayerBuilder, Slots};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hyperparameters::{ExpertHyperparameters, LayerHyperparameters};
 use crate::recipe::FeedForward;
 
@@ -20,11 +20,11 @@ impl LayerBuilder<'_> {
         if let Some(experts) = self.numbers.experts.filter(|_| layer.has_experts) {
             return match self.builder.contains(&format!("blk.{index}.pre_ffw_norm_2.weight")) {
                 true => self.dense_and_experts(index, layer, &experts, input),
-                false => self.experts(index, &experts, input),
+                false => self.experts(index, &experts, layer, input),
             };
         }
         let inner = layer.feed_forward_length;
-        self.gated(index, "", inner, input)?;
+        self.gated(index, "", inner, layer.activation, input)?;
         let gate = self.slots.gate;
         if self.recipe.sub_norms {
             let name = format!("blk.{index}.ffn_sub_norm");
@@ -37,13 +37,21 @@ impl LayerBuilder<'_> {
 
     /// Everything before the down matrix, into the gate slot. `suffix` is that of
     /// the tensors' names.
-    fn gated(&mut self, index: usize, suffix: &str, inner: usize, input: Slot) -> Result<()> {
+    fn gated(
+        &mut self,
+        index: usize,
+        suffix: &str,
+        inner: usize,
+        activation: Activation,
+        input: Slot,
+    ) -> Result<()> {
         let Slots { gate, up, .. } = self.slots;
         let width = self.numbers.embedding_length;
         let name = |part: &str| format!("blk.{index}.ffn_{part}{suffix}");
-        let activation = self.recipe.feed_forward.activation();
         let (outputs, up) = match self.recipe.feed_forward {
-            FeedForward::Plain(_) => (vec![self.linear(&name("up"), &[width, inner], gate)?], None),
+            FeedForward::Plain(_) | FeedForward::PlainXielu => {
+                (vec![self.linear(&name("up"), &[width, inner], gate)?], None)
+            }
             // Without a gate of its own, the up matrix begins with the gate's rows.
             FeedForward::Gated(_)
                 if !self.builder.contains(&format!("{}.weight", name("gate"))) =>
@@ -74,11 +82,15 @@ impl LayerBuilder<'_> {
         &mut self,
         index: usize,
         experts: &ExpertHyperparameters,
+        layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
-        self.moe(index, experts, input, input, self.slots.block)?;
+        let Slots { block, normed_beside, .. } = self.slots;
+        let router_input = if self.recipe.router_reads_layer { normed_beside } else { input };
+        self.moe(index, experts, layer, [input, router_input], block)?;
         if self.builder.contains(&format!("blk.{index}.ffn_up_shexp.weight")) {
-            self.shared_expert(index, experts.shared_feed_forward_length, input)?;
+            let inner = experts.shared_feed_forward_length;
+            self.shared_expert(index, inner, layer.activation, input)?;
         }
         self.add_block(index, "post_ffw_norm")
     }
@@ -95,7 +107,7 @@ impl LayerBuilder<'_> {
         let Slots { hidden, normed, normed_beside, gate, block, .. } = self.slots;
         let (width, inner) = (self.numbers.embedding_length, layer.feed_forward_length);
         let name = |part: &str| format!("blk.{index}.{part}");
-        self.gated(index, "", inner, input)?;
+        self.gated(index, "", inner, layer.activation, input)?;
         let outputs = vec![self.linear(&name("ffn_down"), &[inner, width], block)?];
         self.builder.push(Step::Linear(Linear { input: gate, outputs }));
         self.norm(&name("post_ffw_norm_1"), block, block)?;
@@ -103,7 +115,7 @@ impl LayerBuilder<'_> {
         self.norm(&name("pre_ffw_norm_2"), hidden, normed)?;
         self.router_norm(&name("ffn_gate_inp.scale"), hidden, normed_beside)?;
         let result = self.builder.batch_slot(width);
-        self.moe(index, experts, normed, normed_beside, result)?;
+        self.moe(index, experts, layer, [normed, normed_beside], result)?;
         self.norm(&name("post_ffw_norm_2"), result, result)?;
         let add = Add { a: block, b: result, out: block, a_scale: 1.0, scale: 1.0 };
         self.builder.push(Step::Add(add));
@@ -127,8 +139,8 @@ impl LayerBuilder<'_> {
         &mut self,
         index: usize,
         experts: &ExpertHyperparameters,
-        input: Slot,
-        router_input: Slot,
+        layer: &LayerHyperparameters,
+        [input, router_input]: [Slot; 2],
         out: Slot,
     ) -> Result<()> {
         let width = self.numbers.embedding_length;
@@ -136,13 +148,11 @@ impl LayerBuilder<'_> {
         let n = experts.n_experts;
         let router = self.builder.weight(&name("ffn_gate_inp.weight"), &[width, n])?;
         let router_bias = self.builder.optional(&name("ffn_gate_inp.bias"), &[n])?;
-        let choice_bias = self.builder.optional(&name("exp_probs_b.bias"), &[n])?;
-        let expert_scales = self.builder.optional(&name("ffn_down_exps.scale"), &[n])?;
+        let choice_bias = match self.builder.optional(&name("exp_probs_b.bias"), &[n])? {
+            Some(bias) => Some(bias),
+            None => self.builder.optional(&name("exp_probs_b"), &[n])?,
+        };
         let weights = self.expert_weights(index, experts)?;
-        if expert_scales.is_some() && weights.down_bias.is_some() {
-            let found = "a bias beside a factor on the experts' results";
-            return Err(Error::unsupported(name("ffn_down_exps.scale"), found, "either alone"));
-        }
         self.builder.push(Step::Moe(Box::new(Moe {
             input,
             router_input,
@@ -154,14 +164,13 @@ impl LayerBuilder<'_> {
             gating: experts.gating,
             normalize: experts.normalize,
             scale: experts.scale,
-            expert_scales,
             n_experts: n,
             n_used: experts.n_used,
             n_groups: experts.n_groups,
             n_groups_used: experts.n_groups_used,
             experts: weights,
-            activation: self.recipe.feed_forward.activation(),
-            weigh_input: false,
+            activation: layer.activation,
+            weigh_input: self.recipe.experts_weigh_input,
         })));
         Ok(())
     }
@@ -175,33 +184,78 @@ impl LayerBuilder<'_> {
         let width = self.numbers.embedding_length;
         let name = |part: &str, kind: &str| format!("blk.{index}.ffn_{part}_exps.{kind}");
         let is_gated = matches!(self.recipe.feed_forward, FeedForward::Gated(_));
-        let joint = name("gate_up", "weight");
-        let (gate, up) = if is_gated && self.builder.contains(&joint) {
-            let both = self.builder.weight(&joint, &[width, 2 * inner, n])?;
-            (Some(both), both)
-        } else {
-            let gate = match is_gated {
-                true => Some(self.builder.weight(&name("gate", "weight"), &[width, inner, n])?),
-                false => None,
+        let is_joined = is_gated && self.builder.contains(&name("gate_up", "weight"));
+        let down = self.builder.weight(&name("down", "weight"), &[inner, width, n])?;
+        let down_bias = self.builder.optional(&name("down", "bias"), &[width, n])?;
+        let down_scale = self.builder.optional(&name("down", "scale"), &[n])?;
+        if is_joined {
+            let both = self.builder.weight(&name("gate_up", "weight"), &[width, 2 * inner, n])?;
+            let (gate_bias, up_bias) = self.joined_bias(&name("gate_up", "bias"), inner, n)?;
+            // Both are multiplied by the same factor, which goes by either name.
+            let scale = match self.builder.optional(&name("gate_up", "scale"), &[n])? {
+                Some(scale) => Some(scale),
+                None => self.builder.optional(&name("up", "scale"), &[n])?,
             };
-            (gate, self.builder.weight(&name("up", "weight"), &[width, inner, n])?)
+            return Ok(ExpertWeights {
+                gate: Some(both),
+                up: both,
+                down,
+                gate_bias,
+                up_bias,
+                down_bias,
+                gate_scale: scale,
+                up_scale: scale,
+                down_scale,
+            });
+        }
+        let gate = match is_gated {
+            true => Some(self.builder.weight(&name("gate", "weight"), &[width, inner, n])?),
+            false => None,
         };
         Ok(ExpertWeights {
             gate,
-            up,
-            down: self.builder.weight(&name("down", "weight"), &[inner, width, n])?,
+            up: self.builder.weight(&name("up", "weight"), &[width, inner, n])?,
+            down,
             gate_bias: self.builder.optional(&name("gate", "bias"), &[inner, n])?,
             up_bias: self.builder.optional(&name("up", "bias"), &[inner, n])?,
-            down_bias: self.builder.optional(&name("down", "bias"), &[width, n])?,
+            down_bias,
+            gate_scale: self.builder.optional(&name("gate", "scale"), &[n])?,
+            up_scale: self.builder.optional(&name("up", "scale"), &[n])?,
+            down_scale,
         })
+    }
+
+    /// The terms of gate and up, which a file may hold as `[2 * inner, n]`.
+    fn joined_bias(
+        &mut self,
+        name: &str,
+        inner: usize,
+        n: usize,
+    ) -> Result<(Option<WeightRef>, Option<WeightRef>)> {
+        if !self.builder.contains(name) {
+            return Ok((None, None));
+        }
+        let values = self.builder.values(name, &[2 * inner, n])?;
+        let mut part = |first: usize| {
+            let rows = values.chunks_exact(2 * inner);
+            let part: Vec<f32> = rows.flat_map(|row| &row[first..][..inner]).copied().collect();
+            self.builder.constant_rows(name, &[inner, n], &part).map(Some)
+        };
+        Ok((part(0)?, part(inner)?))
     }
 
     /// The expert that every row uses, added to the block slot; behind a gate of
     /// one value per row where the file has one.
-    fn shared_expert(&mut self, index: usize, inner: usize, input: Slot) -> Result<()> {
+    fn shared_expert(
+        &mut self,
+        index: usize,
+        inner: usize,
+        activation: Activation,
+        input: Slot,
+    ) -> Result<()> {
         let Slots { gate, block, .. } = self.slots;
         let width = self.numbers.embedding_length;
-        self.gated(index, "_shexp", inner, input)?;
+        self.gated(index, "_shexp", inner, activation, input)?;
         let down = self.linear(&format!("blk.{index}.ffn_down_shexp"), &[inner, width], gate)?;
         let gate_name = format!("blk.{index}.ffn_gate_inp_shexp.weight");
         if !self.builder.contains(&gate_name) {

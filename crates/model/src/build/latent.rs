@@ -44,7 +44,8 @@ impl LayerBuilder<'_> {
             rest: rotating,
         }));
         let (n_heads, rope) = (layer.n_heads, self.rope(layer));
-        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope };
+        let temperature = self.temperature(layer);
+        let store = RopeStore { q, k, v, kv_layer, n_heads, head_norm: None, rope, temperature };
         self.builder.push(Step::RopeStore(store));
         self.attend(index, kv_layer, layer)?;
 

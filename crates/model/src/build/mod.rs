@@ -5,6 +5,7 @@ mod attention;
 mod encoder;
 mod feed_forward;
 mod latent;
+mod mamba;
 mod per_layer;
 mod recurrent;
 
@@ -14,13 +15,14 @@ use realm_ir::{
     RopeSpec, Rows, Slot, Step, TakeRows, WeightRef,
 };
 
+use crate::adapter::WeightRows;
 use crate::arch;
 use crate::config::ModelConfig;
 use crate::embedding::{EmbeddingPlan, Pooling};
 use crate::error::{Error, Result};
 use crate::hyperparameters::{Hyperparameters, Keys, LayerHyperparameters, Mixer};
 use crate::program_builder::ProgramBuilder;
-use crate::recipe::{AttentionGate, Positions, Recipe};
+use crate::recipe::{AttentionGate, Block, Positions, Recipe};
 use crate::rope::rope_specs;
 
 use self::altup::AltUp;
@@ -31,6 +33,8 @@ use self::per_layer::PerLayer;
 pub struct ModelPlan {
     /// Steps and weights.
     pub program: Program,
+    /// Of weights that are a part of their tensor, for adapters.
+    pub parts: WeightRows,
     /// What each layer that attends keeps per position.
     pub kv_layers: Vec<KvLayer>,
     /// Hidden states and scores.
@@ -64,7 +68,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
         layers.predict_streams(index)?;
-        match recipe.is_encoder {
+        match recipe.is_encoder && !recipe.pre_norms {
             true => layers.encoder_block(index, layer)?,
             false => layers.block(index, layer)?,
         }
@@ -73,7 +77,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         layers.scale_layer(index)?;
     }
     match recipe.is_encoder {
-        true => layers.encoder_head(),
+        true => layers.encoder_head()?,
         false => layers.head(table)?,
     }
     let scores = layers.scores()?;
@@ -93,13 +97,15 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     }
     let mut row_slots = altup.map_or(vec![slots.hidden], |altup| altup.streams);
     row_slots.extend(per_layer.iter().map(|slots| slots.inputs));
+    let (program, parts) = builder.finish(row_slots[0], row_slots[1..].to_vec(), slots.logits);
     Ok(ModelPlan {
-        program: builder.finish(row_slots[0], row_slots[1..].to_vec(), slots.logits),
+        program,
+        parts,
         embedding,
         kv_layers: numbers
             .layers
             .iter()
-            .filter(|layer| matches!(layer.mixer, Mixer::Attention(_)))
+            .filter(|layer| layer.mixer.kv_layer().is_some())
             .map(kv_layer)
             .collect(),
         state_widths: numbers.state_widths.clone(),
@@ -200,7 +206,7 @@ impl LayerBuilder<'_> {
                 let shape = [width, self.numbers.context_length];
                 Some(self.builder.weight("position_embd.weight", &shape)?)
             }
-            Positions::Rope | Positions::Alibi | Positions::AlibiIfLayers(_) => None,
+            _ => None,
         };
         let constant = self.token_type()?;
         self.builder.begin_segment();
@@ -223,10 +229,31 @@ impl LayerBuilder<'_> {
         let has = |layers: &Self, part: &str| {
             layers.builder.contains(&format!("blk.{index}.{part}.weight"))
         };
-        if !self.numbers.is_parallel {
+        if self.recipe.block == Block::OnePart {
             let input = self.pre_norm(&name("attn_norm"), hidden, normed)?;
-            self.mixer(index, layer, input)?;
-            self.add_laurel(index, input)?;
+            return match layer.mixer {
+                Mixer::None => self.feed_forward(index, layer, input),
+                _ => self.mixer(index, layer, input),
+            };
+        }
+        if !self.numbers.is_parallel {
+            if self.recipe.router_reads_layer {
+                let (b, out) = (hidden, normed_beside);
+                // A copy, before attention changes the hidden state.
+                self.builder.push(Step::Add(Add { a: hidden, b, out, a_scale: 1.0, scale: 0.0 }));
+            }
+            if layer.mixer != Mixer::None {
+                let has_norm = index > 0 || self.recipe.first_attention_norm;
+                let input = match has_norm {
+                    true => self.pre_norm(&name("attn_norm"), hidden, normed)?,
+                    false => hidden,
+                };
+                self.mixer(index, layer, input)?;
+                self.add_laurel(index, input)?;
+            }
+            if layer.feed_forward_length == 0 && !layer.has_experts {
+                return Ok(());
+            }
             let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
             return self.feed_forward(index, layer, input);
         }
@@ -254,6 +281,19 @@ impl LayerBuilder<'_> {
             }
             Mixer::ShortConv(state) => self.short_conv(index, state, input),
             Mixer::DeltaNet(state) => self.delta_net(index, state, input),
+            Mixer::Mamba(state) => self.mamba(index, state, input),
+            Mixer::Mamba2(state) => self.mamba2(index, state, input),
+            Mixer::Mamba2BesideAttention { kv_layer, state } => {
+                self.attention(index, kv_layer, layer, input)?;
+                self.mamba2(index, state, input)
+            }
+            Mixer::Matrix => {
+                let width = self.numbers.embedding_length;
+                let output =
+                    self.linear(&format!("blk.{index}.attn_output"), &[width, width], input)?;
+                self.residual(index, input, output, "post_attention_norm")
+            }
+            Mixer::None => Ok(()),
         }
     }
 
@@ -339,10 +379,14 @@ impl LayerBuilder<'_> {
     ) -> Result<()> {
         let (weight, bias) = match self.recipe.bare_norms {
             true => (None, None),
-            false => (
-                Some(self.builder.weight(&format!("{name}.weight"), shape)?),
-                self.builder.optional(&format!("{name}.bias"), shape)?,
-            ),
+            false => {
+                // Falcon H1 leaves the suffix out.
+                let suffixed = format!("{name}.weight");
+                let is_bare = !self.builder.contains(&suffixed) && self.builder.contains(name);
+                let weight_name = if is_bare { name } else { &suffixed };
+                let weight = self.builder.weight(weight_name, shape)?;
+                (Some(weight), self.builder.optional(&format!("{name}.bias"), shape)?)
+            }
         };
         let epsilon = self.numbers.epsilon;
         let norm = Norm { input, out, kind, groups, width, weight, bias, epsilon };
@@ -387,7 +431,7 @@ impl LayerBuilder<'_> {
         for (n_rows, out) in parts {
             let range = first..first + n_rows;
             first += n_rows;
-            let weight = self.builder.add(matrix.rows(range.clone())?);
+            let weight = self.builder.add_rows(&matrix, vec![range.clone()])?;
             let bias = match &bias {
                 Some(bias) => {
                     let values: Vec<f32> = bias[range].iter().map(|value| value / scale).collect();

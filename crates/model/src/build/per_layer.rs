@@ -73,7 +73,7 @@ impl LayerBuilder<'_> {
             up: Some(inputs),
             up_offset: index * width,
             out: gate,
-            activation: self.recipe.feed_forward.activation(),
+            activation: self.numbers.layers[index].activation,
         }));
         let outputs = vec![self.linear(&name("proj"), &[width, embedding], block)?];
         self.builder.push(Step::Linear(Linear { input: gate, outputs }));

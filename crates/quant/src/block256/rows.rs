@@ -31,10 +31,74 @@ pub(crate) trait Rows256: Block256 + Sized {
     /// Values that share a scale: 16 or 32.
     const SCALE_LEN: usize;
 
+    /// Whether blocks are unpacked by [`unpack_scales`](Self::unpack_scales) and
+    /// [`unpack_run`](Self::unpack_run), so that values can stay in registers until they
+    /// are multiplied.
+    const HAS_RUNS: bool = true;
+
+    /// 2 where the groups of a run are neighbours in pairs that share a scale, else 1.
+    const GROUPS_PER_SUM: usize = 1;
+
     /// Unpacks the block that begins at byte `at` of each row.
     ///
-    /// Implementations are `#[inline(always)]`.
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>);
+    /// Implementations are `#[inline(always)]`, as are those of the other functions.
+    #[inline(always)]
+    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        Self::unpack_scales(s, rows, at, block);
+        for run in 0..RUNS {
+            let u = Self::unpack_run(s, rows, at, run);
+            for (i, group) in u.as_chunks::<GROUP_VECTORS>().0.iter().enumerate() {
+                let to = GROUP_VECTORS * Self::group(run, i);
+                block.u[to..to + GROUP_VECTORS].copy_from_slice(group);
+            }
+        }
+    }
+
+    /// All of a block but its values.
+    #[inline(always)]
+    fn unpack_scales<S: Simd>(_s: S, _rows: &Rows<'_>, _at: usize, _block: &mut RowBlocks<S>) {
+        unreachable!("formats with runs unpack scales")
+    }
+
+    /// A quarter of the values: four groups of 16.
+    #[inline(always)]
+    fn unpack_run<S: Simd>(_s: S, _rows: &Rows<'_>, _at: usize, _run: usize) -> Run<S> {
+        unreachable!("formats with runs unpack them")
+    }
+
+    /// Which group of 16 values is the `i`-th of a run.
+    #[inline(always)]
+    fn group(run: usize, i: usize) -> usize {
+        RUNS * run + i
+    }
+}
+
+/// Runs in a block, and groups in a run.
+const RUNS: usize = 4;
+/// Vectors of a group of 16 values.
+const GROUP_VECTORS: usize = 4;
+
+/// Some values of a block, four in each lane of a vector.
+pub(crate) type Run<S> = [<S as Simd>::I; LEN / RUNS / 4];
+
+/// [`Rows256::group`] where 16 bytes hold parts of values 32 apart.
+#[inline(always)]
+pub(crate) fn group_of_quarters(run: usize, i: usize) -> usize {
+    8 * (run / 2) + 2 * i + run % 2
+}
+
+/// Two bits of each value, 16 bytes from `at` on for each run.
+#[inline(always)]
+pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    let two = s.splat(0x0303_0303);
+    let words: [_; 4] = s.transpose(rows, at + 16 * run);
+    let mut u = [two; 16];
+    for (j, word) in words.into_iter().enumerate() {
+        for i in 0..4 {
+            u[4 * i + j] = s.and(s.shr(word, 2 * i as u32), two);
+        }
+    }
+    u
 }
 
 /// Splits sixteen bytes, which `words` holds four by four, into lanes of 32 bits.
@@ -149,27 +213,78 @@ impl<F: Rows256> RowFormat for Family<F> {
                 }
             }
         }
-        let (pairs_x, _) = x.sums().as_chunks::<PAIRS>();
         for t in 0..T {
-            let pairs_x = &pairs_x[at[t]];
-            let d_x = s.splat_f32(x.scales()[at[t]]);
             for g in 0..G {
-                let mut pairs = s.splat(0);
-                for j in 0..PAIRS {
-                    pairs = s.dot_i16(pairs, w[g].pairs[j], s.splat(pairs_x[j]));
-                }
-                let mut dot = dots[t][g];
-                if F::OFFSET != 0 {
-                    dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(F::OFFSET))));
-                }
-                let mut sum =
-                    s.add_f32(sums[t][g], s.mul_f32(s.to_f32(dot), s.mul_f32(w[g].d, d_x)));
-                if F::HAS_MIN {
-                    let min = s.mul_f32(s.to_f32(pairs), s.mul_f32(w[g].dmin, d_x));
-                    sum = s.sub_f32(sum, min);
-                }
-                sums[t][g] = sum;
+                sums[t][g] = add_block::<S, F>(s, sums[t][g], dots[t][g], w[g], x, at[t]);
             }
         }
     }
+
+    #[inline(always)]
+    fn unpack_and_add<S: Simd, const T: usize>(
+        s: S,
+        (rows, at, part): (&Rows<'_>, usize, usize),
+        block: &mut RowBlocks<S>,
+        x: &ActivationView<'_>,
+        at_x: [usize; T],
+        sums: &mut [[S::F; 1]; T],
+    ) {
+        if const { !F::HAS_RUNS } {
+            Self::unpack(s, rows, at, part, block);
+            return Self::add(s, [block], x, at_x, sums);
+        }
+        F::unpack_scales(s, rows, at, block);
+        let (quants, _) = x.quants().as_chunks::<LEN>();
+        let quants = at_x.map(|at| quants[at].as_chunks::<4>().0);
+        let mut dots = [s.splat(0); T];
+        for run in 0..RUNS {
+            let u = F::unpack_run(s, rows, at, run);
+            for i in 0..const { RUNS / F::GROUPS_PER_SUM } {
+                let first = F::group(run, F::GROUPS_PER_SUM * i);
+                let mut sum = [s.dot_zero(); T];
+                for j in 0..const { F::GROUPS_PER_SUM * GROUP_VECTORS } {
+                    let u = u[F::GROUPS_PER_SUM * GROUP_VECTORS * i + j];
+                    for t in 0..T {
+                        let q = s.splat_bytes(quants[t][GROUP_VECTORS * first + j]);
+                        sum[t] = s.dot(F::WIDE, sum[t], u, q);
+                    }
+                }
+                let scale = block.scales[first / (F::SCALE_LEN / 16) * (F::SCALE_LEN / 16)];
+                for t in 0..T {
+                    let scaled = s.mul(s.dot_sum(F::WIDE, sum[t]), scale);
+                    dots[t] = s.add(dots[t], scaled);
+                }
+            }
+        }
+        for t in 0..T {
+            sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, x, at_x[t]);
+        }
+    }
+}
+
+/// What is left of a block's product when those of its values have been summed in `dot`.
+#[inline(always)]
+fn add_block<S: Simd, F: Rows256>(
+    s: S,
+    sum: S::F,
+    mut dot: S::I,
+    w: &RowBlocks<S>,
+    x: &ActivationView<'_>,
+    at: usize,
+) -> S::F {
+    let pairs_x = &x.sums().as_chunks::<PAIRS>().0[at];
+    let d_x = s.splat_f32(x.scales()[at]);
+    let mut pairs = s.splat(0);
+    for (w, x) in w.pairs.iter().zip(pairs_x) {
+        pairs = s.dot_i16(pairs, *w, s.splat(*x));
+    }
+    if F::OFFSET != 0 {
+        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(F::OFFSET))));
+    }
+    let sum = s.add_f32(sum, s.mul_f32(s.to_f32(dot), s.mul_f32(w.d, d_x)));
+    if F::HAS_MIN {
+        let min = s.mul_f32(s.to_f32(pairs), s.mul_f32(w.dmin, d_x));
+        return s.sub_f32(sum, min);
+    }
+    sum
 }

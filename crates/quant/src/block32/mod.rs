@@ -77,6 +77,16 @@ pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
     Format::new(F::TY, ActivationForm::Q8Block32, dequantize::<F>, kernels)
 }
 
+/// The kernels of `F` for interleaved rows, fastest first.
+pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT - 1] {
+    [
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::packed_kernel::<Avx512<true>, rows::Family<F>>(F::TY, true),
+        #[cfg(target_arch = "x86_64")]
+        crate::rows::packed_kernel::<Avx2<true>, rows::Family<F>>(F::TY, true),
+    ]
+}
+
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
     [

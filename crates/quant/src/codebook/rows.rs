@@ -20,6 +20,7 @@ pub(crate) struct Family<F>(PhantomData<F>);
 impl<F: Codebook> Rows256 for F {
     const WIDE: bool = true;
     const SCALE_LEN: usize = F::SCALE_LEN;
+    const HAS_RUNS: bool = false;
 
     #[inline(always)]
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {

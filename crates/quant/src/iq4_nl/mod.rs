@@ -24,7 +24,10 @@ pub(crate) struct IQ4NL;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<IQ4NL>();
 
-pub(crate) static FORMAT: Format = block32::format::<IQ4NL>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<IQ4NL>();
+
+pub(crate) static FORMAT: Format = block32::format::<IQ4NL>(&KERNELS).with_packed(&PACKED_KERNELS);
 
 /// What is added to the levels so that they are not negative.
 pub(crate) const OFFSET: u8 = 128;

@@ -26,4 +26,7 @@ pub(crate) struct IQ4XS;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<IQ4XS>();
 
-pub(crate) static FORMAT: Format = block256::format::<IQ4XS>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<IQ4XS>();
+
+pub(crate) static FORMAT: Format = block256::format::<IQ4XS>(&KERNELS).with_packed(&PACKED_KERNELS);

@@ -2,16 +2,17 @@
 
 use super::IQ4XS;
 use crate::block256::PAIRS;
-use crate::block256::rows::{RowBlocks, Rows256};
+use crate::block256::rows::{RowBlocks, Rows256, Run};
 use crate::iq4_nl::LEVELS;
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for IQ4XS {
     const WIDE: bool = true;
     const SCALE_LEN: usize = 32;
+    const GROUPS_PER_SUM: usize = 2;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let [d_high, low, ..] = s.transpose(rows, at);
         block.d = s.f16_to_f32(d_high);
         for j in 0..PAIRS {
@@ -21,13 +22,19 @@ impl Rows256 for IQ4XS {
             block.scales[2 * j] = scale;
             block.pairs[j] = s.or(s.and(scale, s.splat(0xffff)), s.shl(scale, 16));
         }
+    }
+
+    #[inline(always)]
+    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
         let mask = s.splat(0x0f0f_0f0f);
-        for run in 0..8 {
-            let words = s.transpose(rows, at + 8 + 16 * run);
+        let mut u = [mask; 16];
+        for i in 0..2 {
+            let words = s.transpose(rows, at + 8 + 32 * run + 16 * i);
             for (j, word) in words.into_iter().enumerate() {
-                block.u[8 * run + j] = s.lookup(&LEVELS, s.and(word, mask));
-                block.u[8 * run + 4 + j] = s.lookup(&LEVELS, s.and(s.shr(word, 4), mask));
+                u[8 * i + j] = s.lookup(&LEVELS, s.and(word, mask));
+                u[8 * i + 4 + j] = s.lookup(&LEVELS, s.and(s.shr(word, 4), mask));
             }
         }
+        u
     }
 }

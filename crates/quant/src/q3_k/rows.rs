@@ -1,7 +1,9 @@
 //! Q3_K blocks, one row per vector lane.
 
 use super::Q3K;
-use crate::block256::rows::{RowBlocks, Rows256, pack_pairs, widen_bytes};
+use crate::block256::rows::{
+    RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, unpack_two_bits, widen_bytes,
+};
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q3K {
@@ -9,7 +11,7 @@ impl Rows256 for Q3K {
     const SCALE_LEN: usize = 16;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         // The twelve bytes of scales are the last three words of these sixteen.
         let [_, a, b, high] = s.transpose(rows, at + 92);
         let (four, two) = (s.splat(0x0f0f_0f0f), s.splat(0x0303_0303));
@@ -26,19 +28,25 @@ impl Rows256 for Q3K {
         }
         block.pairs = pack_pairs(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 108);
+    }
+
+    #[inline(always)]
+    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+        let (half, part) = (run / 2, run % 2);
         let one = s.splat(0x0101_0101);
-        for part in 0..2 {
-            let bits = s.transpose(rows, at + 16 * part);
-            for half in 0..2 {
-                let words = s.transpose(rows, at + 32 + 32 * half + 16 * part);
-                for (j, word) in words.into_iter().enumerate() {
-                    for run in 0..4 {
-                        let third = s.and(s.shr(bits[j], (4 * half + run) as u32), one);
-                        block.u[32 * half + 8 * run + 4 * part + j] =
-                            s.or(s.and(s.shr(word, 2 * run as u32), two), s.shl(third, 2));
-                    }
-                }
+        let bits = s.transpose(rows, at + 16 * part);
+        let mut u = unpack_two_bits(s, rows, at + 32, run);
+        for i in 0..4 {
+            for j in 0..4 {
+                let third = s.and(s.shr(bits[j], (4 * half + i) as u32), one);
+                u[4 * i + j] = s.or(u[4 * i + j], s.shl(third, 2));
             }
         }
+        u
+    }
+
+    #[inline(always)]
+    fn group(run: usize, i: usize) -> usize {
+        group_of_quarters(run, i)
     }
 }

@@ -23,4 +23,7 @@ pub(crate) struct Q4_0;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q4_0>();
 
-pub(crate) static FORMAT: Format = block32::format::<Q4_0>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<Q4_0>();
+
+pub(crate) static FORMAT: Format = block32::format::<Q4_0>(&KERNELS).with_packed(&PACKED_KERNELS);

@@ -1,7 +1,7 @@
 //! Q5_K blocks, one row per vector lane.
 
 use super::Q5K;
-use crate::block256::rows::{RowBlocks, Rows256, unpack_header};
+use crate::block256::rows::{RowBlocks, Rows256, Run, unpack_header};
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q5K {
@@ -9,21 +9,33 @@ impl Rows256 for Q5K {
     const SCALE_LEN: usize = 32;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         unpack_header(s, rows, at, block);
+    }
+
+    /// One half of the fifth bits, and two of the four runs of bytes that take them.
+    #[inline(always)]
+    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+        let (half, first) = (run / 2, run % 2 * 2);
         let (low, one) = (s.splat(0x0f0f_0f0f), s.splat(0x0101_0101));
-        for half in 0..2 {
-            let bits = s.transpose(rows, at + 16 + 16 * half);
-            for run in 0..4 {
-                let words = s.transpose(rows, at + 48 + 32 * run + 16 * half);
-                for (j, word) in words.into_iter().enumerate() {
-                    let to = 16 * run + 4 * half + j;
-                    let fifth =
-                        |i: usize| s.shl(s.and(s.shr(bits[j], (2 * run + i) as u32), one), 4);
-                    block.u[to] = s.or(s.and(word, low), fifth(0));
-                    block.u[to + 8] = s.or(s.and(s.shr(word, 4), low), fifth(1));
-                }
+        let bits = s.transpose(rows, at + 16 + 16 * half);
+        let mut u = [low; 16];
+        for i in 0..2 {
+            let words = s.transpose(rows, at + 48 + 32 * (first + i) + 16 * half);
+            for (j, word) in words.into_iter().enumerate() {
+                let place = 2 * (first + i) as u32;
+                let fifth = |bits: S::I| s.shl(s.and(bits, one), 4);
+                u[8 * i + j] = s.or(s.and(word, low), fifth(s.shr(bits[j], place)));
+                u[8 * i + 4 + j] =
+                    s.or(s.and(s.shr(word, 4), low), fifth(s.shr(bits[j], place + 1)));
             }
         }
+        u
+    }
+
+    #[inline(always)]
+    fn group(run: usize, i: usize) -> usize {
+        let (half, first) = (run / 2, run % 2 * 2);
+        4 * (first + i / 2) + 2 * (i % 2) + half
     }
 }

@@ -24,4 +24,7 @@ pub(crate) struct Q8_0;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q8_0>();
 
-pub(crate) static FORMAT: Format = block32::format::<Q8_0>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<Q8_0>();
+
+pub(crate) static FORMAT: Format = block32::format::<Q8_0>(&KERNELS).with_packed(&PACKED_KERNELS);

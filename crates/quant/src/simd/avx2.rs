@@ -6,8 +6,11 @@ use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
 use crate::cpu::Level;
 
 /// Proof that the CPU has [`Level::Avx2`].
+///
+/// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
+/// interleaves them.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const PACKED: bool = false>(());
 
 /// Sums of products as pairs of i16, for the low and the high nibbles of `u`.
 ///
@@ -20,11 +23,11 @@ pub(crate) struct Nibbles {
 
 #[inline(never)] // a tile has its registers to itself
 #[target_feature(enable = "avx2,fma,f16c")]
-fn run<J: Job<Avx2>>(s: Avx2, job: J) -> J::Output {
+fn run<J: Job<Avx2<PACKED>>, const PACKED: bool>(s: Avx2<PACKED>, job: J) -> J::Output {
     job.run(s)
 }
 
-impl Simd for Avx2 {
+impl<const PACKED: bool> Simd for Avx2<PACKED> {
     const LEVEL: Level = Level::Avx2;
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 1;
@@ -49,6 +52,13 @@ impl Simd for Avx2 {
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
         // And as much again as the scales of 16 bytes of nibbles have.
         rows.prefetch_some(self, 18 * Self::LANES);
+        if PACKED {
+            let group = rows.group::<Self>(at, 16);
+            // SAFETY: `self` proves the instructions; four vectors can be read there.
+            return std::array::from_fn(|j| unsafe {
+                _mm256_loadu_si256(group.cast::<__m256i>().add(j))
+            });
+        }
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -71,6 +81,11 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256 {
+        if PACKED {
+            let group = rows.group::<Self>(at, 2);
+            // SAFETY: `self` proves the instructions; one f16 per lane can be read there.
+            return unsafe { _mm256_cvtph_ps(_mm_loadu_si128(group.cast())) };
+        }
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {

@@ -7,16 +7,19 @@ use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
 use crate::cpu::Level;
 
 /// Proof that the CPU has [`Level::Avx512Vnni`].
+///
+/// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
+/// interleaves them.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const PACKED: bool = false>(());
 
 #[inline(never)] // a tile has its registers to itself
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn run<J: Job<Avx512>>(s: Avx512, job: J) -> J::Output {
+fn run<J: Job<Avx512<PACKED>>, const PACKED: bool>(s: Avx512<PACKED>, job: J) -> J::Output {
     job.run(s)
 }
 
-impl Simd for Avx512 {
+impl<const PACKED: bool> Simd for Avx512<PACKED> {
     const LEVEL: Level = Level::Avx512Vnni;
     const LANES: usize = 16;
     const TILE_VECTORS: usize = 2;
@@ -41,6 +44,13 @@ impl Simd for Avx512 {
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
         // And as much again as the scales of 16 bytes of nibbles have.
         rows.prefetch_some(self, 18 * Self::LANES);
+        if PACKED {
+            let group = rows.group::<Self>(at, 16);
+            // SAFETY: `self` proves the instructions; four vectors can be read there.
+            return std::array::from_fn(|j| unsafe {
+                _mm512_loadu_si512(group.cast::<__m512i>().add(j))
+            });
+        }
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -66,6 +76,11 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512 {
+        if PACKED {
+            let group = rows.group::<Self>(at, 2);
+            // SAFETY: `self` proves the instructions; one f16 per lane can be read there.
+            return unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(group.cast())) };
+        }
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {

@@ -37,6 +37,8 @@ pub(crate) trait Job<S> {
 /// One row of weights per lane, and what will be read after them.
 pub(crate) struct Rows<'a> {
     rows: [&'a [u8]; MAX_LANES],
+    /// The first row and all that follow.
+    from_first: &'a [u8],
     row_bytes: usize,
     weights: &'a [u8],
     /// The next byte of the weights to prefetch, and where to stop.
@@ -52,9 +54,10 @@ impl<'a> Rows<'a> {
     pub fn new<S: Simd>(weights: &'a [u8], row_bytes: usize, first: usize, next: usize) -> Self {
         let last = weights.len() / row_bytes - 1;
         let row = |lane: usize| &weights[(first + lane).min(last) * row_bytes..][..row_bytes];
+        let from_first = &weights[first.min(last / S::LANES * S::LANES) * row_bytes..];
         let end = weights.len().min((next + S::LANES) * row_bytes);
         let next = Cell::new(next * row_bytes);
-        Self { rows: std::array::from_fn(row), row_bytes, weights, next, end }
+        Self { rows: std::array::from_fn(row), from_first, row_bytes, weights, next, end }
     }
 
     /// Where byte `at` of the row in `lane` is; `len` bytes can be read there.
@@ -62,6 +65,13 @@ impl<'a> Rows<'a> {
     fn pointers(&self, at: usize, len: usize) -> impl Fn(usize) -> *const u8 {
         assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
         move |lane| self.rows[lane].as_ptr().wrapping_add(at)
+    }
+
+    /// Where bytes `at..at + len` of interleaved rows are, `S::LANES` times as many.
+    #[inline(always)]
+    fn group<S: Simd>(&self, at: usize, len: usize) -> *const u8 {
+        assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
+        self.from_first[at * S::LANES..][..len * S::LANES].as_ptr()
     }
 
     /// The row in `lane` from byte `at` on.

@@ -7,6 +7,7 @@ use crate::simd::{Rows, Simd};
 impl Rows256 for TQ1_0 {
     const WIDE: bool = false;
     const SCALE_LEN: usize = 32;
+    const HAS_RUNS: bool = false;
 
     #[inline(always)]
     fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {

@@ -1,7 +1,5 @@
 //! A mixture of experts by its definition: every row by itself.
 
-use std::ops::Range;
-
 use realm_ir::{BatchView, ExpertWeights, Gating, Moe, WeightRef};
 
 use super::State;
@@ -9,13 +7,11 @@ use super::steps::{activate, dot, factor};
 
 pub(super) fn moe(step: &Moe, batch: &BatchView<'_>, state: &mut State) {
     for row in 0..state.n_rows(step.input, batch) {
-        let width = state.weight(step.router).width;
-        let [input, router_input] =
-            [step.input, step.router_input].map(|slot| state.slot(slot).row(row)[..width].to_vec());
-        let scales = state.vector(step.expert_scales, step.n_experts, 1.0);
+        let router = state.weight(step.router);
+        let routed = state.slot(step.router_input).row(row)[..router.width].to_vec();
+        let input = state.slot(step.input).row(row)[..router.width].to_vec();
         let mut sum = vec![0.0; input.len()];
-        for (expert, weight) in choose(step, &logits(step, &router_input, state), state) {
-            let weight = weight * f64::from(scales[expert]);
+        for (expert, weight) in choose(step, &logits(step, &routed, state), state) {
             let (before, after) = if step.weigh_input { (weight, 1.0) } else { (1.0, weight) };
             let input: Vec<f32> = input.iter().map(|x| (f64::from(*x) * before) as f32).collect();
             for (sum, value) in sum.iter_mut().zip(run(step, &input, expert, state)) {
@@ -79,17 +75,17 @@ fn eligible(step: &Moe, ranks: &[f64]) -> Vec<usize> {
 
 /// One expert's result for one row.
 fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
-    let ExpertWeights { gate, up, down, gate_bias, up_bias, down_bias } = step.experts;
+    let ExpertWeights { gate, up, down, .. } = step.experts;
+    let weights = &step.experts;
     let inner = state.weight(down).width;
-    let rows = |first: usize| first..first + inner;
-    let (gate_rows, up_rows) = match gate == Some(up) {
-        true => (rows(2 * expert * inner), rows((2 * expert + 1) * inner)),
-        false => (rows(expert * inner), rows(expert * inner)),
-    };
-    let up = product(input, up, up_rows, up_bias, expert, state);
+    // Gate and up may share a weight, in which an expert's gate comes first.
+    let (stride, up_first) = if gate == Some(up) { (2 * inner, inner) } else { (inner, 0) };
+    let up = Rows { weight: up, first: expert * stride + up_first, n: inner };
+    let up = product(input, &up, expert, weights.up_scale, weights.up_bias, state);
     let gated = match gate {
         Some(gate) => {
-            let gate = product(input, gate, gate_rows, gate_bias, expert, state);
+            let gate = Rows { weight: gate, first: expert * stride, n: inner };
+            let gate = product(input, &gate, expert, weights.gate_scale, weights.gate_bias, state);
             let pairs = gate.iter().zip(&up);
             pairs
                 .map(|(g, u)| activate(step.activation, *g) * factor(step.activation, *u))
@@ -98,24 +94,32 @@ fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
         None => up.iter().map(|u| activate(step.activation, *u)).collect::<Vec<f64>>(),
     };
     let gated: Vec<f32> = gated.iter().map(|value| *value as f32).collect();
-    let width = input.len();
-    product(&gated, down, expert * width..(expert + 1) * width, down_bias, expert, state)
+    let down = Rows { weight: down, first: expert * input.len(), n: input.len() };
+    product(&gated, &down, expert, weights.down_scale, weights.down_bias, state)
 }
 
-/// `weight[rows] x input + bias[expert]`
+/// Rows of a weight that are one expert's.
+struct Rows {
+    weight: WeightRef,
+    first: usize,
+    n: usize,
+}
+
+/// `scale[expert] * rows x input + bias[expert]`
 fn product(
     input: &[f32],
-    weight: WeightRef,
-    rows: Range<usize>,
-    bias: Option<WeightRef>,
+    rows: &Rows,
     expert: usize,
+    scale: Option<WeightRef>,
+    bias: Option<WeightRef>,
     state: &State,
 ) -> Vec<f64> {
-    let weight = state.weight(weight);
+    let weight = state.weight(rows.weight);
+    let scale = scale.map_or(1.0, |scale| f64::from(state.weight(scale).values[expert]));
     let bias = bias.map(|bias| state.weight(bias).row(expert).to_vec());
-    let column = |(i, row): (usize, usize)| {
+    let column = |i: usize| {
         let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[i]));
-        dot(input, weight.row(row)) + bias
+        scale * dot(input, weight.row(rows.first + i)) + bias
     };
-    rows.enumerate().map(column).collect()
+    (0..rows.n).map(column).collect()
 }

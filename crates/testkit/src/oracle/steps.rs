@@ -1,13 +1,13 @@
 //! One function per step, after the formulas in `realm_ir`.
 
 use realm_ir::{
-    Activation, Add, Attend, BatchView, Embed, GatedAct, HeadLinear, Linear, LinearOutput, Norm,
-    NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
+    Activation, Add, Attend, BatchView, Embed, GatedAct, HeadLinear, HeadNorm, Linear,
+    LinearOutput, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
 };
 
 use super::mix::{mix, sparsify};
 use super::moe::moe;
-use super::recurrent::{conv, delta_net};
+use super::recurrent::{conv, delta_net, selective_scan};
 
 use super::State;
 
@@ -29,6 +29,7 @@ pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
         Step::Sparsify(step) => sparsify(step, batch, state),
         Step::Conv(step) => conv(step, batch, state),
         Step::DeltaNet(step) => delta_net(step, batch, state),
+        Step::SelectiveScan(step) => selective_scan(step, batch, state),
     }
 }
 
@@ -141,20 +142,24 @@ fn rotate(head: &mut [f32], rope: &RopeSpec, position: u32) {
 fn prepare_heads(
     row: &mut [f32],
     head_width: usize,
-    norm: Option<(&[f32], f32)>,
+    norm: Option<(&[f32], &HeadNorm)>,
     rope: Option<&RopeSpec>,
     position: u32,
 ) {
-    for head in row.chunks_exact_mut(head_width) {
-        if let Some((weight, epsilon)) = norm {
-            let normal = normalize(head, NormKind::Rms, epsilon);
+    let apply = |head: &mut [f32], after_rope: bool| {
+        if let Some((weight, norm)) = norm.filter(|(_, norm)| norm.after_rope == after_rope) {
+            let normal = normalize(head, NormKind::Rms, norm.epsilon);
             for column in 0..head_width {
                 head[column] = (normal[column] * f64::from(weight[column])) as f32;
             }
         }
+    };
+    for head in row.chunks_exact_mut(head_width) {
+        apply(head, false);
         if let Some(rope) = rope {
             rotate(head, rope, position);
         }
+        apply(head, true);
     }
 }
 
@@ -164,10 +169,10 @@ fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
     let (q_len, k_len) = (step.n_heads * width, shape.n_kv_heads * width);
     let v_len = shape.n_kv_heads * shape.value_width;
     let norm = step.head_norm.as_ref();
-    let q_norm = norm.map(|n| (state.vector(Some(n.q_weight), width, 1.0), n.epsilon));
-    let k_norm = norm.map(|n| (state.vector(Some(n.k_weight), width, 1.0), n.epsilon));
-    let q_norm = q_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
-    let k_norm = k_norm.as_ref().map(|(weight, epsilon)| (weight.as_slice(), *epsilon));
+    let q_norm = norm.map(|norm| (state.vector(Some(norm.q_weight), width, 1.0), norm));
+    let k_norm = norm.map(|norm| (state.vector(Some(norm.k_weight), width, 1.0), norm));
+    let q_norm = q_norm.as_ref().map(|(weight, norm)| (weight.as_slice(), *norm));
+    let k_norm = k_norm.as_ref().map(|(weight, norm)| (weight.as_slice(), *norm));
     let rope = step.rope.as_ref();
     assert!(state.slot(step.q).width >= q_len, "q holds every query head");
 
@@ -177,6 +182,11 @@ fn rope_store(step: &RopeStore, batch: &BatchView<'_>, state: &mut State) {
             let value = state.slot(step.v).row(row)[..v_len].to_vec();
             let q = &mut state.slot_mut(step.q).row_mut(row)[..q_len];
             prepare_heads(q, width, q_norm, rope, position);
+            if let Some(temperature) = &step.temperature {
+                let steps = (position + temperature.offset) / temperature.length;
+                let factor = 1.0 + f64::from(temperature.scale) * (1.0 + f64::from(steps)).ln();
+                q.iter_mut().for_each(|value| *value = (f64::from(*value) * factor) as f32);
+            }
             let k = &mut state.slot_mut(step.k).row_mut(row)[..k_len];
             prepare_heads(k, width, k_norm, rope, position);
             let key = k.to_vec();
@@ -201,25 +211,30 @@ fn attend(step: &Attend, batch: &BatchView<'_>, state: &mut State) {
         let Some(last_row) = rows.clone().last() else { continue };
         for row in rows {
             let position = batch.positions[row] as usize;
-            let end =
-                if step.causal { position + 1 } else { batch.positions[last_row] as usize + 1 };
-            let start =
-                step.window.map_or(0, |window| (position + 1).saturating_sub(window as usize));
+            let last = if step.causal { position } else { batch.positions[last_row] as usize };
+            let is_seen = |at: &usize| match step.window.map(|window| window as usize) {
+                None => true,
+                Some(window) if step.chunked => at / window >= position / window,
+                Some(window) if step.causal => position - at < window,
+                Some(window) => at.abs_diff(position) <= window / 2,
+            };
+            let seen: Vec<usize> = (0..=last).filter(is_seen).collect();
             for head in 0..step.n_heads {
                 let kv_head = head / (step.n_heads / kv_shape.n_kv_heads);
                 let query =
                     &state.slot(step.q).row(row)[head * kv_shape.key_width..][..kv_shape.key_width];
                 let slope = step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
-                let mut scores: Vec<f64> = (start..end)
+                let mut scores: Vec<f64> = seen
+                    .iter()
                     .map(|at| {
-                        let key = state.kv.key(step.kv_layer, sequence.pages, at, kv_head);
-                        score(step, query, key) - slope * position.abs_diff(at) as f64
+                        let key = state.kv.key(step.kv_layer, sequence.pages, *at, kv_head);
+                        score(step, query, key) - slope * position.abs_diff(*at) as f64
                     })
                     .collect();
                 scores.extend(sinks.as_ref().map(|sinks| f64::from(sinks[head])));
                 let mut mixed = vec![0.0; kv_shape.value_width];
-                for (at, weight) in (start..end).zip(softmax(&scores)) {
-                    let value = state.kv.value(step.kv_layer, sequence.pages, at, kv_head);
+                for (at, weight) in seen.iter().zip(softmax(&scores)) {
+                    let value = state.kv.value(step.kv_layer, sequence.pages, *at, kv_head);
                     for (mixed, value) in mixed.iter_mut().zip(value) {
                         *mixed += weight * f64::from(*value);
                     }
@@ -276,6 +291,14 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
             x / (1.0 + (-1.702 * x).exp())
         }
         Activation::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+        Activation::Clamp(bound) => x.clamp(-f64::from(bound), f64::from(bound)),
+        Activation::Xielu { positive, negative, beta, epsilon } => {
+            let [positive, negative, beta] = [positive, negative, beta].map(f64::from);
+            match x > 0.0 {
+                true => positive * x * x + beta * x,
+                false => negative * (x.min(f64::from(epsilon)).exp_m1() - x) + beta * x,
+            }
+        }
     }
 }
 

@@ -32,25 +32,23 @@ pub(super) struct Tile<'a> {
     position: usize,
     /// Positions of the sequence up to the batch's last.
     end: usize,
-    window: Option<u32>,
-    is_causal: bool,
+    op: &'a Attend,
 }
 
 impl<'a> Tile<'a> {
     /// The tiles of the rows of `sequence`, whose first row is at `position`.
     pub fn of_sequence(
-        op: &Attend,
+        op: &'a Attend,
         group: usize,
         sequence: &'a SequenceView<'a>,
         position: usize,
     ) -> impl Iterator<Item = Tile<'a>> {
         let per_tile = (TILE_QUERIES / group).max(1);
-        let (window, is_causal) = (op.window, op.causal);
         let end = position + sequence.n_rows;
         (0..sequence.n_rows).step_by(per_tile).map(move |first| {
             let n = per_tile.min(sequence.n_rows - first);
             let rows = sequence.first_row + first..sequence.first_row + first + n;
-            Tile { sequence, rows, position: position + first, end, window, is_causal }
+            Tile { sequence, rows, position: position + first, end, op }
         })
     }
 
@@ -63,9 +61,14 @@ impl<'a> Tile<'a> {
 
     /// Positions that row `row` of the tile sees.
     fn seen_by(&self, row: usize) -> Range<usize> {
-        let after = self.position + row + 1;
-        let first = after.saturating_sub(self.window.map_or(usize::MAX, |w| w as usize));
-        first..if self.is_causal { after } else { self.end }
+        let position = self.position + row;
+        let end = if self.op.causal { position + 1 } else { self.end };
+        match self.op.window.map(|window| window as usize) {
+            None => 0..end,
+            Some(window) if self.op.chunked => position / window * window..end,
+            Some(window) if self.op.causal => (position + 1).saturating_sub(window)..end,
+            Some(window) => position.saturating_sub(window / 2)..end.min(position + window / 2 + 1),
+        }
     }
 }
 
