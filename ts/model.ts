@@ -95,8 +95,8 @@ export class Model {
   }
 
   /**
-   * Values per token between two blocks: `info.embeddingSize`, and in a family with inputs for
-   * each block (Gemma 4) those behind it.
+   * Values per token between two blocks: `info.embeddingSize`, and behind it what else a family
+   * hands on: further streams (Gemma 3n), inputs for each block (Gemma 3n, Gemma 4).
    */
   get hiddenSize(): number {
     return this.info.hiddenSize

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use realm_ir::{
-    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Moe, Norm,
-    NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, SelectiveScan, Slot, Step,
-    TakeRows, Temperature, Uploaded, WeightRef,
+    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
+    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, SelectiveScan, Slot,
+    Sparsify, Step, TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 
@@ -46,6 +46,7 @@ pub(crate) enum Op {
     TakeRows(TakeRows),
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
+    Mix(Mix),
     Conv { step: Conv, weight: WeightHandle, bias: Option<WeightHandle> },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
     SelectiveScan(Box<SelectiveScanOp>),
@@ -95,6 +96,7 @@ pub(crate) struct SelectiveScanOp {
 pub(crate) enum PerRow {
     Norm(NormOp),
     GatedAct(GatedAct),
+    Sparsify(Sparsify),
 }
 
 impl PerRow {
@@ -103,6 +105,7 @@ impl PerRow {
         match self {
             PerRow::Norm(norm) => norm.out,
             PerRow::GatedAct(act) => act.out,
+            PerRow::Sparsify(step) => step.values,
         }
     }
 }
@@ -199,6 +202,8 @@ impl Planner<'_> {
                 Step::HeadLinear(step) => {
                     Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
                 }
+                Step::Mix(step) => Op::Mix(step.clone()),
+                Step::Sparsify(step) => Op::PerRow(PerRow::Sparsify(step.clone())),
                 Step::Conv(step) => Op::Conv {
                     weight: self.weight(step.weight)?,
                     bias: self.optional(step.bias)?,

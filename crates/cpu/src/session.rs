@@ -200,6 +200,7 @@ fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) ->
         Op::HeadLinear { step, weight } => {
             ops::head_linear::head_linear(step, weight, state, team, batch)?;
         }
+        Op::Mix(op) => ops::mix::mix(op, state, team, batch),
         Op::Conv { step, weight, bias } => {
             ops::recurrent::conv(step, weight, bias.as_ref(), state, batch);
         }

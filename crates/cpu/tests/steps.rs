@@ -8,9 +8,9 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
-    Gating, HeadLinear, HeadNorm, KvLayer, Moe, Norm, NormKind, Program, Rope, RopeSpec, RopeStore,
-    RopeStyle, Rows, SelectiveScan, SequenceView, Session, Slot, SlotInfo, Step, Temperature,
-    WeightRef,
+    Gating, HeadLinear, HeadNorm, KvLayer, Mix, Moe, Norm, NormKind, Program, Rope, RopeSpec,
+    RopeStore, RopeStyle, Rows, SelectiveScan, SequenceView, Session, Slot, SlotInfo, Sparsify,
+    Step, Temperature, WeightRef,
 };
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
@@ -465,6 +465,47 @@ fn sums_scale_both_terms() {
     for out in [out, a] {
         let add = Add { a, b, out, a_scale: -0.5, scale: 3.0 };
         bench.check("sum", &[Step::Add(add)], out, F32_ROUNDING);
+    }
+}
+
+#[test]
+fn mixed_slots_may_be_their_own_results() {
+    let mut bench = Bench::new(14);
+    let [a, b, c, d] = [(); 4].map(|()| bench.slot(40));
+    for (inputs, outputs, accumulate) in [
+        (vec![a, b], vec![c, d], false),
+        (vec![a, b], vec![c, d], true),
+        (vec![a, b, c], vec![a, b, c], false),
+        (vec![b, c], vec![d, b], true),
+        (vec![a], vec![b, c, d], true),
+    ] {
+        let weights = bench.slot(inputs.len() * outputs.len());
+        let step = Mix { inputs, outputs: outputs.clone(), weights, accumulate };
+        for out in outputs {
+            let what = format!("{step:?}, {out:?}");
+            bench.check(&what, &[Step::Mix(step.clone())], out, F32_ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn sparse_rows_keep_what_exceeds_most_of_their_first_values() {
+    let mut bench = Bench::new(15);
+    let values = bench.slot(200);
+    for (width, deviations) in [(200, 1.6448536), (160, 0.5), (2, -0.25), (200, -2.0)] {
+        let steps = [Step::Sparsify(Sparsify { values, width, deviations })];
+        bench.check(&format!("{width}, {deviations}"), &steps, values, F32_ROUNDING);
+        let before = &bench.values[0].1;
+        for (row, before) in
+            bench.together(&cpu(2), &steps, values).chunks(200).zip(before.chunks(200))
+        {
+            assert_eq!(row[width..], before[width..], "values behind the first {width}");
+            let n_kept = row[..width].iter().filter(|value| **value > 0.0).count();
+            if deviations > 1.0 {
+                // Of a normal distribution, a twentieth.
+                assert!((1..=20).contains(&n_kept), "{n_kept} of {width}");
+            }
+        }
     }
 }
 

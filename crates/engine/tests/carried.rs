@@ -1,5 +1,6 @@
 //! The kit's Gemma 4 through the layer-level calls: its rows carry the inputs of later
 //! layers behind the hidden state, and its last layers read keys and values of others.
+//! And a random Gemma 3n, whose layers also change what they carry.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use realm_engine::threaded::{Model, Source, wait};
 use realm_engine::{Coded, Error, ErrorCode, LoadOptions};
-use realm_testkit::kit;
+use realm_testkit::{gemma3n, kit};
 use support::*;
 
 const EMBEDDING: usize = 64;
@@ -16,7 +17,10 @@ const PER_LAYER: usize = 16;
 const HIDDEN: usize = EMBEDDING + N_LAYERS * PER_LAYER;
 
 fn gemma4() -> Model {
-    let bytes = kit::read_maybe_gz("models/gemma4/model.gguf.gz");
+    load(kit::read_maybe_gz("models/gemma4/model.gguf.gz"))
+}
+
+fn load(bytes: Vec<u8>) -> Model {
     let cancel = std::sync::atomic::AtomicBool::new(false);
     let watcher = realm_engine::load::Watcher { progress: &mut |_| (), cancel: &cancel };
     let backends = [choice(Arc::default())];
@@ -35,7 +39,7 @@ fn forward(model: &Model, layer: usize, rows: &[f32], at: usize) -> Result<Vec<f
 /// Logits of `tokens` from position `at` on.
 fn logits(model: &Model, tokens: &[u32], at: usize) -> Vec<f32> {
     let mut rows = embed(model, tokens);
-    for layer in 0..N_LAYERS {
+    for layer in 0..model.info().unwrap().n_layers {
         rows = forward(model, layer, &rows, at).unwrap();
     }
     wait(|reply| model.compute_logits(rows, reply)).unwrap()
@@ -85,4 +89,32 @@ fn a_layer_that_shares_waits_for_the_one_that_stores() {
     // Going back at the layer that stores takes away what others read.
     forward(&model, 1, &rows[..HIDDEN], 0).unwrap();
     assert!(forward(&model, 3, &rows, 0).is_err());
+}
+
+#[test]
+fn layers_of_gemma3n_change_every_stream_and_no_input() {
+    let model = load(gemma3n::file());
+    let streams = gemma3n::N_STREAMS * gemma3n::WIDTH;
+    let hidden = streams + gemma3n::N_LAYERS * gemma3n::PER_LAYER;
+    let info = model.info().unwrap();
+    assert_eq!((info.embedding_length, info.hidden_size), (gemma3n::WIDTH, hidden));
+    let before = embed(&model, &gemma3n::PROMPT);
+    let after = forward(&model, 0, &before, 0).unwrap();
+    for (before, after) in before.chunks(hidden).zip(after.chunks(hidden)) {
+        let (before, before_inputs) = before.split_at(streams);
+        let (after, after_inputs) = after.split_at(streams);
+        let mut pairs = before.chunks(gemma3n::WIDTH).zip(after.chunks(gemma3n::WIDTH));
+        assert!(pairs.all(|(before, after)| before != after));
+        assert!(before_inputs == after_inputs);
+    }
+}
+
+#[test]
+fn a_prompt_through_gemma3n_gives_the_same_bits_token_by_token() {
+    let model = load(gemma3n::file());
+    let whole = logits(&model, &gemma3n::PROMPT, 0);
+    let rows = whole.chunks(gemma3n::N_VOCAB);
+    for ((at, token), row) in gemma3n::PROMPT.iter().enumerate().zip(rows) {
+        assert!(logits(&model, &[*token], at) == row, "row {at}");
+    }
 }

@@ -32,6 +32,6 @@ pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
 pub use recurrent::{Conv, DeltaNet, SelectiveScan};
 pub use step::{
     Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
-    LinearOutput, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, StepKind,
-    TakeRows, Temperature,
+    LinearOutput, Mix, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Sparsify, Step,
+    StepKind, TakeRows, Temperature,
 };

@@ -43,8 +43,9 @@ pub struct Program {
     /// Hidden state `[rows, embedding_length]`: written by segment 0, read and
     /// written by every layer, read by the head.
     pub hidden: Slot,
-    /// What else segment 0 leaves for the layers, which only read it: a row of the
-    /// layer-level API is a row of the hidden state and then of each of these.
+    /// What else segment 0 leaves for the layers and, where they change it, layers for each
+    /// other and for the head: a row of the layer-level API is a row of the hidden state and
+    /// then of each of these.
     pub carried: Vec<Slot>,
     /// Result of the head, `[output rows, n_vocab]`; for an encoder, which has no output
     /// matrix, the hidden state `[output rows, embedding_length]`.

@@ -25,6 +25,8 @@ pub enum Step {
     TakeRows(TakeRows),
     Moe(Box<Moe>),
     HeadLinear(HeadLinear),
+    Mix(Mix),
+    Sparsify(Sparsify),
     Conv(Conv),
     DeltaNet(DeltaNet),
     SelectiveScan(SelectiveScan),
@@ -45,6 +47,8 @@ pub enum StepKind {
     TakeRows,
     Moe,
     HeadLinear,
+    Mix,
+    Sparsify,
     Conv,
     DeltaNet,
     SelectiveScan,
@@ -65,6 +69,8 @@ impl Step {
             Step::TakeRows(_) => StepKind::TakeRows,
             Step::Moe(_) => StepKind::Moe,
             Step::HeadLinear(_) => StepKind::HeadLinear,
+            Step::Mix(_) => StepKind::Mix,
+            Step::Sparsify(_) => StepKind::Sparsify,
             Step::Conv(_) => StepKind::Conv,
             Step::DeltaNet(_) => StepKind::DeltaNet,
             Step::SelectiveScan(_) => StepKind::SelectiveScan,
@@ -457,4 +463,37 @@ pub struct HeadLinear {
     pub out_width: usize,
     /// Values of a head that are only copied.
     pub rest: usize,
+}
+
+/// Sums of slots with factors of each row's own:
+/// `outputs[i][row] = sum over j of weights[row][i * inputs + j] * inputs[j][row]`, or
+/// that added to what the outputs hold.
+///
+/// A slot may be both input and output: all inputs of a row are read before any output
+/// is written.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// What is summed, `[rows, width]` each.
+    pub inputs: Vec<Slot>,
+    /// Results, `[rows, width]` each, distinct from each other.
+    pub outputs: Vec<Slot>,
+    /// Factors `[rows, outputs * inputs]`, those of the first output first; neither an
+    /// input nor an output.
+    pub weights: Slot,
+    /// Add to the outputs instead of replacing them.
+    pub accumulate: bool,
+}
+
+/// Keeps of a row what exceeds most of it: `x = max(x - mean - deviations * deviation, 0)`
+/// over the mean and the standard deviation (that of a sample, over `width - 1`) of the
+/// row's first `width` values. Of values that are normally distributed, `deviations` says
+/// which part stays (Gemma 3n).
+#[derive(Clone, Debug)]
+pub struct Sparsify {
+    /// Values to change in place, `[rows, width]`.
+    pub values: Slot,
+    /// Values of a row, at least 2.
+    pub width: usize,
+    /// Standard deviations above the mean from which a value stays; finite.
+    pub deviations: f32,
 }

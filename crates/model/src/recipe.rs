@@ -24,6 +24,9 @@ pub struct Recipe {
     pub norm: NormKind,
     /// Norms have neither factors nor terms.
     pub bare_norms: bool,
+    /// Streams beside the hidden state, a low-rank part beside attention, and sparse gates
+    /// (`altup`, `laurel`, `activation_sparsity_scale`).
+    pub altup: bool,
     /// How attention and feed-forward follow each other.
     pub block: Block,
     /// Norms before attention and feed-forward.
@@ -85,6 +88,8 @@ pub struct Recipe {
     pub router_reads_layer: bool,
     /// What `logit_scale` means.
     pub logit_scale: LogitScale,
+    /// Cap on logits of files without `final_logit_softcapping`.
+    pub logit_softcap: Option<f32>,
     /// Name of the norm before the head.
     pub output_norm: &'static str,
 }

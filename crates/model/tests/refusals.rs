@@ -139,7 +139,7 @@ fn every_number_out_of_range_is_named_with_what_was_expected() {
         ("ARCH.attention.key_length", u32::MAX.into(), "4294967295"),
         ("ARCH.expert_count", 8u32.into(), "expert_used_count"),
         ("ARCH.expert_count", u32::MAX.into(), "1 to 65536"),
-        ("general.architecture", "rwkv9".into(), "gemma3, gemma4"),
+        ("general.architecture", "rwkv9".into(), "gemma3, gemma3n, gemma4"),
     ];
     for (key, value, expected) in cases {
         let message = refusal("llama", key, Some(value));

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod families;
+pub mod gemma3n;
 pub mod gguf_writer;
 pub mod kit;
 pub mod lora;

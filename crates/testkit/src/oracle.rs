@@ -7,6 +7,7 @@
 //! a panic here is a defect of the program under test.
 
 pub mod kv;
+mod mix;
 mod moe;
 mod recurrent;
 pub mod steps;

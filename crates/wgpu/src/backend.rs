@@ -84,6 +84,8 @@ impl Backend for WgpuBackend {
             StepKind::Rope
             | StepKind::Moe
             | StepKind::HeadLinear
+            | StepKind::Mix
+            | StepKind::Sparsify
             | StepKind::Conv
             | StepKind::DeltaNet
             | StepKind::SelectiveScan => false,

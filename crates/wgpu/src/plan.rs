@@ -113,6 +113,8 @@ impl<'a> Planner<'a> {
             Step::Rope(_)
             | Step::Moe(_)
             | Step::HeadLinear(_)
+            | Step::Mix(_)
+            | Step::Sparsify(_)
             | Step::Conv(_)
             | Step::DeltaNet(_)
             | Step::SelectiveScan(_) => Err(refuse(format!("the step {:?}", step.kind()))),

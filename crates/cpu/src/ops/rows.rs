@@ -99,6 +99,7 @@ pub(crate) fn fill_row(op: &PerRow, slots: &Slots, row: usize, target: &mut [f32
                 .map(|up| &row_of(slots, up, row, op.up_offset + target.len())[op.up_offset..]);
             math::gated(op.activation, target, up);
         }
+        PerRow::Sparsify(op) => sparsify_row(&mut target[..op.width], op.deviations),
     }
 }
 
@@ -126,6 +127,14 @@ fn norm_row(op: &NormOp, row: &mut [f32]) {
             group.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
         }
     }
+}
+
+/// Keeps what is more than `deviations` standard deviations above the mean.
+fn sparsify_row(row: &mut [f32], deviations: f32) {
+    let mean = row.iter().sum::<f32>() / row.len() as f32;
+    row.iter_mut().for_each(|value| *value -= mean);
+    let deviation = (math::sum_of_squares(row) / (row.len() - 1) as f32).sqrt();
+    row.iter_mut().for_each(|value| *value = (*value - deviations * deviation).max(0.0));
 }
 
 /// A norm's factors for one group: its own, or those that all groups share.

@@ -15,6 +15,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     positions: Positions::Rope,
     norm: NormKind::Rms,
     bare_norms: false,
+    altup: false,
     block: Block::Sequential,
     pre_norms: true,
     first_attention_norm: true,
@@ -44,5 +45,6 @@ pub(super) const RECIPE: Recipe = Recipe {
     experts_weigh_input: false,
     router_reads_layer: false,
     logit_scale: LogitScale::None,
+    logit_softcap: None,
     output_norm: "output_norm",
 };

@@ -31,6 +31,7 @@ mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod gemma_embedding;
 mod glm4;
@@ -138,6 +139,7 @@ pub static RECIPES: &[&Recipe] = &[
     &gemma::RECIPE,
     &gemma2::RECIPE,
     &gemma3::RECIPE,
+    &gemma3n::RECIPE,
     &gemma4::RECIPE,
     &gemma_embedding::RECIPE,
     &glm4::RECIPE,

@@ -2,7 +2,7 @@
 
 use realm_ir::{
     Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot,
-    Step, WeightRef,
+    Sparsify, Step, WeightRef,
 };
 
 use super::{LayerBuilder, Slots};
@@ -64,6 +64,10 @@ impl LayerBuilder<'_> {
             }
         };
         self.builder.push(Step::Linear(Linear { input, outputs }));
+        if let Some(deviations) = self.numbers.layers[index].gate_sparsity {
+            let step = Sparsify { values: gate, width: inner, deviations };
+            self.builder.push(Step::Sparsify(step));
+        }
         self.builder.push(Step::GatedAct(GatedAct {
             gate,
             up,

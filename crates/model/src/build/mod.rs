@@ -1,5 +1,6 @@
 //! Recipe, numbers and tensors become a program.
 
+mod altup;
 mod attention;
 mod encoder;
 mod feed_forward;
@@ -24,6 +25,7 @@ use crate::program_builder::ProgramBuilder;
 use crate::recipe::{AttentionGate, Block, Positions, Recipe};
 use crate::rope::rope_specs;
 
+use self::altup::AltUp;
 use self::per_layer::PerLayer;
 
 /// A model ready to be given to a backend.
@@ -58,15 +60,19 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let mut builder = ProgramBuilder::new(gguf);
     let slots = Slots::new(&mut builder, recipe, &numbers);
     let per_layer = PerLayer::new(&mut builder, &numbers);
-    let mut layers = LayerBuilder { builder, recipe, numbers: &numbers, slots, per_layer, ropes };
+    let altup = AltUp::new(&mut builder, &numbers)?;
+    let mut layers =
+        LayerBuilder { builder, recipe, numbers: &numbers, slots, altup, per_layer, ropes };
 
     let table = layers.embed()?;
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
+        layers.predict_streams(index)?;
         match recipe.is_encoder && !recipe.pre_norms {
             true => layers.encoder_block(index, layer)?,
             false => layers.block(index, layer)?,
         }
+        layers.correct_streams(index)?;
         layers.add_per_layer_input(index)?;
         layers.scale_layer(index)?;
     }
@@ -75,7 +81,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         false => layers.head(table)?,
     }
     let scores = layers.scores()?;
-    let LayerBuilder { builder, slots, per_layer, .. } = layers;
+    let LayerBuilder { builder, slots, altup, per_layer, .. } = layers;
     builder.check_all_used(numbers.layers.len())?;
     let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
     let is_encoder = recipe.is_encoder || !numbers.is_causal;
@@ -89,8 +95,9 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
         let expected = "cls.weight or cls.output.weight: the file says that it ranks";
         return Err(Error::invalid(keys.key("pooling_type"), "no matrix for scores", expected));
     }
-    let carried = per_layer.iter().map(|slots| slots.inputs).collect();
-    let (program, parts) = builder.finish(slots.hidden, carried, slots.logits);
+    let mut row_slots = altup.map_or(vec![slots.hidden], |altup| altup.streams);
+    row_slots.extend(per_layer.iter().map(|slots| slots.inputs));
+    let (program, parts) = builder.finish(row_slots[0], row_slots[1..].to_vec(), slots.logits);
     Ok(ModelPlan {
         program,
         parts,
@@ -182,6 +189,8 @@ struct LayerBuilder<'a> {
     recipe: &'static Recipe,
     numbers: &'a Hyperparameters,
     slots: Slots,
+    /// Streams that layers hand on instead of the hidden state, in families with such.
+    altup: Option<AltUp>,
     /// Inputs that layers have of their own, in families with such.
     per_layer: Option<PerLayer>,
     /// Rotation of the layers without and with a window.
@@ -209,6 +218,7 @@ impl LayerBuilder<'_> {
             self.norm(name, out, out)?;
         }
         self.embed_per_layer()?;
+        self.embed_streams()?;
         Ok(table)
     }
 
@@ -239,6 +249,7 @@ impl LayerBuilder<'_> {
                     false => hidden,
                 };
                 self.mixer(index, layer, input)?;
+                self.add_laurel(index, input)?;
             }
             if layer.feed_forward_length == 0 && !layer.has_experts {
                 return Ok(());
@@ -331,7 +342,10 @@ impl LayerBuilder<'_> {
         let Slots { hidden, taken, logits, .. } = self.slots;
         let shape = [self.numbers.embedding_length, self.numbers.n_vocab];
         self.builder.begin_segment();
-        self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
+        match self.altup.is_some() {
+            true => self.merge_streams()?,
+            false => self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken })),
+        }
         self.norm(self.recipe.output_norm, taken, taken)?;
         // Without an output matrix the embedding serves as one.
         let weight = self.builder.optional("output.weight", &shape)?.unwrap_or(table);

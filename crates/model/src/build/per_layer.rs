@@ -1,6 +1,6 @@
 //! Inputs that every layer has of its own, beside the hidden state: of each token, a row
-//! of a second table and a projection of its embedding (Gemma 4, whose small sizes keep
-//! most of their parameters there).
+//! of a second table and a projection of its embedding (Gemma 3n and the small sizes of
+//! Gemma 4, which keep most of their parameters there).
 //!
 //! They are made in segment 0 for all layers at once and carried along.
 
@@ -55,14 +55,19 @@ impl LayerBuilder<'_> {
         Ok(())
     }
 
-    /// Adds `norm(proj(act(inp_gate(hidden)) * input of the layer))` to the hidden state.
+    /// Adds `norm(proj(act(inp_gate(hidden)) * input of the layer))` to the hidden state; of
+    /// several streams, what the scaled first one gives is added to the others.
     pub(super) fn add_per_layer_input(&mut self, index: usize) -> Result<()> {
         let Some(PerLayer { width, inputs, gate }) = self.per_layer else { return Ok(()) };
-        let (hidden, block) = (self.slots.hidden, self.slots.block);
+        let block = self.slots.block;
+        let (input, targets) = match self.altup.clone() {
+            Some(altup) => (self.scale_stream(index, &altup)?, altup.streams[1..].to_vec()),
+            None => (self.slots.hidden, vec![self.slots.hidden]),
+        };
         let embedding = self.numbers.embedding_length;
         let name = |part: &str| format!("blk.{index}.{part}");
         let outputs = vec![self.linear(&name("inp_gate"), &[embedding, width], gate)?];
-        self.builder.push(Step::Linear(Linear { input: hidden, outputs }));
+        self.builder.push(Step::Linear(Linear { input, outputs }));
         self.builder.push(Step::GatedAct(GatedAct {
             gate,
             up: Some(inputs),
@@ -73,8 +78,10 @@ impl LayerBuilder<'_> {
         let outputs = vec![self.linear(&name("proj"), &[width, embedding], block)?];
         self.builder.push(Step::Linear(Linear { input: gate, outputs }));
         self.norm(&name("post_norm"), block, block)?;
-        let add = Add { a: hidden, b: block, out: hidden, a_scale: 1.0, scale: 1.0 };
-        self.builder.push(Step::Add(add));
+        for target in targets {
+            let add = Add { a: target, b: block, out: target, a_scale: 1.0, scale: 1.0 };
+            self.builder.push(Step::Add(add));
+        }
         Ok(())
     }
 

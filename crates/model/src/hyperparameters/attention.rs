@@ -125,9 +125,13 @@ pub(super) fn attention_scale(
     1.0 / width.sqrt()
 }
 
-/// Layers at the end that read the keys and values of earlier ones.
-pub(super) fn n_sharing(keys: &Keys<'_>, n_layers: usize) -> Result<usize> {
+/// Layers at the end that read the keys and values of earlier ones. Files of Gemma 3n hold
+/// keys and values of such layers too, so theirs must say how many there are.
+pub(super) fn n_sharing(keys: &Keys<'_>, recipe: &Recipe, n_layers: usize) -> Result<usize> {
     let key = keys.key("attention.shared_kv_layers");
+    if recipe.altup {
+        keys.metadata.require_u32(&key)?;
+    }
     let n = keys.metadata.u32(&key)?.unwrap_or(0) as usize;
     if n >= n_layers {
         return Err(Error::invalid(key, n, format!("fewer than the {n_layers} layers")));

@@ -75,6 +75,8 @@ pub struct LayerHyperparameters {
     pub rotates: bool,
     /// Whether the feed-forward part is a mixture of experts.
     pub has_experts: bool,
+    /// Standard deviations above their mean from which gates stay; none keeps all.
+    pub gate_sparsity: Option<f32>,
 }
 
 /// Widths of the parts of each block.

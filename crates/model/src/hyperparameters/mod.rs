@@ -1,5 +1,6 @@
 //! The numbers of a model, read from metadata and checked once.
 
+mod altup;
 mod attention;
 mod experts;
 mod keys;
@@ -14,6 +15,7 @@ use crate::recipe::{
     Block, EmbedScale, LogitScale, Positions, Recipe, ResidualScale, RopeBase, RopeLayers,
 };
 
+pub use altup::AltUpHyperparameters;
 pub use attention::LatentHyperparameters;
 pub use experts::ExpertHyperparameters;
 pub use layers::{LayerHyperparameters, Mixer};
@@ -44,6 +46,8 @@ pub struct Hyperparameters {
     pub latent: Option<LatentHyperparameters>,
     /// Width of the inputs that each layer has of its own; none for most families.
     pub per_layer_input_length: Option<usize>,
+    /// Streams beside the hidden state; none for most families.
+    pub altup: Option<AltUpHyperparameters>,
     /// Taps of the convolutions in recurrent layers.
     pub conv_taps: usize,
     /// Widths of the gated delta rule.
@@ -129,7 +133,8 @@ impl Hyperparameters {
                 keys.count("attention.value_length_swa", Some(value_length))?,
             ),
         };
-        let n_sharing = n_sharing(&keys, n_layers)?;
+        let n_sharing = n_sharing(&keys, recipe, n_layers)?;
+        let gate_sparsity = altup::gate_sparsity(&keys, recipe, n_layers)?;
         let experts = experts(&keys, recipe, parts.feed_forward[0])?;
         let conv_taps = conv_taps(&keys, recipe)?;
         let delta_net = delta_net(&keys, recipe)?;
@@ -180,6 +185,7 @@ impl Hyperparameters {
                 window: windows[layer],
                 rotates: turns && rotates,
                 has_experts: experts.is_some() && gguf.tensor(&router).is_some(),
+                gate_sparsity: gate_sparsity[layer],
             });
         }
         let state_widths = mixers.state_widths;
@@ -193,6 +199,7 @@ impl Hyperparameters {
             attention_output_scale: keys.positive("attention.value_scale")?.unwrap_or(1.0),
             query_temperature: query_temperature(&keys, recipe)?,
             per_layer_input_length: per_layer_input_length(&keys)?,
+            altup: AltUpHyperparameters::read(gguf, &keys, recipe)?,
             rope_dimension_count,
             window_rope_dimension_count: rope_dimensions(
                 &keys,
@@ -232,7 +239,10 @@ impl Hyperparameters {
                 true => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
                 false => None,
             },
-            logit_softcap: keys.cap("final_logit_softcapping")?,
+            logit_softcap: match keys.metadata.get(&keys.key("final_logit_softcapping")) {
+                Some(_) => keys.cap("final_logit_softcapping")?,
+                None => recipe.logit_softcap,
+            },
             n_vocab: n_vocab(gguf)?,
             experts,
             latent,

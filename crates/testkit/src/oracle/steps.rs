@@ -5,6 +5,7 @@ use realm_ir::{
     LinearOutput, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Step, TakeRows, WeightRef,
 };
 
+use super::mix::{mix, sparsify};
 use super::moe::moe;
 use super::recurrent::{conv, delta_net, selective_scan};
 
@@ -24,6 +25,8 @@ pub fn run(step: &Step, batch: &BatchView<'_>, state: &mut State) {
         Step::TakeRows(step) => take_rows(step, batch, state),
         Step::Moe(step) => moe(step, batch, state),
         Step::HeadLinear(step) => head_linear(step, batch, state),
+        Step::Mix(step) => mix(step, batch, state),
+        Step::Sparsify(step) => sparsify(step, batch, state),
         Step::Conv(step) => conv(step, batch, state),
         Step::DeltaNet(step) => delta_net(step, batch, state),
         Step::SelectiveScan(step) => selective_scan(step, batch, state),
