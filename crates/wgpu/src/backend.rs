@@ -203,14 +203,52 @@ impl Backend for WgpuBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use realm_gguf::Gguf;
+    use realm_testkit::gguf_writer::GgufWriter;
     use realm_testkit::program::{Call, Decoder, Size};
+
+    fn any_adapter() -> String {
+        let found = adapters_blocking();
+        found.first().expect("no graphics adapter found: install a driver").name.clone()
+    }
+
+    #[test]
+    fn models_on_one_adapter_share_its_device_and_the_weights_of_a_file() {
+        let mut writer = GgufWriter::new();
+        writer.kv("general.architecture", "toy");
+        writer.tensor_f32("a", &[32, 4], TensorType::F32, &[1.0; 128]);
+        writer.tensor_f32("b", &[32, 4], TensorType::F32, &[2.0; 128]);
+        let path = std::env::temp_dir().join(format!("realm-shared-{}.gguf", std::process::id()));
+        std::fs::write(&path, writer.to_bytes()).unwrap();
+        let tensor = |name: &str| Gguf::open(&path).unwrap().require_tensor(name).unwrap();
+
+        let name = any_adapter();
+        let one = WgpuBackend::shared(Some(&name)).unwrap();
+        let other = WgpuBackend::shared(Some(&name)).unwrap();
+        let a = one.upload(&tensor("a")).unwrap();
+        assert!(Arc::ptr_eq(&a, &other.upload(&tensor("a")).unwrap()));
+        assert!(!Arc::ptr_eq(&a, &other.upload(&tensor("b")).unwrap()));
+        let half = tensor("a").rows(0..2).unwrap();
+        assert!(!Arc::ptr_eq(&a, &other.upload(&half).unwrap()));
+
+        let uploaded = one.counters().weight_bytes;
+        drop(a);
+        one.upload(&tensor("a")).unwrap();
+        assert_eq!(one.counters().weight_bytes, uploaded + 512, "nobody used it any more");
+        std::fs::remove_file(path).unwrap();
+
+        one.device.gpu.device.destroy();
+        // The system tells of the loss when it is asked next.
+        let _ = one.device.gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        assert!(matches!(other.upload(&half), Err(Error::DeviceLost { .. })));
+        let next = WgpuBackend::shared(Some(&name)).unwrap();
+        next.device.gpu.check().expect("the next model gets a new device");
+    }
 
     #[test]
     fn a_lost_device_is_an_error_of_every_later_call() {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let adapter = Some(adapter.name.clone());
-        let backend = WgpuBackend::new(WgpuOptions { adapter, ..Default::default() }).unwrap();
+        let options = WgpuOptions { adapter: Some(any_adapter()), ..Default::default() };
+        let backend = WgpuBackend::new(options).unwrap();
         let model = Decoder::default().build();
         let mut session = model.open(&backend, Size::default()).unwrap();
         let call = Call::one(&[1, 2], 0, &[0]);
