@@ -158,6 +158,7 @@ fn first_that_runs(
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
+    info.bytes_per_token = plan.program.bytes_per_token();
     set_kv(info, kv);
     let config = SessionConfig {
         kv: kv.layout.clone(),
