@@ -4,6 +4,7 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
 import { installVulkanDriver } from './system.mjs'
@@ -18,6 +19,7 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnArm()
 
 const files = readdirSync(join(root, 'test-js'))
   .filter((name) => name.endsWith('.test.mjs'))
