@@ -6,9 +6,11 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installVulkanDriver } from './system.mjs'
+import { installVulkanDriver, installWasiTarget } from './system.mjs'
+import { testOnWasm } from './wasm-tests.mjs'
 
 installVulkanDriver()
+installWasiTarget()
 await build()
 lintFacade()
 
@@ -18,6 +20,7 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnWasm()
 
 const files = readdirSync(join(root, 'test-js'))
   .filter((name) => name.endsWith('.test.mjs'))

@@ -213,7 +213,7 @@ fn worker(shared: &Shared, thread: usize) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))] // no threads there
 mod tests {
     use super::*;
 

@@ -119,7 +119,7 @@ pub(crate) fn widen_signed_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROU
 /// every compiler unrolls a loop of sixteen, and shifts by what is not constant are slow.
 #[inline(always)]
 fn each_byte<I: Copy>([a, b, c, d]: [I; 4], f: impl Fn(I, u32) -> I) -> [I; GROUPS] {
-    let f = |word, byte| f(word, 8 * byte);
+    let f = |word, byte: u32| f(word, 8 * byte);
     [
         [f(a, 0), f(a, 1), f(a, 2), f(a, 3)],
         [f(b, 0), f(b, 1), f(b, 2), f(b, 3)],
