@@ -40,6 +40,11 @@ export function installEmulator(platform) {
   if (!has(emulator[0])) installPackages(emulatorPackages)
 }
 
+/** What the tests of the WebAssembly build are compiled for, so that Node runs them. */
+export function installWasiTarget() {
+  run('rustup', ['target', 'add', 'wasm32-wasip1'])
+}
+
 /** The checker of dependencies' licences and advisories. */
 export function installCargoDeny() {
   if (!has('cargo', ['deny', '--version']))

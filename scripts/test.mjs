@@ -7,9 +7,11 @@ import { join } from 'node:path'
 import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installVulkanDriver } from './system.mjs'
+import { installVulkanDriver, installWasiTarget } from './system.mjs'
+import { testOnWasm } from './wasm-tests.mjs'
 
 installVulkanDriver()
+installWasiTarget()
 await build()
 lintFacade()
 
@@ -20,6 +22,7 @@ if (has('cargo', ['nextest', '--version'])) {
   run('cargo', ['test', '--workspace', '--locked'])
 }
 testOnArm()
+testOnWasm()
 
 const files = readdirSync(join(root, 'test-js'))
   .filter((name) => name.endsWith('.test.mjs'))

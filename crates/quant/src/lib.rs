@@ -123,7 +123,7 @@ impl Format {
     /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
     /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
     pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
-        self.packed_kernels.iter().find(|kernel| kernel.level == self.kernel().level)
+        self.packed_kernels().find(|kernel| kernel.level <= cpu::cap())
     }
 
     /// Every kernel for interleaved rows that this CPU can run, fastest first.
