@@ -56,6 +56,11 @@ impl WgpuBackend {
         &self.adapter
     }
 
+    #[cfg(test)]
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// What was uploaded and submitted so far.
     pub fn counters(&self) -> Counters {
         self.gpu.counters()

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use realm_ir::{Error, Result};
 
 use crate::NAME;
+use crate::product::{self, Products};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Gpu {
     pub max_binding_bytes: usize,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of matrix products, shared by all sessions.
+    pub products: Products,
     failure: Failure,
     submissions: AtomicU64,
     dispatches: AtomicU64,
@@ -59,6 +62,7 @@ impl Gpu {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
+            required_features: adapter.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -90,6 +94,7 @@ impl Gpu {
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             nothing,
+            products: Products::default(),
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),

@@ -35,11 +35,7 @@ const fn kernel(
     Kernel { name, parts, n_reads, n_writes }
 }
 
-pub(crate) static EMBED: Kernel =
-    kernel("embed", &[BATCH, include_str!("shaders/embed.wgsl")], 2, 1);
 pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, include_str!("shaders/norm.wgsl")], 3, 1);
-pub(crate) static LINEAR: Kernel =
-    kernel("linear", &[BATCH, include_str!("shaders/linear.wgsl")], 4, 1);
 pub(crate) static ROPE_STORE: Kernel =
     kernel("rope_store", &[BATCH, REDUCE, KV, include_str!("shaders/rope_store.wgsl")], 4, 2);
 pub(crate) static ATTEND: Kernel =
@@ -82,7 +78,6 @@ impl Variant {
             "const THREADS: u32 = {THREADS}u;\nconst LANES: u32 = {LANES}u;\nconst ROWS: u32 = {}u;\n",
             self.n_rows
         );
-        source.extend(self.format.map(|format| format.shader));
         source.extend(self.kernel.parts.iter().copied());
         source
     }

@@ -24,6 +24,7 @@ mod batch;
 mod gpu;
 mod kernel;
 mod plan;
+mod product;
 mod rope;
 mod session;
 mod signal;
@@ -32,6 +33,7 @@ mod weight;
 pub use adapter::AdapterDescription;
 pub use backend::{WgpuBackend, WgpuOptions, adapters};
 pub use gpu::Counters;
+pub use product::{Arithmetic, Tuning};
 
 /// The backend's name in options, reports and errors.
 pub(crate) const NAME: &str = "wgpu";

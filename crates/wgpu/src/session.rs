@@ -264,7 +264,7 @@ impl Session for WgpuSession {
 }
 
 /// Waits until the first `bytes` of `staging` can be read and copies them.
-async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> Result<()> {
+pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> Result<()> {
     let unavailable = |reason: String| Err(Error::Unavailable { backend: NAME, reason });
     let signal = Signal::new();
     let mapped = signal.clone();

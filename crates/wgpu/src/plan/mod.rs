@@ -136,8 +136,8 @@ impl<'a> Planner<'a> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
         let weight = &self.weights[weight.0];
         expect(&weight.name, weight.width * weight.n_rows, width)?;
-        match &weight.parts[..] {
-            [part] if weight.format.ty == TensorType::F32 => Ok(part.planes[0].clone()),
+        match weight.values() {
+            Some(buffer) => Ok(buffer.clone()),
             _ => Err(Error::UnsupportedType {
                 tensor: weight.name.clone(),
                 ty: weight.format.ty,
