@@ -10,9 +10,20 @@ use std::sync::Arc;
 use crate::gpu::Gpu;
 use crate::weight::Format;
 
-const BATCH: &str = include_str!("shaders/batch.wgsl");
-const REDUCE: &str = include_str!("shaders/reduce.wgsl");
-const KV: &str = include_str!("shaders/kv.wgsl");
+macro_rules! shader {
+    ($name:literal) => {
+        include_str!(concat!("shaders/", $name, ".wgsl"))
+    };
+}
+
+const BATCH: &str = shader!("batch");
+const REDUCE: &str = shader!("reduce");
+const KV: &str = shader!("kv");
+const KV_F32: &str = shader!("kv/f32");
+const KV_F16: &str = shader!("kv/f16");
+const ROTATE: &str = shader!("rotate");
+const ACTIVATION: &str = shader!("activation");
+const GATES: &str = shader!("gates");
 
 /// Threads of every workgroup.
 pub(crate) const THREADS: usize = 64;
@@ -35,20 +46,35 @@ const fn kernel(
     Kernel { name, parts, n_reads, n_writes }
 }
 
-pub(crate) static EMBED: Kernel =
-    kernel("embed", &[BATCH, include_str!("shaders/embed.wgsl")], 2, 1);
-pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, include_str!("shaders/norm.wgsl")], 3, 1);
-pub(crate) static LINEAR: Kernel =
-    kernel("linear", &[BATCH, include_str!("shaders/linear.wgsl")], 4, 1);
-pub(crate) static ROPE_STORE: Kernel =
-    kernel("rope_store", &[BATCH, REDUCE, KV, include_str!("shaders/rope_store.wgsl")], 4, 2);
-pub(crate) static ATTEND: Kernel =
-    kernel("attend", &[BATCH, REDUCE, KV, include_str!("shaders/attend.wgsl")], 2, 1);
+pub(crate) static EMBED: Kernel = kernel("embed", &[BATCH, shader!("embed")], 2, 1);
+pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, shader!("norm")], 3, 1);
+pub(crate) static LINEAR: Kernel = kernel("linear", &[BATCH, shader!("linear")], 4, 1);
+pub(crate) static HEAD_LINEAR: Kernel =
+    kernel("head_linear", &[BATCH, shader!("head_linear")], 3, 1);
+pub(crate) static ROPE: Kernel = kernel("rope", &[BATCH, ROTATE, shader!("rope")], 1, 1);
+pub(crate) static ROPE_STORE_F32: Kernel =
+    kernel("rope_store_f32", &[BATCH, REDUCE, KV_F32, KV, ROTATE, shader!("rope_store")], 4, 2);
+pub(crate) static ROPE_STORE_F16: Kernel =
+    kernel("rope_store_f16", &[BATCH, REDUCE, KV_F16, KV, ROTATE, shader!("rope_store")], 4, 2);
+pub(crate) static ATTEND_F32: Kernel =
+    kernel("attend_f32", &[BATCH, KV_F32, KV, shader!("attend")], 3, 2);
+pub(crate) static ATTEND_F16: Kernel =
+    kernel("attend_f16", &[BATCH, KV_F16, KV, shader!("attend")], 3, 2);
+pub(crate) static ATTEND_MERGE: Kernel = kernel("attend_merge", &[shader!("attend_merge")], 2, 1);
 pub(crate) static GATED_ACT: Kernel =
-    kernel("gated_act", &[include_str!("shaders/gated_act.wgsl")], 2, 1);
-pub(crate) static ADD: Kernel = kernel("add", &[include_str!("shaders/add.wgsl")], 2, 1);
-pub(crate) static TAKE_ROWS: Kernel =
-    kernel("take_rows", &[BATCH, include_str!("shaders/take_rows.wgsl")], 1, 1);
+    kernel("gated_act", &[ACTIVATION, shader!("gated_act")], 2, 1);
+pub(crate) static ADD: Kernel = kernel("add", &[shader!("add")], 2, 1);
+pub(crate) static TAKE_ROWS: Kernel = kernel("take_rows", &[BATCH, shader!("take_rows")], 1, 1);
+pub(crate) static SPARSIFY: Kernel = kernel("sparsify", &[REDUCE, shader!("sparsify")], 0, 1);
+pub(crate) static MIX: Kernel = kernel("mix", &[shader!("mix")], 5, 1);
+pub(crate) static MIX_OUT: Kernel = kernel("mix_out", &[shader!("mix_out")], 1, 1);
+pub(crate) static ROUTE: Kernel = kernel("route", &[REDUCE, shader!("route")], 3, 2);
+pub(crate) static CONV: Kernel = kernel("conv", &[BATCH, ACTIVATION, shader!("conv")], 4, 1);
+pub(crate) static CONV_STATE: Kernel = kernel("conv_state", &[BATCH, shader!("conv_state")], 1, 1);
+pub(crate) static DELTA_NET: Kernel =
+    kernel("delta_net", &[BATCH, REDUCE, GATES, shader!("delta_net")], 4, 2);
+pub(crate) static SELECTIVE_SCAN: Kernel =
+    kernel("selective_scan", &[BATCH, GATES, shader!("selective_scan")], 5, 2);
 
 /// Threads that share a column of a matrix product.
 const LANES: usize = 16;

@@ -2,51 +2,109 @@
 
 mod attend;
 mod linear;
+mod moe;
+mod recurrent;
 mod rows;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytemuck::cast_slice;
 use realm_gguf::TensorType;
-use realm_ir::{Error, KvLayout, Program, Result, RopeSpec, Rows, Slot, Step, StepKind, WeightRef};
+use realm_ir::{
+    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, StepKind,
+    WeightRef,
+};
 
 use crate::NAME;
 use crate::gpu::Gpu;
 use crate::kernel::{Constants, Kernel, Pipelines, Variant};
+use crate::memory::Memory;
 use crate::weight::Weight;
+use attend::AttendGrid;
 
 /// Most workgroups in one dimension of a grid: WebGPU's guaranteed limit.
 pub(crate) const MAX_GRID: usize = 65_535;
 
-/// One command, ready but for the number of rows.
+/// What a grid depends on in a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub n_rows: usize,
+    pub n_outputs: usize,
+    pub n_sequences: usize,
+    /// Most positions that a row can see: the last position of the batch and those before it.
+    pub n_positions: usize,
+}
+
+impl Extent {
+    pub fn of(batch: &BatchView<'_>) -> Self {
+        let last = batch.positions.iter().max();
+        Extent {
+            n_rows: batch.n_rows(),
+            n_outputs: batch.output_rows.len(),
+            n_sequences: batch.sequences.len(),
+            n_positions: last.map_or(0, |last| *last as usize + 1),
+        }
+    }
+}
+
+/// The workgroups of a command.
+pub(crate) enum Grid {
+    /// So many for one row, or for the rows that a variant takes together.
+    Rows {
+        n_groups: usize,
+        rows: Rows,
+    },
+    /// So many for one sequence.
+    Sequences {
+        n_groups: usize,
+    },
+    Attend(AttendGrid),
+    /// Of what puts the shares of attention together.
+    AttendMerge(AttendGrid),
+}
+
+impl Grid {
+    /// The variant to run, by its index, and the workgroups in x, y and z; `None` for no work.
+    fn of(&self, row_counts: &[usize], extent: &Extent) -> Option<(usize, [usize; 3])> {
+        match self {
+            Grid::Rows { n_groups, rows } => {
+                let n_rows = match rows {
+                    Rows::Batch => extent.n_rows,
+                    Rows::Outputs => extent.n_outputs,
+                };
+                let variant = row_counts.iter().rposition(|count| *count <= n_rows)?;
+                let y = n_rows.div_ceil(row_counts[variant]);
+                // A grid wider than allowed goes on in depth.
+                Some((variant, [(*n_groups).min(MAX_GRID), y, n_groups.div_ceil(MAX_GRID)]))
+            }
+            Grid::Sequences { n_groups } => {
+                (extent.n_sequences > 0).then_some((0, [*n_groups, extent.n_sequences, 1]))
+            }
+            Grid::Attend(grid) => grid.of(extent),
+            Grid::AttendMerge(grid) => grid.merge(extent),
+        }
+    }
+}
+
+/// One command, ready but for what depends on the batch.
 pub(crate) struct Dispatch {
-    /// By rows per workgroup, ascending.
-    variants: Vec<(usize, wgpu::ComputePipeline)>,
+    /// Rows per workgroup, ascending, of each variant.
+    row_counts: Vec<usize>,
+    variants: Vec<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
-    /// Workgroups for one row.
-    n_groups: usize,
-    rows: Rows,
+    grid: Grid,
 }
 
 impl Dispatch {
-    /// Encodes the command for a batch of so many rows; whether there was anything to do.
-    pub fn encode(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        n_batch_rows: usize,
-        n_output_rows: usize,
-    ) -> bool {
-        let n_rows = match self.rows {
-            Rows::Batch => n_batch_rows,
-            Rows::Outputs => n_output_rows,
+    /// Encodes the command for a batch; whether there was anything to do.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: &Extent) -> bool {
+        let Some((variant, [x, y, z])) = self.grid.of(&self.row_counts, extent) else {
+            return false;
         };
-        let fitting = self.variants.iter().rev().find(|(rows, _)| *rows <= n_rows);
-        let Some((rows, pipeline)) = fitting else { return false };
-        pass.set_pipeline(pipeline);
+        pass.set_pipeline(&self.variants[variant]);
         pass.set_bind_group(0, &self.bind_group, &[]);
-        // A grid wider than allowed goes on in depth.
-        let x = self.n_groups.min(MAX_GRID);
-        let z = self.n_groups.div_ceil(MAX_GRID);
-        pass.dispatch_workgroups(x as u32, n_rows.div_ceil(*rows) as u32, z as u32);
+        pass.dispatch_workgroups(x as u32, y as u32, z as u32);
         true
     }
 }
@@ -56,13 +114,13 @@ pub(crate) struct Planner<'a> {
     pub gpu: &'a Gpu,
     pub program: &'a Program,
     pub weights: &'a [Arc<Weight>],
-    pub slots: &'a [wgpu::Buffer],
-    /// One buffer per layer.
-    pub kv: &'a [wgpu::Buffer],
-    pub kv_layout: &'a KvLayout,
+    pub config: &'a SessionConfig,
+    pub memory: &'a Memory,
     pub pipelines: &'a mut Pipelines,
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
+    /// What a step's dispatches hand to each other, by what it is; steps share it.
+    scratch: HashMap<&'static str, wgpu::Buffer>,
 }
 
 fn flag(value: bool) -> f64 {
@@ -78,12 +136,12 @@ impl<'a> Planner<'a> {
         gpu: &'a Gpu,
         program: &'a Program,
         weights: &'a [Arc<Weight>],
-        slots: &'a [wgpu::Buffer],
-        kv: &'a [wgpu::Buffer],
-        kv_layout: &'a KvLayout,
+        config: &'a SessionConfig,
+        memory: &'a Memory,
         pipelines: &'a mut Pipelines,
     ) -> Self {
-        Planner { gpu, program, weights, slots, kv, kv_layout, pipelines, angles: Vec::new() }
+        let (angles, scratch) = (Vec::new(), HashMap::new());
+        Planner { gpu, program, weights, config, memory, pipelines, angles, scratch }
     }
 
     /// The dispatches of one step.
@@ -101,14 +159,14 @@ impl<'a> Planner<'a> {
             Step::GatedAct(step) => self.gated_act(step),
             Step::Add(step) => self.add(step),
             Step::TakeRows(step) => self.take_rows(step),
-            Step::Rope(_)
-            | Step::Moe(_)
-            | Step::HeadLinear(_)
-            | Step::Mix(_)
-            | Step::Sparsify(_)
-            | Step::Conv(_)
-            | Step::DeltaNet(_)
-            | Step::SelectiveScan(_) => Err(refuse(format!("the step {:?}", step.kind()))),
+            Step::Rope(step) => self.rope(step),
+            Step::Moe(step) => self.moe(step),
+            Step::HeadLinear(step) => self.head_linear(step),
+            Step::Mix(step) => self.mix(step),
+            Step::Sparsify(step) => self.sparsify(step),
+            Step::Conv(step) => self.conv(step),
+            Step::DeltaNet(step) => self.delta_net(step),
+            Step::SelectiveScan(step) => self.selective_scan(step),
         }
     }
 
@@ -123,28 +181,72 @@ impl<'a> Planner<'a> {
     /// A slot to read beside writing `out`. WebGPU forbids to bind a buffer twice
     /// when one binding writes, so a step in place reads through its result.
     fn input(&self, slot: Slot, out: Slot) -> wgpu::Buffer {
-        if slot == out { self.gpu.nothing.clone() } else { self.slots[slot.0].clone() }
+        if slot == out { self.gpu.nothing.clone() } else { self.slot(slot).clone() }
     }
 
-    /// A weight of one F32 value per column, or nothing.
+    fn n_values(&self, weight: WeightRef) -> usize {
+        self.weights[weight.0].width * self.weights[weight.0].n_rows
+    }
+
+    /// A weight of `n_values` F32 values, of any shape, or nothing.
     fn vector(
         &self,
         weight: Option<WeightRef>,
-        width: usize,
+        n_values: usize,
         step: StepKind,
     ) -> Result<wgpu::Buffer> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
-        let weight = &self.weights[weight.0];
-        expect(&weight.name, weight.width * weight.n_rows, width)?;
-        match &weight.parts[..] {
-            [part] if weight.format.ty == TensorType::F32 => Ok(part.planes[0].clone()),
-            _ => Err(Error::UnsupportedType {
-                tensor: weight.name.clone(),
-                ty: weight.format.ty,
+        let values = self.vector_values(weight, n_values, step)?;
+        match &self.weights[weight.0].parts[..] {
+            [part] => Ok(part.planes[0].clone()),
+            _ => self.gpu.constant("vector", cast_slice(&values)),
+        }
+    }
+
+    /// The same values, to be worked on before they are uploaded.
+    fn vector_values(
+        &self,
+        weight: WeightRef,
+        n_values: usize,
+        step: StepKind,
+    ) -> Result<Vec<f32>> {
+        let tensor = self.program.weight(weight);
+        expect(tensor.name(), self.n_values(weight), n_values)?;
+        if tensor.ty() != TensorType::F32 {
+            return Err(Error::UnsupportedType {
+                tensor: tensor.name().to_owned(),
+                ty: tensor.ty(),
                 backend: NAME,
                 step,
                 supported: TensorType::F32.to_string(),
-            }),
+            });
+        }
+        Ok(tensor.bytes().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// The buffer of a slot.
+    fn slot(&self, slot: Slot) -> &'a wgpu::Buffer {
+        &self.memory.slots[slot.0]
+    }
+
+    /// Rows that a slot can hold.
+    fn max_rows(&self, slot: Slot) -> usize {
+        max_rows(self.rows(slot), self.config)
+    }
+
+    /// A buffer of at least `n_values` values for dispatches of one step.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::buffer`].
+    fn scratch(&mut self, what: &'static str, n_values: usize) -> Result<wgpu::Buffer> {
+        let bytes = 4 * n_values;
+        match self.scratch.get(what) {
+            Some(buffer) if buffer.size() >= bytes as u64 => Ok(buffer.clone()),
+            _ => {
+                let buffer = self.gpu.buffer(what, bytes, wgpu::BufferUsages::STORAGE)?;
+                self.scratch.insert(what, buffer.clone());
+                Ok(buffer)
+            }
         }
     }
 
@@ -161,6 +263,7 @@ impl<'a> Planner<'a> {
         self.dispatch(&[variant], constants, operands, n_groups, out)
     }
 
+    /// A dispatch over the rows of a slot.
     fn dispatch(
         &mut self,
         variants: &[Variant],
@@ -169,17 +272,58 @@ impl<'a> Planner<'a> {
         n_groups: usize,
         out: Slot,
     ) -> Dispatch {
-        let bind_group = self.pipelines.bind(variants[0].kernel, operands);
-        let variants = variants
-            .iter()
-            .map(|variant| (variant.n_rows, self.pipelines.pipeline(*variant, constants)))
-            .collect();
-        Dispatch { variants, bind_group, n_groups, rows: self.rows(out) }
+        let grid = Grid::Rows { n_groups, rows: self.rows(out) };
+        self.with_grid(variants, constants, operands, grid)
+    }
+
+    /// A dispatch over the sequences of a batch.
+    fn per_sequence(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: &Constants,
+        operands: &[&wgpu::Buffer],
+        n_groups: usize,
+    ) -> Dispatch {
+        let variant = Variant { kernel, format: None, n_rows: 1 };
+        self.with_grid(&[variant], constants, operands, Grid::Sequences { n_groups })
+    }
+
+    fn with_grid(
+        &mut self,
+        variants: &[Variant],
+        constants: &Constants,
+        operands: &[&wgpu::Buffer],
+        grid: Grid,
+    ) -> Dispatch {
+        Dispatch {
+            row_counts: variants.iter().map(|variant| variant.n_rows).collect(),
+            variants: variants
+                .iter()
+                .map(|variant| self.pipelines.pipeline(*variant, constants))
+                .collect(),
+            bind_group: self.pipelines.bind(variants[0].kernel, operands),
+            grid,
+        }
+    }
+}
+
+/// Rows that a slot can hold.
+pub(crate) fn max_rows(rows: Rows, config: &SessionConfig) -> usize {
+    match rows {
+        Rows::Batch => config.max_rows,
+        Rows::Outputs => config.max_outputs,
     }
 }
 
 fn refuse(what: String) -> Error {
     Error::Unsupported { what, backend: NAME }
+}
+
+fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
+    if found >= expected {
+        return Ok(());
+    }
+    Err(Error::ShapeMismatch { what: what.to_owned(), expected, found })
 }
 
 fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
