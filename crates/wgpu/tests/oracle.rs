@@ -2,40 +2,18 @@
 //!
 //! These tests need a graphics adapter, hardware or software, and fail without one.
 
-use std::sync::{Arc, OnceLock};
+mod common;
+
+use std::sync::Arc;
 
 use realm_gguf::TensorType;
 use realm_ir::{Activation, Backend, Coded, Error, ErrorCode, NormKind, RopeStyle, StepKind};
-use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Model, Size, read};
 use realm_testkit::random::{self, Random};
-use realm_wgpu::{WgpuBackend, WgpuOptions, adapters};
+use realm_wgpu::{WgpuBackend, WgpuOptions};
 
-/// A device on the best adapter, or on a software one where there is no other.
-fn open(max_binding_bytes: Option<usize>) -> WgpuBackend {
-    let found = pollster::block_on(adapters());
-    let hardware_first = found.iter().min_by_key(|adapter| adapter.software);
-    let adapter = hardware_first.expect(
-        "no graphics adapter found: install a driver, or Mesa's software Vulkan \
-         (Debian: mesa-vulkan-drivers)",
-    );
-    let adapter = Some(adapter.name.clone());
-    WgpuBackend::new(WgpuOptions { adapter, max_binding_bytes }).expect("the adapter opens")
-}
-
-fn backend() -> &'static WgpuBackend {
-    static BACKEND: OnceLock<WgpuBackend> = OnceLock::new();
-    BACKEND.get_or_init(|| open(None))
-}
-
-/// Within some roundings: the device sums in f32 and in another order.
-#[track_caller]
-fn assert_close(what: &str, got: &[f32], wanted: &[f32]) {
-    let difference = compare(got, wanted);
-    let allowed = 2e-5 * difference.rms_wanted.max(1.0);
-    assert!(difference.max_abs <= allowed, "{what}: {difference}, allowed {allowed:.1e}");
-}
+use common::{F32_ROUNDING, assert_close, backend, open};
 
 /// Two sequences: prefill of several rows of both, then decode steps of both in one
 /// batch, then a second prefill chunk beside a decode step. Pages are scattered.
@@ -60,9 +38,9 @@ fn assert_matches_oracle(backend: &WgpuBackend, what: &str, decoder: &Decoder) {
         let what = format!("{what}, call {index}");
         let wanted_logits = call.logits(&model, &mut *wanted).unwrap();
         let got_logits = call.logits(&model, &mut *got).unwrap();
-        assert_close(&what, &got_logits, &wanted_logits);
+        assert_close(&what, &got_logits, &wanted_logits, F32_ROUNDING);
         let hidden = |session| read(&model, session, model.program.hidden, call.n_rows()).unwrap();
-        assert_close(&what, &hidden(&mut *got), &hidden(&mut *wanted));
+        assert_close(&what, &hidden(&mut *got), &hidden(&mut *wanted), F32_ROUNDING);
     }
 }
 
@@ -125,7 +103,7 @@ fn attention_over_more_positions_than_a_tile_matches() {
         .map(|backend| model.open(backend, size).unwrap());
     let [wanted, got] =
         sessions.each_mut().map(|session| call.logits(&model, &mut **session).unwrap());
-    assert_close("200 rows", &got, &wanted);
+    assert_close("200 rows", &got, &wanted, F32_ROUNDING);
 }
 
 #[test]
@@ -150,7 +128,7 @@ fn large_positions_rotate_as_exactly_as_small_ones() {
         call.run(&mut *session, 0..1).unwrap();
         read(&model, &mut *session, realm_ir::Slot(2), 1).unwrap()
     });
-    assert_close("queries", &got, &wanted);
+    assert_close("queries", &got, &wanted, F32_ROUNDING);
 }
 
 #[test]
@@ -164,7 +142,7 @@ fn weights_above_the_binding_limit_are_split_by_rows() {
         let mut session = model.open(backend, size).unwrap();
         call.logits(&model, &mut *session).unwrap()
     });
-    assert_close("split", &got, &wanted);
+    assert_close("split", &got, &wanted, F32_ROUNDING);
 }
 
 #[test]
