@@ -79,21 +79,21 @@ impl Backend for WgpuBackend {
 
     fn supports(&self, step: StepKind, ty: TensorType) -> bool {
         match step {
-            StepKind::Embed | StepKind::Linear => weight::format(ty).is_some(),
+            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
+                weight::format(ty).is_some()
+            }
             StepKind::Norm
             | StepKind::RopeStore
+            | StepKind::Rope
             | StepKind::Attend
             | StepKind::GatedAct
             | StepKind::Add
-            | StepKind::TakeRows => ty == TensorType::F32,
-            StepKind::Rope
-            | StepKind::Moe
-            | StepKind::HeadLinear
+            | StepKind::TakeRows
             | StepKind::Mix
             | StepKind::Sparsify
             | StepKind::Conv
             | StepKind::DeltaNet
-            | StepKind::SelectiveScan => false,
+            | StepKind::SelectiveScan => ty == TensorType::F32,
         }
     }
 

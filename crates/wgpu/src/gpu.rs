@@ -1,12 +1,12 @@
 //! The device, its queue, what went wrong on it and what was done with it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use realm_ir::{Error, Result};
 
 use crate::NAME;
-use crate::product::{self, Products};
+use crate::product::{self, Products, Tuning};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(crate) struct Gpu {
     pub nothing: wgpu::Buffer,
     /// Pipelines of matrix products, shared by all sessions.
     pub products: Products,
+    pub tuning: OnceLock<Tuning>,
     failure: Failure,
     submissions: AtomicU64,
     dispatches: AtomicU64,
@@ -95,12 +96,18 @@ impl Gpu {
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             nothing,
             products: Products::default(),
+            tuning: OnceLock::new(),
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
         })
+    }
+
+    /// The kernels that products prefer on this device.
+    pub fn tuning(&self) -> Tuning {
+        self.tuning.get().copied().unwrap_or_default()
     }
 
     /// The failure of the device, if it had one.

@@ -15,14 +15,16 @@
 //! device error other than an allocation that failed, every call returns it: the
 //! backend has to be opened again.
 //!
-//! Today: F32 and Q4_K weights, an F32 KV cache, all steps. Only what is in the
+//! Today: F32 and Q4_K weights, an F32 or F16 KV cache, all steps. Only what is in the
 //! `FORMATS` list of `weight` can be uploaded; the rest is refused by name.
 
+mod activation;
 mod adapter;
 mod backend;
 mod batch;
 mod gpu;
 mod kernel;
+mod memory;
 mod plan;
 mod product;
 mod rope;

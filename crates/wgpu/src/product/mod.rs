@@ -8,6 +8,7 @@
 //! a model runs (`check.rs`).
 
 pub(crate) mod check;
+pub(crate) mod embed;
 mod parameters;
 mod sample;
 pub(crate) mod source;
@@ -15,11 +16,12 @@ pub(crate) mod tune;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::gpu::Gpu;
 use crate::kernel::bind_group;
 use crate::weight::{Format, GROUP, Values};
+use embed::EmbedKernel;
 pub(crate) use parameters::{Flags, Parameters};
 pub use tune::Tuning;
 
@@ -147,6 +149,8 @@ pub(crate) struct Operands<'a> {
 pub(crate) struct Products {
     layouts: Mutex<HashMap<bool, Layouts>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    embeds: Mutex<HashMap<EmbedKernel, wgpu::ComputePipeline>>,
+    embed_layouts: OnceLock<Layouts>,
     /// Kernels whose known answers came out.
     right: Mutex<HashSet<Kernel>>,
 }

@@ -20,9 +20,11 @@ macro_rules! format_part {
 
 const BATCH: &str = include_str!("../shaders/batch.wgsl");
 
-/// Words of a list of tiles before the tiles, and words of a tile.
+/// Words of a list of tiles before the tiles, words of a tile, and choices of a tile at most:
+/// `shaders/linear/tile_list.wgsl`.
 pub(crate) const TILES_AT: usize = 2;
 pub(crate) const TILE_WORDS: usize = 3;
+pub(crate) const TILE_ROWS: usize = 32;
 
 /// The whole text of `kernel`.
 pub(super) fn of(kernel: &Kernel) -> String {
@@ -38,8 +40,6 @@ pub(super) fn of(kernel: &Kernel) -> String {
     text.push_str(&constants(&[
         ("THREADS", THREADS),
         ("ROWS", kernel.work.n_rows()),
-        ("TILES_AT", TILES_AT),
-        ("TILE_WORDS", TILE_WORDS),
     ]));
     text.push_str(linear!("parameters"));
     text.push_str(linear!("place"));
@@ -47,7 +47,7 @@ pub(super) fn of(kernel: &Kernel) -> String {
         Places::Dense => concat!(linear!("dense"), include_str!("../shaders/batch.wgsl")),
         Places::Heads => concat!(linear!("heads"), include_str!("../shaders/batch.wgsl")),
         Places::Choices => concat!(linear!("experts"), linear!("choices")),
-        Places::Tiles => concat!(linear!("experts"), linear!("tiles")),
+        Places::Tiles => concat!(linear!("experts"), linear!("tile_list"), linear!("tiles")),
     });
     text.push_str(&format_text(kernel.format, kernel.any_width));
     text.push_str(arithmetic(kernel));
@@ -70,11 +70,6 @@ pub(crate) fn embed(format: &Format, any_width: bool) -> String {
     text.push_str(&format_text(format, any_width));
     text.push_str(linear!("embed"));
     text
-}
-
-/// The text of what rounds inputs to int8.
-pub(crate) fn quantize() -> String {
-    constants(&[("THREADS", THREADS)]) + linear!("quantize")
 }
 
 fn constants(constants: &[(&str, usize)]) -> String {
