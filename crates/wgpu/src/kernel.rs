@@ -76,6 +76,11 @@ pub(crate) static DELTA_NET: Kernel =
 pub(crate) static SELECTIVE_SCAN: Kernel =
     kernel("selective_scan", &[BATCH, GATES, shader!("selective_scan")], 5, 2);
 
+pub(crate) static TOP_VALUES: Kernel =
+    kernel("top_values", &[shader!("top_values"), shader!("top")], 1, 1);
+pub(crate) static TOP_OF_TOP: Kernel =
+    kernel("top_of_top", &[shader!("top_of_top"), shader!("top")], 1, 1);
+
 /// Threads that share a column of a matrix product.
 const LANES: usize = 16;
 

@@ -29,6 +29,7 @@ mod plan;
 mod rope;
 mod session;
 mod signal;
+mod top;
 mod weight;
 
 pub use adapter::AdapterDescription;
