@@ -79,6 +79,11 @@ pub(crate) static DELTA_NET: Kernel =
 pub(crate) static SELECTIVE_SCAN: Kernel =
     kernel("selective_scan", &[BATCH, GATES, shader!("selective_scan")], 5, 2);
 
+pub(crate) static TOP_VALUES: Kernel =
+    kernel("top_values", &[shader!("top_values"), shader!("top")], 1, 1);
+pub(crate) static TOP_OF_TOP: Kernel =
+    kernel("top_of_top", &[shader!("top_of_top"), shader!("top")], 1, 1);
+
 /// Values of a shader's `override` declarations, by name.
 pub(crate) type Constants = Vec<(&'static str, f64)>;
 

@@ -30,6 +30,7 @@ mod product;
 mod rope;
 mod session;
 mod signal;
+mod top;
 mod weight;
 
 pub use adapter::AdapterDescription;

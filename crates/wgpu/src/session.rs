@@ -1,11 +1,14 @@
 //! A program ready to run: buffers, bind groups, and one submission per call.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::cast_slice;
+use bytemuck::{cast_slice, cast_slice_mut};
 use realm_ir::{
     BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot, Step,
+    TopFuture,
 };
 
 use crate::NAME;
@@ -16,6 +19,7 @@ use crate::memory::Memory;
 use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
 use crate::product::check::Pending;
 use crate::signal::Signal;
+use crate::top::TopPlan;
 use crate::weight::Weight;
 
 /// A session on a device.
@@ -27,7 +31,9 @@ pub(crate) struct WgpuSession {
     config: SessionConfig,
     memory: Memory,
     segments: Vec<Vec<Dispatch>>,
-    batch_layout: wgpu::BindGroupLayout,
+    pipelines: Pipelines,
+    /// By slot and number of values.
+    tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
     words: Vec<u32>,
     /// Known answers of products that have not been looked at.
@@ -68,9 +74,8 @@ impl WgpuSession {
         }
         let memory = Memory::new(&gpu, &program, &config)?;
         let mut pipelines = Pipelines::new(Arc::clone(&gpu));
-        let batch_layout = pipelines.batch_layout.clone();
         let n_words = batch::n_words(config.max_rows, config.max_outputs, config.kv.n_pages);
-        let batch = BatchBuffer::new(&gpu, &batch_layout, n_words)?;
+        let batch = BatchBuffer::new(&gpu, &pipelines.batch_layout, n_words)?;
         let mut planner = Planner::new(&gpu, &program, &weights, &config, &memory, &mut pipelines);
         let mut segments = Vec::new();
         for steps in &program.segments {
@@ -100,7 +105,8 @@ impl WgpuSession {
             config,
             memory,
             segments,
-            batch_layout,
+            pipelines,
+            tops: HashMap::new(),
             batch,
             words: Vec::new(),
         })
@@ -131,7 +137,7 @@ impl WgpuSession {
         let needed = self.words.len();
         if 4 * needed as u64 > self.batch.buffer.size() {
             let n_words = needed.next_power_of_two();
-            self.batch = BatchBuffer::new(&self.gpu, &self.batch_layout, n_words)?;
+            self.batch = BatchBuffer::new(&self.gpu, &self.pipelines.batch_layout, n_words)?;
         }
         self.gpu.queue.write_buffer(&self.batch.buffer, 0, cast_slice(&self.words));
         Ok(())
@@ -203,8 +209,42 @@ impl Session for WgpuSession {
             let bytes = 4 * out.len() as u64;
             encoder.copy_buffer_to_buffer(&self.memory.slots[slot.0], first, &staging, 0, bytes);
             self.gpu.queue.submit([encoder.finish()]);
-            map(&self.gpu, &staging, bytes, out).await
+            map(&self.gpu, &staging, cast_slice_mut(out)).await
         })
+    }
+
+    fn read_top<'a>(&'a mut self, slot: Slot, n_rows: usize, k: usize) -> Option<TopFuture<'a>> {
+        let width = self.program.width(slot);
+        // Few enough numbers of values for each to have pipelines of its own.
+        let rounded = k.next_power_of_two();
+        if !TopPlan::is_possible(width, rounded) || n_rows == 0 {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let max_rows = self.n_slot_rows(slot);
+            if n_rows > max_rows {
+                let what = format!("rows of slot {}", slot.0);
+                return Err(Error::ShapeMismatch { what, expected: max_rows, found: n_rows });
+            }
+            self.gpu.check()?;
+            let plan = match self.tops.entry((slot.0, rounded)) {
+                Entry::Occupied(plan) => plan.into_mut(),
+                Entry::Vacant(place) => place.insert(TopPlan::new(
+                    &self.gpu,
+                    &mut self.pipelines,
+                    &self.memory.slots[slot.0],
+                    width,
+                    max_rows,
+                    rounded,
+                )?),
+            };
+            let (staging, n_words) = plan.submit(&self.gpu, &self.batch.bind_group, n_rows);
+            let mut words = vec![0; n_words];
+            map(&self.gpu, staging, cast_slice_mut(&mut words)).await?;
+            let mut rows = plan.rows(&words);
+            rows.iter_mut().for_each(|row| row.truncate(k));
+            Ok(rows)
+        }))
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
@@ -216,8 +256,9 @@ impl Session for WgpuSession {
     }
 }
 
-/// Waits until the first `bytes` of `staging` can be read and copies them.
-pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> Result<()> {
+/// Waits until the first bytes of `staging` can be read and fills `out` with them.
+pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
+    let bytes = out.len() as u64;
     let unavailable = |reason: String| Err(Error::Unavailable { backend: NAME, reason });
     let signal = Signal::new();
     let mapped = signal.clone();
@@ -232,7 +273,7 @@ pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut
         return unavailable(error.to_string());
     }
     match staging.get_mapped_range(..bytes) {
-        Ok(view) => out.copy_from_slice(cast_slice(&view)),
+        Ok(view) => out.copy_from_slice(&view),
         Err(error) => return unavailable(error.to_string()),
     }
     staging.unmap();

@@ -56,8 +56,8 @@ impl Pending {
     /// `Unavailable` naming the product that is wrong, or when the device failed.
     pub async fn look(self, gpu: &Gpu) -> Result<()> {
         let n_values: usize = self.samples.iter().map(|sample| sample.answers.len()).sum();
-        let mut found = vec![0.0; n_values];
-        map(gpu, &self.staging, 4 * n_values as u64, &mut found).await?;
+        let mut found = vec![0.0f32; n_values];
+        map(gpu, &self.staging, bytemuck::cast_slice_mut(&mut found)).await?;
         let mut rest = &found[..];
         for sample in &self.samples {
             let (found, others) = rest.split_at(sample.answers.len());
