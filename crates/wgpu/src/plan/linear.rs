@@ -352,7 +352,7 @@ impl Planner<'_> {
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
     ) -> Vec<(RangeInclusive<usize>, Kernel)> {
-        let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning() };
+        let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
             (when, Kernel::choose(&tuning, weight.format, places, work, any_width))
         };

@@ -62,94 +62,158 @@ impl Sample {
             1 => 3,
             rows => rows + 2,
         };
-        Sample::sized(gpu, kernel, width, n_columns, n_rows)
+        let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
+        let n_weights = problem.n_matrices * n_columns * width;
+        (problem.words, problem.weights) = weights(kernel.format, n_weights, &mut Numbers(2));
+        problem.upload(gpu, problem.answers())
     }
 
-    /// A sample with so many rows of the input.
-    pub fn sized(
+    /// A sample of a size, with any weights and no answers: to be timed.
+    pub fn unanswered(
         gpu: &Gpu,
         kernel: Kernel,
         width: usize,
         n_columns: usize,
         n_rows: usize,
     ) -> Result<Self> {
+        let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
+        let n_words = kernel.format.words(problem.n_matrices * n_columns * width);
+        let mut numbers = Numbers(2);
+        problem.words = (0..n_words).map(|_| numbers.bits()).collect();
+        problem.upload(gpu, Vec::new())
+    }
+}
+
+/// The operands of a product.
+struct Problem {
+    kernel: Kernel,
+    width: usize,
+    n_columns: usize,
+    n_rows: usize,
+    n_matrices: usize,
+    /// Rows of the result for each of the input, and all of them.
+    per_input: usize,
+    n_items: usize,
+    in_stride: usize,
+    out_stride: usize,
+    /// The weight as it lies on the device, and its values.
+    words: Vec<u32>,
+    weights: Vec<f32>,
+    /// The same of the input.
+    input_words: Vec<u32>,
+    inputs: Vec<f32>,
+    bias: Vec<f32>,
+    /// Of each matrix, and of each item.
+    scales: Vec<f32>,
+    factors: Vec<f32>,
+    /// Matrix of each item.
+    chosen: Vec<usize>,
+    parameters: Parameters,
+}
+
+impl Problem {
+    /// Of such a width, so many columns per matrix and rows of the input; without a weight.
+    fn new(kernel: Kernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
         let mut numbers = Numbers(1);
         let n_matrices = if kernel.places == Places::Dense { 1 } else { N_MATRICES };
         let per_input = if kernel.has_choices() { N_MATRICES } else { 1 };
         let n_items = n_rows * per_input;
-        let n_weight_rows = n_matrices * n_columns;
-        let (words, weights) = weights(kernel.format, n_weight_rows * width, &mut numbers);
-        let in_heads = if kernel.places == Places::Heads { N_MATRICES } else { 1 };
-        let (in_stride, out_stride) = (in_heads * width, in_heads * n_columns);
+        let n_heads = if kernel.places == Places::Heads { N_MATRICES } else { 1 };
+        let (in_stride, out_stride) = (n_heads * width, n_heads * n_columns);
         let mut inputs = numbers.units(n_rows * in_stride);
         let input_words = match kernel.arithmetic {
             Arithmetic::Int8 => rounded(&mut inputs),
             _ => inputs.iter().map(|value| value.to_bits()).collect(),
         };
-        let bias = numbers.units(n_weight_rows);
-        let [scales, factors] = [n_matrices, n_items].map(|n| numbers.units(n));
-        let chosen: Vec<usize> = (0..n_items).map(|item| (item + item / 3) % n_matrices).collect();
-
-        let mut parameters = parameters(kernel, width, n_columns, n_weight_rows);
+        let mut parameters = parameters(kernel, width, n_columns, n_matrices * n_columns);
         parameters.in_stride = in_stride as u32;
         parameters.out_stride = out_stride as u32;
         if kernel.arithmetic == Arithmetic::Int8 {
             parameters.in_stride = (GROUP * n_groups(width)) as u32;
         }
-
-        let mut answers = vec![0.0; n_items * out_stride];
-        for item in 0..n_items {
-            for column in 0..out_stride {
-                let (matrix, column_of_matrix, row) = match kernel.places {
-                    Places::Dense => (0, column, item),
-                    Places::Heads => (column / n_columns, column % n_columns, item),
-                    _ => (chosen[item], column, item / per_input),
-                };
-                let in_at = row * in_stride + if in_heads > 1 { matrix * width } else { 0 };
-                let weight = &weights[(matrix * n_columns + column_of_matrix) * width..][..width];
-                let products = weight.iter().zip(&inputs[in_at..]);
-                let sum: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                let mut answer = sum as f32;
-                if kernel.has_choices() {
-                    answer *= scales[matrix] * factors[item];
-                }
-                if kernel.places != Places::Heads {
-                    answer += bias[matrix * n_columns + column_of_matrix];
-                }
-                answers[item * out_stride + column] = parameters.scale * answer;
-            }
+        Problem {
+            kernel,
+            width,
+            n_columns,
+            n_rows,
+            n_matrices,
+            per_input,
+            n_items,
+            in_stride,
+            out_stride,
+            words: Vec::new(),
+            weights: Vec::new(),
+            input_words,
+            inputs,
+            bias: numbers.units(n_matrices * n_columns),
+            scales: numbers.units(n_matrices),
+            factors: numbers.units(n_items),
+            chosen: (0..n_items).map(|item| (item + item / 3) % n_matrices).collect(),
+            parameters,
         }
+    }
 
+    fn answers(&self) -> Vec<f32> {
+        let places = (0..self.n_items).flat_map(|item| (0..self.out_stride).map(move |c| (item, c)));
+        places.map(|(item, column)| self.answer(item, column)).collect()
+    }
+
+    fn answer(&self, item: usize, column: usize) -> f32 {
+        let (matrix, column, in_at) = match self.kernel.places {
+            Places::Heads => {
+                let head = column / self.n_columns;
+                (head, column % self.n_columns, head * self.width)
+            }
+            _ => (self.chosen[item], column, 0),
+        };
+        let weight_row = matrix * self.n_columns + column;
+        let weight = &self.weights[weight_row * self.width..][..self.width];
+        let input = &self.inputs[item / self.per_input * self.in_stride + in_at..];
+        let products = weight.iter().zip(input);
+        let sum: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let mut answer = sum as f32;
+        if self.kernel.has_choices() {
+            answer *= self.scales[matrix] * self.factors[item];
+        }
+        if self.kernel.places != Places::Heads {
+            answer += self.bias[weight_row];
+        }
+        self.parameters.scale * answer
+    }
+
+    fn upload(&self, gpu: &Gpu, answers: Vec<f32>) -> Result<Sample> {
+        let kernel = self.kernel;
         let constant = |data: &[u32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let constants = |data: &[f32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let out = gpu.buffer("sample", 4 * answers.len(), usage)?;
+        let out = gpu.buffer("sample", 4 * self.n_items * self.out_stride, usage)?;
+        let rows_of_group = kernel.work.n_rows();
         let listed = match kernel.places {
-            Places::Tiles => tiles(&chosen, kernel.work.n_rows()),
-            _ => chosen.iter().map(|matrix| *matrix as u32).collect(),
+            Places::Tiles => tiles(&self.chosen, rows_of_group),
+            _ => self.chosen.iter().map(|matrix| *matrix as u32).collect(),
         };
-        let choices = [constants(&factors)?, constants(&scales)?, constant(&listed)?];
+        let choices = [constants(&self.factors)?, constants(&self.scales)?, constant(&listed)?];
         let operands = Operands {
-            weight: &constant(&words)?,
-            bias: &constants(&bias)?,
-            input: &constant(&input_words)?,
+            weight: &constant(&self.words)?,
+            bias: &constants(&self.bias)?,
+            input: &constant(&self.input_words)?,
             out: &out,
             choices: kernel.has_choices().then_some(choices.each_ref()),
         };
-        let bind_group = gpu.products.bind(gpu, &kernel, &operands, &parameters)?;
+        let bind_group = gpu.products.bind(gpu, &kernel, &operands, &self.parameters)?;
         let (y, z) = match kernel.places {
-            Places::Dense => (n_items.div_ceil(kernel.work.n_rows()), 1),
-            Places::Heads => (n_items.div_ceil(kernel.work.n_rows()), N_MATRICES),
-            Places::Choices => (n_items, 1),
+            Places::Dense => (self.n_items.div_ceil(rows_of_group), 1),
+            Places::Heads => (self.n_items.div_ceil(rows_of_group), N_MATRICES),
+            Places::Choices => (self.n_items, 1),
             // One more than there are.
             Places::Tiles => (listed[0] as usize + 1, 1),
         };
-        let x = n_columns.div_ceil(kernel.work.n_columns());
+        let x = self.n_columns.div_ceil(kernel.work.n_columns());
         let tolerance = match kernel.arithmetic {
             Arithmetic::F32 | Arithmetic::Int8 => 2e-5,
             Arithmetic::F16 => 2e-2,
         };
-        let batch = constant(&[n_rows as u32, n_rows as u32, 0, 0])?;
+        let batch = constant(&[self.n_rows as u32, self.n_rows as u32, 0, 0])?;
         let grid = [x, y, z].map(|n| n as u32);
         Ok(Sample { kernel, bind_group, out, grid, batch, answers, tolerance })
     }
