@@ -47,8 +47,7 @@ const fn kernel(
 }
 
 pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, shader!("norm")], 3, 1);
-pub(crate) static HEAD_REST: Kernel =
-    kernel("head_rest", &[shader!("linear/head_rest")], 1, 1);
+pub(crate) static HEAD_REST: Kernel = kernel("head_rest", &[shader!("linear/head_rest")], 1, 1);
 pub(crate) static QUANTIZE: Kernel = kernel("quantize", &[shader!("linear/quantize")], 1, 1);
 pub(crate) static GROUP_CHOICES: Kernel =
     kernel("group_choices", &[BATCH, TILES, shader!("linear/group_choices")], 1, 1);

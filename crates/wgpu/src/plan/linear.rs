@@ -7,8 +7,8 @@ use realm_ir::{Embed, HeadLinear, Linear, Result, Rows, StepKind, WeightRef};
 
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
 use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
-use crate::product::source::TILE_ROWS;
 use crate::product::embed::{EmbedKernel, Source};
+use crate::product::source::TILE_ROWS;
 use crate::product::{
     Arithmetic, Flags, Kernel, Operands, Parameters, Places, Tuning, Work, n_groups,
 };
@@ -392,10 +392,7 @@ impl Planner<'_> {
         let n_items = row_items * super::max_rows(product.rows, self.config);
         let words = QUANTIZED_WORDS * n_groups * n_items;
         let buffer = self.scratch("inputs in int8", words)?;
-        let constants = vec![
-            ("n_groups", count(n_groups)),
-            ("stride", count(product.in_stride)),
-        ];
+        let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
             when: *first.start()..=*last.end(),
             row_items,

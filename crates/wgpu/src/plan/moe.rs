@@ -27,16 +27,21 @@ impl Planner<'_> {
         let n_rows = self.max_rows(step.input);
         let n_choices = n_rows * step.n_used;
         let experts = &step.experts;
-        let [up, down] = [experts.up, experts.down].map(|weight| Arc::clone(&self.weights[weight.0]));
+        let [up, down] =
+            [experts.up, experts.down].map(|weight| Arc::clone(&self.weights[weight.0]));
         let (width, inner) = (up.width, down.width);
         at_least("row of a mixture of experts", self.width(step.input), width)?;
         at_least("result of a mixture of experts", self.width(step.out), width)?;
         if n_choices > MAX_GRID {
-            return Err(refuse(format!("a batch of {n_rows} rows with {} experts each", step.n_used)));
+            return Err(refuse(format!(
+                "a batch of {n_rows} rows with {} experts each",
+                step.n_used
+            )));
         }
         let (mut dispatches, routes) = self.route(step)?;
         let n_tiles = n_choices / TILE_ROWS + step.n_experts;
-        let tiles = self.scratch("choices by expert", TILES_AT + TILE_WORDS * n_tiles + n_choices)?;
+        let tiles =
+            self.scratch("choices by expert", TILES_AT + TILE_WORDS * n_tiles + n_choices)?;
         let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
         let grouping = RowsGrid {
             // One workgroup for all rows.

@@ -30,8 +30,10 @@ impl Pending {
         if kernels.is_empty() {
             return Ok(None);
         }
-        let samples =
-            kernels.into_iter().map(|kernel| Sample::of(gpu, kernel)).collect::<Result<Vec<_>>>()?;
+        let samples = kernels
+            .into_iter()
+            .map(|kernel| Sample::of(gpu, kernel))
+            .collect::<Result<Vec<_>>>()?;
         let n_values: usize = samples.iter().map(|sample| sample.answers.len()).sum();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = gpu.buffer("known answers", 4 * n_values, usage)?;
@@ -131,7 +133,14 @@ mod tests {
                 for arithmetic in [Arithmetic::F32, Arithmetic::F16, Arithmetic::Int8] {
                     for by_subgroup in [false, true] {
                         let (places, any_width) = (Places::Dense, false);
-                        kernels.push(Kernel { format, places, work, arithmetic, by_subgroup, any_width });
+                        kernels.push(Kernel {
+                            format,
+                            places,
+                            work,
+                            arithmetic,
+                            by_subgroup,
+                            any_width,
+                        });
                     }
                 }
             }
@@ -145,14 +154,27 @@ mod tests {
         let start = std::time::Instant::now();
         let mut n = 0;
         for kernel in kernels() {
-            if kernel.arithmetic == Arithmetic::Int8 && matches!(kernel.format.values, crate::weight::Values::Floats(_)) { continue; }
+            if kernel.arithmetic == Arithmetic::Int8
+                && matches!(kernel.format.values, crate::weight::Values::Floats(_))
+            {
+                continue;
+            }
             let t = std::time::Instant::now();
             let pending = Pending::ask(backend.gpu(), [kernel]).unwrap().unwrap();
             let t1 = t.elapsed();
             let result = pollster::block_on(pending.look(backend.gpu()));
             n += usize::from(result.is_err());
-            if n > 12 { break; }
-            if result.is_err() || kernel.format.ty == realm_gguf::TensorType::Q4_K { eprintln!("{kernel}: {:?} {:?} {t1:?} {:?}", result.map_err(|e| e.to_string()), start.elapsed(), t.elapsed()); }
+            if n > 12 {
+                break;
+            }
+            if result.is_err() || kernel.format.ty == realm_gguf::TensorType::Q4_K {
+                eprintln!(
+                    "{kernel}: {:?} {:?} {t1:?} {:?}",
+                    result.map_err(|e| e.to_string()),
+                    start.elapsed(),
+                    t.elapsed()
+                );
+            }
         }
         eprintln!("{:?}", start.elapsed());
     }

@@ -154,7 +154,8 @@ impl Problem {
     }
 
     fn answers(&self) -> Vec<f32> {
-        let places = (0..self.n_items).flat_map(|item| (0..self.out_stride).map(move |c| (item, c)));
+        let places =
+            (0..self.n_items).flat_map(|item| (0..self.out_stride).map(move |c| (item, c)));
         places.map(|(item, column)| self.answer(item, column)).collect()
     }
 
@@ -298,8 +299,7 @@ fn weights(format: &Format, n: usize, numbers: &mut Numbers) -> (Vec<u32>, Vec<f
         };
         groups.push(group(quants, first_of_block, numbers));
     }
-    let values =
-        groups.iter().flat_map(|group| (0..GROUP).map(|i| group.value(i))).collect();
+    let values = groups.iter().flat_map(|group| (0..GROUP).map(|i| group.value(i))).collect();
     (pack(quants, &groups), values)
 }
 

@@ -37,10 +37,7 @@ pub(super) fn of(kernel: &Kernel) -> String {
     if by_subgroup && cfg!(target_arch = "wasm32") {
         text.push_str("enable subgroups;\n");
     }
-    text.push_str(&constants(&[
-        ("THREADS", THREADS),
-        ("ROWS", kernel.work.n_rows()),
-    ]));
+    text.push_str(&constants(&[("THREADS", THREADS), ("ROWS", kernel.work.n_rows())]));
     text.push_str(linear!("parameters"));
     text.push_str(linear!("place"));
     text.push_str(match kernel.places {
@@ -79,8 +76,8 @@ fn constants(constants: &[(&str, usize)]) -> String {
 
 /// Input and products.
 fn arithmetic(kernel: &Kernel) -> &'static str {
-    let factored = matches!(kernel.work, Work::Vector(_))
-        && matches!(kernel.format.values, Values::Quants(_));
+    let factored =
+        matches!(kernel.work, Work::Vector(_)) && matches!(kernel.format.values, Values::Quants(_));
     match (kernel.arithmetic, kernel.any_width) {
         (Arithmetic::Int8, _) => linear!("packed"),
         (Arithmetic::F32, false) if factored => {

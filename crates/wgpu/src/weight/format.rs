@@ -92,8 +92,7 @@ impl Scales {
 pub(crate) const BLOCK_GROUPS: usize = 8;
 
 /// Levels of IQ4_NL and IQ4_XS: `kvalues_iq4nl` in ggml `src/ggml-common.h`.
-const IQ4: [i8; 16] =
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 /// Twice the floats of 4 bits: 1 bit of mantissa, 2 of exponent, sign.
 const FP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 /// All values of the grid of IQ1: eight times -1, 0 or 1, give or take 1.
