@@ -10,6 +10,7 @@ use realm_ir::{Error, Result};
 use crate::adapter::AdapterDescription;
 
 use crate::NAME;
+use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of matrix products, shared by all sessions.
+    pub products: Products,
+    /// The kernels that products prefer.
+    pub tuning: Tuning,
     failure: Failure,
     submissions: AtomicU64,
     dispatches: AtomicU64,
@@ -68,14 +73,20 @@ impl Failure {
 }
 
 impl Gpu {
-    /// Opens `adapter` with all its limits, none above `max_binding_bytes`.
+    /// Opens `adapter` with all its limits, none above `max_binding_bytes`, for products with
+    /// the kernels that `tuning` says or the fastest ones.
     ///
     /// # Errors
     /// `Unavailable` when the adapter gives no device.
-    pub async fn open(adapter: &wgpu::Adapter, max_binding_bytes: Option<usize>) -> Result<Self> {
+    pub async fn open(
+        adapter: &wgpu::Adapter,
+        max_binding_bytes: Option<usize>,
+        tuning: Option<Tuning>,
+    ) -> Result<Self> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
+            required_features: adapter.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -104,12 +115,14 @@ impl Gpu {
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
-        Ok(Gpu {
+        let mut gpu = Gpu {
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             adapter,
             nothing,
+            products: Products::default(),
+            tuning: Tuning::default(),
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
@@ -117,7 +130,12 @@ impl Gpu {
             weight_bytes: AtomicU64::new(0),
             #[cfg(target_arch = "wasm32")]
             allocations: Mutex::default(),
-        })
+        };
+        gpu.tuning = match tuning {
+            Some(tuning) => tuning,
+            None => tune::fastest(&gpu).await?,
+        };
+        Ok(gpu)
     }
 
     /// The failure of the device, if it had one.
