@@ -1,14 +1,13 @@
 //! The shaders and the pipelines made of them.
 //!
-//! A shader's text is constants, shared parts, the format of its weight if it has
-//! one, and its own body. What a step fixes — widths, factors, flags — are
+//! A shader's text is constants, shared parts and its own body; those of matrix products are
+//! put together in `product`. What a step fixes — widths, factors, flags — are
 //! pipeline-overridable constants, so that layers of one shape share a pipeline.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::gpu::Gpu;
-use crate::weight::Format;
 
 macro_rules! shader {
     ($name:literal) => {
@@ -24,6 +23,7 @@ const KV_F16: &str = shader!("kv/f16");
 const ROTATE: &str = shader!("rotate");
 const ACTIVATION: &str = shader!("activation");
 const GATES: &str = shader!("gates");
+const TILES: &str = shader!("linear/tile_list");
 
 /// Threads of every workgroup.
 pub(crate) const THREADS: usize = 64;
@@ -46,11 +46,13 @@ const fn kernel(
     Kernel { name, parts, n_reads, n_writes }
 }
 
-pub(crate) static EMBED: Kernel = kernel("embed", &[BATCH, shader!("embed")], 2, 1);
 pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, shader!("norm")], 3, 1);
-pub(crate) static LINEAR: Kernel = kernel("linear", &[BATCH, shader!("linear")], 4, 1);
-pub(crate) static HEAD_LINEAR: Kernel =
-    kernel("head_linear", &[BATCH, shader!("head_linear")], 3, 1);
+pub(crate) static HEAD_REST: Kernel = kernel("head_rest", &[shader!("linear/head_rest")], 1, 1);
+pub(crate) static QUANTIZE: Kernel = kernel("quantize", &[shader!("linear/quantize")], 1, 1);
+pub(crate) static GROUP_CHOICES: Kernel =
+    kernel("group_choices", &[BATCH, TILES, shader!("linear/group_choices")], 1, 1);
+pub(crate) static SUM_CHOICES: Kernel =
+    kernel("sum_choices", &[shader!("linear/sum_choices")], 2, 1);
 pub(crate) static ROPE: Kernel = kernel("rope", &[BATCH, ROTATE, shader!("rope")], 1, 1);
 pub(crate) static ROPE_STORE_F32: Kernel =
     kernel("rope_store_f32", &[BATCH, REDUCE, KV_F32, KV, ROTATE, shader!("rope_store")], 4, 2);
@@ -81,40 +83,21 @@ pub(crate) static TOP_VALUES: Kernel =
 pub(crate) static TOP_OF_TOP: Kernel =
     kernel("top_of_top", &[shader!("top_of_top"), shader!("top")], 1, 1);
 
-/// Threads that share a column of a matrix product.
-const LANES: usize = 16;
-
-/// Columns of a matrix product that a workgroup makes.
-pub(crate) const LINEAR_COLUMNS: usize = THREADS / LANES;
-
-/// One way to compile a kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Variant {
-    pub kernel: &'static Kernel,
-    pub format: Option<&'static Format>,
-    /// Rows that a workgroup works on: the text's `ROWS`.
-    pub n_rows: usize,
-}
-
 /// Values of a shader's `override` declarations, by name.
 pub(crate) type Constants = Vec<(&'static str, f64)>;
 
-/// Name, format, rows and the bits of the constants.
-type Key = (&'static str, Option<u32>, usize, Vec<(&'static str, u64)>);
+/// Name and the bits of the constants.
+type Key = (&'static str, Vec<(&'static str, u64)>);
 
-impl Variant {
+impl Kernel {
     fn key(&self, constants: &Constants) -> Key {
         let constants = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        (self.kernel.name, self.format.map(|format| format.ty as u32), self.n_rows, constants)
+        (self.name, constants)
     }
 
     fn source(&self) -> String {
-        let mut source = format!(
-            "const THREADS: u32 = {THREADS}u;\nconst LANES: u32 = {LANES}u;\nconst ROWS: u32 = {}u;\n",
-            self.n_rows
-        );
-        source.extend(self.format.map(|format| format.shader));
-        source.extend(self.kernel.parts.iter().copied());
+        let mut source = format!("const THREADS: u32 = {THREADS}u;\n");
+        source.extend(self.parts.iter().copied());
         source
     }
 }
@@ -151,19 +134,23 @@ impl Pipelines {
         })
     }
 
-    /// The pipeline of `variant` with `constants`.
-    pub fn pipeline(&mut self, variant: Variant, constants: &Constants) -> wgpu::ComputePipeline {
-        let key = variant.key(constants);
+    /// The pipeline of `kernel` with `constants`.
+    pub fn pipeline(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: &Constants,
+    ) -> wgpu::ComputePipeline {
+        let key = kernel.key(constants);
         if let Some(pipeline) = self.pipelines.get(&key) {
             return pipeline.clone();
         }
-        let layout = self.layout(variant.kernel).1.clone();
+        let layout = self.layout(kernel).1.clone();
         let module = self.gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(variant.kernel.name),
-            source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         });
         let pipeline = self.gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(variant.kernel.name),
+            label: Some(kernel.name),
             layout: Some(&layout),
             module: &module,
             entry_point: Some("main"),

@@ -26,6 +26,7 @@ mod gpu;
 mod kernel;
 mod memory;
 mod plan;
+mod product;
 mod rope;
 mod session;
 mod signal;
@@ -33,8 +34,11 @@ mod top;
 mod weight;
 
 pub use adapter::AdapterDescription;
-pub use backend::{WgpuBackend, WgpuOptions, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use backend::adapters_blocking;
+pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
+pub use product::{Arithmetic, Tuning};
 
 /// The backend's name in options, reports and errors.
-pub(crate) const NAME: &str = "wgpu";
+pub(crate) const NAME: &str = "webgpu";

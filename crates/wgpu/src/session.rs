@@ -17,6 +17,7 @@ use crate::gpu::Gpu;
 use crate::kernel::{Pipelines, bind_group};
 use crate::memory::Memory;
 use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
+use crate::product::check::Pending;
 use crate::signal::Signal;
 use crate::top::TopPlan;
 use crate::weight::Weight;
@@ -35,6 +36,8 @@ pub(crate) struct WgpuSession {
     tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
     words: Vec<u32>,
+    /// Known answers of products that have not been looked at.
+    unchecked: Option<Pending>,
 }
 
 /// Where batches are uploaded to.
@@ -82,10 +85,21 @@ impl WgpuSession {
             }
             segments.push(dispatches);
         }
+        let unchecked = Pending::ask(&gpu, std::mem::take(&mut planner.kernels))?;
         gpu.flush();
         gpu.check()?;
+        // A browser cannot wait here; the first read does.
+        #[cfg(not(target_arch = "wasm32"))]
+        let unchecked = match unchecked {
+            Some(pending) => {
+                pollster::block_on(pending.look(&gpu))?;
+                None
+            }
+            None => None,
+        };
         Ok(WgpuSession {
             gpu,
+            unchecked,
             program,
             weights,
             config,
@@ -185,6 +199,9 @@ impl Session for WgpuSession {
                 return Ok(());
             }
             self.gpu.check()?;
+            if let Some(pending) = self.unchecked.take() {
+                pending.look(&self.gpu).await?;
+            }
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let staging = self.gpu.buffer("rows to read", 4 * out.len(), usage)?;
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -240,24 +257,24 @@ impl Session for WgpuSession {
 }
 
 /// Waits until the first bytes of `staging` can be read and fills `out` with them.
-async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
+pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
     let bytes = out.len() as u64;
-    let unavailable = |reason: String| Err(Error::Unavailable { backend: NAME, reason });
+    let lost = |reason: String| Err(Error::DeviceLost { backend: NAME, reason });
     let signal = Signal::new();
     let mapped = signal.clone();
     staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| mapped.set(result));
     // Natively this blocks until the device is done; in a browser it does nothing.
     if let Err(error) = gpu.device.poll(wgpu::PollType::wait_indefinitely()) {
-        return unavailable(error.to_string());
+        return lost(error.to_string());
     }
     let result = signal.wait().await;
     gpu.check()?;
     if let Err(error) = result {
-        return unavailable(error.to_string());
+        return lost(error.to_string());
     }
     match staging.get_mapped_range(..bytes) {
         Ok(view) => out.copy_from_slice(&view),
-        Err(error) => return unavailable(error.to_string()),
+        Err(error) => return lost(error.to_string()),
     }
     staging.unmap();
     Ok(())

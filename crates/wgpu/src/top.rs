@@ -3,7 +3,7 @@
 use realm_ir::{Result, Top};
 
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Pipelines, TOP_OF_TOP, TOP_VALUES, Variant};
+use crate::kernel::{Kernel, Pipelines, TOP_OF_TOP, TOP_VALUES};
 use crate::plan::MAX_GRID;
 
 /// Values that a workgroup chooses from: `CHUNK` of `top.wgsl`.
@@ -53,9 +53,8 @@ impl TopPlan {
             let bytes = 4 * ENTRY_WORDS * max_rows * n_chunks * k;
             let output = gpu.buffer("largest values", bytes, usage)?;
             let constants = vec![("n", n as f64), ("k", k as f64), ("row_width", n as f64)];
-            let variant = Variant { kernel, format: None, n_rows: 1 };
             levels.push(Level {
-                pipeline: pipelines.pipeline(variant, &constants),
+                pipeline: pipelines.pipeline(kernel, &constants),
                 bind_group: pipelines.bind(kernel, &[&input, &output]),
                 n_chunks,
             });

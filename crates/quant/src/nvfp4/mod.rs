@@ -31,6 +31,7 @@ use crate::cpu::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::{ActivationForm, Format, Kernel};
+pub(crate) use scalar::unpack_groups as unpack;
 
 const TY: TensorType = TensorType::NVFP4;
 /// Values per block of activations; weights are unpacked as many at a time.

@@ -9,7 +9,6 @@ use realm_ir::{
 use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
-    Variant,
 };
 use crate::memory::QUAD;
 use crate::rope;
@@ -198,10 +197,9 @@ impl Planner<'_> {
                 ("tile_keys", count(tiling.keys)),
                 ("piece", count(tiling.piece)),
             ]);
-            self.pipelines.pipeline(Variant { kernel, format: None, n_rows: 1 }, &constants)
+            self.pipelines.pipeline(kernel, &constants)
         });
         let attend = Dispatch {
-            row_counts: Vec::new(),
             variants: variants.collect(),
             bind_group: self.pipelines.bind(kernel, &[q, kv, &terms, &shares, out]),
             grid: Grid::Attend(grid.clone()),
@@ -213,10 +211,8 @@ impl Planner<'_> {
             ("out_row_width", count(self.width(step.out))),
             ("has_sinks", flag(step.sinks.is_some())),
         ];
-        let variant = Variant { kernel: &ATTEND_MERGE, format: None, n_rows: 1 };
         let merge = Dispatch {
-            row_counts: Vec::new(),
-            variants: vec![self.pipelines.pipeline(variant, &constants)],
+            variants: vec![self.pipelines.pipeline(&ATTEND_MERGE, &constants)],
             bind_group: self.pipelines.bind(&ATTEND_MERGE, &[&terms, &shares, out]),
             grid: Grid::AttendMerge(grid),
         };

@@ -6,7 +6,8 @@ mod moe;
 mod recurrent;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytemuck::cast_slice;
@@ -18,8 +19,9 @@ use realm_ir::{
 
 use crate::NAME;
 use crate::gpu::Gpu;
-use crate::kernel::{Constants, Kernel, Pipelines, Variant};
+use crate::kernel::{Constants, Kernel, Pipelines};
 use crate::memory::Memory;
+use crate::product;
 use crate::weight::Weight;
 use attend::AttendGrid;
 
@@ -50,11 +52,7 @@ impl Extent {
 
 /// The workgroups of a command.
 pub(crate) enum Grid {
-    /// So many for one row, or for the rows that a variant takes together.
-    Rows {
-        n_groups: usize,
-        rows: Rows,
-    },
+    Rows(RowsGrid),
     /// So many for one sequence.
     Sequences {
         n_groups: usize,
@@ -66,18 +64,9 @@ pub(crate) enum Grid {
 
 impl Grid {
     /// The variant to run, by its index, and the workgroups in x, y and z; `None` for no work.
-    fn of(&self, row_counts: &[usize], extent: &Extent) -> Option<(usize, [usize; 3])> {
+    fn of(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
         match self {
-            Grid::Rows { n_groups, rows } => {
-                let n_rows = match rows {
-                    Rows::Batch => extent.n_rows,
-                    Rows::Outputs => extent.n_outputs,
-                };
-                let variant = row_counts.iter().rposition(|count| *count <= n_rows)?;
-                let y = n_rows.div_ceil(row_counts[variant]);
-                // A grid wider than allowed goes on in depth.
-                Some((variant, [(*n_groups).min(MAX_GRID), y, n_groups.div_ceil(MAX_GRID)]))
-            }
+            Grid::Rows(grid) => grid.of(extent).map(|groups| (0, groups)),
             Grid::Sequences { n_groups } => {
                 (extent.n_sequences > 0).then_some((0, [*n_groups, extent.n_sequences, 1]))
             }
@@ -87,10 +76,44 @@ impl Grid {
     }
 }
 
+/// So many workgroups for some items of a batch, of which each row has as many.
+#[derive(Clone, Debug)]
+pub(crate) struct RowsGrid {
+    /// Workgroups for some items. A grid wider than allowed goes on in depth.
+    pub n_groups: usize,
+    /// What rows are counted.
+    pub rows: Rows,
+    /// Counts of rows for which there is anything to do.
+    pub when: RangeInclusive<usize>,
+    /// Items of a row, and items that a workgroup takes together.
+    pub row_items: usize,
+    pub group_items: usize,
+    /// Workgroups beside those that the items make.
+    pub more: usize,
+    /// All that as many times in depth; otherwise 1.
+    pub depth: usize,
+}
+
+impl RowsGrid {
+    /// So many workgroups for each row.
+    pub fn new(n_groups: usize, rows: Rows) -> Self {
+        let when = 1..=usize::MAX;
+        RowsGrid { n_groups, rows, when, row_items: 1, group_items: 1, more: 0, depth: 1 }
+    }
+
+    fn of(&self, extent: &Extent) -> Option<[usize; 3]> {
+        let n_rows = match self.rows {
+            Rows::Batch => extent.n_rows,
+            Rows::Outputs => extent.n_outputs,
+        };
+        let y = (n_rows * self.row_items).div_ceil(self.group_items) + self.more;
+        let z = self.depth * self.n_groups.div_ceil(MAX_GRID);
+        self.when.contains(&n_rows).then_some([self.n_groups.min(MAX_GRID), y, z])
+    }
+}
+
 /// One command, ready but for what depends on the batch.
 pub(crate) struct Dispatch {
-    /// Rows per workgroup, ascending, of each variant.
-    row_counts: Vec<usize>,
     variants: Vec<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
@@ -99,7 +122,7 @@ pub(crate) struct Dispatch {
 impl Dispatch {
     /// Encodes the command for a batch; whether there was anything to do.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: &Extent) -> bool {
-        let Some((variant, [x, y, z])) = self.grid.of(&self.row_counts, extent) else {
+        let Some((variant, [x, y, z])) = self.grid.of(extent) else {
             return false;
         };
         pass.set_pipeline(&self.variants[variant]);
@@ -119,6 +142,8 @@ pub(crate) struct Planner<'a> {
     pub pipelines: &'a mut Pipelines,
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
+    /// The kernels of products that the steps run.
+    pub kernels: HashSet<product::Kernel>,
     /// What a step's dispatches hand to each other, by what it is; steps share it.
     scratch: HashMap<&'static str, wgpu::Buffer>,
 }
@@ -140,8 +165,8 @@ impl<'a> Planner<'a> {
         memory: &'a Memory,
         pipelines: &'a mut Pipelines,
     ) -> Self {
-        let (angles, scratch) = (Vec::new(), HashMap::new());
-        Planner { gpu, program, weights, config, memory, pipelines, angles, scratch }
+        let (angles, kernels, scratch) = (Vec::new(), HashSet::new(), HashMap::new());
+        Planner { gpu, program, weights, config, memory, pipelines, angles, kernels, scratch }
     }
 
     /// The dispatches of one step.
@@ -197,9 +222,9 @@ impl<'a> Planner<'a> {
     ) -> Result<wgpu::Buffer> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
         let values = self.vector_values(weight, n_values, step)?;
-        match &self.weights[weight.0].parts[..] {
-            [part] => Ok(part.planes[0].clone()),
-            _ => self.gpu.constant("vector", cast_slice(&values)),
+        match self.weights[weight.0].values() {
+            Some(buffer) => Ok(buffer.clone()),
+            None => self.gpu.constant("vector", cast_slice(&values)),
         }
     }
 
@@ -250,7 +275,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A dispatch without weight formats, one row per workgroup.
+    /// A dispatch over the rows of a slot, so many workgroups for each.
     fn rowwise(
         &mut self,
         kernel: &'static Kernel,
@@ -259,21 +284,8 @@ impl<'a> Planner<'a> {
         n_groups: usize,
         out: Slot,
     ) -> Dispatch {
-        let variant = Variant { kernel, format: None, n_rows: 1 };
-        self.dispatch(&[variant], constants, operands, n_groups, out)
-    }
-
-    /// A dispatch over the rows of a slot.
-    fn dispatch(
-        &mut self,
-        variants: &[Variant],
-        constants: &Constants,
-        operands: &[&wgpu::Buffer],
-        n_groups: usize,
-        out: Slot,
-    ) -> Dispatch {
-        let grid = Grid::Rows { n_groups, rows: self.rows(out) };
-        self.with_grid(variants, constants, operands, grid)
+        let grid = RowsGrid::new(n_groups, self.rows(out));
+        self.with_grid(kernel, constants, operands, Grid::Rows(grid))
     }
 
     /// A dispatch over the sequences of a batch.
@@ -284,24 +296,19 @@ impl<'a> Planner<'a> {
         operands: &[&wgpu::Buffer],
         n_groups: usize,
     ) -> Dispatch {
-        let variant = Variant { kernel, format: None, n_rows: 1 };
-        self.with_grid(&[variant], constants, operands, Grid::Sequences { n_groups })
+        self.with_grid(kernel, constants, operands, Grid::Sequences { n_groups })
     }
 
     fn with_grid(
         &mut self,
-        variants: &[Variant],
+        kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
         grid: Grid,
     ) -> Dispatch {
         Dispatch {
-            row_counts: variants.iter().map(|variant| variant.n_rows).collect(),
-            variants: variants
-                .iter()
-                .map(|variant| self.pipelines.pipeline(*variant, constants))
-                .collect(),
-            bind_group: self.pipelines.bind(variants[0].kernel, operands),
+            variants: vec![self.pipelines.pipeline(kernel, constants)],
+            bind_group: self.pipelines.bind(kernel, operands),
             grid,
         }
     }
