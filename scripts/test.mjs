@@ -6,9 +6,10 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installVulkanDriver } from './system.mjs'
+import { installChromium, installVulkanDriver } from './system.mjs'
 
 installVulkanDriver()
+installChromium()
 await build()
 lintFacade()
 
@@ -19,7 +20,9 @@ if (has('cargo', ['nextest', '--version'])) {
   run('cargo', ['test', '--workspace', '--locked'])
 }
 
-const files = readdirSync(join(root, 'test-js'))
-  .filter((name) => name.endsWith('.test.mjs'))
-  .map((name) => join('test-js', name))
+const files = ['test-js', 'test-js/browser'].flatMap((folder) =>
+  readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.test.mjs'))
+    .map((name) => join(folder, name)),
+)
 run(process.execPath, ['--test', '--test-reporter=spec', ...files])

@@ -3,6 +3,7 @@
  */
 
 export type { Activations, TokenIds } from './arrays.js'
+export type { CachedModel, ModelCache, StorageQuota } from './cache.js'
 export {
   type ChatContentPart,
   type ChatMessage,
@@ -22,6 +23,7 @@ export {
   type LoraUse,
 } from './lora.js'
 export { Model, type ModelInfo, type Tensor } from './model.js'
+export type { ModelSource } from './model-source.js'
 export type {
   AdapterOptions,
   CompletionOptions,
@@ -30,13 +32,11 @@ export type {
   GenerateOptions,
   LayerOptions,
   LoadOptions,
-  LoadProgress,
-  LogEntry,
   QuantizeOptions,
   RealmOptions,
   TokenizeOptions,
 } from './options.js'
 export { type QuantizeReport, quantize } from './quantize.js'
 export { type BackendInfo, Realm } from './realm.js'
+export type { LoadProgress, LogEntry } from './reports.js'
 export { Session, type SessionOptions } from './session.js'
-export type { ModelSource } from './source.js'

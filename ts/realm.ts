@@ -3,10 +3,13 @@
  */
 
 import type { BindingBackendInfo, BindingLoad } from './binding.js'
+import type { ModelCache } from './cache.js'
+import { diskCache } from './disk-cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { loadBinding, type NativeBinding } from './load-binding.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
+import type { ModelSource } from './model-source.js'
 import {
   type LoadOptions,
   type RealmOptions,
@@ -14,13 +17,18 @@ import {
   readRealmOptions,
   toBindingLoad,
 } from './options.js'
-import { type ModelSource, resolveSource } from './source.js'
+import { resolveSource } from './source.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
 
 /** Made by `Realm.create`. Holds the settings that its models share. */
 export class Realm {
+  /** Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder. */
+  static readonly cache: ModelCache = diskCache(undefined)
+
+  /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
+  readonly cache: ModelCache
   readonly #binding: NativeBinding
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
@@ -29,6 +37,7 @@ export class Realm {
   private constructor(binding: NativeBinding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
+    this.cache = diskCache(options.cacheDirectory)
   }
 
   /**
@@ -57,6 +66,7 @@ export class Realm {
    * @throws RealmError MODEL_INVALID      the file contradicts itself or the format
    * @throws RealmError MODEL_UNSUPPORTED  the file needs something that is not there
    * @throws RealmError DOWNLOAD_FAILED    the server cannot be reached or says no
+   * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError ABORTED            the signal was aborted
    * @throws RealmError INVALID_ARGUMENT   an option is wrong
    */
