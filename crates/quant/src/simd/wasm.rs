@@ -166,8 +166,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn load_eight(self, numbers: &[i32; 8]) -> Pair {
-        load(bytemuck::cast_slice(numbers))
+    fn dot_eight(self, sum: Pair, a: &[i32; 8], b: &[i32; 8]) -> Pair {
+        self.dot_i16(sum, load(bytemuck::cast_slice(a)), load(bytemuck::cast_slice(b)))
     }
 
     #[inline(always)]
