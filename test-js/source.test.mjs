@@ -129,6 +129,7 @@ describe('a model is loaded from', () => {
       stage: 'download',
       fraction: 1,
       receivedBytes: bytes.length,
+      totalBytes: bytes.length,
     })
     assert.equal(progress.at(-1).stage, 'load')
     assert.equal(progress.at(-1).fraction, 1)

@@ -101,6 +101,9 @@ async function send(file, bytes, response, record) {
     record.sent += part.length
     await new Promise((resolve) => response.write(part, resolve))
   }
-  if (isCut && limit < bytes.length) response.destroy()
-  else if (!file.silent) response.end()
+  if (isCut && limit < bytes.length) {
+    // What was sent is to arrive.
+    await sleep(10)
+    response.destroy()
+  } else if (!file.silent) response.end()
 }
