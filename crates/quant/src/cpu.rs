@@ -19,6 +19,9 @@ pub(crate) enum Level {
     /// x86-64 AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// WebAssembly SIMD of 128 bits.
+    #[cfg(target_feature = "simd128")]
+    Simd128,
 }
 
 impl Level {
@@ -31,6 +34,8 @@ impl Level {
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
         Self::Avx512Vnni,
+        #[cfg(target_feature = "simd128")]
+        Self::Simd128,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -40,6 +45,8 @@ impl Level {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => "avx512vnni",
+            #[cfg(target_feature = "simd128")]
+            Self::Simd128 => "simd128",
         }
     }
 
@@ -62,6 +69,9 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_feature = "simd128")]
+            // Or the module would not have been loaded.
+            Self::Simd128 => true,
         }
     }
 }

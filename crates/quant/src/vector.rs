@@ -66,6 +66,9 @@ macro_rules! on_best {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
             cpu::Level::Avx512Vnni => unsafe { <crate::simd::Avx512>::new() }.run($job),
+            #[cfg(target_feature = "simd128")]
+            // SAFETY: the module was compiled for it.
+            cpu::Level::Simd128 => unsafe { <crate::simd::Simd128>::new() }.run($job),
         }
     };
 }

@@ -93,7 +93,7 @@ impl Backend for WgpuBackend {
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        Ok(Arc::new(Weight::upload(&self.gpu, tensor)?))
+        Ok(Arc::new(Weight::upload(&self.gpu, &tensor.fetch()?)?))
     }
 
     fn session(

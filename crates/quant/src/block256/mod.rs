@@ -23,6 +23,8 @@ use crate::kernel::{Kernel, Problem};
 use crate::rows::RowFormat;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
+#[cfg(target_feature = "simd128")]
+use crate::simd::Simd128;
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -90,6 +92,8 @@ pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT 
         crate::rows::packed_kernel::<Avx512<true>, rows::Family<F>>(F::TY, false),
         #[cfg(target_arch = "x86_64")]
         crate::rows::packed_kernel::<Avx2<true>, rows::Family<F>>(F::TY, false),
+        #[cfg(target_feature = "simd128")]
+        crate::rows::packed_kernel::<Simd128<true>, rows::Family<F>>(F::TY, false),
     ]
 }
 
@@ -105,6 +109,8 @@ pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::C
         crate::rows::kernel::<Avx512, R>(F::TY),
         #[cfg(target_arch = "x86_64")]
         crate::rows::kernel::<Avx2, R>(F::TY),
+        #[cfg(target_feature = "simd128")]
+        crate::rows::kernel::<Simd128, R>(F::TY),
         Kernel::new(Level::Scalar, F::TY, matmul::<F>),
     ]
 }

@@ -16,6 +16,8 @@ use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
+#[cfg(target_feature = "simd128")]
+use crate::simd::Simd128;
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -84,6 +86,8 @@ pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT -
         crate::rows::packed_kernel::<Avx512<true>, rows::Family<F>>(F::TY, true),
         #[cfg(target_arch = "x86_64")]
         crate::rows::packed_kernel::<Avx2<true>, rows::Family<F>>(F::TY, true),
+        #[cfg(target_feature = "simd128")]
+        crate::rows::packed_kernel::<Simd128<true>, rows::Family<F>>(F::TY, true),
     ]
 }
 
@@ -94,6 +98,8 @@ pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
         crate::rows::kernel::<Avx512, rows::Family<F>>(F::TY),
         #[cfg(target_arch = "x86_64")]
         crate::rows::kernel::<Avx2, rows::Family<F>>(F::TY),
+        #[cfg(target_feature = "simd128")]
+        crate::rows::kernel::<Simd128, rows::Family<F>>(F::TY),
         Kernel::new(Level::Scalar, F::TY, matmul::<F>),
     ]
 }

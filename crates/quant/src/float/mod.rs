@@ -13,6 +13,8 @@ use crate::cpu::Level;
 use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
+#[cfg(target_feature = "simd128")]
+use crate::simd::Simd128;
 use crate::{ActivationForm, Format, Kernel};
 
 /// How one value is stored.
@@ -90,6 +92,8 @@ const fn kernels<E: Element>() -> [Kernel; Level::COUNT] {
         rows::kernel::<Avx512, E>(),
         #[cfg(target_arch = "x86_64")]
         rows::kernel::<Avx2, E>(),
+        #[cfg(target_feature = "simd128")]
+        rows::kernel::<Simd128, E>(),
         scalar::kernel::<E>(),
     ]
 }

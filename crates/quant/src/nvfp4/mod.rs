@@ -30,6 +30,8 @@ use realm_gguf::TensorType;
 use crate::cpu::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
+#[cfg(target_feature = "simd128")]
+use crate::simd::Simd128;
 use crate::{ActivationForm, Format, Kernel};
 
 const TY: TensorType = TensorType::NVFP4;
@@ -54,6 +56,8 @@ static KERNELS: [Kernel; Level::COUNT] = [
     crate::rows::kernel::<Avx512, rows::Family>(TY),
     #[cfg(target_arch = "x86_64")]
     crate::rows::kernel::<Avx2, rows::Family>(TY),
+    #[cfg(target_feature = "simd128")]
+    crate::rows::kernel::<Simd128, rows::Family>(TY),
     Kernel::new(Level::Scalar, TY, scalar::matmul),
 ];
 

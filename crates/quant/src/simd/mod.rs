@@ -12,9 +12,13 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_feature = "simd128")]
+mod wasm;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use {avx2::Avx2, avx512::Avx512};
+#[cfg(target_feature = "simd128")]
+pub(crate) use wasm::Simd128;
 
 use std::cell::Cell;
 
