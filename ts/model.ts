@@ -25,8 +25,8 @@ import {
   type TokenizeOptions,
   toBindingGenerate,
 } from './options.js'
+import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
-import { resolveSource } from './source.js'
 import { invalid, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */

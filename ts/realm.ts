@@ -2,11 +2,9 @@
  * The way in: finds the engine and loads models.
  */
 
-import type { BindingBackendInfo, BindingLoad } from './binding.js'
+import type { Binding, BindingBackendInfo, BindingLoad, BindingProgress } from './binding.js'
 import type { ModelCache } from './cache.js'
-import { diskCache } from './disk-cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
-import { loadBinding, type NativeBinding } from './load-binding.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
 import type { ModelSource } from './model-source.js'
@@ -17,27 +15,30 @@ import {
   readRealmOptions,
   toBindingLoad,
 } from './options.js'
-import { resolveSource } from './source.js'
+import { modelCache, openBinding, resolveSource } from './platform.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
 
 /** Made by `Realm.create`. Holds the settings that its models share. */
 export class Realm {
-  /** Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder. */
-  static readonly cache: ModelCache = diskCache(undefined)
+  /**
+   * Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder; in browsers
+   * those of this origin.
+   */
+  static readonly cache: ModelCache = modelCache(undefined)
 
   /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
   readonly cache: ModelCache
-  readonly #binding: NativeBinding
+  readonly #binding: Binding
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
   #disposed = false
 
-  private constructor(binding: NativeBinding, options: ReturnType<typeof readRealmOptions>) {
+  private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
-    this.cache = diskCache(options.cacheDirectory)
+    this.cache = modelCache(options.cacheDirectory)
   }
 
   /**
@@ -49,14 +50,14 @@ export class Realm {
    */
   static async create(options?: RealmOptions): Promise<Realm> {
     const checked = readRealmOptions(options)
-    const binding = loadBinding()
+    const binding = await guardedAsync(openBinding)
     await checkBackends(binding, checked.backend, checked.fallback)
     return new Realm(binding, checked)
   }
 
   /** What this machine offers, and why not for the rest. */
   static async backends(): Promise<BackendInfo[]> {
-    return guardedAsync(() => loadBinding().backends())
+    return guardedAsync(async () => (await openBinding()).backends())
   }
 
   /**
@@ -76,7 +77,12 @@ export class Realm {
     const { onProgress, signal } = checked
     const { cacheDirectory, logger } = this.#options
     const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
-    const onLoad = onProgress ? (fraction: number) => onProgress({ stage: 'load', fraction }) : null
+    const onLoad = onProgress
+      ? (progress: BindingProgress) =>
+          onProgress(
+            typeof progress === 'number' ? { stage: 'load', fraction: progress } : progress,
+          )
+      : null
     const load = guarded(() =>
       this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
     )
@@ -113,11 +119,7 @@ export class Realm {
   }
 }
 
-async function checkBackends(
-  binding: NativeBinding,
-  backend: string,
-  fallback: string[],
-): Promise<void> {
+async function checkBackends(binding: Binding, backend: string, fallback: string[]): Promise<void> {
   const backends = await guardedAsync(() => binding.backends())
   for (const name of [backend, ...fallback]) {
     if (name === 'auto' || backends.some((known) => known.name === name)) continue

@@ -34,6 +34,7 @@ struct Inner {
     version: u32,
     alignment: u32,
     metadata: Metadata,
+    header_bytes: Vec<u64>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<Arc<str>, usize>,
 }
@@ -108,6 +109,7 @@ impl Gguf {
         split::check(&headers)?;
         let Header { version, alignment, .. } = headers[0];
         let mut metadata = None;
+        let header_bytes = headers.iter().map(|header| header.n_bytes).collect();
         let mut tensors = Vec::new();
         for (part, header) in headers.into_iter().enumerate() {
             metadata.get_or_insert(header.metadata);
@@ -127,7 +129,8 @@ impl Gguf {
             }
         }
         let metadata = metadata.unwrap_or_default();
-        let inner = Inner { parts, version, alignment, metadata, tensors, by_name };
+        let inner =
+            Inner { parts, version, alignment, metadata, header_bytes, tensors, by_name };
         Ok(Gguf { inner: Arc::new(inner) })
     }
 
@@ -144,6 +147,12 @@ impl Gguf {
     /// Keys and values; of a split model, those of its first part.
     pub fn metadata(&self) -> &Metadata {
         &self.inner.metadata
+    }
+
+    /// Bytes of each part that precede its tensor data: all that the metadata and the
+    /// list of tensors are made of.
+    pub fn header_bytes(&self) -> &[u64] {
+        &self.inner.header_bytes
     }
 
     /// Every tensor, in file order, part after part.

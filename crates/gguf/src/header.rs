@@ -26,6 +26,8 @@ pub(crate) struct Header {
     pub(crate) version: u32,
     pub(crate) alignment: u32,
     pub(crate) metadata: Metadata,
+    /// Bytes before the tensor data, without padding.
+    pub(crate) n_bytes: u64,
     /// In file order; data checked to lie inside the file.
     pub(crate) tensors: Vec<TensorInfo>,
 }
@@ -57,9 +59,10 @@ fn read(reader: &mut Reader<'_>, file_bytes: u64) -> Result<Header> {
     let mut tensors = (0..n_tensors)
         .map(|_| read_tensor(reader, alignment))
         .collect::<Result<Vec<_>>>()?;
-    let data_start = (reader.position() as u64).next_multiple_of(alignment.into());
+    let n_bytes = reader.position() as u64;
+    let data_start = n_bytes.next_multiple_of(alignment.into());
     place(&mut tensors, data_start, file_bytes)?;
-    Ok(Header { version, alignment, metadata, tensors })
+    Ok(Header { version, alignment, metadata, n_bytes, tensors })
 }
 
 fn read_version(reader: &mut Reader<'_>) -> Result<u32> {

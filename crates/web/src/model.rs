@@ -191,6 +191,13 @@ impl WebModel {
         self.model.tensor_names().map_err(thrown)
     }
 
+    /// Bytes of each of its files that a load with `vocabOnly` reads.
+    #[wasm_bindgen(js_name = headerBytes)]
+    pub fn header_bytes(&self) -> Result<Vec<f64>> {
+        let bytes = self.model.header_bytes().map_err(thrown)?;
+        Ok(bytes.into_iter().map(|n| n as f64).collect())
+    }
+
     /// Ends what is running, frees the memory, then resolves.
     pub fn dispose(&self) -> Promise {
         promise(|()| JsValue::UNDEFINED, |reply| self.model.dispose(|| reply.send(Ok(()))))

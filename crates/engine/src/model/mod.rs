@@ -354,6 +354,14 @@ impl Model {
         Ok(self.loaded()?.gguf.tensors().iter().map(|t| t.name().to_owned()).collect())
     }
 
+    /// Bytes of each of the model's files that a load with `vocab_only` reads.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn header_bytes(&self) -> Result<Vec<u64>> {
+        Ok(self.loaded()?.gguf.header_bytes().to_vec())
+    }
+
     /// Ends what is running with `DISPOSED`, frees the model, then answers. Any
     /// number of calls.
     pub fn dispose(&self, done: impl FnOnce() + Send + 'static) {
