@@ -8,5 +8,6 @@ import { runTool } from './steps.mjs'
 export function lintFacade() {
   runTool('typescript', ['--noEmit'])
   runTool('typescript', ['--project', 'tsconfig.browser.json'])
+  runTool('typescript', ['--project', 'examples/browser-chat'])
   runTool('@biomejs/biome', ['ci'])
 }

@@ -56,13 +56,16 @@ export interface ModelCache {
   persist(): Promise<boolean>
 }
 
-/** Whether a cached model is meant by what a caller of `delete` wrote. */
-export function isNamed(url: string, source: string | URL, hub: string = DEFAULT_HUB): boolean {
+/**
+ * Tells which cached models are meant by what a caller of `delete` wrote, by their addresses.
+ * @throws RealmError INVALID_ARGUMENT  a name of the hub in another form
+ */
+export function namedBy(source: string | URL, hub: string = DEFAULT_HUB): (url: string) => boolean {
   const name = String(source)
-  if (!name.startsWith('hf:')) return url === urlOrText(name)
+  if (!name.startsWith('hf:')) return (url) => url === urlOrText(name)
   const hubName = parseHubName(name)
-  const prefix = hubFileUrl(hub, hubName, hubName.file ?? '')
-  return hubName.file === undefined ? url.startsWith(prefix) : url === urlOrText(prefix)
+  const prefix = urlOrText(hubFileUrl(hub, hubName, hubName.file ?? ''))
+  return hubName.file === undefined ? (url) => url.startsWith(prefix) : (url) => url === prefix
 }
 
 /** The order of `list`. */

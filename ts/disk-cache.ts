@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { byLastUse, type CachedModel, isNamed, type ModelCache } from './cache.js'
+import { byLastUse, type CachedModel, type ModelCache, namedBy } from './cache.js'
 import { RealmError } from './errors.js'
 import { DEFAULT_HUB } from './hub.js'
 
@@ -38,10 +38,8 @@ export function diskCache(cacheDirectory: string | undefined): ModelCache {
     },
 
     async delete(source) {
-      const hub = hubOfEnvironment()
-      const named = (await listFolders(root())).filter(({ model }) =>
-        isNamed(model.url, source, hub),
-      )
+      const isNamed = namedBy(source, hubOfEnvironment())
+      const named = (await listFolders(root())).filter(({ model }) => isNamed(model.url))
       await removeAll(named)
       return named.length > 0
     },

@@ -15,10 +15,19 @@ const FLAGS = [
   '--disable-sync',
 ]
 
-/** Starts the browser. */
+/** Starts the browser. Its contexts keep everything in memory. */
 export async function launchChromium({ args = [] } = {}) {
-  const executablePath = findChromium()
-  if (executablePath === undefined)
-    throw new Error('no Chromium found: install it, or name it in REALM_CHROMIUM')
-  return chromium.launch({ executablePath, args: [...FLAGS, ...args] })
+  return chromium.launch({ executablePath: requireChromium(), args: [...FLAGS, ...args] })
+}
+
+/** Starts a browser that keeps what it stores in a folder; its one context. */
+export async function launchWithProfile(folder, { args = [] } = {}) {
+  const options = { executablePath: requireChromium(), args: [...FLAGS, ...args] }
+  return chromium.launchPersistentContext(folder, options)
+}
+
+function requireChromium() {
+  const path = findChromium()
+  if (path !== undefined) return path
+  throw new Error('no Chromium found: install it, or name it in REALM_CHROMIUM')
 }

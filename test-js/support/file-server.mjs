@@ -2,7 +2,9 @@
  * A web server for files that can be told to misbehave, each file in its own way.
  */
 
+import { existsSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { extname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
@@ -25,12 +27,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {string} [type]
  */
 
-/** Starts a server; `files` maps paths to ServedFile, `requests` tells what was asked. */
-export async function serveFiles() {
+/**
+ * Starts a server; `files` maps paths to ServedFile, `requests` tells what was asked.
+ *
+ * @param find finds what is not in `files`
+ */
+export async function serveFiles(find = () => undefined) {
   const files = new Map()
   const requests = []
   const server = createServer((request, response) => {
-    answer(files, requests, request, response).catch(() => response.destroy())
+    const { pathname } = new URL(request.url, 'http://host')
+    const file = files.get(pathname) ?? find(pathname)
+    answer(file, requests, request, response).catch(() => response.destroy())
   })
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {
@@ -47,12 +55,30 @@ export async function serveFiles() {
   }
 }
 
-async function answer(files, requests, request, response) {
+const TYPES = {
+  '.css': 'text/css',
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.mjs': 'text/javascript',
+  '.svg': 'image/svg+xml',
+  '.wasm': 'application/wasm',
+  '.webmanifest': 'application/manifest+json',
+}
+
+/** A `find` for the files of a folder; a path that ends with a slash is that folder's index. */
+export function inFolder(folder, headers = {}) {
+  return (path) => {
+    const file = join(folder, path.endsWith('/') ? `${path}index.html` : path)
+    if (!existsSync(file)) return undefined
+    return { bytes: readFileSync(file), type: TYPES[extname(file)], headers }
+  }
+}
+
+async function answer(file, requests, request, response) {
   const { pathname: path } = new URL(request.url, 'http://host')
   const entry = { path, method: request.method, range: request.headers.range, sent: 0 }
   requests.push({ ...entry, headers: request.headers })
   const record = requests.at(-1)
-  const file = files.get(path)
   response.setHeader('access-control-allow-origin', '*')
   if (request.method === 'OPTIONS')
     return response.writeHead(204, { 'access-control-allow-headers': 'range, authorization' }).end()
@@ -101,6 +127,9 @@ async function send(file, bytes, response, record) {
     record.sent += part.length
     await new Promise((resolve) => response.write(part, resolve))
   }
-  if (isCut && limit < bytes.length) response.destroy()
-  else if (!file.silent) response.end()
+  if (isCut && limit < bytes.length) {
+    // What was sent is to arrive.
+    await sleep(10)
+    response.destroy()
+  } else if (!file.silent) response.end()
 }

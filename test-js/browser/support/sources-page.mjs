@@ -22,14 +22,12 @@ function compile() {
 /** A server with the page `/`, beside which tests put their files. */
 export async function serveSourcesPage() {
   compile()
-  const server = await serveFiles()
+  // Modules are read as they are asked for.
+  const server = await serveFiles(moduleAt)
   const page = '<!doctype html><meta charset="utf-8"><title>sources</title>'
   put('/', '.html', `${page}<script type="module" src="/page.js"></script>`)
   for (const name of ['page.js', 'worker.js'])
     put(`/${name}`, '.js', readFileSync(join(import.meta.dirname, name), 'utf8'))
-  // Modules are read as they are asked for.
-  const { get } = server.files
-  server.files.get = (path) => get.call(server.files, path) ?? moduleAt(path)
   return server
 
   function put(path, extension, text) {

@@ -81,7 +81,7 @@ const calls = {
   list: () => browserCache.list(),
 }
 
-onmessage = async ({ data: { id, name, args } }) => {
+self.onmessage = async ({ data: { id, name, args } }) => {
   let result
   try {
     result = await calls[name](...args)

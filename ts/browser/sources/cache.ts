@@ -3,7 +3,7 @@
  * workers.
  */
 
-import { byLastUse, type CachedModel, isNamed, type ModelCache } from '../../cache.js'
+import { byLastUse, type CachedModel, type ModelCache, namedBy } from '../../cache.js'
 import { RealmError } from '../../errors.js'
 import { type Journal, storedBytes } from './journal.js'
 import { tryLock, writerLock } from './locks.js'
@@ -26,7 +26,8 @@ export const browserCache: ModelCache = {
   },
 
   async delete(source) {
-    const named = (await listFolders()).filter(({ model }) => isNamed(model.url, source))
+    const isNamed = namedBy(source)
+    const named = (await listFolders()).filter(({ model }) => isNamed(model.url))
     await removeAll(named)
     return named.length > 0
   },

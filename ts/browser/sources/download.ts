@@ -67,7 +67,7 @@ export async function download(
     await removeStrays(folder, await readJournals(folder))
     return await openParts(parts, progress, (part) => openStored(folder, part, context, progress))
   } catch (error) {
-    await removeIfEmpty(folder)
+    await removeUnlessResumable(folder)
     throw error
   } finally {
     progress.close()
@@ -185,9 +185,9 @@ async function waitForTurn(
   }
 }
 
-/** Leaves no folder behind for a download that never began. */
-async function removeIfEmpty(folder: FileSystemDirectoryHandle): Promise<void> {
+/** Leaves nothing behind that the next load could not go on from. */
+async function removeUnlessResumable(folder: FileSystemDirectoryHandle): Promise<void> {
   const journals: Journal[] = [...(await readJournals(folder)).values()]
-  if (journals.some((journal) => storedBytes(journal) > 0)) return
+  if (journals.some((journal) => journal.version !== null && storedBytes(journal) > 0)) return
   await (await modelsFolder()).removeEntry(folder.name, { recursive: true }).catch(() => {})
 }

@@ -6,7 +6,7 @@
 import { type ByteSource, blobSource, handleSource, readHandle } from './byte-source.js'
 import { type FileVersion, type Journal, readJournal, writeJournal } from './journal.js'
 import { lock, readerLock } from './locks.js'
-import { journalName, noRoom, removeDataFile, requireRoom } from './storage.js'
+import { journalName, removeDataFile, storageFull } from './storage.js'
 
 /** A file that is being put together. All pieces but the last are of `pieceBytes`. */
 export interface PieceStore {
@@ -118,25 +118,23 @@ export class FileStore implements PieceStore {
     const file = `${parseInt(this.#journalName, 10)}-${crypto.randomUUID().slice(0, 8)}.gguf`
     this.#pieces = new Pieces()
     this.#journal = { ...this.#journal, version, file, isComplete: false }
-    await this.#writeJournal()
+    await this.#orFull(version?.size ?? this.pieceBytes, () => this.#writeJournal())
     if (old !== '') await removeDataFile(this.#folder, old)
-    if (version !== null) await requireRoom(this.#url, version.size)
-    await this.#openForWriting()
+    const handle = await this.#openForWriting()
+    // Takes up the room before anything is fetched. The file stays without blocks until it is written.
+    if (version !== null) await this.#orFull(version.size, () => handle.truncate(version.size))
   }
 
   async write(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const handle = this.#requireHandle()
     const at = piece * this.pieceBytes
-    try {
+    await this.#orFull(this.version?.size ?? at + bytes.byteLength, () => {
       const count = handle.write(bytes, { at })
       if (count !== bytes.byteLength) throw new DOMException('a short write', QUOTA)
       handle.flush()
       this.#pieces.add(piece)
-      await this.#writeJournal()
-    } catch (error) {
-      if ((error as DOMException).name !== QUOTA) throw error
-      throw await noRoom(this.#url, this.version?.size ?? at + bytes.byteLength, error)
-    }
+      return this.#writeJournal()
+    })
   }
 
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
@@ -147,12 +145,13 @@ export class FileStore implements PieceStore {
     this.#requireHandle().truncate(version.size)
     this.close()
     this.#journal = { ...this.#journal, version, isComplete: true }
-    await this.#writeJournal()
+    await this.#orFull(version.size, () => this.#writeJournal())
   }
 
   async open(): Promise<ByteSource> {
     const { file } = this.#journal
-    await this.#writeJournal()
+    // Says when it was last used; a full disk is no reason not to.
+    await this.#writeJournal().catch(() => {})
     const release = await lock(readerLock(this.#folder.name, file), 'shared')
     try {
       const entry = await this.#folder.getFileHandle(file)
@@ -186,9 +185,20 @@ export class FileStore implements PieceStore {
     if (!isComplete) await this.#openForWriting()
   }
 
-  async #openForWriting(): Promise<void> {
+  async #openForWriting(): Promise<FileSystemSyncAccessHandle> {
     const entry = await this.#folder.getFileHandle(this.#journal.file, { create: true })
     this.#handle = await entry.createSyncAccessHandle()
+    return this.#handle
+  }
+
+  /** Writes, with STORAGE_FULL as the error of a write that found no room. */
+  async #orFull(neededBytes: number, write: () => void | Promise<void>): Promise<void> {
+    try {
+      await write()
+    } catch (error) {
+      if ((error as DOMException).name !== QUOTA) throw error
+      throw await storageFull(this.#url, neededBytes, error)
+    }
   }
 
   #requireHandle(): FileSystemSyncAccessHandle {

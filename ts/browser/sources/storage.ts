@@ -26,14 +26,12 @@ export function journalName(part: number): string {
   return `${part}.json`
 }
 
-/** Whether this browser, in this mode, has files that a worker can read synchronously. */
+/** Whether this browser, in this mode, has a private file system. */
 export async function hasFileSystem(): Promise<boolean> {
-  try {
-    await modelsFolder()
-    return 'createSyncAccessHandle' in FileSystemFileHandle.prototype
-  } catch {
-    return false
-  }
+  return modelsFolder().then(
+    () => true,
+    () => false,
+  )
 }
 
 /** The folder of all models. */
@@ -88,32 +86,13 @@ export async function removeStrays(
     if (!name.endsWith('.json') && !files.has(name)) await removeDataFile(folder, name)
 }
 
-/**
- * Checks that there is room before a download begins.
- * @throws RealmError STORAGE_FULL
- */
-export async function requireRoom(url: string, neededBytes: number): Promise<void> {
-  const { usage = 0, quota = Number.POSITIVE_INFINITY } = await navigator.storage.estimate()
-  if (neededBytes > quota - usage) throw storageFull(url, neededBytes, { usage, quota })
-}
-
-/** The error of a write that found no room, with what there is now. */
-export async function noRoom(url: string, neededBytes: number, cause: unknown) {
+/** The error of a file that found no room. What a browser says of its room is a rough guide. */
+export async function storageFull(url: string, neededBytes: number, cause: unknown) {
   const { usage = 0, quota = 0 } = await navigator.storage.estimate()
-  return storageFull(url, neededBytes, { usage, quota }, cause)
-}
-
-function storageFull(
-  url: string,
-  neededBytes: number,
-  { usage, quota }: { usage: number; quota: number },
-  cause?: unknown,
-): RealmError {
-  const freeBytes = Math.max(0, quota - usage)
   return new RealmError(
     'STORAGE_FULL',
-    `${url}: ${neededBytes} bytes are needed, the browser grants ${freeBytes} more ` +
-      `(${usage} of ${quota} are in use); delete models with Realm.cache`,
+    `${url}: ${neededBytes} bytes are needed, which the browser does not grant ` +
+      `(it says that ${usage} of ${quota} bytes are in use); delete models with Realm.cache`,
     { cause },
   )
 }
