@@ -5,6 +5,7 @@
 import type { BindingBackendInfo } from '../binding.js'
 import { BUILDS } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
+import type { BackendWish } from './protocol.js'
 
 const KERNELS: Record<Build, string> = {
   simd: 'WebAssembly with SIMD',
@@ -14,18 +15,26 @@ const KERNELS: Record<Build, string> = {
 
 /** Quick: nothing is fetched. */
 export async function backendInfos(): Promise<BindingBackendInfo[]> {
-  return [await webgpuInfo(), cpuInfo()]
+  return [(await findWebgpu()).info, cpuInfo()]
 }
 
-/** The names to try, best first for 'auto', each once. */
-export async function orderOf(names: string[]): Promise<string[]> {
-  const { available } = await webgpuInfo()
-  const order = names.flatMap((name) => {
-    if (name === 'auto') return available ? ['webgpu', 'cpu'] : ['cpu']
-    return [name]
+/**
+ * The backends to try, each once. A software adapter computes slower than the engine does by
+ * itself: it is used when WebGPU is asked for by name.
+ */
+export async function orderOf(names: string[]): Promise<BackendWish[]> {
+  const { info, isSoftware } = await findWebgpu()
+  const wishes = names.flatMap((name): BackendWish[] => {
+    if (name === 'cpu') return [CPU]
+    const refusal = info.available ? '' : info.description
+    if (name !== 'auto') return [{ name, refusal: name === 'webgpu' ? refusal : '' }]
+    return [{ name: 'webgpu', refusal: isSoftware ? SOFTWARE : refusal }, CPU]
   })
-  return [...new Set(order)]
+  return wishes.filter(({ name }, i) => wishes.findIndex((other) => other.name === name) === i)
 }
+
+const CPU: BackendWish = { name: 'cpu', refusal: '' }
+const SOFTWARE = 'the only adapter computes in software, which is used when asked for by name'
 
 function cpuInfo(): BindingBackendInfo {
   const choice = chooseBuild(BUILDS)
@@ -39,13 +48,23 @@ function cpuInfo(): BindingBackendInfo {
 /** The parts of WebGPU that are used here. */
 interface Gpu {
   requestAdapter(): Promise<{
-    info?: { vendor?: string; architecture?: string; description?: string; device?: string }
+    info?: {
+      vendor?: string
+      architecture?: string
+      description?: string
+      device?: string
+      isFallbackAdapter?: boolean
+    }
   } | null>
 }
 
-async function webgpuInfo(): Promise<BindingBackendInfo> {
+/** What there is of WebGPU, and whether it only looks like a graphics processor. */
+async function findWebgpu(): Promise<{ info: BindingBackendInfo; isSoftware: boolean }> {
   const name = 'webgpu'
-  const refused = (description: string) => ({ name, available: false, description, devices: [] })
+  const refused = (description: string) => ({
+    info: { name, available: false, description, devices: [] },
+    isSoftware: false,
+  })
   const { gpu } = navigator as { gpu?: Gpu }
   if (gpu === undefined) {
     return refused(
@@ -58,9 +77,11 @@ async function webgpuInfo(): Promise<BindingBackendInfo> {
     const adapter = await gpu.requestAdapter()
     if (adapter === null) return refused('the browser offers no graphics adapter')
     const { vendor, architecture, device, description } = adapter.info ?? {}
+    const isSoftware = adapter.info?.isFallbackAdapter === true
     const words = [vendor, architecture, device, description].filter(Boolean)
-    const device_ = words.length > 0 ? words.join(' ') : 'an adapter that gives no name'
-    return { name, available: true, description: 'WebGPU', devices: [device_] }
+    const devices = [words.length > 0 ? words.join(' ') : 'an adapter that gives no name']
+    const what = isSoftware ? `WebGPU in software: ${SOFTWARE}` : 'WebGPU'
+    return { info: { name, available: true, description: what, devices }, isSoftware }
   } catch (error) {
     return refused(error instanceof Error ? error.message : String(error))
   }

@@ -89,7 +89,13 @@ export class BrowserBinding implements Binding {
 
   /** The model's vocabulary in this thread's instance. */
   async #vocabulary(heads: FileHead[], options: BindingLoadOptions): Promise<EngineModel> {
-    const load = this.#engine.load(heads.map(headSource), [], { ...options, vocabOnly: true }, null)
+    const load = this.#engine.load(
+      heads.map(headSource),
+      [],
+      [],
+      { ...options, vocabOnly: true },
+      null,
+    )
     try {
       return await load.model
     } finally {

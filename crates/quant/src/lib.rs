@@ -102,9 +102,12 @@ impl Format {
         Self { ty, activation, dequantize, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
     }
 
-    /// The same with kernels for interleaved rows.
+    /// The same with kernels for interleaved rows. Browsers download every kernel, and
+    /// have no memory for a second layout: there they are left out.
     const fn with_packed(mut self, packed_kernels: &'static [Kernel]) -> Self {
-        self.packed_kernels = packed_kernels;
+        if cfg!(not(target_arch = "wasm32")) {
+            self.packed_kernels = packed_kernels;
+        }
         self
     }
 

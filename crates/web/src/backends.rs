@@ -8,14 +8,18 @@ use realm_engine::load::{BackendChoice, OpenBackend};
 #[cfg(not(target_feature = "atomics"))]
 use realm_wgpu::{WgpuBackend, WgpuOptions};
 
-/// The backends to try, each once, in this order. A page that may use WebGPU has it
+/// The backends to try in this order, with what a page has against one. WebGPU is
 /// opened now, since that has to be waited for.
-pub(crate) async fn choices(names: Vec<String>, threads: usize) -> Vec<BackendChoice> {
-    let mut choices: Vec<BackendChoice> = Vec::new();
-    for name in names {
-        if choices.iter().all(|choice| choice.name != name) {
-            choices.push(choice(name, threads).await);
-        }
+pub(crate) async fn choices(
+    wanted: Vec<(String, String)>,
+    threads: usize,
+) -> Vec<BackendChoice> {
+    let mut choices = Vec::new();
+    for (name, against) in wanted {
+        choices.push(match against.is_empty() {
+            true => choice(name, threads).await,
+            false => BackendChoice { name, open: refusal("webgpu", against) },
+        });
     }
     choices
 }
@@ -49,7 +53,9 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
 
 #[cfg(not(target_feature = "atomics"))]
 async fn webgpu(name: String) -> BackendChoice {
-    let backend = WgpuBackend::open(WgpuOptions::default()).await;
+    // Any name contains this one: a page has one adapter, and has decided about it.
+    let any = WgpuOptions { adapter: Some(String::new()), ..WgpuOptions::default() };
+    let backend = WgpuBackend::open(any).await;
     let open: Open = match backend {
         Ok(backend) => Box::new(move || {
             let backend = Arc::new(backend.clone());
