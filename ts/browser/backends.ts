@@ -20,21 +20,29 @@ export async function backendInfos(): Promise<BindingBackendInfo[]> {
 
 /**
  * The backends to try, each once. A software adapter computes slower than the engine does by
- * itself: it is used when WebGPU is asked for by name.
+ * itself: it is used when it is named.
  */
-export async function orderOf(names: string[]): Promise<BackendWish[]> {
+export async function orderOf(names: string[], device: string): Promise<BackendWish[]> {
   const { info, isSoftware } = await findWebgpu()
+  const webgpu = { name: 'webgpu', refusal: webgpuRefusal(info, isSoftware, device) }
   const wishes = names.flatMap((name): BackendWish[] => {
-    if (name === 'cpu') return [CPU]
-    const refusal = info.available ? '' : info.description
-    if (name !== 'auto') return [{ name, refusal: name === 'webgpu' ? refusal : '' }]
-    return [{ name: 'webgpu', refusal: isSoftware ? SOFTWARE : refusal }, CPU]
+    if (name === 'auto') return [webgpu, CPU]
+    return [[webgpu, CPU].find((known) => known.name === name) ?? { name, refusal: '' }]
   })
   return wishes.filter(({ name }, i) => wishes.findIndex((other) => other.name === name) === i)
 }
 
+/** What speaks against WebGPU; `device` is part of the name of an adapter, its number, or empty. */
+function webgpuRefusal(info: BindingBackendInfo, isSoftware: boolean, device: string): string {
+  const [adapter] = info.devices
+  if (adapter === undefined) return info.description
+  if (device === '') return isSoftware ? SOFTWARE : ''
+  const isMeant = device === '0' || adapter.toLowerCase().includes(device.toLowerCase())
+  return isMeant ? '' : `no adapter is called "${device}"; found: ${adapter}`
+}
+
 const CPU: BackendWish = { name: 'cpu', refusal: '' }
-const SOFTWARE = 'the only adapter computes in software, which is used when asked for by name'
+const SOFTWARE = 'the only adapter computes in software, and runs when `device` names it'
 
 function cpuInfo(): BindingBackendInfo {
   const choice = chooseBuild(BUILDS)
@@ -76,12 +84,14 @@ async function findWebgpu(): Promise<{ info: BindingBackendInfo; isSoftware: boo
   try {
     const adapter = await gpu.requestAdapter()
     if (adapter === null) return refused('the browser offers no graphics adapter')
-    const { vendor, architecture, device, description } = adapter.info ?? {}
-    const isSoftware = adapter.info?.isFallbackAdapter === true
-    const words = [vendor, architecture, device, description].filter(Boolean)
+    const found = adapter.info ?? {}
+    const isSoftware = found.isFallbackAdapter === true
+    const words = [found.vendor, found.architecture, found.device, found.description].filter(
+      Boolean,
+    )
     const devices = [words.length > 0 ? words.join(' ') : 'an adapter that gives no name']
-    const what = isSoftware ? `WebGPU in software: ${SOFTWARE}` : 'WebGPU'
-    return { info: { name, available: true, description: what, devices }, isSoftware }
+    const description = isSoftware ? SOFTWARE : 'WebGPU'
+    return { info: { name, available: !isSoftware, description, devices }, isSoftware }
   } catch (error) {
     return refused(error instanceof Error ? error.message : String(error))
   }

@@ -57,7 +57,7 @@ export class BrowserBinding implements Binding {
     let worker: RemoteWorker | undefined
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
-      const backends = await orderOf([options.backend, ...options.fallback])
+      const backends = await orderOf([options.backend, ...options.fallback], options.device)
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
       worker = new RemoteWorker(
         {

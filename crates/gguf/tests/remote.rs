@@ -56,7 +56,10 @@ fn a_remote_file_reads_as_one_in_memory() {
     for info in held.tensors() {
         let (there, here) =
             (remote.tensor(info.name()).unwrap(), held.tensor(info.name()).unwrap());
-        assert_eq!((there.shape(), there.ty(), there.n_bytes()), (here.shape(), here.ty(), here.n_bytes()));
+        assert_eq!(
+            (there.shape(), there.ty(), there.n_bytes()),
+            (here.shape(), here.ty(), here.n_bytes())
+        );
         assert!(there.bytes().is_empty(), "nothing is in memory before it is fetched");
         assert_eq!(there.fetch().unwrap().bytes(), here.bytes());
         let rows = there.n_rows() / 2..there.n_rows();

@@ -74,7 +74,8 @@ async fn run(
             let _ = on_progress.call1(&JsValue::NULL, &fraction.into());
         }
     };
-    let gguf = Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))?;
+    let gguf =
+        Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))?;
     let choices = backends::choices(backends, threads).await;
     let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: Some(pause) };
     let (model, engine) = Model::open(gguf, &options, &choices, watcher).await.map_err(thrown)?;
