@@ -3,10 +3,21 @@
 use std::sync::OnceLock;
 
 use realm_testkit::compare::compare;
-use realm_wgpu::{WgpuBackend, WgpuOptions, adapters};
+use realm_wgpu::{Tuning, WgpuBackend, WgpuOptions, adapters};
 
-/// A device on the best adapter, or on a software one where there is no other.
+/// A device on the best adapter, or on a software one where there is no other, with the
+/// kernels that run everywhere.
 pub fn open(max_binding_bytes: Option<usize>) -> WgpuBackend {
+    open_as(WgpuOptions { max_binding_bytes, ..WgpuOptions::default() })
+}
+
+/// The same with other kernels.
+#[allow(dead_code, reason = "not every test file asks for kernels")]
+pub fn open_with(tuning: Tuning) -> WgpuBackend {
+    open_as(WgpuOptions { tuning: Some(tuning), ..WgpuOptions::default() })
+}
+
+fn open_as(options: WgpuOptions) -> WgpuBackend {
     let found = pollster::block_on(adapters());
     let hardware_first = found.iter().min_by_key(|adapter| adapter.software);
     let adapter = hardware_first.expect(
@@ -14,7 +25,8 @@ pub fn open(max_binding_bytes: Option<usize>) -> WgpuBackend {
          (Debian: mesa-vulkan-drivers)",
     );
     let adapter = Some(adapter.name.clone());
-    WgpuBackend::new(WgpuOptions { adapter, max_binding_bytes }).expect("the adapter opens")
+    let tuning = options.tuning.or(Some(Tuning::default()));
+    WgpuBackend::new(WgpuOptions { adapter, tuning, ..options }).expect("the adapter opens")
 }
 
 /// One device for all tests of a file.
