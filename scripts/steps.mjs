@@ -50,12 +50,12 @@ export function has(command, args = ['--version']) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0
 }
 
-/** Runs a program of a development dependency. */
-export function runTool(name, args) {
+/** Runs a program of a development dependency; `program` names it where there are several. */
+export function runTool(name, args, program = undefined) {
   const require = createRequire(join(root, 'package.json'))
   const manifest = require.resolve(`${name}/package.json`)
   const { bin } = require(manifest)
-  const path = typeof bin === 'string' ? bin : Object.values(bin)[0]
+  const path = typeof bin === 'string' ? bin : (bin[program] ?? Object.values(bin)[0])
   run(process.execPath, [join(dirname(manifest), path), ...args])
 }
 
@@ -84,7 +84,10 @@ export function compileFacade() {
     inputs: ['ts', 'tsconfig.json', 'package-lock.json'],
     output: 'dist/index.js',
     make: () => {
-      rmSync(join(root, 'dist'), { recursive: true, force: true })
+      for (const name of existsSync(join(root, 'dist')) ? readdirSync(join(root, 'dist')) : []) {
+        // The browser's part has steps of its own.
+        if (name !== 'browser') rmSync(join(root, 'dist', name), { recursive: true, force: true })
+      }
       runTool('typescript', [])
       copyFileSync(join(root, 'ts/package.json'), join(root, 'dist/package.json'))
     },
@@ -144,7 +147,7 @@ function writePlatformPackage({ name, os, cpu, libc }) {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
 }
 
-function targetDirectory() {
+export function targetDirectory() {
   const { stdout } = spawnSync(
     'cargo',
     ['metadata', '--format-version', '1', '--no-deps', '--offline'],
@@ -154,7 +157,7 @@ function targetDirectory() {
 }
 
 /** Makes `output` if it is missing, was made with another key, or before an input last changed. */
-function step(name, { key = '', inputs, output, make }) {
+export function step(name, { key = '', inputs, output, make }) {
   const stamp = join(root, 'target', 'stamps', name)
   const newest = Math.max(...inputs.map((input) => newestChange(join(root, input))))
   const isFresh =

@@ -5,6 +5,7 @@
 
 import { existsSync, readdirSync } from 'node:fs'
 import { CROSS_TARGETS } from './cross.mjs'
+import { findChromium } from '../test-js/support/chromium-path.mjs'
 import { has, run } from './steps.mjs'
 
 /** Where Vulkan's loader looks for drivers. */
@@ -18,6 +19,12 @@ const VULKAN_DRIVER_FOLDERS = [
 export function installVulkanDriver() {
   if (process.platform !== 'linux' || VULKAN_DRIVER_FOLDERS.some(hasFiles)) return
   installPackages(['mesa-vulkan-drivers', 'libvulkan1'])
+}
+
+/** A browser for the tests of the browser package. */
+export function installChromium() {
+  if (process.platform !== 'linux' || findChromium() !== undefined) return
+  installPackages(['chromium'])
 }
 
 /** rustfmt and clippy, which a minimal toolchain lacks. */

@@ -28,7 +28,7 @@ impl Model {
             Ok(loaded) => loaded.tokenizer.clone(),
             Err(error) => return reply.send(Err(error)),
         };
-        self.call(reply, move |core| {
+        self.call(reply, async move |core| {
             let texts: Vec<Vec<u32>> = texts
                 .into_iter()
                 .map(|text| match text {
@@ -42,7 +42,7 @@ impl Model {
                 }
                 pooling => pooling,
             };
-            pollster::block_on(core.embed(&texts, EmbedOptions { pooling, normalize }))
+            core.embed(&texts, EmbedOptions { pooling, normalize }).await
         });
     }
 
@@ -58,7 +58,7 @@ impl Model {
             Ok(form) => form,
             Err(error) => return reply.send(Err(error)),
         };
-        self.call(reply, move |core| {
+        self.call(reply, async move |core| {
             if core.default_pooling() != Pooling::Rank {
                 return Err(Error::invalid(format!(
                     "the model does not rank: its pooling is \"{}\"; rank by comparing embeddings",
@@ -68,7 +68,7 @@ impl Model {
             let pair = |document: &String| form.tokens(&query, document);
             let pairs: Vec<Vec<u32>> = documents.iter().map(pair).collect();
             let options = EmbedOptions { pooling: Pooling::Rank, normalize: false };
-            let scores = pollster::block_on(core.embed(&pairs, options))?;
+            let scores = core.embed(&pairs, options).await?;
             Ok(scores.iter().map(|scores| score(scores)).collect())
         });
     }

@@ -28,7 +28,7 @@ impl Model {
             match result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))) {
                 Ok((adapter, info)) => {
                     let id = lock(&adapters).add();
-                    call(&commands, reply, move |core| {
+                    call(&commands, reply, async move |core| {
                         core.add_adapter(id, adapter);
                         Ok((id, info))
                     });
@@ -49,7 +49,7 @@ impl Model {
         let mut adapters = lock(&self.adapters);
         adapters.check("adapter", adapter)?;
         adapters.open.remove(&adapter);
-        self.call(logged("remove an adapter"), move |core| {
+        self.call(logged("remove an adapter"), async move |core| {
             core.remove_adapter(adapter);
             Ok(())
         });
@@ -64,7 +64,7 @@ impl Model {
         self.loaded()?;
         let adapters = lock(&self.adapters);
         default.iter().try_for_each(|lora| adapters.check("adapter", lora.adapter))?;
-        self.call(logged("set adapters"), move |core| core.set_default_adapters(default));
+        self.call(logged("set adapters"), async move |core| core.set_default_adapters(default));
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Answers that always come.
 
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::mpsc::{self, Receiver};
 
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ pub(super) fn unanswered() -> Error {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 /// Starts a command and waits for its result, on a thread that may be blocked.
 ///
 /// # Errors

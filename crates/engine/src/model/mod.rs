@@ -1,8 +1,9 @@
-//! A model with a thread of its own: the handle that native programs hold.
+//! A model as programs hold it: a handle, and an engine that does the work.
 //!
-//! Every call returns at once; results come through a [`Reply`] or a [`Sink`],
-//! on the engine's thread. Dropping the handle ends what is running and frees the
-//! model without waiting for it.
+//! Every call returns at once; results come through a [`Reply`] or a [`Sink`], on
+//! the engine's thread. Dropping the handle ends what is running and frees the
+//! model without waiting for it. Natively [`Model::load`] gives the engine a thread;
+//! in a browser, [`Model::open`]'s caller makes it a task of the event loop.
 
 mod adapters;
 mod embed;
@@ -12,32 +13,35 @@ mod worker;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::thread;
-use std::time::Instant;
 
+use futures_channel::mpsc::{self, UnboundedSender};
 use realm_gguf::Gguf;
 use realm_tokenizer::{DecodeOptions, EncodeOptions};
+use web_time::Instant;
 
-pub use reply::{Reply, wait};
-pub use worker::Sink;
+pub use reply::Reply;
+#[cfg(not(target_arch = "wasm32"))]
+pub use reply::wait;
+pub use worker::{Engine, Sink};
 
 use crate::chat::{self, ChatArguments};
 use crate::core::{Core, CoreParts, GenerationId};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
-use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Runnable, Watcher};
+use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Pause, Runnable, Watcher};
 use crate::options::{GenerateOptions, LoadOptions, Prompt};
 use crate::tensor::{Tensor, read_tensor};
-use worker::{Command, Listener, Start, Worker, no_weights};
+use worker::{Command, Listener, Start, no_weights};
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// A file, or any part of a split one: mapped.
+    #[cfg(not(target_arch = "wasm32"))]
     Path(PathBuf),
     /// A file in memory, or all parts of a split one in order.
     Bytes(Vec<Arc<[u8]>>),
@@ -46,6 +50,7 @@ pub enum Source {
 impl Source {
     fn open(self) -> Result<Gguf> {
         Ok(match self {
+            #[cfg(not(target_arch = "wasm32"))]
             Source::Path(path) => Gguf::open(path)?,
             Source::Bytes(mut parts) if parts.len() == 1 => Gguf::from_bytes(parts.remove(0))?,
             Source::Bytes(parts) => Gguf::from_parts(parts)?,
@@ -57,7 +62,7 @@ impl Source {
 pub struct Model {
     /// None once it was disposed of.
     loaded: Mutex<Option<Arc<Loaded>>>,
-    commands: Sender<Command>,
+    commands: UnboundedSender<Command>,
     /// Set when everything is to end.
     stop: Arc<AtomicBool>,
     /// Flags of generations that may still run.
@@ -106,24 +111,42 @@ fn random_seed() -> u64 {
 
 impl Model {
     /// Opens `source`, gives its weights to the first of `backends` that can run
-    /// it, and starts the engine thread. Takes as long as that takes: call it on
+    /// it, and starts a thread for the engine. Takes as long as that takes: call it on
     /// a thread that may be blocked.
     ///
     /// # Errors
     /// What is wrong with the file, what each backend had against it, `ABORTED`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn load(
         source: Source,
         options: &LoadOptions,
         backends: &[BackendChoice],
-        mut watcher: Watcher<'_>,
+        watcher: Watcher<'_>,
     ) -> Result<Model> {
-        let started = Instant::now();
-        let (mut loaded, runnable) = load::load(source.open()?, options, backends, &mut watcher)?;
-        loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
-        Model::start(loaded, runnable)
+        let open = async { Model::open(source.open()?, options, backends, watcher).await };
+        let (model, engine) = pollster::block_on(open)?;
+        spawn("realm-engine", move || pollster::block_on(engine.run()))?;
+        Ok(model)
     }
 
-    fn start(loaded: Loaded, runnable: Option<Runnable>) -> Result<Model> {
+    /// Gives the weights of `gguf` to the first of `backends` that can run it; the caller
+    /// has to drive the engine.
+    ///
+    /// # Errors
+    /// What is wrong with the file, what each backend had against it, `ABORTED`.
+    pub async fn open(
+        gguf: Gguf,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+        mut watcher: Watcher<'_>,
+    ) -> Result<(Model, Engine)> {
+        let started = Instant::now();
+        let (mut loaded, runnable) = load::load(gguf, options, backends, &mut watcher).await?;
+        loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(Model::new(loaded, runnable, watcher.pause))
+    }
+
+    fn new(loaded: Loaded, runnable: Option<Runnable>, pause: Option<Pause>) -> (Model, Engine) {
         let stop = Arc::new(AtomicBool::new(false));
         let core = runnable.map(|Runnable { session, program, embedding, limits }| {
             Core::new(CoreParts {
@@ -136,10 +159,9 @@ impl Model {
                 clock: now_ms,
             })
         });
-        let worker = Worker::new(core, loaded.tokenizer.clone());
-        let (commands, receiver) = mpsc::channel();
-        spawn("realm-engine", move || worker.run(&receiver))?;
-        Ok(Model {
+        let (commands, receiver) = mpsc::unbounded();
+        let engine = Engine::new(core, loaded.tokenizer.clone(), receiver, pause);
+        let model = Model {
             loaded: Mutex::new(Some(Arc::new(loaded))),
             commands,
             stop,
@@ -147,7 +169,8 @@ impl Model {
             sequences: Mutex::default(),
             adapters: Arc::default(),
             next_generation: AtomicU64::new(0),
-        })
+        };
+        (model, engine)
     }
 
     fn loaded(&self) -> Result<Arc<Loaded>> {
@@ -223,13 +246,13 @@ impl Model {
 
     /// A command that cannot be sent is dropped, and answers that the model is gone.
     fn send(&self, command: Command) {
-        drop(self.commands.send(command));
+        drop(self.commands.unbounded_send(command));
     }
 
     fn call<T: 'static>(
         &self,
         reply: Reply<T>,
-        work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
     ) {
         call(&self.commands, reply, work);
     }
@@ -241,7 +264,7 @@ impl Model {
     pub fn open_sequence(&self) -> Result<u32> {
         self.loaded()?;
         let id = lock(&self.sequences).add();
-        self.call(logged("open a sequence"), move |core| core.open_sequence(id));
+        self.call(logged("open a sequence"), async move |core| core.open_sequence(id));
         Ok(id)
     }
 
@@ -255,7 +278,7 @@ impl Model {
         let mut sequences = lock(&self.sequences);
         sequences.check("sequence", sequence)?;
         let id = sequences.add();
-        self.call(logged("fork a sequence"), move |core| core.fork_sequence(sequence, id));
+        self.call(logged("fork a sequence"), async move |core| core.fork_sequence(sequence, id));
         Ok(id)
     }
 
@@ -268,13 +291,13 @@ impl Model {
         let mut sequences = lock(&self.sequences);
         sequences.check("sequence", sequence)?;
         sequences.open.remove(&sequence);
-        self.call(logged("close a sequence"), move |core| core.close_sequence(sequence));
+        self.call(logged("close a sequence"), async move |core| core.close_sequence(sequence));
         Ok(())
     }
 
     /// See [`Core::embed_tokens`].
     pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) {
-        self.call(reply, move |core| pollster::block_on(core.embed_tokens(&ids)));
+        self.call(reply, async move |core| core.embed_tokens(&ids).await);
     }
 
     /// See [`Core::forward_layer`].
@@ -286,14 +309,14 @@ impl Model {
         sequence: u32,
         reply: Reply<Vec<f32>>,
     ) {
-        self.call(reply, move |core| {
-            pollster::block_on(core.forward_layer(layer, &hidden, position, sequence))
+        self.call(reply, async move |core| {
+            core.forward_layer(layer, &hidden, position, sequence).await
         });
     }
 
     /// See [`Core::compute_logits`].
     pub fn compute_logits(&self, hidden: Vec<f32>, reply: Reply<Vec<f32>>) {
-        self.call(reply, move |core| pollster::block_on(core.compute_logits(&hidden)));
+        self.call(reply, async move |core| core.compute_logits(&hidden).await);
     }
 
     /// See [`Core::drop_layer_sequence`].
@@ -302,7 +325,7 @@ impl Model {
     /// `DISPOSED`.
     pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
         self.loaded()?;
-        self.call(logged("drop a sequence"), move |core| {
+        self.call(logged("drop a sequence"), async move |core| {
             core.drop_layer_sequence(sequence);
             Ok(())
         });
@@ -329,6 +352,14 @@ impl Model {
     /// `DISPOSED`.
     pub fn tensor_names(&self) -> Result<Vec<String>> {
         Ok(self.loaded()?.gguf.tensors().iter().map(|t| t.name().to_owned()).collect())
+    }
+
+    /// Bytes of each of the model's files that a load with `vocab_only` reads.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn header_bytes(&self) -> Result<Vec<u64>> {
+        Ok(self.loaded()?.gguf.header_bytes().to_vec())
     }
 
     /// Ends what is running with `DISPOSED`, frees the model, then answers. Any
@@ -372,18 +403,20 @@ impl Ids {
 
 /// Has `work` done between two steps.
 fn call<T: 'static>(
-    commands: &Sender<Command>,
+    commands: &UnboundedSender<Command>,
     reply: Reply<T>,
-    work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
+    work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
 ) {
-    let command = Command::Call(Box::new(move |core| {
-        reply.send(match core {
-            Some(core) => work(core),
-            None => Err(no_weights()),
-        });
-    }));
+    let call: worker::Call = Box::new(move |core| {
+        Box::pin(async move {
+            reply.send(match core {
+                Some(core) => work(core).await,
+                None => Err(no_weights()),
+            });
+        })
+    });
     // A command that cannot be sent is dropped, and answers that the model is gone.
-    drop(commands.send(command));
+    drop(commands.unbounded_send(Command::Call(call)));
 }
 
 /// A reply for commands whose caller does not wait: errors go to the log.
@@ -394,11 +427,20 @@ fn logged(what: &'static str) -> Reply<()> {
     })
 }
 
+/// Does `work` on a thread of its own.
+#[cfg(not(target_arch = "wasm32"))]
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    match thread::Builder::new().name(name.into()).spawn(work) {
+    match std::thread::Builder::new().name(name.into()).spawn(work) {
         Ok(_) => Ok(()),
         Err(error) => {
             Err(Error::OutOfMemory { message: format!("cannot start the thread {name}: {error}") })
         }
     }
+}
+
+/// Does `work` at once, where there are no threads.
+#[cfg(target_arch = "wasm32")]
+fn spawn(_name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    work();
+    Ok(())
 }

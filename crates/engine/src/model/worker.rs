@@ -1,16 +1,22 @@
-//! The engine thread: owns the core, takes commands, steps while there is work.
+//! The engine: owns the core, takes commands, steps while there is work.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::task::Poll;
+use std::thread;
+
+use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
 use realm_tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
 
 use super::reply::{Reply, unanswered};
 use crate::core::{Core, Event, GenerationId, Request};
 use crate::error::{Error, Result};
+use crate::load::{LocalFuture, Pause};
 use crate::options::{GenerateOptions, Prompt};
 
 /// Where the events of a generation go. False when nobody listens any more: the
@@ -53,9 +59,9 @@ pub(super) struct Start {
 }
 
 /// Work on the core between two steps.
-pub(super) type Call = Box<dyn FnOnce(Option<&mut Core>) + Send>;
+pub(super) type Call = Box<dyn for<'a> FnOnce(Option<&'a mut Core>) -> LocalFuture<'a, ()> + Send>;
 
-/// What the engine thread can be told.
+/// What the engine can be told.
 pub(super) enum Command {
     Generate(Box<Start>),
     /// Runs between two steps; none when the model has no weights.
@@ -64,37 +70,50 @@ pub(super) enum Command {
     Stop(Reply<()>),
 }
 
-/// State of the engine thread.
-pub(super) struct Worker {
-    pub(super) core: Option<Core>,
-    pub(super) tokenizer: Arc<Tokenizer>,
+/// Runs a model: [`Engine::run`] has to be driven by a thread or a task of its own.
+pub struct Engine {
+    core: Option<Core>,
+    tokenizer: Arc<Tokenizer>,
+    commands: UnboundedReceiver<Command>,
+    pause: Option<Pause>,
     listeners: HashMap<GenerationId, (Listener, Arc<AtomicBool>)>,
 }
 
-impl Worker {
-    pub(super) fn new(core: Option<Core>, tokenizer: Arc<Tokenizer>) -> Self {
-        Worker { core, tokenizer, listeners: HashMap::new() }
+impl Engine {
+    pub(super) fn new(
+        core: Option<Core>,
+        tokenizer: Arc<Tokenizer>,
+        commands: UnboundedReceiver<Command>,
+        pause: Option<Pause>,
+    ) -> Self {
+        Engine { core, tokenizer, commands, pause, listeners: HashMap::new() }
     }
 
-    /// Works until told to stop. Parked while there is nothing to do.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    /// Works until the model is disposed of or dropped. Waits while there is nothing to do.
+    pub async fn run(mut self) {
         let mut stopped = None;
         while stopped.is_none() {
             let command = match self.is_idle() {
-                true => commands.recv().map_err(|_| TryRecvError::Disconnected),
-                false => commands.try_recv(),
+                true => self.commands.recv().await.map_err(|_| TryRecvError::Closed),
+                false => self.commands.try_recv(),
             };
             match command {
-                Ok(Command::Generate(start)) => self.guard(|worker| worker.generate(*start)),
+                Ok(Command::Generate(start)) => self.start(*start),
                 Ok(Command::Call(call)) => {
-                    self.guard(|worker| call(worker.core.as_mut()));
-                    self.step(); // calls come in long rows; generations take turns with them
+                    let result = caught(async { call(self.core.as_mut()).await }).await;
+                    self.recover(result);
+                    self.step().await; // calls come in long rows; generations take turns with them
                 }
                 Ok(Command::Stop(reply)) => stopped = Some(reply),
-                Err(TryRecvError::Empty) => self.step(),
-                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => self.step().await,
+                Err(TryRecvError::Closed) => break,
             }
             self.deliver();
+            if let Some(pause) = self.pause
+                && !self.is_idle()
+            {
+                pause().await;
+            }
         }
         if let Some(core) = &mut self.core {
             core.fail_all(Arc::new(Error::Disposed));
@@ -110,17 +129,20 @@ impl Worker {
         self.core.as_ref().is_none_or(Core::is_idle)
     }
 
-    fn step(&mut self) {
-        self.guard(|worker| {
-            if let Some(core) = &mut worker.core {
-                pollster::block_on(core.step());
-            }
-        });
+    async fn step(&mut self) {
+        if let Some(core) = &mut self.core {
+            let result = caught(core.step()).await;
+            self.recover(result);
+        }
     }
 
-    /// Keeps a panic from ending the thread: the generations end with an error.
-    fn guard(&mut self, work: impl FnOnce(&mut Self)) {
-        let result = catch_unwind(AssertUnwindSafe(|| work(self)));
+    fn start(&mut self, start: Start) {
+        let result = catch_unwind(AssertUnwindSafe(|| self.generate(start)));
+        self.recover(result);
+    }
+
+    /// Keeps a panic from ending the engine: the generations end with an error.
+    fn recover(&mut self, result: thread::Result<()>) {
         if let (Err(payload), Some(core)) = (result, &mut self.core) {
             core.recover(Error::from_panic(payload.as_ref()));
         }
@@ -188,4 +210,17 @@ impl Worker {
 /// The error for a model that was opened for its vocabulary alone.
 pub(super) fn no_weights() -> Error {
     Error::invalid("the model was loaded with vocabOnly: it has no weights to run")
+}
+
+/// What `work` gives, or the panic that ended it.
+async fn caught<T>(work: impl Future<Output = T>) -> thread::Result<T> {
+    let mut work = pin!(work);
+    let poll = |context: &mut std::task::Context<'_>| match catch_unwind(AssertUnwindSafe(|| {
+        work.as_mut().poll(context)
+    })) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(panic) => Poll::Ready(Err(panic)),
+    };
+    poll_fn(poll).await
 }
