@@ -10,6 +10,12 @@ import { has, root, run, runTool, step, targetDirectory } from './steps.mjs'
 const TARGET = 'wasm32-unknown-unknown'
 const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '+mutable-globals']
 
+/** The standard library is built too: for size, and in one build with atomics. */
+const STD = ['-Zbuild-std=std,panic_abort', '-Zbuild-std-features=optimize_for_size']
+
+/** A panic ends the worker whatever it says, so it need not say anything. */
+const SMALL = ['-Zunstable-options', '-Cpanic=immediate-abort']
+
 /** The builds, each for browsers that can do more. */
 const BUILDS = {
   simd: { features: SIMD },
@@ -55,9 +61,14 @@ function buildEngine(name) {
     output,
     make: () => {
       const { features } = BUILDS[name]
-      const rustflags = `-Ctarget-feature=${features.join(',')}`
-      const env = { ...process.env, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: rustflags }
-      const cargo = ['build', '--locked', '-p', 'realm-web', '--target', TARGET]
+      const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...SMALL]
+      const env = {
+        ...process.env,
+        // The standard library's own sources are only built with features of the nightly.
+        RUSTC_BOOTSTRAP: '1',
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: rustflags.join(' '),
+      }
+      const cargo = ['build', '--locked', '-p', 'realm-web', '--target', TARGET, ...STD]
       run('cargo', [...cargo, '--profile', 'web'], { env })
       const compiled = join(targetDirectory(), TARGET, 'web', 'realm_web.wasm')
       const folder = join(root, 'target', 'web', name)

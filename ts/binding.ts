@@ -24,6 +24,8 @@ export interface BindingLoadOptions {
   backend: string
   /** Backends to try in order when `backend` refuses. */
   fallback: string[]
+  /** Number or part of the name of an adapter for the GPU backends; '' = the best. */
+  device: string
   /** Threads per model for the CPU backend; 0 = physical cores within affinity and quota. */
   threads: number
   /** Positions per sequence; 0 = what the file says, at most 4096. */
@@ -91,6 +93,9 @@ export interface BindingModelInfo {
   backend: string
   /** Why this backend, naming every refusal before it. */
   backendReason: string
+  /** The processor or adapter it runs on; null when only the vocabulary was loaded. */
+  device: string | null
+  /** Threads it computes with; 0 on a GPU. */
   threads: number
   /** Kernel in use per weight type, such as { Q4_K: 'avx512vnni' }. */
   kernels: Record<string, string>

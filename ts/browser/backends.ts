@@ -5,6 +5,7 @@
 import type { BindingBackendInfo } from '../binding.js'
 import { BUILDS } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
+import type { BackendWish } from './protocol.js'
 
 const KERNELS: Record<Build, string> = {
   simd: 'WebAssembly with SIMD',
@@ -14,18 +15,34 @@ const KERNELS: Record<Build, string> = {
 
 /** Quick: nothing is fetched. */
 export async function backendInfos(): Promise<BindingBackendInfo[]> {
-  return [await webgpuInfo(), cpuInfo()]
+  return [(await findWebgpu()).info, cpuInfo()]
 }
 
-/** The names to try, best first for 'auto', each once. */
-export async function orderOf(names: string[]): Promise<string[]> {
-  const { available } = await webgpuInfo()
-  const order = names.flatMap((name) => {
-    if (name === 'auto') return available ? ['webgpu', 'cpu'] : ['cpu']
-    return [name]
+/**
+ * The backends to try, each once. A software adapter computes slower than the engine does by
+ * itself: it is used when it is named.
+ */
+export async function orderOf(names: string[], device: string): Promise<BackendWish[]> {
+  const { info, isSoftware } = await findWebgpu()
+  const webgpu = { name: 'webgpu', refusal: webgpuRefusal(info, isSoftware, device) }
+  const wishes = names.flatMap((name): BackendWish[] => {
+    if (name === 'auto') return [webgpu, CPU]
+    return [[webgpu, CPU].find((known) => known.name === name) ?? { name, refusal: '' }]
   })
-  return [...new Set(order)]
+  return wishes.filter(({ name }, i) => wishes.findIndex((other) => other.name === name) === i)
 }
+
+/** What speaks against WebGPU; `device` is part of the name of an adapter, its number, or empty. */
+function webgpuRefusal(info: BindingBackendInfo, isSoftware: boolean, device: string): string {
+  const [adapter] = info.devices
+  if (adapter === undefined) return info.description
+  if (device === '') return isSoftware ? SOFTWARE : ''
+  const isMeant = device === '0' || adapter.toLowerCase().includes(device.toLowerCase())
+  return isMeant ? '' : `no adapter is called "${device}"; found: ${adapter}`
+}
+
+const CPU: BackendWish = { name: 'cpu', refusal: '' }
+const SOFTWARE = 'the only adapter computes in software, and runs when `device` names it'
 
 function cpuInfo(): BindingBackendInfo {
   const choice = chooseBuild(BUILDS)
@@ -39,13 +56,23 @@ function cpuInfo(): BindingBackendInfo {
 /** The parts of WebGPU that are used here. */
 interface Gpu {
   requestAdapter(): Promise<{
-    info?: { vendor?: string; architecture?: string; description?: string; device?: string }
+    info?: {
+      vendor?: string
+      architecture?: string
+      description?: string
+      device?: string
+      isFallbackAdapter?: boolean
+    }
   } | null>
 }
 
-async function webgpuInfo(): Promise<BindingBackendInfo> {
+/** What there is of WebGPU, and whether it only looks like a graphics processor. */
+async function findWebgpu(): Promise<{ info: BindingBackendInfo; isSoftware: boolean }> {
   const name = 'webgpu'
-  const refused = (description: string) => ({ name, available: false, description, devices: [] })
+  const refused = (description: string) => ({
+    info: { name, available: false, description, devices: [] },
+    isSoftware: false,
+  })
   const { gpu } = navigator as { gpu?: Gpu }
   if (gpu === undefined) {
     return refused(
@@ -57,10 +84,14 @@ async function webgpuInfo(): Promise<BindingBackendInfo> {
   try {
     const adapter = await gpu.requestAdapter()
     if (adapter === null) return refused('the browser offers no graphics adapter')
-    const { vendor, architecture, device, description } = adapter.info ?? {}
-    const words = [vendor, architecture, device, description].filter(Boolean)
-    const device_ = words.length > 0 ? words.join(' ') : 'an adapter that gives no name'
-    return { name, available: true, description: 'WebGPU', devices: [device_] }
+    const found = adapter.info ?? {}
+    const isSoftware = found.isFallbackAdapter === true
+    const words = [found.vendor, found.architecture, found.device, found.description].filter(
+      Boolean,
+    )
+    const devices = [words.length > 0 ? words.join(' ') : 'an adapter that gives no name']
+    const description = isSoftware ? SOFTWARE : 'WebGPU'
+    return { info: { name, available: !isSoftware, description, devices }, isSoftware }
   } catch (error) {
     return refused(error instanceof Error ? error.message : String(error))
   }

@@ -57,7 +57,7 @@ export class BrowserBinding implements Binding {
     let worker: RemoteWorker | undefined
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
-      const backends = await orderOf([options.backend, ...options.fallback])
+      const backends = await orderOf([options.backend, ...options.fallback], options.device)
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
       worker = new RemoteWorker(
         {
@@ -89,7 +89,13 @@ export class BrowserBinding implements Binding {
 
   /** The model's vocabulary in this thread's instance. */
   async #vocabulary(heads: FileHead[], options: BindingLoadOptions): Promise<EngineModel> {
-    const load = this.#engine.load(heads.map(headSource), [], { ...options, vocabOnly: true }, null)
+    const load = this.#engine.load(
+      heads.map(headSource),
+      [],
+      [],
+      { ...options, vocabOnly: true },
+      null,
+    )
     try {
       return await load.model
     } finally {

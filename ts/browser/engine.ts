@@ -41,6 +41,7 @@ export interface Engine {
   load(
     sources: FileBytes[],
     backends: string[],
+    refusals: string[],
     options: BindingLoadOptions,
     onProgress: ((fraction: number) => void) | null,
   ): Omit<BindingLoad, 'model'> & { readonly model: Promise<EngineModel>; free(): void }

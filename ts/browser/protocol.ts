@@ -17,9 +17,15 @@ export interface LoadRequest {
   build: Build
   module: WebAssembly.Module
   source: unknown
-  /** Names in the order to be tried. */
-  backends: string[]
+  /** In the order to be tried. */
+  backends: BackendWish[]
   options: BindingLoadOptions
+}
+
+/** A backend to be tried; what speaks against it is empty when nothing does. */
+export interface BackendWish {
+  name: string
+  refusal: string
 }
 
 /** Calls by number; the answer has the same. */

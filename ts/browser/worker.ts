@@ -62,8 +62,13 @@ async function load(request: LoadRequest): Promise<void> {
       onProgress: (progress) => post({ type: 'progress', progress }),
     })
     loading.signal.throwIfAborted()
-    const load = engine.load(files, request.backends, request.options, (progress) =>
-      post({ type: 'progress', progress }),
+    const { backends, options } = request
+    const load = engine.load(
+      files,
+      backends.map(({ name }) => name),
+      backends.map(({ refusal }) => refusal),
+      options,
+      (progress) => post({ type: 'progress', progress }),
     )
     loading.signal.addEventListener('abort', () => load.abort())
     model = await load.model

@@ -42,8 +42,10 @@ pub struct BackendChoice {
 pub struct OpenBackend {
     /// The backend.
     pub backend: Arc<dyn Backend>,
-    /// Threads it computes with.
+    /// Threads it computes with; 0 where it does not compute on the CPU.
     pub threads: usize,
+    /// The device it computes on.
+    pub device: String,
     /// Name of the kernel for a weight type.
     pub kernel: fn(TensorType) -> Option<String>,
 }
@@ -234,6 +236,7 @@ async fn open(
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
     let session = open.backend.session(program.clone(), weights.into(), config)?;
+    open.backend.settle().await?;
     Ok((open, session))
 }
 
@@ -291,6 +294,7 @@ fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &
     info.backend = name.to_owned();
     info.backend_reason = reason;
     info.threads = open.threads;
+    info.device.clone_from(&open.device);
     let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty)?));
     info.kernels = TensorType::all()
         .filter(|ty| info.weight_types.contains_key(ty.name()))

@@ -56,9 +56,8 @@ fn read(reader: &mut Reader<'_>, file_bytes: u64) -> Result<Header> {
     let n_entries = reader.count(metadata::MIN_ENTRY_BYTES, "metadata count")?;
     let metadata = Metadata::read(reader, n_entries)?;
     let alignment = alignment(&metadata)?;
-    let mut tensors = (0..n_tensors)
-        .map(|_| read_tensor(reader, alignment))
-        .collect::<Result<Vec<_>>>()?;
+    let mut tensors =
+        (0..n_tensors).map(|_| read_tensor(reader, alignment)).collect::<Result<Vec<_>>>()?;
     let n_bytes = reader.position() as u64;
     let data_start = n_bytes.next_multiple_of(alignment.into());
     place(&mut tensors, data_start, file_bytes)?;

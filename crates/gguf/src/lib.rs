@@ -47,3 +47,4 @@ pub use remote::ReadAt;
 pub use tensor::{TensorData, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, ScalarArray, StringArray, Text, Value, ValueType};
+pub use view::{FileId, Origin};

@@ -60,7 +60,7 @@ impl File {
             match Header::parse(&head, n_bytes) {
                 Ok(header) => return Ok(header),
                 Err(failed) => match failed.needs.filter(|needs| *needs <= limit) {
-                    Some(needs) => wanted = needs.max(wanted * HEAD_GROWTH).min(limit),
+                    Some(needs) => wanted = (needs + FIRST_HEAD_BYTES).max(2 * wanted).min(limit),
                     None => return Err(failed.error),
                 },
             }
@@ -68,11 +68,9 @@ impl File {
     }
 }
 
-/// Enough for the header of a model with a small vocabulary.
+/// Enough for the header of a model with a small vocabulary. When it is too little, at
+/// least twice as much is read, and the beginning is parsed again.
 const FIRST_HEAD_BYTES: u64 = 2 << 20;
-
-/// How much more is read when that was too little; the beginning is parsed again.
-const HEAD_GROWTH: u64 = 4;
 
 /// `len` bytes of `file` from `start` on, in memory.
 pub(crate) fn read(file: &dyn ReadAt, start: u64, len: usize, what: &str) -> Result<Vec<u8>> {

@@ -1,12 +1,13 @@
 //! Tensors: where they are, and views of their bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
 use crate::remote::File;
-use crate::view::View;
+use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.
 pub(crate) const MAX_DIMS: usize = 4;
@@ -200,6 +201,28 @@ impl TensorData {
     pub fn fetch(&self) -> Result<TensorData> {
         let view = self.view.fetch(&shown(self.name().as_bytes()))?;
         Ok(TensorData { layout: self.layout.clone(), view })
+    }
+
+    /// Some of the bytes: as they are where they are in memory, else read for this call.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch); [`Error::Invalid`] for a range that is not inside.
+    pub fn read(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>> {
+        let name = || shown(self.name().as_bytes());
+        let Some(view) = self.view.slice(range.clone()) else {
+            let expected = format!("bytes within 0 to {}", self.n_bytes());
+            return Err(Error::invalid(name(), format!("bytes {range:?}"), expected));
+        };
+        match self.bytes().get(range) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => Ok(Cow::Owned(view.fetch(&name())?.bytes().to_vec())),
+        }
+    }
+
+    /// Where the bytes lie in a file, if they are mapped: what tells that two tensors are
+    /// the same.
+    pub fn origin(&self) -> Option<Origin> {
+        self.view.origin()
     }
 
     /// Gives back the memory of a mapped tensor's bytes, which are read from the file

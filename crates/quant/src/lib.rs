@@ -24,7 +24,7 @@
 //! For the float formats the instruction set decides the order of summation.
 
 #![cfg_attr(
-    not(any(target_arch = "x86_64", target_feature = "simd128")),
+    not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
     expect(dead_code, reason = "the vector code has no instruction set on this architecture yet")
 )]
 
@@ -65,6 +65,7 @@ mod rows;
 mod simd;
 mod tq1_0;
 mod tq2_0;
+mod unpack;
 pub mod vector;
 
 use std::sync::OnceLock;
@@ -75,6 +76,7 @@ pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activat
 pub use cpu::CPU_FEATURES_VARIABLE;
 pub use error::Error;
 pub use kernel::{Kernel, OutputView};
+pub use unpack::{Group, unpack};
 
 /// One compute format: what is known about a tensor type, and its kernels.
 #[derive(Debug)]
@@ -102,9 +104,12 @@ impl Format {
         Self { ty, activation, dequantize, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
     }
 
-    /// The same with kernels for interleaved rows.
+    /// The same with kernels for interleaved rows. Browsers download every kernel, and
+    /// have no memory for a second layout: there they are left out.
     const fn with_packed(mut self, packed_kernels: &'static [Kernel]) -> Self {
-        self.packed_kernels = packed_kernels;
+        if cfg!(not(target_arch = "wasm32")) {
+            self.packed_kernels = packed_kernels;
+        }
         self
     }
 

@@ -62,10 +62,17 @@ macro_rules! on_best {
             cpu::Level::Scalar => $plain,
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
-            cpu::Level::Avx2 => unsafe { <crate::simd::Avx2>::new() }.run($job),
+            cpu::Level::Avx2 | cpu::Level::AvxVnni => {
+                unsafe { <crate::simd::Avx2>::new() }.run($job)
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
             cpu::Level::Avx512Vnni => unsafe { <crate::simd::Avx512>::new() }.run($job),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: `best` returns a level only when the CPU has it; all have these.
+            cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
+                unsafe { <crate::simd::Neon>::new() }.run($job)
+            }
             #[cfg(target_feature = "simd128")]
             // SAFETY: the module was compiled for it.
             cpu::Level::Simd128 => unsafe { <crate::simd::Simd128>::new() }.run($job),

@@ -76,9 +76,8 @@ pub(crate) fn prompt(value: &JsValue, name: &str) -> Result<Prompt> {
 
 pub(crate) fn pooling(name: &str) -> Result<Pooling> {
     let known = Pooling::ALL.into_iter().find(|pooling| pooling.as_str() == name);
-    known.ok_or_else(|| {
-        invalid(&format!("pooling is \"{name}\", expected none, mean, cls or last"))
-    })
+    known
+        .ok_or_else(|| invalid(&format!("pooling is \"{name}\", expected none, mean, cls or last")))
 }
 
 /// Adapters by their numbers, each with its scale.

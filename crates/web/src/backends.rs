@@ -8,14 +8,15 @@ use realm_engine::load::{BackendChoice, OpenBackend};
 #[cfg(not(target_feature = "atomics"))]
 use realm_wgpu::{WgpuBackend, WgpuOptions};
 
-/// The backends to try, each once, in this order. A page that may use WebGPU has it
+/// The backends to try in this order, with what a page has against one. WebGPU is
 /// opened now, since that has to be waited for.
-pub(crate) async fn choices(names: Vec<String>, threads: usize) -> Vec<BackendChoice> {
-    let mut choices: Vec<BackendChoice> = Vec::new();
-    for name in names {
-        if choices.iter().all(|choice| choice.name != name) {
-            choices.push(choice(name, threads).await);
-        }
+pub(crate) async fn choices(wanted: Vec<(String, String)>, threads: usize) -> Vec<BackendChoice> {
+    let mut choices = Vec::new();
+    for (name, against) in wanted {
+        choices.push(match against.is_empty() {
+            true => choice(name, threads).await,
+            false => BackendChoice { name, open: refusal("webgpu", against) },
+        });
     }
     choices
 }
@@ -34,9 +35,7 @@ async fn choice(name: String, threads: usize) -> BackendChoice {
 type Open = Box<dyn Fn() -> realm_engine::Result<OpenBackend> + Send>;
 
 fn refusal(backend: &'static str, reason: String) -> Open {
-    Box::new(move || {
-        Err(realm_ir::Error::Unavailable { backend, reason: reason.clone() }.into())
-    })
+    Box::new(move || Err(realm_ir::Error::Unavailable { backend, reason: reason.clone() }.into()))
 }
 
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
@@ -44,16 +43,24 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     let backend = CpuBackend::new(CpuOptions { threads })?;
     let threads = backend.threads();
     let kernel = |ty| realm_quant::format(ty).map(|format| format.kernel().name.to_owned());
-    Ok(OpenBackend { backend: Arc::new(backend), threads, kernel })
+    let device = realm_cpu::describe().name;
+    Ok(OpenBackend { backend: Arc::new(backend), threads, device, kernel })
 }
 
 #[cfg(not(target_feature = "atomics"))]
 async fn webgpu(name: String) -> BackendChoice {
-    let backend = WgpuBackend::open(WgpuOptions::default()).await;
+    // A page has one adapter, and has decided about it.
+    let any = WgpuOptions { adapter: Some("0".to_owned()), ..WgpuOptions::default() };
+    let backend = WgpuBackend::open(any).await;
     let open: Open = match backend {
         Ok(backend) => Box::new(move || {
+            let device = match backend.adapter().name.as_str() {
+                "" => "an adapter without a name".to_owned(),
+                name => name.to_owned(),
+            };
+            let kernel = |ty| realm_wgpu::kernel_name(ty).map(str::to_owned);
             let backend = Arc::new(backend.clone());
-            Ok(OpenBackend { backend, threads: 1, kernel: |_| Some("wgsl".to_owned()) })
+            Ok(OpenBackend { backend, threads: 0, device, kernel })
         }),
         Err(realm_ir::Error::Unavailable { reason, .. }) => refusal("webgpu", reason),
         Err(error) => refusal("webgpu", error.to_string()),

@@ -39,15 +39,18 @@ impl WebLoad {
 }
 
 /// Loads a model. `sources` are `ByteSource` objects, one per file of the model;
-/// `backends` are names in the order to be tried.
+/// `backends` are names in the order to be tried, each with why the page would not have
+/// it, or an empty string.
 #[wasm_bindgen]
 pub fn load(
     sources: &JsValue,
     backends: Vec<String>,
+    refusals: Vec<String>,
     options: &JsValue,
     on_progress: Option<Function>,
 ) -> Result<WebLoad> {
     let files = files(sources)?;
+    let backends: Vec<(String, String)> = backends.into_iter().zip(refusals).collect();
     let options = Options(options);
     let threads = options.count("threads")?;
     let options = load_options(&options)?;
@@ -59,7 +62,7 @@ pub fn load(
 
 async fn run(
     files: Vec<Arc<dyn ReadAt>>,
-    backends: Vec<String>,
+    backends: Vec<(String, String)>,
     threads: usize,
     options: realm_engine::LoadOptions,
     on_progress: Option<Function>,
@@ -71,7 +74,8 @@ async fn run(
             let _ = on_progress.call1(&JsValue::NULL, &fraction.into());
         }
     };
-    let gguf = Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))?;
+    let gguf =
+        Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))?;
     let choices = backends::choices(backends, threads).await;
     let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: Some(pause) };
     let (model, engine) = Model::open(gguf, &options, &choices, watcher).await.map_err(thrown)?;

@@ -41,7 +41,8 @@ fn tokens(ids: &[u32]) -> JsValue {
 }
 
 pub(crate) fn model_info(info: ModelInfo) -> JsValue {
-    let record = |map: BTreeMap<String, u64>| object(map.into_iter().map(|(k, v)| (k, number(v as usize))));
+    let record =
+        |map: BTreeMap<String, u64>| object(map.into_iter().map(|(k, v)| (k, number(v as usize))));
     let ends: Array = info.end_of_generation_tokens.iter().map(|id| JsValue::from(*id)).collect();
     object([
         ("architecture", info.architecture.into()),
@@ -76,6 +77,7 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("backend", info.backend.into()),
         ("backendReason", info.backend_reason.into()),
         ("threads", number(info.threads)),
+        ("device", info.device.into()),
         ("kernels", object(info.kernels.into_iter().map(|(k, v)| (k, v.into())))),
         ("loadMs", info.load_ms.into()),
     ])
@@ -94,11 +96,7 @@ pub(crate) fn adapter((id, info): (u32, AdapterInfo)) -> JsValue {
 
 pub(crate) fn tensor(tensor: Tensor) -> JsValue {
     let shape: Array = tensor.shape.iter().map(|n| number(*n)).collect();
-    object([
-        ("data", floats(tensor.data)),
-        ("shape", shape.into()),
-        ("type", tensor.ty.into()),
-    ])
+    object([("data", floats(tensor.data)), ("shape", shape.into()), ("type", tensor.ty.into())])
 }
 
 fn chunk_object(chunk: Chunk) -> JsValue {

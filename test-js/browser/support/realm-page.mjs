@@ -42,15 +42,34 @@ function wasmFiles() {
   return ['simd'].map((build) => `realm-${build}.wasm`)
 }
 
-/** A page of `server` in which the package has been imported as `realm`. */
+/**
+ * A page of `server` in which the package has been imported as `realm`, and `withModel` loads a
+ * model, hands it to a function, and disposes of everything.
+ */
 export async function openRealmPage(browser, server) {
   const context = await browser.newContext()
   const page = await context.newPage()
   page.on('pageerror', (error) => console.error('page:', error))
-  page.on('console', (message) => {
-    if (message.type() === 'error') console.error('page:', message.text())
-  })
   await page.goto(`${server.origin}/`)
   await page.waitForFunction(() => window.realm !== undefined)
+  await page.evaluate(() => {
+    window.withModel = async (source, use, loadOptions = {}, realmOptions = {}) => {
+      const realm = await window.realm.Realm.create(realmOptions)
+      try {
+        return await use(await realm.load(source, loadOptions))
+      } finally {
+        await realm.dispose()
+      }
+    }
+    /** The code and message of what `call` throws or rejects with. */
+    window.failure = async (call) => {
+      try {
+        await call()
+      } catch (error) {
+        return { name: error.name, code: error.code, message: error.message }
+      }
+      return null
+    }
+  })
   return page
 }

@@ -13,7 +13,9 @@ fn main() -> Result<()> {
         .input_path(input)
         .web(true)?
         .omit_default_module_path(true)
-        .typescript(true)
+        .typescript(false)
+        .remove_name_section(true)
+        .remove_producers_section(true)
         .out_name("realm")
         .generate(folder)
 }

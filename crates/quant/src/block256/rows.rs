@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Block256, GROUPS, LEN, PAIRS};
 use crate::ActivationView;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{Rows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -196,19 +196,13 @@ impl<F: Rows256> RowFormat for Family<F> {
         let quants = at.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [[s.splat(0); G]; T];
         for k in 0..LEN / F::SCALE_LEN {
-            let mut group = [[s.dot_zero(); G]; T];
-            for j in k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4 {
-                for t in 0..T {
-                    let q = s.splat_bytes(quants[t][j]);
-                    for g in 0..G {
-                        group[t][g] = s.dot(F::WIDE, group[t][g], w[g].u[j], q);
-                    }
-                }
-            }
+            let at = k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4;
+            let group =
+                s.dots(F::WIDE, w.map(|w| &w.u[at.clone()]), quants.map(|q| &q[at.clone()]));
             for g in 0..G {
                 let scale = w[g].scales[k * F::SCALE_LEN / 16];
                 for t in 0..T {
-                    let scaled = s.mul(s.dot_sum(F::WIDE, group[t][g]), scale);
+                    let scaled = s.mul(group[t][g], scale);
                     dots[t][g] = s.add(dots[t][g], scaled);
                 }
             }
@@ -241,17 +235,12 @@ impl<F: Rows256> RowFormat for Family<F> {
             let u = F::unpack_run(s, rows, at, run);
             for i in 0..const { RUNS / F::GROUPS_PER_SUM } {
                 let first = F::group(run, F::GROUPS_PER_SUM * i);
-                let mut sum = [s.dot_zero(); T];
-                for j in 0..const { F::GROUPS_PER_SUM * GROUP_VECTORS } {
-                    let u = u[F::GROUPS_PER_SUM * GROUP_VECTORS * i + j];
-                    for t in 0..T {
-                        let q = s.splat_bytes(quants[t][GROUP_VECTORS * first + j]);
-                        sum[t] = s.dot(F::WIDE, sum[t], u, q);
-                    }
-                }
+                let n = const { F::GROUPS_PER_SUM * GROUP_VECTORS };
+                let x = quants.map(|q| &q[GROUP_VECTORS * first..][..n]);
+                let sum = s.dots(F::WIDE, [&u[n * i..][..n]], x);
                 let scale = block.scales[first / (F::SCALE_LEN / 16) * (F::SCALE_LEN / 16)];
                 for t in 0..T {
-                    let scaled = s.mul(s.dot_sum(F::WIDE, sum[t]), scale);
+                    let scaled = s.mul(sum[t][0], scale);
                     dots[t] = s.add(dots[t], scaled);
                 }
             }
@@ -278,8 +267,9 @@ fn add_block<S: Simd, F: Rows256>(
     for (w, x) in w.pairs.iter().zip(pairs_x) {
         pairs = s.dot_i16(pairs, *w, s.splat(*x));
     }
-    if F::OFFSET != 0 {
-        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(F::OFFSET))));
+    let offset = const { offset::<S>(F::OFFSET) };
+    if offset != 0 {
+        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(offset))));
     }
     let sum = s.add_f32(sum, s.mul_f32(s.to_f32(dot), s.mul_f32(w.d, d_x)));
     if F::HAS_MIN {

@@ -71,7 +71,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         }
         let row = rows.pointers(at, 16);
         // SAFETY: 16 bytes can be read at each pointer.
-        let four = |first| transpose(std::array::from_fn(|i| unsafe { v128_load(row(first + i).cast()) }));
+        let four =
+            |first| transpose(std::array::from_fn(|i| unsafe { v128_load(row(first + i).cast()) }));
         let (first, second) = (four(0), four(4));
         std::array::from_fn(|j| [first[j], second[j]])
     }
@@ -166,8 +167,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn load_eight(self, numbers: &[i32; 8]) -> Pair {
-        load(bytemuck::cast_slice(numbers))
+    fn dot_eight(self, sum: Pair, a: &[i32; 8], b: &[i32; 8]) -> Pair {
+        self.dot_i16(sum, load(bytemuck::cast_slice(a)), load(bytemuck::cast_slice(b)))
     }
 
     #[inline(always)]
