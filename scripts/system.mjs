@@ -32,6 +32,11 @@ export function installRustComponents() {
   run('rustup', ['component', 'add', 'rustfmt', 'clippy'])
 }
 
+/** What the tests of the WebAssembly build are compiled for, so that Node runs them. */
+export function installWasiTarget() {
+  run('rustup', ['target', 'add', 'wasm32-wasip1'])
+}
+
 /** The checker of dependencies' licences and advisories. */
 export function installCargoDeny() {
   if (!has('cargo', ['deny', '--version']))

@@ -6,10 +6,12 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installChromium, installVulkanDriver } from './system.mjs'
+import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
+import { testOnWasm } from './wasm-tests.mjs'
 
 installVulkanDriver()
 installChromium()
+installWasiTarget()
 await build()
 lintFacade()
 
@@ -19,6 +21,7 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnWasm()
 
 const files = ['test-js', 'test-js/browser'].flatMap((folder) =>
   readdirSync(join(root, folder))

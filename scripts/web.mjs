@@ -17,7 +17,7 @@ const STD = ['-Zbuild-std=std,panic_abort', '-Zbuild-std-features=optimize_for_s
 const SMALL = ['-Zunstable-options', '-Cpanic=immediate-abort']
 
 /** The builds, each for browsers that can do more. */
-const BUILDS = {
+export const BUILDS = {
   simd: { features: SIMD },
 }
 

@@ -21,8 +21,11 @@ mod plan;
 mod pool;
 mod session;
 mod states;
+mod threads;
 mod weight;
 mod zeroed;
 
 pub use backend::{CpuBackend, CpuOptions};
 pub use machine::{CpuInfo, describe};
+#[cfg(target_family = "wasm")]
+pub use threads::lend_thread;

@@ -104,12 +104,9 @@ impl Format {
         Self { ty, activation, dequantize, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
     }
 
-    /// The same with kernels for interleaved rows. Browsers download every kernel, and
-    /// have no memory for a second layout: there they are left out.
+    /// The same with kernels for interleaved rows.
     const fn with_packed(mut self, packed_kernels: &'static [Kernel]) -> Self {
-        if cfg!(not(target_arch = "wasm32")) {
-            self.packed_kernels = packed_kernels;
-        }
+        self.packed_kernels = packed_kernels;
         self
     }
 
@@ -128,7 +125,7 @@ impl Format {
     /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
     /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
     pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
-        self.packed_kernels.iter().find(|kernel| kernel.level == self.kernel().level)
+        self.packed_kernels().find(|kernel| kernel.level <= cpu::cap())
     }
 
     /// Every kernel for interleaved rows that this CPU can run, fastest first.

@@ -13,6 +13,7 @@ pub(super) const ROWS: usize = 6;
 
 /// Storage of keys and values.
 pub(crate) trait Element: Copy + Send + Sync {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     fn to_f32(self) -> f32;
 
     /// # Safety
@@ -24,9 +25,15 @@ pub(crate) trait Element: Copy + Send + Sync {
     /// `from` points to 16 elements; the CPU has AVX-512F.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load16(from: *const Self) -> std::arch::x86_64::__m512;
+
+    /// # Safety
+    /// `from` points to 8 elements.
+    #[cfg(target_feature = "simd128")]
+    unsafe fn load_pair(from: *const Self) -> [std::arch::wasm32::v128; 2];
 }
 
 impl Element for f32 {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -45,9 +52,18 @@ impl Element for f32 {
         // SAFETY: the caller's promise.
         unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
     }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f32) -> [std::arch::wasm32::v128; 2] {
+        use std::arch::wasm32::v128_load;
+        // SAFETY: the caller's promise.
+        unsafe { [v128_load(from.cast()), v128_load(from.add(4).cast())] }
+    }
 }
 
 impl Element for f16 {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f16::to_f32(self)
@@ -67,6 +83,13 @@ impl Element for f16 {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
         // SAFETY: the caller's promise; an f16 is two bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f16) -> [std::arch::wasm32::v128; 2] {
+        // SAFETY: the caller's promise; an f16 is two bytes.
+        realm_quant::vector::eight_f16(unsafe { std::arch::wasm32::v128_load(from.cast()) })
     }
 }
 
@@ -264,9 +287,11 @@ mod lanes {
     }
 
     /// What the compiler makes of plain code.
+    #[cfg(not(target_feature = "simd128"))]
     #[derive(Clone, Copy)]
     struct Plain([f32; 8]);
 
+    #[cfg(not(target_feature = "simd128"))]
     impl Lanes for Plain {
         const N: usize = 8;
 
@@ -368,6 +393,48 @@ mod lanes {
         }
     }
 
+    #[cfg(target_feature = "simd128")]
+    mod wasm {
+        use std::arch::wasm32::*;
+
+        use realm_quant::vector::multiply_add;
+
+        use super::{Element, Lanes};
+
+        /// Two vectors.
+        #[derive(Clone, Copy)]
+        pub struct Pair([v128; 2]);
+
+        impl Lanes for Pair {
+            const N: usize = 8;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                Self([f32x4_splat(value); 2])
+            }
+
+            #[inline(always)]
+            unsafe fn load<T: Element>(from: *const T) -> Self {
+                // SAFETY: the caller's promise.
+                Self(unsafe { T::load_pair(from) })
+            }
+
+            #[inline(always)]
+            fn add_product(self, a: Self, b: Self) -> Self {
+                Self(std::array::from_fn(|i| multiply_add(a.0[i], b.0[i], self.0[i])))
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    v128_store(to.cast(), self.0[0]);
+                    v128_store(to.add(4).cast(), self.0[1]);
+                }
+            }
+        }
+    }
+
     /// Runs a job with the widest vectors there are; lengths have been checked for `n_rows`.
     pub fn run<J: Job>(n_rows: usize, job: J) {
         #[cfg(target_arch = "x86_64")]
@@ -384,8 +451,16 @@ mod lanes {
                 return unsafe { x86::avx2(n_rows, job) };
             }
         }
+        #[cfg(target_feature = "simd128")]
+        // SAFETY: the module was compiled with the instructions.
+        unsafe {
+            rows::<wasm::Pair, J>(n_rows, job)
+        }
+        #[cfg(not(target_feature = "simd128"))]
         // SAFETY: plain code needs no instructions.
-        unsafe { rows::<Plain, J>(n_rows, job) }
+        unsafe {
+            rows::<Plain, J>(n_rows, job)
+        }
     }
 
     /// # Safety
