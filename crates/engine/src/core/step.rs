@@ -119,7 +119,8 @@ impl Core {
         let n_vocab = self.program.width(self.program.logits);
         let logits = &mut self.logits[row * n_vocab..][..n_vocab];
         let ends = self.vocabulary.end_of_generation_tokens();
-        let forbidden = if generation.forbids_end() { ends } else { &[] };
+        let ends = if generation.forbids_end() { ends } else { &[] };
+        let forbidden = self.vocabulary.suppressed_tokens().iter().chain(ends);
         generation.sampler.sample(logits, &generation.tokens, forbidden)
     }
 

@@ -100,11 +100,11 @@ impl Sampler {
     ///
     /// # Errors
     /// `INTERNAL` when a logit is not a number or infinite, or no token is left.
-    pub(crate) fn sample(
+    pub(crate) fn sample<'a>(
         &mut self,
         logits: &mut [f32],
         history: &[u32],
-        forbidden: &[u32],
+        forbidden: impl IntoIterator<Item = &'a u32>,
     ) -> Result<u32> {
         if let Some(token) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
             let found = logits[token];
