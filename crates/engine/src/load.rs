@@ -311,6 +311,10 @@ impl Vocabulary for ModelVocabulary {
         self.0.end_of_generation()
     }
 
+    fn suppressed_tokens(&self) -> &[u32] {
+        self.0.suppressed()
+    }
+
     fn text_stream(&self) -> Box<dyn TextStream> {
         Box::new(ModelTextStream(self.0.stream(DecodeOptions::default())))
     }
