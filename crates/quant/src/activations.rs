@@ -277,6 +277,8 @@ impl QuantRow<'_> {
     fn fill<const LEN: usize>(self, x: &[f32]) {
         match cpu::best() {
             cpu::Level::Scalar => self.fill_blocks::<LEN>(x),
+            #[cfg(target_feature = "simd128")]
+            cpu::Level::Simd128 => self.fill_blocks::<LEN>(x),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
             cpu::Level::Avx2 | cpu::Level::AvxVnni | cpu::Level::Avx512Vnni => unsafe {

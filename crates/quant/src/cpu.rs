@@ -33,6 +33,9 @@ pub(crate) enum Level {
     /// The same with products of matrices of bytes (`smmla`) as well.
     #[cfg(target_arch = "aarch64")]
     I8mm,
+    /// WebAssembly SIMD of 128 bits.
+    #[cfg(target_feature = "simd128")]
+    Simd128,
 }
 
 impl Level {
@@ -53,6 +56,8 @@ impl Level {
         Self::DotProd,
         #[cfg(target_arch = "aarch64")]
         Self::I8mm,
+        #[cfg(target_feature = "simd128")]
+        Self::Simd128,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -70,6 +75,8 @@ impl Level {
             Self::DotProd => "dotprod",
             #[cfg(target_arch = "aarch64")]
             Self::I8mm => "i8mm",
+            #[cfg(target_feature = "simd128")]
+            Self::Simd128 => "simd128",
         }
     }
 
@@ -100,6 +107,9 @@ impl Level {
             Self::DotProd => Self::Neon.available() && is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "aarch64")]
             Self::I8mm => Self::DotProd.available() && is_aarch64_feature_detected!("i8mm"),
+            #[cfg(target_feature = "simd128")]
+            // Or the module would not have been loaded.
+            Self::Simd128 => true,
         }
     }
 }

@@ -73,6 +73,9 @@ macro_rules! on_best {
             cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
                 unsafe { <crate::simd::Neon>::new() }.run($job)
             }
+            #[cfg(target_feature = "simd128")]
+            // SAFETY: the module was compiled for it.
+            cpu::Level::Simd128 => unsafe { <crate::simd::Simd128>::new() }.run($job),
         }
     };
 }

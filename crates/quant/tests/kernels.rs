@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use realm_gguf::TensorType;
-use realm_quant::{ActivationForm, Activations, Error, Format, Kernel, OutputView};
+#[cfg(not(target_family = "wasm"))]
+use realm_quant::OutputView;
+use realm_quant::{ActivationForm, Activations, Error, Format, Kernel};
 
 /// Sets every scale and minimum of a block to `value`, or near it where the
 /// format's scales are not f16 numbers.
@@ -400,6 +402,7 @@ fn any_bytes_and_any_activations_are_safe() {
     }
 }
 
+#[cfg(not(target_family = "wasm"))] // no threads
 #[test]
 fn several_parts_of_one_output_are_filled_side_by_side() {
     let mut random = Random(5);

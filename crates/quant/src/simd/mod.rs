@@ -15,6 +15,8 @@ mod avx512;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_feature = "simd128")]
+mod wasm;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, AvxVnni};
@@ -22,6 +24,8 @@ pub(crate) use avx2::{Avx2, AvxVnni};
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{DotProd, I8mm, Neon};
+#[cfg(target_feature = "simd128")]
+pub(crate) use wasm::Simd128;
 
 use std::cell::Cell;
 
@@ -51,6 +55,8 @@ macro_rules! for_each_simd {
             { type $S = $crate::simd::DotProd<$packed>; $each },
             #[cfg(target_arch = "aarch64")]
             { type $S = $crate::simd::Neon<$packed>; $each },
+            #[cfg(target_feature = "simd128")]
+            { type $S = $crate::simd::Simd128<$packed>; $each },
             $($last,)?
         ]
     };
