@@ -22,6 +22,8 @@ export interface BindingLoadOptions {
   backend: string
   /** Backends to try in order when `backend` refuses. */
   fallback: string[]
+  /** Number or part of the name of an adapter for the GPU backends; '' = the best. */
+  device: string
   /** Threads per model for the CPU backend; 0 = physical cores within affinity and quota. */
   threads: number
   /** Positions per sequence; 0 = what the file says, at most 4096. */
@@ -46,6 +48,8 @@ export interface BindingModelInfo {
   /** Bytes of weights, by storage type. */
   weightBytes: number
   weightTypes: Record<string, number>
+  /** Bytes of weights read to make one token, routed experts only; 0 when only the vocabulary was loaded. */
+  bytesPerToken: number
   parameterCount: number
   layerCount: number
   /** Values per token between two blocks: the hidden state, and what else the model carries there. */
@@ -89,6 +93,9 @@ export interface BindingModelInfo {
   backend: string
   /** Why this backend, naming every refusal before it. */
   backendReason: string
+  /** The processor or adapter it runs on; null when only the vocabulary was loaded. */
+  device: string | null
+  /** Threads it computes with; 0 on a GPU. */
   threads: number
   /** Kernel in use per weight type, such as { Q4_K: 'avx512vnni' }. */
   kernels: Record<string, string>
@@ -270,6 +277,11 @@ export interface SyncBinding {
   computeLogitsSync(model: BindingModel, hidden: Float32Array): Float32Array
   tensorSync(model: BindingModel, name: string): BindingTensor
   disposeSync(model: BindingModel): void
+  /**
+   * Bytes per second that `threads` threads (0 = as many as a model would get) read from memory
+   * together, measured in about a second; null where there is no memory to measure with.
+   */
+  memoryBandwidthSync(threads: number): number | null
 }
 
 /** Every field is given; the facade fills in the defaults. */

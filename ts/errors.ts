@@ -14,6 +14,8 @@ export type RealmErrorCode =
   | 'MODEL_UNSUPPORTED'
   /** The wanted backend, or the engine itself, does not work here. */
   | 'BACKEND_UNAVAILABLE'
+  /** The device failed while it was in use; models on it have to be loaded again. */
+  | 'DEVICE_LOST'
   /** An array has the wrong number of values. */
   | 'SHAPE_MISMATCH'
   /** No free page in the KV cache, or no free sequence. */
@@ -41,6 +43,7 @@ const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
   'MODEL_INVALID',
   'MODEL_UNSUPPORTED',
   'BACKEND_UNAVAILABLE',
+  'DEVICE_LOST',
   'SHAPE_MISMATCH',
   'KV_EXHAUSTED',
   'OUT_OF_MEMORY',

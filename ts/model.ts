@@ -164,16 +164,7 @@ export class Model {
    */
   generate(prompt: string | TokenIds, options?: CompletionOptions): Generation {
     try {
-      const { signal, addSpecial, parseSpecial, ...rest } = readCompletionOptions(options)
-      const tokens = { addSpecial, parseSpecial }
-      const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
-      const binding = this.#live()
-      const settings = toBindingGenerate(rest, tokens, this.info.contextLength, null, binding)
-      return new Generation({
-        start: (onEvent) => binding.generate(input, settings, onEvent),
-        signal,
-        loadMs: this.info.loadMs,
-      })
+      return this.generateIn(null, prompt, options)
     } catch (error) {
       return Generation.failed(error)
     }
@@ -359,6 +350,40 @@ export class Model {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
+  }
+
+  /**
+   * A sequence that keeps its KV cache between generations, until `closeSequence`.
+   * @internal
+   */
+  openSequence(): number {
+    return guarded(() => this.#live().openSequence())
+  }
+
+  /** @internal */
+  closeSequence(sequence: number): void {
+    guarded(() => this.#live().closeSequence(sequence))
+  }
+
+  /**
+   * `generate`, on a sequence of one's own, or on none.
+   * @internal
+   */
+  generateIn(
+    sequence: number | null,
+    prompt: string | TokenIds,
+    options?: CompletionOptions,
+  ): Generation {
+    const { signal, addSpecial, parseSpecial, ...rest } = readCompletionOptions(options)
+    const tokens = { addSpecial, parseSpecial }
+    const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
+    const binding = this.#live()
+    const settings = toBindingGenerate(rest, tokens, this.info.contextLength, sequence, binding)
+    return new Generation({
+      start: (onEvent) => binding.generate(input, settings, onEvent),
+      signal,
+      loadMs: this.info.loadMs,
+    })
   }
 
   /**

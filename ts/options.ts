@@ -35,10 +35,18 @@ export interface LogEntry {
 
 /** Options of `Realm.create`. */
 export interface RealmOptions {
-  /** 'auto' takes the fastest that works; otherwise a name from `Realm.backends()`. Default 'auto'. */
+  /**
+   * 'auto' takes a discrete graphics card where there is one, then the CPU; otherwise a name
+   * from `Realm.backends()`. Default 'auto'.
+   */
   backend?: string
   /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
   fallback?: string | string[]
+  /**
+   * The adapter for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
+   * of its name. One that computes in software is only used when named here. Default: the best.
+   */
+  device?: string
   /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
   /** Called with what was decided, such as the backend of a model and why. Default: nothing. */
@@ -204,6 +212,7 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
+  device: string('the number of an adapter or part of its name', undefined),
   threads: integer(0, 256, 0),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
@@ -320,6 +329,7 @@ export function toBindingLoad(
   return {
     backend: realm.backend,
     fallback: realm.fallback,
+    device: realm.device ?? '',
     threads: realm.threads,
     contextLength: load.contextLength,
     maxSequences: load.maxSequences,

@@ -41,7 +41,7 @@ export class Realm {
   static async create(options?: RealmOptions): Promise<Realm> {
     const checked = readRealmOptions(options)
     const binding = loadBinding()
-    await checkBackends(binding, checked.backend, checked.fallback)
+    await checkBackends(binding, checked)
     return new Realm(binding, checked)
   }
 
@@ -103,11 +103,14 @@ export class Realm {
   }
 }
 
+/** Backends that need not be asked for: asking takes time where drivers are slow. */
+const ALWAYS_THERE: readonly string[] = ['auto', 'cpu']
+
 async function checkBackends(
   binding: NativeBinding,
-  backend: string,
-  fallback: string[],
+  { backend, fallback, device }: ReturnType<typeof readRealmOptions>,
 ): Promise<void> {
+  if ([backend, ...fallback].every((name) => ALWAYS_THERE.includes(name))) return
   const backends = await guardedAsync(() => binding.backends())
   for (const name of [backend, ...fallback]) {
     if (name === 'auto' || backends.some((known) => known.name === name)) continue
@@ -119,6 +122,8 @@ async function checkBackends(
   }
   const wanted = backends.find((known) => known.name === backend)
   if (wanted === undefined || wanted.available || fallback.length > 0) return
+  // A device that is named may be one that is not used unasked; loading will tell.
+  if (device !== undefined && wanted.devices.length > 0) return
   throw new RealmError(
     'BACKEND_UNAVAILABLE',
     `backend "${backend}" does not work here: ${wanted.description}`,

@@ -40,8 +40,10 @@ pub struct BackendChoice {
 pub struct OpenBackend {
     /// The backend.
     pub backend: Arc<dyn Backend>,
-    /// Threads it computes with.
+    /// Threads it computes with; 0 where it does not compute on the CPU.
     pub threads: usize,
+    /// The device it computes on.
+    pub device: String,
     /// Name of the kernel for a weight type.
     pub kernel: fn(TensorType) -> Option<String>,
 }
@@ -156,6 +158,7 @@ fn first_that_runs(
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
+    info.bytes_per_token = plan.program.bytes_per_token();
     set_kv(info, kv);
     let config = SessionConfig {
         kv: kv.layout.clone(),
@@ -277,6 +280,7 @@ fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &
     info.backend = name.to_owned();
     info.backend_reason = reason;
     info.threads = open.threads;
+    info.device.clone_from(&open.device);
     let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty)?));
     info.kernels = TensorType::all()
         .filter(|ty| info.weight_types.contains_key(ty.name()))

@@ -165,7 +165,7 @@ mod mapping {
     use memmap2::Mmap;
 
     use crate::error::{Error, Result};
-    use crate::view::View;
+    use crate::view::{FileId, MappedFile, View};
 
     /// Maps a regular file, read-only; `what` says which file it is if it is missing.
     pub(super) fn map(path: &Path, what: &str) -> Result<View> {
@@ -191,7 +191,8 @@ mod mapping {
         // memory safety. If the file is shortened, reading past its new end stops
         // the process (SIGBUS); no wrong memory is read. The crate's docs tell
         // callers how to replace a model, and how to avoid mapping.
-        let mapped = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Ok(View::new(mapped))
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let id = FileId::new(path, &file.metadata().map_err(failed)?);
+        Ok(View::new(MappedFile { map, id }))
     }
 }

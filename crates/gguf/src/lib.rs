@@ -42,3 +42,4 @@ pub use metadata::{Metadata, U32OrArray};
 pub use tensor::{TensorData, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, ScalarArray, StringArray, Text, Value, ValueType};
+pub use view::{FileId, Origin};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
-use crate::view::View;
+use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.
 pub(crate) const MAX_DIMS: usize = 4;
@@ -184,6 +184,12 @@ impl TensorData {
     /// All bytes, row after row.
     pub fn bytes(&self) -> &[u8] {
         self.view.bytes()
+    }
+
+    /// Where the bytes lie in a file, if they are mapped: what tells that two tensors are
+    /// the same.
+    pub fn origin(&self) -> Option<Origin> {
+        self.view.origin()
     }
 
     /// Gives back the memory of a mapped tensor's bytes, which are read from the file

@@ -20,6 +20,8 @@ pub enum ErrorCode {
     ModelUnsupported,
     /// The wanted backend does not work here.
     BackendUnavailable,
+    /// The device failed while it was in use; models on it have to be loaded again.
+    DeviceLost,
     /// An array has the wrong number of values.
     ShapeMismatch,
     /// No free page in the KV cache.
@@ -51,6 +53,7 @@ impl ErrorCode {
             ErrorCode::ModelInvalid => "MODEL_INVALID",
             ErrorCode::ModelUnsupported => "MODEL_UNSUPPORTED",
             ErrorCode::BackendUnavailable => "BACKEND_UNAVAILABLE",
+            ErrorCode::DeviceLost => "DEVICE_LOST",
             ErrorCode::ShapeMismatch => "SHAPE_MISMATCH",
             ErrorCode::KvExhausted => "KV_EXHAUSTED",
             ErrorCode::OutOfMemory => "OUT_OF_MEMORY",
@@ -109,12 +112,20 @@ pub enum Error {
         /// The backend's name.
         backend: &'static str,
     },
-    /// No device, no driver, or the device was lost.
+    /// No device or no driver.
     #[error("backend {backend} is not available: {reason}")]
     Unavailable {
         /// The backend's name.
         backend: &'static str,
         /// Why.
+        reason: String,
+    },
+    /// The device was lost or failed while it was in use.
+    #[error("the device of backend {backend} failed: {reason}")]
+    DeviceLost {
+        /// The backend's name.
+        backend: &'static str,
+        /// What the device or its driver said.
         reason: String,
     },
     /// An array has the wrong number of values.
@@ -153,6 +164,7 @@ impl Coded for Error {
                 ErrorCode::ModelUnsupported
             }
             Error::Unavailable { .. } => ErrorCode::BackendUnavailable,
+            Error::DeviceLost { .. } => ErrorCode::DeviceLost,
             Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,
             Error::InvalidBatch { .. } => ErrorCode::InvalidArgument,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,

@@ -39,7 +39,12 @@ impl Load {
         let chat_template = chat_template.map(|text| args::string(text, name)).transpose()?;
         let (vocab_only, name) = property("vocabOnly")?;
         Ok(Load {
-            backends: backends::choices(string("backend")?, fallback, count("threads")?)?,
+            backends: backends::choices(
+                string("backend")?,
+                fallback,
+                &string("device")?,
+                count("threads")?,
+            )?,
             options: LoadOptions {
                 context_length: count("contextLength")?,
                 max_sequences: count("maxSequences")?,

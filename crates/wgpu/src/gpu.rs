@@ -1,9 +1,13 @@
 //! The device, its queue, what went wrong on it and what was done with it.
 
+#[cfg(target_arch = "wasm32")]
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use realm_ir::{Error, Result};
+
+use crate::adapter::AdapterDescription;
 
 use crate::NAME;
 
@@ -26,6 +30,8 @@ pub(crate) struct Gpu {
     pub queue: wgpu::Queue,
     /// Most bytes of one binding, and so of one buffer.
     pub max_binding_bytes: usize,
+    /// The adapter it was opened on.
+    pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
     failure: Failure,
@@ -33,20 +39,31 @@ pub(crate) struct Gpu {
     dispatches: AtomicU64,
     batch_bytes: AtomicU64,
     weight_bytes: AtomicU64,
+    /// What the browser has yet to say about allocations.
+    #[cfg(target_arch = "wasm32")]
+    allocations: Mutex<Vec<Allocation>>,
+}
+
+/// An allocation whose error scope was closed.
+#[cfg(target_arch = "wasm32")]
+struct Allocation {
+    what: String,
+    bytes: usize,
+    error: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>,
 }
 
 /// The first thing that went wrong on the device.
 #[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<String>>>);
+struct Failure(Arc<Mutex<Option<Error>>>);
 
 impl Failure {
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self, reason: String) {
-        tracing::error!(%reason, "wgpu device failed");
-        self.lock().get_or_insert(reason);
+        tracing::error!(%reason, "the device failed");
+        self.lock().get_or_insert(Error::DeviceLost { backend: NAME, reason });
     }
 }
 
@@ -66,6 +83,8 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::Unavailable { backend: NAME, reason: error.to_string() })?;
+        let adapter = AdapterDescription::of(adapter);
+        tracing::info!(name = adapter.name, api = adapter.api, "opened adapter");
 
         let failure = Failure::default();
         let on_error = failure.clone();
@@ -89,19 +108,22 @@ impl Gpu {
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
+            adapter,
             nothing,
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
+            #[cfg(target_arch = "wasm32")]
+            allocations: Mutex::default(),
         })
     }
 
     /// The failure of the device, if it had one.
     pub fn check(&self) -> Result<()> {
         match &*self.failure.lock() {
-            Some(reason) => Err(Error::Unavailable { backend: NAME, reason: reason.clone() }),
+            Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
@@ -139,10 +161,43 @@ impl Gpu {
         pollster::block_on(scope.pop()).is_none().then_some(buffer)
     }
 
-    /// A browser tells later: the error becomes the device's failure.
+    /// A browser tells later: see [`Gpu::settle`].
     #[cfg(target_arch = "wasm32")]
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
-        Some(self.device.create_buffer(descriptor))
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(descriptor);
+        self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
+            what: descriptor.label.unwrap_or_default().to_owned(),
+            bytes: descriptor.size as usize,
+            error: Box::pin(scope.pop()),
+        });
+        Some(buffer)
+    }
+
+    /// Waits until all allocations so far are known to have succeeded.
+    ///
+    /// # Errors
+    /// `OutOfMemory` naming the first that did not.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn settle(&self) -> Result<()> {
+        let allocations =
+            std::mem::take(&mut *self.allocations.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut result = Ok(());
+        for Allocation { what, bytes, error } in allocations {
+            if error.await.is_some() && result.is_ok() {
+                result = Err(Error::OutOfMemory { what, bytes });
+            }
+        }
+        result
+    }
+
+    /// Waits until all allocations so far are known to have succeeded: natively they are.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn settle(&self) -> Result<()> {
+        Ok(())
     }
 
     /// A read-only storage buffer that holds `data`.

@@ -30,8 +30,10 @@ mod signal;
 mod weight;
 
 pub use adapter::AdapterDescription;
-pub use backend::{WgpuBackend, WgpuOptions, adapters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use backend::adapters_blocking;
+pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
 
 /// The backend's name in options, reports and errors.
-pub(crate) const NAME: &str = "wgpu";
+pub(crate) const NAME: &str = "webgpu";

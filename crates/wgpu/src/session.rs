@@ -265,22 +265,22 @@ impl Session for WgpuSession {
 
 /// Waits until the first `bytes` of `staging` can be read and copies them.
 async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> Result<()> {
-    let unavailable = |reason: String| Err(Error::Unavailable { backend: NAME, reason });
+    let lost = |reason: String| Err(Error::DeviceLost { backend: NAME, reason });
     let signal = Signal::new();
     let mapped = signal.clone();
     staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| mapped.set(result));
     // Natively this blocks until the device is done; in a browser it does nothing.
     if let Err(error) = gpu.device.poll(wgpu::PollType::wait_indefinitely()) {
-        return unavailable(error.to_string());
+        return lost(error.to_string());
     }
     let result = signal.wait().await;
     gpu.check()?;
     if let Err(error) = result {
-        return unavailable(error.to_string());
+        return lost(error.to_string());
     }
     match staging.get_mapped_range(..bytes) {
         Ok(view) => out.copy_from_slice(cast_slice(&view)),
-        Err(error) => return unavailable(error.to_string()),
+        Err(error) => return lost(error.to_string()),
     }
     staging.unmap();
     Ok(())

@@ -119,7 +119,7 @@ pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
         let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
         let kernel = |_| Some("a kernel".to_owned());
-        Ok(OpenBackend { backend: Arc::new(backend), threads: 1, kernel })
+        Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
     };
     BackendChoice { name: "cpu".into(), open: Box::new(open) }
 }
