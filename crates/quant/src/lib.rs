@@ -65,6 +65,7 @@ mod rows;
 mod simd;
 mod tq1_0;
 mod tq2_0;
+mod unpack;
 pub mod vector;
 
 use std::sync::OnceLock;
@@ -75,6 +76,7 @@ pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activat
 pub use cpu::CPU_FEATURES_VARIABLE;
 pub use error::Error;
 pub use kernel::{Kernel, OutputView};
+pub use unpack::{Group, unpack};
 
 /// One compute format: what is known about a tensor type, and its kernels.
 #[derive(Debug)]
