@@ -378,7 +378,7 @@ describe('a hub', () => {
   it('is sent its token, and nobody else is', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const options = { hubEndpoint: hubEndpoint(), hubToken: 'secret' }
-    await check('hf:owner/repo', content, options)
+    await check({ address: 'hf:owner/repo', ...options })
     for (const { headers } of server.requests) assert.equal(headers.authorization, 'Bearer secret')
     await check(serve('/elsewhere.gguf', {}, other), content, options)
     for (const { headers } of other.requests) assert.equal(headers.authorization, undefined)

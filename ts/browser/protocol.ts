@@ -7,8 +7,8 @@ import type {
   BindingGenerateOptions,
   BindingLoadOptions,
   BindingModelInfo,
+  BindingProgress,
 } from '../binding.js'
-import type { LoadProgress } from '../reports.js'
 import type { Build } from './features.js'
 
 /** What loading a model takes. The module is compiled already, and shared with the page. */
@@ -67,7 +67,7 @@ export interface PostedError {
 }
 
 export type Reply =
-  | { type: 'progress'; progress: LoadProgress | number }
+  | { type: 'progress'; progress: BindingProgress }
   | { type: 'loaded'; info: BindingModelInfo; heads: FileHead[] }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }
