@@ -3,9 +3,11 @@
  * of its own, since its tool may not be installed yet when the others are loaded.
  */
 
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { root } from './steps.mjs'
+import { BUILDS } from './web.mjs'
 
 /** Modules that are others in browsers. */
 const inBrowsers = {
@@ -13,9 +15,17 @@ const inBrowsers = {
   setup({ onResolve }) {
     onResolve({ filter: /\/platform\.js$/ }, () => ({ path: join(root, 'ts/platform.browser.ts') }))
     onResolve({ filter: /^realm-engine\// }, ({ path }) => ({
-      path: join(root, 'target/web', path.slice('realm-engine/'.length), 'realm.js'),
+      path: engineScript(path.slice('realm-engine/'.length)),
     }))
   },
+}
+
+/** The JavaScript of a build: that of the first when they are the same, so that it is there once. */
+function engineScript(name) {
+  const script = (build) => join(root, 'target/web', build, 'realm.js')
+  const first = Object.keys(BUILDS)[0]
+  const isSame = readFileSync(script(first), 'utf8') === readFileSync(script(name), 'utf8')
+  return script(isSame ? first : name)
 }
 
 await build({

@@ -19,6 +19,18 @@ const SMALL = ['-Zunstable-options', '-Cpanic=immediate-abort']
 /** The builds, each for browsers that can do more. */
 export const BUILDS = {
   simd: { features: SIMD },
+  relaxed: { features: [...SIMD, '+relaxed-simd'] },
+  threads: {
+    features: [...SIMD, '+relaxed-simd', '+atomics'],
+    links: [
+      '--shared-memory',
+      '--import-memory',
+      '--max-memory=4294967296',
+      ...['__wasm_init_tls', '__tls_size', '__tls_align', '__tls_base', '__heap_base'].map(
+        (name) => `--export=${name}`,
+      ),
+    ],
+  },
 }
 
 /** Inputs of the engine. */
@@ -60,8 +72,9 @@ function buildEngine(name) {
     inputs: CRATES,
     output,
     make: () => {
-      const { features } = BUILDS[name]
-      const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...SMALL]
+      const { features, links = [] } = BUILDS[name]
+      const linkArguments = links.map((argument) => `-Clink-arg=${argument}`)
+      const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...linkArguments, ...SMALL]
       const env = {
         ...process.env,
         // The standard library's own sources are only built with features of the nightly.

@@ -14,31 +14,27 @@ import type {
 } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { backendInfos, orderOf } from './backends.js'
-import { BUILDS, type Engine, type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type Engine, type EngineModel, type FileBytes, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import { BrowserModel } from './model.js'
-import type { FileHead } from './protocol.js'
+import type { BackendWish, FileHead } from './protocol.js'
 import { RemoteWorker } from './remote-worker.js'
 import { compileEngine } from './wasm.js'
 
 export class BrowserBinding implements Binding {
-  readonly #build: Build
-  readonly #module: WebAssembly.Module
   readonly #engine: Engine
+  readonly #modules: Map<Build, Promise<WebAssembly.Module>>
 
-  private constructor(build: Build, module: WebAssembly.Module, engine: Engine) {
-    this.#build = build
-    this.#module = module
+  private constructor(build: Build, engine: Engine, module: Promise<WebAssembly.Module>) {
     this.#engine = engine
+    this.#modules = new Map([[build, module]])
   }
 
-  /** Fetches and starts the engine. */
+  /** Fetches and starts the engine: the build that models are most likely to run on. */
   static async open(): Promise<BrowserBinding> {
-    const choice = chooseBuild(BUILDS)
-    if (choice === null)
-      throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
-    const module = await compileEngine(choice.build)
-    return new BrowserBinding(choice.build, module, await startEngine(choice.build, module))
+    const build = buildFor(await orderOf(['auto'], ''))
+    const module = compileEngine(build)
+    return new BrowserBinding(build, await startEngine(build, await module), module)
   }
 
   version(): string {
@@ -58,18 +54,11 @@ export class BrowserBinding implements Binding {
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
       const backends = await orderOf([options.backend, ...options.fallback], options.device)
+      const build = buildFor(backends)
+      const module = await this.#module(build)
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
-      worker = new RemoteWorker(
-        {
-          type: 'load',
-          build: this.#build,
-          module: this.#module,
-          source,
-          backends,
-          options,
-        },
-        onProgress,
-      )
+      const request = { type: 'load' as const, build, module, source, backends, options }
+      worker = new RemoteWorker(request, onProgress)
       const { info, heads } = await worker.loaded
       const vocabulary = await this.#vocabulary(heads, options)
       return new BrowserModel(worker, info, vocabulary)
@@ -87,6 +76,16 @@ export class BrowserBinding implements Binding {
     return this.#engine.renderChatTemplate(...args)
   }
 
+  #module(build: Build): Promise<WebAssembly.Module> {
+    const known = this.#modules.get(build)
+    if (known !== undefined) return known
+    const module = compileEngine(build)
+    // The network may be back the next time.
+    module.catch(() => this.#modules.delete(build))
+    this.#modules.set(build, module)
+    return module
+  }
+
   /** The model's vocabulary in this thread's instance. */
   async #vocabulary(heads: FileHead[], options: BindingLoadOptions): Promise<EngineModel> {
     const load = this.#engine.load(
@@ -102,6 +101,14 @@ export class BrowserBinding implements Binding {
       load.free()
     }
   }
+}
+
+/** The build to run one of these backends. */
+function buildFor(backends: BackendWish[]): Build {
+  const withWebgpu = backends.some(({ name, refusal }) => name === 'webgpu' && refusal === '')
+  const choice = chooseBuild(withWebgpu)
+  if (choice !== null) return choice.build
+  throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
 }
 
 /** A file of which only the beginning is read; what is behind it reads as zeros. */

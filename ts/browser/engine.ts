@@ -2,7 +2,9 @@
  * The WebAssembly engine, as its bindings in crates/web export it.
  */
 
+import * as relaxed from 'realm-engine/relaxed'
 import * as simd from 'realm-engine/simd'
+import * as threads from 'realm-engine/threads'
 import type {
   BindingAdapter,
   BindingEvent,
@@ -37,7 +39,14 @@ export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' |
 
 /** The exports of one build. */
 export interface Engine {
-  default(input: { module_or_path: WebAssembly.Module }): Promise<unknown>
+  default(input: {
+    module_or_path: WebAssembly.Module
+    memory?: WebAssembly.Memory
+  }): Promise<{ memory: WebAssembly.Memory }>
+  /** Never returns. Only in the build with threads. */
+  lendThread?(): void
+  /** Threads that a model would compute with if it were loaded now. */
+  threads(): number
   load(
     sources: FileBytes[],
     backends: string[],
@@ -56,14 +65,24 @@ export interface Engine {
   version(): string
 }
 
-/** The JavaScript side of each build that there is. */
-const ENGINES: Partial<Record<Build, Engine>> = { simd: simd as unknown as Engine }
+/** The JavaScript side of each build. */
+const ENGINES = { simd, relaxed, threads } as unknown as Record<Build, Engine>
 
-export const BUILDS = Object.keys(ENGINES) as Build[]
-
-/** Starts the engine from a compiled module. */
-export async function startEngine(build: Build, module: WebAssembly.Module): Promise<Engine> {
-  const engine = ENGINES[build] as Engine
-  await engine.default({ module_or_path: module })
+/** Starts the engine from a compiled module; with `memory`, as one more thread on it. */
+export async function startEngine(
+  build: Build,
+  module: WebAssembly.Module,
+  memory?: WebAssembly.Memory,
+): Promise<Engine> {
+  const engine = ENGINES[build]
+  const exports = await engine.default({ module_or_path: module, ...(memory && { memory }) })
+  engines.set(engine, exports)
   return engine
+}
+
+const engines = new Map<Engine, { memory: WebAssembly.Memory }>()
+
+/** The memory that an engine was started with. */
+export function memoryOf(engine: Engine): WebAssembly.Memory {
+  return (engines.get(engine) as { memory: WebAssembly.Memory }).memory
 }

@@ -28,9 +28,18 @@ export interface BackendWish {
   refusal: string
 }
 
+/** Makes the worker a thread of the engine in another worker. */
+export interface LendRequest {
+  type: 'lend'
+  build: Build
+  module: WebAssembly.Module
+  memory: WebAssembly.Memory
+}
+
 /** Calls by number; the answer has the same. */
 export type Request =
   | LoadRequest
+  | LendRequest
   | { type: 'abort-load' }
   | { type: 'call'; id: number; method: Method; args: unknown[] }
   | { type: 'generate'; id: number; prompt: string | Uint32Array; options: BindingGenerateOptions }

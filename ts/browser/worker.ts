@@ -8,6 +8,7 @@ import { RealmError } from '../errors.js'
 import { type EngineModel, startEngine } from './engine.js'
 import { type FileHead, type LoadRequest, type Reply, type Request, toPosted } from './protocol.js'
 import { type ByteSource, openSource } from './sources/index.js'
+import { lendThread, startThreads } from './threads.js'
 
 declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<void> }
 
@@ -38,6 +39,7 @@ function turns(): () => Promise<void> {
 
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   if (data.type === 'load') load(data).catch((error) => post({ type: 'load-failed', error }))
+  else if (data.type === 'lend') lendThread(data)
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)
   else if (data.type === 'generate') generate(data)
@@ -57,6 +59,7 @@ async function load(request: LoadRequest): Promise<void> {
   let files: ByteSource[] = []
   try {
     const engine = await startEngine(request.build, request.module)
+    await startThreads(engine, request)
     files = await openSource(request.source, {
       signal: loading.signal,
       onProgress: (progress) => post({ type: 'progress', progress }),
