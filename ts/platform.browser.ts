@@ -68,7 +68,19 @@ export async function resolveSource(
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) return toBlob(source)
   if (Array.isArray(source))
     return Promise.all(source.map((part) => (part instanceof Uint8Array ? toBlob(part) : part)))
+  if (source instanceof ReadableStream && !canTransferStreams()) return new Response(source).blob()
   return source as BindingSource
+}
+
+/** Not every browser can hand a stream to a worker. */
+function canTransferStreams(): boolean {
+  const stream = new ReadableStream()
+  try {
+    structuredClone(stream, { transfer: [stream] })
+    return true
+  } catch {
+    return false
+  }
 }
 
 function absolute(address: string): string {
