@@ -4,6 +4,7 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
 import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
@@ -21,6 +22,7 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnArm()
 testOnWasm()
 
 const files = ['test-js', 'test-js/browser'].flatMap((folder) =>

@@ -50,6 +50,8 @@ export interface BindingModelInfo {
   /** Bytes of weights, by storage type. */
   weightBytes: number
   weightTypes: Record<string, number>
+  /** Bytes of weights read to make one token, routed experts only; 0 when only the vocabulary was loaded. */
+  bytesPerToken: number
   parameterCount: number
   layerCount: number
   /** Values per token between two blocks: the hidden state, and what else the model carries there. */
@@ -277,6 +279,11 @@ export interface SyncBinding {
   computeLogitsSync(model: BindingModel, hidden: Float32Array): Float32Array
   tensorSync(model: BindingModel, name: string): BindingTensor
   disposeSync(model: BindingModel): void
+  /**
+   * Bytes per second that `threads` threads (0 = as many as a model would get) read from memory
+   * together, measured in about a second; null where there is no memory to measure with.
+   */
+  memoryBandwidthSync(threads: number): number | null
 }
 
 /** Every field is given; the facade fills in the defaults. */

@@ -168,6 +168,8 @@ export interface EmbedOptions {
   pooling?: 'mean' | 'cls' | 'last' | 'none'
   /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
   normalize?: boolean
+  /** Stops the work: it rejects with ABORTED. Texts that are being read, 32 at most, are read on. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.forwardLayer`. */
@@ -255,6 +257,7 @@ const DETOKENIZE = { special: boolean(false) }
 const EMBED = {
   pooling: { ...oneOf(['mean', 'cls', 'last', 'none'], 'mean'), fallback: null },
   normalize: boolean(true),
+  signal: signalField,
 }
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
 

@@ -7,7 +7,7 @@ use crate::kernel::{Kernel, Pipelines, TOP_OF_TOP, TOP_VALUES};
 use crate::plan::MAX_GRID;
 
 /// Values that a workgroup chooses from: `CHUNK` of `top.wgsl`.
-const CHUNK: usize = 2048;
+const CHUNK: usize = 1024;
 
 /// Column of an entry that stands for no value: `NOTHING` of `top.wgsl`.
 const NOTHING: u32 = u32::MAX;
