@@ -141,6 +141,16 @@ describe('a model is loaded from', () => {
     assert.deepEqual(requests, ['/tiny.gguf', '304'])
   })
 
+  it('what is kept, while the server cannot be reached', async () => {
+    const other = createServer(sendModel)
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve))
+    const url = `http://127.0.0.1:${other.address().port}/kept.gguf`
+    await check(url)
+    other.closeAllConnections()
+    await new Promise((resolve) => other.close(resolve))
+    await check(url)
+  })
+
   it('a hub, by repository, file and revision', async () => {
     process.env.HF_ENDPOINT = origin
     requests = []

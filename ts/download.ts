@@ -81,8 +81,15 @@ async function downloadFile(
   const record = { url: url.href, parts }
   const cached = (await readRecord(path))?.etag ?? null
   const isCached = cached !== null && (await stat(path).catch(() => undefined)) !== undefined
-  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, context)
-  if (response.status === 304) return writeRecord(path, { ...record, etag: cached })
+  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, context).catch(
+    (error: RealmError) => {
+      // What is there can be used while the server cannot be reached.
+      if (isCached && isUnreachable(error)) return undefined
+      throw error
+    },
+  )
+  if (response === undefined || response.status === 304)
+    return writeRecord(path, { ...record, etag: cached })
   const totalBytes = Number(response.headers.get('content-length') ?? 0)
   const partial = `${path}.${process.pid}-${Date.now()}.part`
   let receivedBytes = 0
@@ -153,6 +160,11 @@ async function failure(
     return new RealmError('STORAGE_FULL', `${url.href}: ${text}`, { cause: error })
   }
   return new RealmError('DOWNLOAD_FAILED', `${url.href}: ${reason}`, { cause: error })
+}
+
+/** Whether an error of `request` is that nobody answered. */
+function isUnreachable({ code, cause }: RealmError): boolean {
+  return code === 'DOWNLOAD_FAILED' && cause !== undefined
 }
 
 /** A name that is safe on every file system, whatever the server calls the file. */

@@ -367,12 +367,13 @@ describe('a hub', () => {
     await checkFailure('hf:owner/repo', 'DOWNLOAD_FAILED', sizes, options)
   })
 
-  it('need not be there for a file that is named and kept', async () => {
+  it('need not be there for a model that is kept', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const name = 'hf:owner/repo/tiny.gguf'
     await check(name, content, { hubEndpoint: hubEndpoint() })
     await context.setOffline(true)
     await check(name, content, { hubEndpoint: hubEndpoint() })
+    await check('hf:owner/repo', content, { hubEndpoint: hubEndpoint() })
   })
 
   it('is sent its token, and nobody else is', async () => {
