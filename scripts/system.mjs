@@ -4,8 +4,9 @@
  */
 
 import { existsSync, readdirSync } from 'node:fs'
-import { CROSS_TARGETS } from './cross.mjs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
+import { findFirefox } from '../test-js/support/firefox-path.mjs'
+import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 
 /** Where Vulkan's loader looks for drivers. */
@@ -25,6 +26,12 @@ export function installVulkanDriver() {
 export function installChromium() {
   if (process.platform !== 'linux' || findChromium() !== undefined) return
   installPackages(['chromium'])
+}
+
+/** The other browser for these tests. */
+export function installFirefox() {
+  if (process.platform !== 'linux' || findFirefox() !== undefined) return
+  installPackages(['firefox-esr'])
 }
 
 /** rustfmt and clippy, which a minimal toolchain lacks. */

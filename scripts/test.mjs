@@ -7,11 +7,17 @@ import { join } from 'node:path'
 import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
+import {
+  installChromium,
+  installFirefox,
+  installVulkanDriver,
+  installWasiTarget,
+} from './system.mjs'
 import { testOnWasm } from './wasm-tests.mjs'
 
 installVulkanDriver()
 installChromium()
+installFirefox()
 installWasiTarget()
 await build()
 lintFacade()
