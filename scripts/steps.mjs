@@ -59,10 +59,10 @@ export function runTool(name, args, program = undefined) {
 }
 
 /** Everything that `npm start` and the tests need: dependencies, facade, addon. */
-export async function build({ profile = 'release' } = {}) {
+export async function build({ profile = 'release', addon = true } = {}) {
   installDependencies()
   compileFacade()
-  await buildAddon(profile)
+  if (addon) await buildAddon(profile)
 }
 
 /** `npm ci`, unless node_modules is as new as the lock file. */

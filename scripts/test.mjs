@@ -6,13 +6,21 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
+import {
+  installChromium,
+  installVulkanDriver,
+  installWasiTarget,
+  installWebTools,
+} from './system.mjs'
 import { testOnWasm } from './wasm-tests.mjs'
+import { buildWeb } from './web.mjs'
 
 installVulkanDriver()
 installChromium()
 installWasiTarget()
+installWebTools()
 await build()
+buildWeb()
 lintFacade()
 
 if (has('cargo', ['nextest', '--version'])) {

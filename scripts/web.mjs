@@ -5,7 +5,7 @@
 
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { has, root, run, runTool, step, targetDirectory } from './steps.mjs'
+import { root, run, runTool, step, targetDirectory } from './steps.mjs'
 
 const TARGET = 'wasm32-unknown-unknown'
 const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '+mutable-globals']
@@ -33,24 +33,27 @@ export const BUILDS = {
   },
 }
 
+/** What the optimiser may meet. */
+const WASM_FEATURES = [
+  'simd',
+  'relaxed-simd',
+  'threads',
+  'bulk-memory',
+  'nontrapping-float-to-int',
+  'sign-ext',
+  'mutable-globals',
+  'reference-types',
+  'multivalue',
+]
+
 /** Inputs of the engine. */
 const CRATES = ['crates', 'Cargo.toml', 'Cargo.lock', 'tools/bindgen']
 
 /** Everything in `dist/browser`. */
 export function buildWeb() {
-  installTarget()
   buildBindgen()
   for (const name of Object.keys(BUILDS)) buildEngine(name)
   bundleFacade()
-}
-
-function installTarget() {
-  if (has('rustc', ['--print', 'target-libdir', '--target', TARGET]) && hasStd()) return
-  run('rustup', ['target', 'add', TARGET])
-}
-
-function hasStd() {
-  return has('sh', ['-c', `test -d "$(rustc --print target-libdir --target ${TARGET})"`])
 }
 
 /** What writes the JavaScript side of a build. */
@@ -88,8 +91,9 @@ function buildEngine(name) {
       rmSync(folder, { recursive: true, force: true })
       run(join(root, 'target/tools/debug/realm-bindgen'), [compiled, folder])
       mkdirSync(join(root, dirname(output)), { recursive: true })
-      const optimised = ['-Oz', '--all-features', '-o', join(root, output)]
-      runTool('binaryen', [join(folder, 'realm_bg.wasm'), ...optimised], 'wasm-opt')
+      const enabled = WASM_FEATURES.map((feature) => `--enable-${feature}`)
+      const options = ['-Oz', ...enabled, '-o', join(root, output)]
+      runTool('binaryen', [join(folder, 'realm_bg.wasm'), ...options], 'wasm-opt')
     },
   })
 }
