@@ -49,12 +49,12 @@ export function has(command, args = ['--version']) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0
 }
 
-/** Runs a program of a development dependency; `program` names it where there are several. */
-export function runTool(name, args, program = undefined) {
+/** Runs a program of a development dependency. */
+export function runTool(name, args) {
   const require = createRequire(join(root, 'package.json'))
   const manifest = require.resolve(`${name}/package.json`)
   const { bin } = require(manifest)
-  const path = typeof bin === 'string' ? bin : (bin[program] ?? Object.values(bin)[0])
+  const path = typeof bin === 'string' ? bin : Object.values(bin)[0]
   run(process.execPath, [join(dirname(manifest), path), ...args])
 }
 

@@ -3,9 +3,9 @@
  * with its worker, in `dist/browser`.
  */
 
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { root, run, runTool, step, targetDirectory } from './steps.mjs'
+import { root, run, step, targetDirectory } from './steps.mjs'
 
 const TARGET = 'wasm32-unknown-unknown'
 const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '+mutable-globals']
@@ -32,19 +32,6 @@ export const BUILDS = {
     ],
   },
 }
-
-/** What the optimiser may meet. */
-const WASM_FEATURES = [
-  'simd',
-  'relaxed-simd',
-  'threads',
-  'bulk-memory',
-  'nontrapping-float-to-int',
-  'sign-ext',
-  'mutable-globals',
-  'reference-types',
-  'multivalue',
-]
 
 /** Inputs of the engine. */
 const CRATES = ['crates', 'Cargo.toml', 'Cargo.lock', 'tools/bindgen']
@@ -91,9 +78,8 @@ function buildEngine(name) {
       rmSync(folder, { recursive: true, force: true })
       run(join(root, 'target/tools/debug/realm-bindgen'), [compiled, folder])
       mkdirSync(join(root, dirname(output)), { recursive: true })
-      const enabled = WASM_FEATURES.map((feature) => `--enable-${feature}`)
-      const options = ['-Oz', ...enabled, '-o', join(root, output)]
-      runTool('binaryen', [join(folder, 'realm_bg.wasm'), ...options], 'wasm-opt')
+      // As the compiler made it: wasm-opt makes it smaller, but not after gzip.
+      copyFileSync(join(folder, 'realm_bg.wasm'), join(root, output))
     },
   })
 }
