@@ -59,6 +59,12 @@ export function installWasiTarget() {
   run('rustup', ['target', 'add', 'wasm32-wasip1'])
 }
 
+/** What the engine for browsers is compiled with, the standard library included. */
+export function installWebTools() {
+  run('rustup', ['target', 'add', 'wasm32-unknown-unknown'])
+  run('rustup', ['component', 'add', 'rust-src'])
+}
+
 /** The checker of dependencies' licences and advisories. */
 export function installCargoDeny() {
   if (!has('cargo', ['deny', '--version']))

@@ -12,14 +12,18 @@ import {
   installFirefox,
   installVulkanDriver,
   installWasiTarget,
+  installWebTools,
 } from './system.mjs'
 import { testOnWasm } from './wasm-tests.mjs'
+import { buildWeb } from './web.mjs'
 
 installVulkanDriver()
 installChromium()
 installFirefox()
 installWasiTarget()
+installWebTools()
 await build()
+buildWeb()
 lintFacade()
 
 if (has('cargo', ['nextest', '--version'])) {

@@ -3,9 +3,9 @@
  * with its worker, in `dist/browser`.
  */
 
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { has, root, run, runTool, step, targetDirectory } from './steps.mjs'
+import { root, run, step, targetDirectory } from './steps.mjs'
 
 const TARGET = 'wasm32-unknown-unknown'
 const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '+mutable-globals']
@@ -38,19 +38,9 @@ const CRATES = ['crates', 'Cargo.toml', 'Cargo.lock', 'tools/bindgen']
 
 /** Everything in `dist/browser`. */
 export function buildWeb() {
-  installTarget()
   buildBindgen()
   for (const name of Object.keys(BUILDS)) buildEngine(name)
   bundleFacade()
-}
-
-function installTarget() {
-  if (has('rustc', ['--print', 'target-libdir', '--target', TARGET]) && hasStd()) return
-  run('rustup', ['target', 'add', TARGET])
-}
-
-function hasStd() {
-  return has('sh', ['-c', `test -d "$(rustc --print target-libdir --target ${TARGET})"`])
 }
 
 /** What writes the JavaScript side of a build. */
@@ -88,8 +78,8 @@ function buildEngine(name) {
       rmSync(folder, { recursive: true, force: true })
       run(join(root, 'target/tools/debug/realm-bindgen'), [compiled, folder])
       mkdirSync(join(root, dirname(output)), { recursive: true })
-      const optimised = ['-Oz', '--all-features', '-o', join(root, output)]
-      runTool('binaryen', [join(folder, 'realm_bg.wasm'), ...optimised], 'wasm-opt')
+      // As the compiler made it: wasm-opt makes it smaller, but not after gzip.
+      copyFileSync(join(folder, 'realm_bg.wasm'), join(root, output))
     },
   })
 }

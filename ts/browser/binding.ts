@@ -1,6 +1,5 @@
 /**
- * The engine in a browser: a worker for each model, and on the page's thread an instance of its
- * own, without weights, for what does not wait.
+ * The engine in a browser: a worker for each model, and on the page's thread what does not wait.
  */
 
 import type {
@@ -14,11 +13,12 @@ import type {
 } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { backendInfos, orderOf } from './backends.js'
-import { type Engine, type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import { BrowserModel } from './model.js'
-import type { BackendWish, FileHead } from './protocol.js'
+import type { BackendWish } from './protocol.js'
 import { RemoteWorker } from './remote-worker.js'
+import { restoreSnapshot } from './snapshot.js'
 import { compileEngine } from './wasm.js'
 
 export class BrowserBinding implements Binding {
@@ -34,7 +34,8 @@ export class BrowserBinding implements Binding {
   static async open(): Promise<BrowserBinding> {
     const build = buildFor(await orderOf(['auto'], ''))
     const module = compileEngine(build)
-    return new BrowserBinding(build, await startEngine(build, await module), module)
+    const { engine } = await startEngine(build, await module)
+    return new BrowserBinding(build, engine, module)
   }
 
   version(): string {
@@ -59,9 +60,8 @@ export class BrowserBinding implements Binding {
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
       const request = { type: 'load' as const, build, module, source, backends, options }
       worker = new RemoteWorker(request, onProgress)
-      const { info, heads } = await worker.loaded
-      const vocabulary = await this.#vocabulary(heads, options)
-      return new BrowserModel(worker, info, vocabulary)
+      const { info, vocabulary } = await worker.loaded
+      return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
     }
     return {
       model: load(),
@@ -85,22 +85,6 @@ export class BrowserBinding implements Binding {
     this.#modules.set(build, module)
     return module
   }
-
-  /** The model's vocabulary in this thread's instance. */
-  async #vocabulary(heads: FileHead[], options: BindingLoadOptions): Promise<EngineModel> {
-    const load = this.#engine.load(
-      heads.map(headSource),
-      [],
-      [],
-      { ...options, vocabOnly: true },
-      null,
-    )
-    try {
-      return await load.model
-    } finally {
-      load.free()
-    }
-  }
 }
 
 /** The build to run one of these backends. */
@@ -109,17 +93,4 @@ function buildFor(backends: BackendWish[]): Build {
   const choice = chooseBuild(withWebgpu)
   if (choice !== null) return choice.build
   throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
-}
-
-/** A file of which only the beginning is read; what is behind it reads as zeros. */
-function headSource({ size, bytes }: FileHead): FileBytes {
-  return {
-    size,
-    read: (offset, length) => {
-      const out = new Uint8Array(length)
-      out.set(bytes.subarray(offset, offset + length))
-      return out
-    },
-    close: () => {},
-  }
 }

@@ -10,6 +10,7 @@ import type {
   BindingProgress,
 } from '../binding.js'
 import type { Build } from './features.js'
+import type { Snapshot } from './snapshot.js'
 
 /** What loading a model takes. The module is compiled already, and shared with the page. */
 export interface LoadRequest {
@@ -62,13 +63,6 @@ export type Method =
   | 'setLora'
   | 'tensor'
 
-/** A file's first bytes: what its vocabulary is read from. */
-export interface FileHead {
-  /** Bytes of the whole file. */
-  size: number
-  bytes: Uint8Array<ArrayBuffer>
-}
-
 /** An error on its way: errors lose their code when they are posted. */
 export interface PostedError {
   code: string
@@ -77,7 +71,7 @@ export interface PostedError {
 
 export type Reply =
   | { type: 'progress'; progress: BindingProgress }
-  | { type: 'loaded'; info: BindingModelInfo; heads: FileHead[] }
+  | { type: 'loaded'; info: BindingModelInfo; vocabulary: Snapshot }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }
   | { type: 'failed'; id: number; error: PostedError }
