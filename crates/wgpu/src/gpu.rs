@@ -189,10 +189,13 @@ impl Gpu {
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(descriptor);
+        // Closed now: scopes end in the order in which they began.
+        let error = scope.pop();
         let (sender, failed) = oneshot::channel();
         // Nobody asks any more when the receiver is gone.
-        let tell = async move { drop(sender.send(scope.pop().await.is_some())) };
-        wasm_bindgen_futures::spawn_local(tell);
+        wasm_bindgen_futures::spawn_local(async move {
+            let _ = sender.send(error.await.is_some());
+        });
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
             what: descriptor.label.unwrap_or_default().to_owned(),
             bytes: descriptor.size as usize,
