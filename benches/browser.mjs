@@ -4,11 +4,11 @@
  */
 
 import { readFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import { basename, dirname, extname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { chromium } from 'playwright-core'
+import { launchChromium } from '../test-js/support/chromium.mjs'
+import { inFolder, serveFiles } from '../test-js/support/file-server.mjs'
 import { count, RUN_OPTIONS, readRunOptions } from './options.mjs'
 import { addToRecord, today } from './record.mjs'
 import { summarise } from './rounds.mjs'
@@ -28,12 +28,6 @@ const FOLDERS = {
   realm: process.env.REALM_BROWSER_PACKAGE ?? join(HERE, '..', 'dist', 'browser'),
   wllama: join(MODULES, '@wllama/wllama/esm'),
   flare: join(MODULES, '@sauravpanda/flare/pkg'),
-}
-const TYPES = {
-  '.html': 'text/html',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.wasm': 'application/wasm',
 }
 /** Lets pages have memory that threads share. */
 const ISOLATED = {
@@ -58,10 +52,7 @@ const engines = values.engines.split(',')
 const job = { threads, promptLetters: promptTokens, decodeTokens }
 
 const server = await serve()
-const browser = await chromium.launch({
-  executablePath: process.env.REALM_CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox'],
-})
+const browser = await launchChromium()
 try {
   printHeading(path, `Chromium ${browser.version()}, ${threads} threads, ${nRounds} rounds`)
   const samples = Object.fromEntries(engines.map((name) => [name, []]))
@@ -88,7 +79,6 @@ try {
   if (values.record) console.log(`recorded in ${addToRecord(result)}`)
 } finally {
   await browser.close()
-  server.closeAllConnections()
   server.close()
 }
 
@@ -101,7 +91,7 @@ async function measure(name) {
     const renderers = processInfo.filter(({ type }) => type === 'renderer')
     return renderers.reduce((sum, { cpuTime }) => sum + cpuTime, 0)
   })
-  await page.goto(`http://127.0.0.1:${server.address().port}/`)
+  await page.goto(`${server.origin}/`)
   await page.waitForFunction(() => window.measure !== undefined)
   try {
     return await page.evaluate(([name, job]) => window.measure(name, job), [name, job])
@@ -115,26 +105,18 @@ function versionOf(name) {
   return JSON.parse(readFileSync(join(PACKAGES[name], 'package.json'), 'utf8')).version
 }
 
+/** The page at `/`, the model at `/model.gguf`, each package in a folder of its own. */
 async function serve() {
-  const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url, 'http://host')
-    try {
-      response.writeHead(200, { ...ISOLATED, 'Content-Type': TYPES[extname(pathname)] ?? '' })
-      response.end(contents(pathname))
-    } catch (error) {
-      console.error(`${pathname}: ${error.message}`)
-      response.destroy()
-    }
+  const server = await serveFiles((pathname) => {
+    const [, folder, ...rest] = pathname.split('/')
+    return FOLDERS[folder] && inFolder(FOLDERS[folder], ISOLATED)(rest.join('/'))
   })
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
-  return server
-}
-
-function contents(pathname) {
-  if (pathname === '/') return PAGE
-  if (pathname === '/model.gguf') return readFileSync(path)
-  const [, folder, ...rest] = pathname.split('/')
-  const bytes = readFileSync(join(FOLDERS[folder], ...rest))
+  const put = (pathname, bytes, type) =>
+    server.files.set(pathname, { bytes: Buffer.from(bytes), type, headers: ISOLATED })
+  put('/', PAGE, 'text/html')
+  put('/model.gguf', readFileSync(path))
   // As published it has a comment inside a comment, which is a syntax error.
-  return pathname === '/flare/flare_web.js' ? String(bytes).replace('/* done */', '') : bytes
+  const flare = readFileSync(join(FOLDERS.flare, 'flare_web.js'), 'utf8')
+  put('/flare/flare_web.js', flare.replace('/* done */', ''), 'text/javascript')
+  return server
 }

@@ -38,6 +38,7 @@ SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
   --imatrix FILE     importance matrix (quantize)
   --allow-requantize quantise what is quantised already (quantize)
   --backend NAME     'auto' (default) or a backend's name
+  --device NAME      adapter of backend 'webgpu': its number or part of its name
   --help, --version
 `
 
@@ -59,6 +60,7 @@ const OPTIONS = {
   imatrix: { type: 'string' },
   'allow-requantize': { type: 'boolean', default: false },
   backend: { type: 'string' },
+  device: { type: 'string' },
   help: { type: 'boolean', default: false },
   version: { type: 'boolean', default: false },
 } as const
@@ -203,6 +205,7 @@ async function loadModel(
 ): Promise<Model> {
   const realm = await Realm.create({
     backend: flags.backend,
+    device: flags.device,
     threads: numeric(flags, 'threads'),
   })
   const show = percentage('downloading')

@@ -8,6 +8,7 @@ import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } fr
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
+import type { ModelSource } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -24,8 +25,8 @@ import {
   type TokenizeOptions,
   toBindingGenerate,
 } from './options.js'
+import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
-import { type ModelSource, resolveSource } from './source.js'
 import { invalid, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */

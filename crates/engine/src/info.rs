@@ -71,6 +71,8 @@ pub struct ModelInfo {
     pub backend: String,
     /// Why this backend, naming every refusal before it.
     pub backend_reason: String,
+    /// The device that runs it: a processor or an adapter; empty without weights.
+    pub device: String,
     /// Threads of the backend.
     pub threads: usize,
     /// Kernel in use by weight type.
