@@ -6,8 +6,8 @@
 //! n = 1 reads memory as decoding does. Activations are quantised beforehand.
 //! Layouts: `mapped` is GGUF's own, `packed` has rows interleaved.
 //!
-//! `cargo bench -p realm-quant -- [tensor types]`, by default the common ones
-//! with the kernel that would be chosen; `REALM_CPU_FEATURES` chooses another.
+//! `cargo bench -p realm-quant -- [tensor types] [n=TOKENS]...`, by default the common
+//! types with the kernel that would be chosen; `REALM_CPU_FEATURES` chooses another.
 
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
@@ -29,6 +29,12 @@ const COMMON: [&str; 4] = ["Q4_0", "Q8_0", "Q4_K", "Q6_K"];
 fn main() {
     let mut names: Vec<String> = std::env::args().skip(1).collect();
     names.retain(|name| !name.starts_with('-'));
+    let mut tokens: Vec<usize> =
+        names.iter().filter_map(|name| name.strip_prefix("n=")?.parse().ok()).collect();
+    if tokens.is_empty() {
+        tokens = TOKENS.to_vec();
+    }
+    names.retain(|name| !name.starts_with("n="));
     if names.is_empty() {
         names = COMMON.map(String::from).to_vec();
     }
@@ -36,19 +42,23 @@ fn main() {
     println!("{ROWS} rows of {COLS} values; best (median) of {SAMPLES}");
     let wanted = realm_quant::supported().filter(|ty| names.iter().any(|name| name == ty.name()));
     for format in wanted.filter_map(realm_quant::format) {
-        bench_format(format);
+        bench_format(format, &tokens);
     }
 }
 
-fn bench_format(format: &'static Format) {
+fn bench_format(format: &'static Format, tokens: &[usize]) {
     let ty = format.ty;
-    let matrix_bytes = ROWS * COLS / ty.block_len() * ty.block_bytes();
+    let matrix_bytes = matrix_bytes(ty);
     let weights = weights(ty, matrix_bytes, WEIGHT_BYTES.div_ceil(matrix_bytes));
-    bench_kernel(format, format.kernel(), "mapped", &weights, matrix_bytes);
+    bench_kernel(format, format.kernel(), "mapped", &weights, tokens);
     if let Some(kernel) = format.packed_kernel() {
         // Arbitrary blocks are as arbitrary in any order.
-        bench_kernel(format, kernel, "packed", &weights, matrix_bytes);
+        bench_kernel(format, kernel, "packed", &weights, tokens);
     }
+}
+
+fn matrix_bytes(ty: TensorType) -> usize {
+    ROWS * COLS / ty.block_len() * ty.block_bytes()
 }
 
 fn bench_kernel(
@@ -56,9 +66,10 @@ fn bench_kernel(
     kernel: &Kernel,
     layout: &str,
     weights: &[u8],
-    matrix_bytes: usize,
+    tokens: &[usize],
 ) {
-    for n in TOKENS {
+    let matrix_bytes = matrix_bytes(format.ty);
+    for &n in tokens {
         let mut x = Activations::new();
         x.reset(format.activation, n, COLS).expect("rows are whole blocks");
         for row in 0..n {
@@ -121,6 +132,8 @@ fn sample(mut work: impl FnMut()) -> [f64; SAMPLES] {
 
 /// Seconds this thread has run; where the system does not say, seconds since `start`.
 fn running_time(start: Instant) -> f64 {
+    // The count is brought up to date when the scheduler runs.
+    std::thread::yield_now();
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanoseconds = stat.and_then(|stat| stat.split(' ').next()?.parse::<f64>().ok());
     nanoseconds.map_or_else(|| start.elapsed().as_secs_f64(), |ns| ns / 1e9)

@@ -335,6 +335,21 @@ fn packed_sums(group: &[i8; SUM_LEN]) -> i32 {
     (sum_of(low) & 0xffff) | (sum_of(high) << 16)
 }
 
+/// Values `4 * j..4 * j + 4`.
+#[inline(always)]
+pub(crate) fn four<const LEN: usize>(quants: &[i8; LEN], j: usize) -> [i8; 4] {
+    quants.as_chunks().0[j]
+}
+
+/// Some blocks of one row of int8 activations, each with its scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks<'a, const LEN: usize, const SUMS: usize> {
+    pub quants: &'a [[i8; LEN]],
+    pub scales: &'a [f32],
+    /// See [`ActivationView::sums`].
+    pub sums: &'a [[i32; SUMS]],
+}
+
 /// Rows of activations to multiply with: `rows` x `cols` in one form.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivationView<'a> {
@@ -384,16 +399,19 @@ impl<'a> ActivationView<'a> {
         self.sums
     }
 
-    /// The rows from `row` on.
-    pub(crate) fn rows_from(&self, row: usize) -> Self {
-        let lens = RowLens::new(self.form, self.cols);
-        Self {
-            rows: self.rows - row,
-            values: &self.values[row * lens.values..],
-            quants: &self.quants[row * lens.quants..],
-            scales: &self.scales[row * lens.scales..],
-            sums: &self.sums[row * lens.sums..],
-            ..*self
+    /// Some blocks of one row (integer forms), in runs of `LEN` values and `SUMS` sums.
+    #[inline(always)]
+    pub(crate) fn blocks<const LEN: usize, const SUMS: usize>(
+        &self,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Blocks<'a, LEN, SUMS> {
+        let n = self.cols / LEN;
+        let span = row * n + blocks.start..row * n + blocks.end;
+        Blocks {
+            quants: &self.quants.as_chunks().0[span.clone()],
+            scales: &self.scales[span.clone()],
+            sums: &self.sums.as_chunks().0[span],
         }
     }
 

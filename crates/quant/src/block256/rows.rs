@@ -1,9 +1,11 @@
 //! Blocks of 256 values, one weight row per vector lane.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::{Block256, GROUPS, LEN, PAIRS};
 use crate::ActivationView;
+use crate::activations::{Blocks, four};
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd};
 
@@ -163,6 +165,7 @@ pub(crate) struct Family<F>(PhantomData<F>);
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
+    type Activations<'a> = Blocks<'a, LEN, PAIRS>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
@@ -181,6 +184,15 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a> {
+        x.blocks(row, blocks)
+    }
+
+    #[inline(always)]
     #[expect(
         clippy::needless_range_loop,
         reason = "two arrays share an index, and it is a register"
@@ -188,18 +200,16 @@ impl<F: Rows256> RowFormat for Family<F> {
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let quants = at.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [[s.splat(0); G]; T];
         for k in 0..LEN / F::SCALE_LEN {
             let mut group = [[s.dot_zero(); G]; T];
             for j in k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4 {
                 for t in 0..T {
-                    let q = s.splat_bytes(quants[t][j]);
+                    let q = s.splat_bytes(four(&x[t].quants[at], j));
                     for g in 0..G {
                         group[t][g] = s.dot(F::WIDE, group[t][g], w[g].u[j], q);
                     }
@@ -215,7 +225,7 @@ impl<F: Rows256> RowFormat for Family<F> {
         }
         for t in 0..T {
             for g in 0..G {
-                sums[t][g] = add_block::<S, F>(s, sums[t][g], dots[t][g], w[g], x, at[t]);
+                sums[t][g] = add_block::<S, F>(s, sums[t][g], dots[t][g], w[g], &x[t], at);
             }
         }
     }
@@ -225,8 +235,8 @@ impl<F: Rows256> RowFormat for Family<F> {
         s: S,
         (rows, at, part): (&Rows<'_>, usize, usize),
         block: &mut RowBlocks<S>,
-        x: &ActivationView<'_>,
-        at_x: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at_x: usize,
         sums: &mut [[S::F; 1]; T],
     ) {
         if const { !F::HAS_RUNS } {
@@ -234,8 +244,6 @@ impl<F: Rows256> RowFormat for Family<F> {
             return Self::add(s, [block], x, at_x, sums);
         }
         F::unpack_scales(s, rows, at, block);
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let quants = at_x.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [s.splat(0); T];
         for run in 0..RUNS {
             let u = F::unpack_run(s, rows, at, run);
@@ -245,7 +253,7 @@ impl<F: Rows256> RowFormat for Family<F> {
                 for j in 0..const { F::GROUPS_PER_SUM * GROUP_VECTORS } {
                     let u = u[F::GROUPS_PER_SUM * GROUP_VECTORS * i + j];
                     for t in 0..T {
-                        let q = s.splat_bytes(quants[t][GROUP_VECTORS * first + j]);
+                        let q = s.splat_bytes(four(&x[t].quants[at_x], GROUP_VECTORS * first + j));
                         sum[t] = s.dot(F::WIDE, sum[t], u, q);
                     }
                 }
@@ -257,7 +265,7 @@ impl<F: Rows256> RowFormat for Family<F> {
             }
         }
         for t in 0..T {
-            sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, x, at_x[t]);
+            sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, &x[t], at_x);
         }
     }
 }
@@ -269,11 +277,11 @@ fn add_block<S: Simd, F: Rows256>(
     sum: S::F,
     mut dot: S::I,
     w: &RowBlocks<S>,
-    x: &ActivationView<'_>,
+    x: &Blocks<'_, LEN, PAIRS>,
     at: usize,
 ) -> S::F {
-    let pairs_x = &x.sums().as_chunks::<PAIRS>().0[at];
-    let d_x = s.splat_f32(x.scales()[at]);
+    let pairs_x = &x.sums[at];
+    let d_x = s.splat_f32(x.scales[at]);
     let mut pairs = s.splat(0);
     for (w, x) in w.pairs.iter().zip(pairs_x) {
         pairs = s.dot_i16(pairs, *w, s.splat(*x));
