@@ -61,13 +61,7 @@ fn matrix_bytes(ty: TensorType) -> usize {
     ROWS * COLS / ty.block_len() * ty.block_bytes()
 }
 
-fn bench_kernel(
-    format: &Format,
-    kernel: &Kernel,
-    layout: &str,
-    weights: &[u8],
-    tokens: &[usize],
-) {
+fn bench_kernel(format: &Format, kernel: &Kernel, layout: &str, weights: &[u8], tokens: &[usize]) {
     let matrix_bytes = matrix_bytes(format.ty);
     for &n in tokens {
         let mut x = Activations::new();

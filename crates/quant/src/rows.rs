@@ -20,7 +20,7 @@ use crate::packing::Packing;
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 
 /// Columns that a panel holds.
-const PANEL_COLS: usize = 256;
+const PANEL_COLS: usize = 512;
 /// Most blocks in a panel.
 const MAX_PANEL_BLOCKS: usize = PANEL_COLS / 32;
 /// Most vectors of rows in a tile.

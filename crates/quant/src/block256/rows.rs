@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Block256, GROUPS, LEN, PAIRS};
+use super::{Block256, GROUPS, LEN};
 use crate::ActivationView;
-use crate::activations::{Blocks, four};
+use crate::activations::{Blocks, PAIRS_16, SUMS_256, four};
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd};
 
@@ -17,9 +17,10 @@ pub(crate) struct RowBlocks<S: Simd> {
     /// Integer scale of each 16 values; only every other is used in formats
     /// where two groups share one.
     pub scales: [S::I; GROUPS],
-    /// For groups 2j and 2j+1, packed as two i16 with the first one low: their
-    /// minimums, or in formats without, their scales.
-    pub pairs: [S::I; PAIRS],
+    /// For runs 2j and 2j+1 that share a scale, packed as two i16 with the first one low:
+    /// their minimums, or in formats without, their scales. Where runs have 32 values,
+    /// only the first half is used.
+    pub pairs: [S::I; PAIRS_16],
     /// Scales of the scales.
     pub d: S::F,
     /// Scales of the minimums; ignored in formats without.
@@ -127,15 +128,17 @@ pub(crate) fn widen_signed_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROU
 #[inline(always)]
 pub(crate) fn set_unit_scales<S: Simd>(s: S, block: &mut RowBlocks<S>) {
     block.scales = [s.splat(1); GROUPS];
-    block.pairs = [s.splat(0x0001_0001); PAIRS];
+    block.pairs = [s.splat(0x0001_0001); PAIRS_16];
 }
 
-/// Packs lanes of 32 bits in pairs of i16.
+/// The numbers of each 16 values, as [`RowBlocks::pairs`] of a format has them.
 #[inline(always)]
-pub(crate) fn pack_pairs<S: Simd>(s: S, lanes: &[S::I; GROUPS]) -> [S::I; PAIRS] {
-    let mut pairs = [lanes[0]; PAIRS];
-    for (j, pair) in pairs.iter_mut().enumerate() {
-        *pair = s.or(s.and(lanes[2 * j], s.splat(0xffff)), s.shl(lanes[2 * j + 1], 16));
+pub(crate) fn pack_pairs<S: Simd, F: Rows256>(s: S, groups: &[S::I; GROUPS]) -> [S::I; PAIRS_16] {
+    let step = F::SCALE_LEN / 16;
+    let mut pairs = [groups[0]; PAIRS_16];
+    for (j, pair) in pairs.iter_mut().enumerate().take(LEN / F::SCALE_LEN / 2) {
+        let (first, second) = (groups[2 * j * step], groups[(2 * j + 1) * step]);
+        *pair = s.or(s.and(first, s.splat(0xffff)), s.shl(second, 16));
     }
     pairs
 }
@@ -151,11 +154,13 @@ pub(crate) fn unpack_header<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &m
     let high = |v| s.and(s.shr(v, 2), two);
     let scales = [s.and(a, six), s.or(s.and(c, four), high(a))];
     let mins = [s.and(b, six), s.or(s.and(s.shr(c, 4), four), high(b))];
-    for j in 0..PAIRS {
-        let byte = |words: [S::I; 2]| s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
-        block.scales[2 * j] = byte(scales);
-        let min = byte(mins);
-        block.pairs[j] = s.or(min, s.shl(min, 16));
+    let byte =
+        |words: [S::I; 2], j: usize| s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
+    for j in 0..GROUPS / 2 {
+        block.scales[2 * j] = byte(scales, j);
+    }
+    for j in 0..GROUPS / 4 {
+        block.pairs[j] = s.or(byte(mins, 2 * j), s.shl(byte(mins, 2 * j + 1), 16));
     }
 }
 
@@ -165,14 +170,14 @@ pub(crate) struct Family<F>(PhantomData<F>);
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
-    type Activations<'a> = Blocks<'a, LEN, PAIRS>;
+    type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
         RowBlocks {
             u: [s.splat(0); LEN / 4],
             scales: [s.splat(0); GROUPS],
-            pairs: [s.splat(0); PAIRS],
+            pairs: [s.splat(0); PAIRS_16],
             d: s.splat_f32(0.0),
             dmin: s.splat_f32(0.0),
         }
@@ -223,11 +228,7 @@ impl<F: Rows256> RowFormat for Family<F> {
                 }
             }
         }
-        for t in 0..T {
-            for g in 0..G {
-                sums[t][g] = add_block::<S, F>(s, sums[t][g], dots[t][g], w[g], &x[t], at);
-            }
-        }
+        finish_block::<S, F, G, T>(s, w, x, at, dots, sums);
     }
 
     #[inline(always)]
@@ -264,35 +265,46 @@ impl<F: Rows256> RowFormat for Family<F> {
                 }
             }
         }
-        for t in 0..T {
-            sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, &x[t], at_x);
-        }
+        finish_block::<S, F, 1, T>(s, [block], x, at_x, dots.map(|dot| [dot]), sums);
     }
 }
 
-/// What is left of a block's product when those of its values have been summed in `dot`.
+/// What is left of a block's products when those of its values have been summed in `dots`.
 #[inline(always)]
-fn add_block<S: Simd, F: Rows256>(
+#[expect(clippy::needless_range_loop, reason = "two arrays share an index, and it is a register")]
+fn finish_block<S: Simd, F: Rows256, const G: usize, const T: usize>(
     s: S,
-    sum: S::F,
-    mut dot: S::I,
-    w: &RowBlocks<S>,
-    x: &Blocks<'_, LEN, PAIRS>,
+    w: [&RowBlocks<S>; G],
+    x: &[Blocks<'_, LEN, SUMS_256>; T],
     at: usize,
-) -> S::F {
-    let pairs_x = &x.sums[at];
-    let d_x = s.splat_f32(x.scales[at]);
-    let mut pairs = s.splat(0);
-    for (w, x) in w.pairs.iter().zip(pairs_x) {
-        pairs = s.dot_i16(pairs, *w, s.splat(*x));
+    dots: [[S::I; G]; T],
+    sums: &mut [[S::F; G]; T],
+) {
+    let mut pairs = [[s.splat(0); G]; T];
+    if F::OFFSET != 0 || F::HAS_MIN {
+        let first = if F::SCALE_LEN == 32 { PAIRS_16 } else { 0 };
+        for j in 0..LEN / F::SCALE_LEN / 2 {
+            for t in 0..T {
+                let pair_x = s.splat(x[t].sums[at][first + j]);
+                for g in 0..G {
+                    pairs[t][g] = s.dot_i16(pairs[t][g], w[g].pairs[j], pair_x);
+                }
+            }
+        }
     }
-    if F::OFFSET != 0 {
-        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(F::OFFSET))));
+    for t in 0..T {
+        let d_x = s.splat_f32(x[t].scales[at]);
+        for g in 0..G {
+            let mut dot = dots[t][g];
+            if F::OFFSET != 0 {
+                dot = s.sub(dot, s.mul(pairs[t][g], s.splat(i32::from(F::OFFSET))));
+            }
+            let product = s.mul_f32(s.to_f32(dot), s.mul_f32(w[g].d, d_x));
+            sums[t][g] = s.add_f32(sums[t][g], product);
+            if F::HAS_MIN {
+                let min = s.mul_f32(s.to_f32(pairs[t][g]), s.mul_f32(w[g].dmin, d_x));
+                sums[t][g] = s.sub_f32(sums[t][g], min);
+            }
+        }
     }
-    let sum = s.add_f32(sum, s.mul_f32(s.to_f32(dot), s.mul_f32(w.d, d_x)));
-    if F::HAS_MIN {
-        let min = s.mul_f32(s.to_f32(pairs), s.mul_f32(w.dmin, d_x));
-        return s.sub_f32(sum, min);
-    }
-    sum
 }

@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use super::{Codebook, Entry, Parts, around};
 use crate::ActivationView;
-use crate::activations::Blocks;
+use crate::activations::{Blocks, PAIRS_16, SUMS_256};
 use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
-use crate::block256::{GROUPS, LEN, PAIRS};
+use crate::block256::{GROUPS, LEN};
 use crate::rows::RowFormat;
 use crate::simd::{MAX_LANES, Rows, Simd};
 
@@ -43,7 +43,7 @@ impl<F: Codebook> Rows256 for F {
             *u = s.transpose(&unpacked, 16 * i);
         }
         block.scales = widen_signed_bytes(s, s.transpose(&unpacked, LEN));
-        block.pairs = pack_pairs(s, &block.scales);
+        block.pairs = pack_pairs::<S, Self>(s, &block.scales);
         block.d = scaled::<S, F>(s, &d);
     }
 }
@@ -51,7 +51,7 @@ impl<F: Codebook> Rows256 for F {
 impl<F: Codebook> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
-    type Activations<'a> = Blocks<'a, LEN, PAIRS>;
+    type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
@@ -103,7 +103,8 @@ impl<F: Codebook> RowFormat for Family<F> {
             let offsets = s.load_eight(&bytemuck::cast(offsets));
             let mut row = [s.splat(0); T];
             for t in 0..T {
-                row[t] = s.dot_i16(row[t], offsets, s.load_eight(&x[t].sums[at_x]));
+                let sums = x[t].sums[at_x].first_chunk::<PAIRS_16>().expect("more sums");
+                row[t] = s.dot_i16(row[t], offsets, s.load_eight(sums));
             }
             for i in 0..LEN / (4 * S::LANES) {
                 let u = values::<S, F>(s, &parts, i);
