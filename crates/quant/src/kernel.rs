@@ -1,6 +1,7 @@
 //! A kernel: one way to multiply weights of one type with activations.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use realm_gguf::TensorType;
 
@@ -204,6 +205,17 @@ impl<'a> OutputView<'a> {
         (Self { rows: row, ..self }, second)
     }
 
+    /// Some of the tokens, while `self` is borrowed.
+    ///
+    /// # Panics
+    ///
+    /// When the range reaches beyond the tokens.
+    pub fn part(&mut self, tokens: Range<usize>) -> OutputView<'_> {
+        assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?}");
+        let first = self.first.wrapping_add(tokens.start * self.stride);
+        OutputView { first, tokens: tokens.len(), ..*self }
+    }
+
     /// Values per token in this part.
     pub fn rows(&self) -> usize {
         self.rows
@@ -215,7 +227,11 @@ impl<'a> OutputView<'a> {
     }
 
     /// The values of one token.
-    pub(crate) fn token(&mut self, token: usize) -> &mut [f32] {
+    ///
+    /// # Panics
+    ///
+    /// When `token` is not less than the number of tokens.
+    pub fn token(&mut self, token: usize) -> &mut [f32] {
         assert!(token < self.tokens, "token {token} of {}", self.tokens);
         // SAFETY: `rows` values from here lie inside the matrix this part was made
         // from, belong to this part alone, and the borrow of `self` guards them.

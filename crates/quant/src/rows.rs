@@ -259,8 +259,11 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
 #[inline(always)]
 fn store<S: Simd>(s: S, sums: S::F, problem: &mut Problem<'_>, token: usize, first: usize) {
     let rows = &mut problem.out.token(token)[first.min(problem.n_rows)..];
-    let len = rows.len().min(S::LANES);
+    let len = rows.len();
+    if len >= S::LANES {
+        return s.store_f32(sums, rows);
+    }
     let mut lanes = [0.0; MAX_LANES];
     s.store_f32(sums, &mut lanes);
-    rows[..len].copy_from_slice(&lanes[..len]);
+    rows.copy_from_slice(&lanes[..len]);
 }
