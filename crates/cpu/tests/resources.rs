@@ -67,7 +67,7 @@ fn mixture(gguf: &Gguf) -> Model {
     };
     let slot = SlotInfo { width: WIDTH, rows: Rows::Batch };
     let program = Program {
-        slots: vec![slot.clone(), slot],
+        slots: vec![slot, slot],
         weights: ["router", "up", "down"].map(|name| gguf.require_tensor(name).unwrap()).to_vec(),
         segments: vec![vec![Step::Moe(step.into())]],
         hidden: Slot(0),

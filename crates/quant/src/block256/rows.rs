@@ -198,10 +198,6 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],
@@ -271,7 +267,6 @@ impl<F: Rows256> RowFormat for Family<F> {
 
 /// What is left of a block's products when those of its values have been summed in `dots`.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "two arrays share an index, and it is a register")]
 fn finish_block<S: Simd, F: Rows256, const G: usize, const T: usize>(
     s: S,
     w: [&RowBlocks<S>; G],

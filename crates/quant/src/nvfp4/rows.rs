@@ -58,10 +58,6 @@ impl RowFormat for Family {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowParts<S>; G],
