@@ -4,11 +4,15 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installVulkanDriver } from './system.mjs'
+import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
+import { testOnWasm } from './wasm-tests.mjs'
 
 installVulkanDriver()
+installChromium()
+installWasiTarget()
 await build()
 lintFacade()
 
@@ -18,8 +22,12 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnArm()
+testOnWasm()
 
-const files = readdirSync(join(root, 'test-js'))
-  .filter((name) => name.endsWith('.test.mjs'))
-  .map((name) => join('test-js', name))
+const files = ['test-js', 'test-js/browser'].flatMap((folder) =>
+  readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.test.mjs'))
+    .map((name) => join(folder, name)),
+)
 run(process.execPath, ['--test', '--test-reporter=spec', ...files])

@@ -129,6 +129,7 @@ describe('a model is loaded from', () => {
       stage: 'download',
       fraction: 1,
       receivedBytes: bytes.length,
+      totalBytes: bytes.length,
     })
     assert.equal(progress.at(-1).stage, 'load')
     assert.equal(progress.at(-1).fraction, 1)
@@ -218,5 +219,58 @@ describe('a download that fails', () => {
       },
     })
     await assert.rejects(realm.load(wrong), { code: 'INVALID_ARGUMENT', message: /Uint8Array/ })
+  })
+})
+
+describe('the cache of downloads', () => {
+  before(async () => {
+    await realm.cache.clear()
+    process.env.HF_ENDPOINT = origin
+    await check('hf:owner/repo')
+    await check(`${origin}/tiny.gguf`)
+  })
+  after(() => {
+    delete process.env.HF_ENDPOINT
+  })
+
+  const urls = async () => (await realm.cache.list()).map(({ url }) => url)
+
+  it('lists models, the one used last first, and adds up their sizes', async () => {
+    const [first, second] = await realm.cache.list()
+    const { lastUsed, ...model } = first
+    assert.deepEqual(model, {
+      url: `${origin}/tiny.gguf`,
+      bytes: bytes.length,
+      totalBytes: bytes.length,
+      isComplete: true,
+    })
+    assert.ok(lastUsed >= second.lastUsed)
+    assert.equal(await realm.cache.size(), 2 * bytes.length)
+    await check('hf:owner/repo')
+    assert.equal((await urls()).at(-1), `${origin}/tiny.gguf`)
+  })
+
+  it('deletes by address and by name', async () => {
+    assert.equal(await realm.cache.delete('hf:owner/other'), false)
+    assert.equal(await realm.cache.delete('hf:owner/repo/tiny-Q8_0.gguf'), false)
+    assert.equal(await realm.cache.delete('hf:owner/repo'), true)
+    assert.deepEqual(await urls(), [`${origin}/tiny.gguf`])
+    assert.equal(await realm.cache.delete(new URL(`${origin}/tiny.gguf`)), true)
+    assert.deepEqual(await urls(), [])
+    await assert.rejects(realm.cache.delete('hf:nonsense'), { code: 'INVALID_ARGUMENT' })
+  })
+
+  it('says how much room the disk has, and keeps everything', async () => {
+    const { usage, quota, persisted } = await realm.cache.quota()
+    assert.ok(usage > 0 && usage < quota)
+    assert.equal(persisted, true)
+    assert.equal(await realm.cache.persist(), true)
+  })
+
+  it('is by default that of the environment', async () => {
+    process.env.REALM_CACHE = cacheDirectory
+    await check(`${origin}/tiny.gguf`)
+    assert.deepEqual(await Realm.cache.list(), await realm.cache.list())
+    delete process.env.REALM_CACHE
   })
 })

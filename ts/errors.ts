@@ -14,6 +14,8 @@ export type RealmErrorCode =
   | 'MODEL_UNSUPPORTED'
   /** The wanted backend, or the engine itself, does not work here. */
   | 'BACKEND_UNAVAILABLE'
+  /** The device failed while it was in use; models on it have to be loaded again. */
+  | 'DEVICE_LOST'
   /** An array has the wrong number of values. */
   | 'SHAPE_MISMATCH'
   /** No free page in the KV cache, or no free sequence. */
@@ -28,6 +30,10 @@ export type RealmErrorCode =
   | 'DISPOSED'
   /** A source on the network could not be fetched. */
   | 'DOWNLOAD_FAILED'
+  /** No room on the disk, or none that a browser grants. */
+  | 'STORAGE_FULL'
+  /** A cached model cannot be deleted, since it is loaded or being downloaded. */
+  | 'IN_USE'
   /** A chat template is missing, does not parse or raised an error. */
   | 'TEMPLATE_ERROR'
   /** A file could not be written. */
@@ -41,6 +47,7 @@ const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
   'MODEL_INVALID',
   'MODEL_UNSUPPORTED',
   'BACKEND_UNAVAILABLE',
+  'DEVICE_LOST',
   'SHAPE_MISMATCH',
   'KV_EXHAUSTED',
   'OUT_OF_MEMORY',
@@ -48,6 +55,8 @@ const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
   'INVALID_ARGUMENT',
   'DISPOSED',
   'DOWNLOAD_FAILED',
+  'STORAGE_FULL',
+  'IN_USE',
   'TEMPLATE_ERROR',
   'WRITE_FAILED',
   'INTERNAL',

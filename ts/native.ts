@@ -13,21 +13,25 @@ import type { BindingModel } from './binding.js'
 import { guarded } from './errors.js'
 import { loadBinding, type NativeBinding } from './load-binding.js'
 import type { ModelInfo } from './model.js'
-import { type LoadOptions, readLoadOptions, readRealmOptions, toBindingLoad } from './options.js'
+import {
+  type LoadOptions,
+  type RealmOptions,
+  readLoadOptions,
+  readRealmOptions,
+  toBindingLoad,
+} from './options.js'
 import { invalid, requireInteger, requireString } from './validate.js'
 
 export type { Activations, TokenIds } from './arrays.js'
 export { RealmError, type RealmErrorCode } from './errors.js'
 export type { ModelInfo } from './model.js'
 
-/** Options of `storeModel`; those of `realm.load` that make sense here. Adapters are paths. */
+/** Options of `storeModel`: those of both `Realm.create` and `realm.load` that make sense here. Adapters are paths. */
 export type StoreOptions = Pick<
   LoadOptions,
   'contextLength' | 'maxSequences' | 'kvCacheType' | 'layout' | 'lora'
-> & {
-  /** Threads; 0 = physical cores within affinity and quota. Default 0. */
-  threads?: number
-}
+> &
+  Pick<RealmOptions, 'backend' | 'fallback' | 'device' | 'threads'>
 
 const models = new Map<number, BindingModel>()
 let lastId = 0
@@ -42,9 +46,9 @@ let lastId = 0
 export function storeModel(bytesOrPath: Uint8Array | string, given?: StoreOptions): number {
   if (typeof bytesOrPath !== 'string' && !(bytesOrPath instanceof Uint8Array))
     throw invalid('bytesOrPath', 'a path or the bytes of a GGUF file', bytesOrPath)
-  const { threads, ...load } = { ...given }
+  const { backend, fallback, device, threads, ...load } = { ...given }
   const options = readLoadOptions(load)
-  const settings = toBindingLoad(readRealmOptions({ threads }), options)
+  const settings = toBindingLoad(readRealmOptions({ backend, fallback, device, threads }), options)
   const model = guarded(() => loadBinding().storeModelSync(bytesOrPath, settings))
   try {
     guarded(() => setLora(model, options.lora))

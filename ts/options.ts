@@ -11,6 +11,7 @@ import {
   loraSourceField,
   toBindingLora,
 } from './lora.js'
+import type { LoadProgress, LogEntry } from './reports.js'
 import {
   boolean,
   type Field,
@@ -27,33 +28,26 @@ import {
 
 const MAX = Number.MAX_SAFE_INTEGER
 
-/** A line of what the engine decided, for logs. */
-export interface LogEntry {
-  level: 'info' | 'warn'
-  message: string
-}
-
 /** Options of `Realm.create`. */
 export interface RealmOptions {
-  /** 'auto' takes the fastest that works; otherwise a name from `Realm.backends()`. Default 'auto'. */
+  /**
+   * 'auto' takes a discrete graphics card where there is one, then the CPU; otherwise a name
+   * from `Realm.backends()`. Default 'auto'.
+   */
   backend?: string
   /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
   fallback?: string | string[]
+  /**
+   * The adapter for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
+   * of its name. One that computes in software is only used when named here. Default: the best.
+   */
+  device?: string
   /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
   /** Called with what was decided, such as the backend of a model and why. Default: nothing. */
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
   cacheDirectory?: string
-}
-
-/** How far a load has come. */
-export interface LoadProgress {
-  stage: 'download' | 'load'
-  /** Share of this stage that is done, 0 to 1; 0 while a download's size is unknown. */
-  fraction: number
-  /** Bytes received so far; only while downloading. */
-  receivedBytes?: number
 }
 
 /** Options of `realm.load`. */
@@ -174,6 +168,8 @@ export interface EmbedOptions {
   pooling?: 'mean' | 'cls' | 'last' | 'none'
   /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
   normalize?: boolean
+  /** Stops the work: it rejects with ABORTED. Texts that are being read, 32 at most, are read on. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.forwardLayer`. */
@@ -208,6 +204,7 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
+  device: string('the number of an adapter or part of its name', undefined),
   threads: integer(0, 256, 0),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
@@ -258,6 +255,7 @@ const DETOKENIZE = { special: boolean(false) }
 const EMBED = {
   pooling: { ...oneOf(['mean', 'cls', 'last', 'none'], 'mean'), fallback: null },
   normalize: boolean(true),
+  signal: signalField,
 }
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
 
@@ -324,6 +322,7 @@ export function toBindingLoad(
   return {
     backend: realm.backend,
     fallback: realm.fallback,
+    device: realm.device ?? '',
     threads: realm.threads,
     contextLength: load.contextLength,
     maxSequences: load.maxSequences,

@@ -17,6 +17,8 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Bytes of tensors by storage type.
     pub weight_types: BTreeMap<String, u64>,
+    /// Bytes of weights read to make one token; 0 without weights.
+    pub bytes_per_token: u64,
     /// Values in all tensors.
     pub parameter_count: u64,
     /// Layers.
@@ -69,6 +71,8 @@ pub struct ModelInfo {
     pub backend: String,
     /// Why this backend, naming every refusal before it.
     pub backend_reason: String,
+    /// The device that runs it: a processor or an adapter; empty without weights.
+    pub device: String,
     /// Threads of the backend.
     pub threads: usize,
     /// Kernel in use by weight type.

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::core::EmbedOptions;
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{Coded, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_model::Pooling;
 use realm_testkit::kit;
@@ -83,11 +83,11 @@ fn a_normalised_vector_has_length_one_and_one_of_zeros_stays() {
 fn load(model: &str) -> Model {
     let open = || {
         let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
-        Ok(OpenBackend { backend, threads: 2, kernel: |_| None })
+        Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_| None })
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![kit::read_maybe_gz(model).into()]);
     Model::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
 }

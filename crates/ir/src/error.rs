@@ -20,6 +20,8 @@ pub enum ErrorCode {
     ModelUnsupported,
     /// The wanted backend does not work here.
     BackendUnavailable,
+    /// The device failed while it was in use; models on it have to be loaded again.
+    DeviceLost,
     /// An array has the wrong number of values.
     ShapeMismatch,
     /// No free page in the KV cache.
@@ -51,6 +53,7 @@ impl ErrorCode {
             ErrorCode::ModelInvalid => "MODEL_INVALID",
             ErrorCode::ModelUnsupported => "MODEL_UNSUPPORTED",
             ErrorCode::BackendUnavailable => "BACKEND_UNAVAILABLE",
+            ErrorCode::DeviceLost => "DEVICE_LOST",
             ErrorCode::ShapeMismatch => "SHAPE_MISMATCH",
             ErrorCode::KvExhausted => "KV_EXHAUSTED",
             ErrorCode::OutOfMemory => "OUT_OF_MEMORY",
@@ -75,7 +78,10 @@ impl Coded for realm_gguf::Error {
     fn code(&self) -> ErrorCode {
         match self {
             realm_gguf::Error::NotFound { .. } => ErrorCode::ModelNotFound,
-            realm_gguf::Error::Io { .. } => ErrorCode::ModelUnreadable,
+            realm_gguf::Error::Io { .. } | realm_gguf::Error::Unreadable { .. } => {
+                ErrorCode::ModelUnreadable
+            }
+            realm_gguf::Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             realm_gguf::Error::Invalid { .. } => ErrorCode::ModelInvalid,
             realm_gguf::Error::Unsupported { .. } => ErrorCode::ModelUnsupported,
         }
@@ -85,6 +91,9 @@ impl Coded for realm_gguf::Error {
 /// What can go wrong between engine and backend.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
+    /// A weight could not be read from its file.
+    #[error(transparent)]
+    Weight(#[from] realm_gguf::Error),
     /// A weight's storage type has no kernel.
     #[error(
         "{tensor}: type {ty} is not supported by backend {backend} for {step:?}; it has: {supported}"
@@ -109,12 +118,20 @@ pub enum Error {
         /// The backend's name.
         backend: &'static str,
     },
-    /// No device, no driver, or the device was lost.
+    /// No device or no driver.
     #[error("backend {backend} is not available: {reason}")]
     Unavailable {
         /// The backend's name.
         backend: &'static str,
         /// Why.
+        reason: String,
+    },
+    /// The device was lost or failed while it was in use.
+    #[error("the device of backend {backend} failed: {reason}")]
+    DeviceLost {
+        /// The backend's name.
+        backend: &'static str,
+        /// What the device or its driver said.
         reason: String,
     },
     /// An array has the wrong number of values.
@@ -152,7 +169,9 @@ impl Coded for Error {
             Error::UnsupportedType { .. } | Error::Unsupported { .. } => {
                 ErrorCode::ModelUnsupported
             }
+            Error::Weight(error) => error.code(),
             Error::Unavailable { .. } => ErrorCode::BackendUnavailable,
+            Error::DeviceLost { .. } => ErrorCode::DeviceLost,
             Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,
             Error::InvalidBatch { .. } => ErrorCode::InvalidArgument,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,

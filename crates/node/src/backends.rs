@@ -7,12 +7,14 @@ use napi::bindgen_prelude::Object;
 use napi_derive::napi;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::load::{BackendChoice, OpenBackend};
+use realm_ir::Error;
+use realm_wgpu::{AdapterDescription, WgpuBackend};
 
 use crate::error::{Result, guard, invalid};
 use crate::promise::promise;
 
 /// Backends that exist, but not in this addon.
-const ELSEWHERE: &[&str] = &["candle", "cuda", "wgpu"];
+const ELSEWHERE: &[&str] = &["candle", "cuda"];
 
 #[napi(object, object_from_js = false)]
 pub struct BindingBackendInfo {
@@ -22,12 +24,14 @@ pub struct BindingBackendInfo {
     pub devices: Vec<String>,
 }
 
-/// What this machine offers.
+/// What this machine offers. Asked on a thread of its own: drivers can be slow to answer.
 #[napi]
 pub fn backends(env: &Env) -> Result<Object<'_>> {
     guard(|| {
         let (reply, promise) = promise(env, |infos: Vec<BindingBackendInfo>| infos)?;
-        reply.send(Ok(infos()));
+        let work = move || reply.send(Ok(infos()));
+        // A thread that cannot be started drops the reply, which answers.
+        drop(std::thread::Builder::new().name("realm-probe".into()).spawn(work));
         Ok(promise)
     })
 }
@@ -46,39 +50,80 @@ fn infos() -> Vec<BindingBackendInfo> {
         description: "not part of this package".into(),
         devices: Vec::new(),
     });
-    std::iter::once(cpu).chain(elsewhere).collect()
+    [cpu, webgpu_info()].into_iter().chain(elsewhere).collect()
 }
 
-/// The backends to try for `backend`, then `fallback`, each once. `auto` means
-/// the fastest of this addon.
+fn webgpu_info() -> BindingBackendInfo {
+    // A driver that panics has no adapters to offer.
+    let adapters = std::panic::catch_unwind(realm_wgpu::adapters_blocking).unwrap_or_default();
+    let usable = adapters.iter().find(|adapter| !adapter.software);
+    BindingBackendInfo {
+        name: "webgpu".into(),
+        available: usable.is_some(),
+        description: match (usable, adapters.is_empty()) {
+            (Some(adapter), _) => format!("{} through {}", adapter.name, adapter.api),
+            (None, true) => "no graphics adapter found; is a driver installed?".into(),
+            (None, false) => "only adapters in software, which run when `device` names one".into(),
+        },
+        devices: adapters.iter().map(device_name).collect(),
+    }
+}
+
+fn device_name(adapter: &AdapterDescription) -> String {
+    let kind = if adapter.software { ", in software" } else { "" };
+    format!("{} ({}{kind})", adapter.name, adapter.api)
+}
+
+/// The backends to try for `backend`, then `fallback`, each once. `device` is the number or
+/// part of the name of an adapter, or empty. `auto` means a discrete graphics card where
+/// there is one, then the CPU.
 pub(crate) fn choices(
     backend: String,
     fallback: Vec<String>,
+    device: &str,
     threads: usize,
 ) -> Result<Vec<BackendChoice>> {
-    let mut names: Vec<String> = Vec::new();
+    let mut choices: Vec<BackendChoice> = Vec::new();
     for name in std::iter::once(backend).chain(fallback) {
-        let name = if name == "auto" { "cpu".to_owned() } else { name };
-        if !names.contains(&name) {
-            names.push(name);
+        let names = match &*name {
+            "auto" if !device.is_empty() => vec!["webgpu", "cpu"],
+            "auto" if may_have_graphics_card() => vec!["auto", "cpu"],
+            "auto" => vec!["cpu"],
+            other => vec![other],
+        };
+        for name in names {
+            let choice = choice(name, device, threads)?;
+            if !choices.iter().any(|known| known.name == choice.name) {
+                choices.push(choice);
+            }
         }
     }
-    names.into_iter().map(|name| choice(name, threads)).collect()
+    Ok(choices)
 }
 
-fn choice(name: String, threads: usize) -> Result<BackendChoice> {
-    if name == "cpu" {
-        return Ok(BackendChoice { name, open: Box::new(move || open_cpu(threads)) });
-    }
-    let Some(known) = ELSEWHERE.iter().copied().find(|known| *known == name) else {
-        let known = ELSEWHERE.join(", ");
-        return Err(invalid(format!("backend is \"{name}\", expected one of: auto, cpu, {known}")));
+fn choice(name: &str, device: &str, threads: usize) -> Result<BackendChoice> {
+    let (name, open): (_, Box<dyn Fn() -> realm_engine::Result<OpenBackend> + Send>) = match name {
+        "cpu" => ("cpu", Box::new(move || open_cpu(threads))),
+        "webgpu" => {
+            let device = Some(device.to_owned()).filter(|device| !device.is_empty());
+            ("webgpu", Box::new(move || open_webgpu(device.as_deref())))
+        }
+        "auto" => ("webgpu", Box::new(open_graphics_card)),
+        other => match ELSEWHERE.iter().copied().find(|known| *known == other) {
+            Some(known) => (known, Box::new(move || Err(unavailable(known)))),
+            None => {
+                let known = ELSEWHERE.join(", ");
+                return Err(invalid(format!(
+                    "backend is \"{other}\", expected one of: auto, cpu, webgpu, {known}"
+                )));
+            }
+        },
     };
-    let refusal = move || {
-        let reason = "it is not part of this package".to_owned();
-        Err(realm_ir::Error::Unavailable { backend: known, reason }.into())
-    };
-    Ok(BackendChoice { name, open: Box::new(refusal) })
+    Ok(BackendChoice { name: name.to_owned(), open })
+}
+
+fn unavailable(backend: &'static str) -> realm_engine::Error {
+    Error::Unavailable { backend, reason: "it is not part of this package".to_owned() }.into()
 }
 
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
@@ -86,5 +131,42 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     let backend = CpuBackend::new(CpuOptions { threads })?;
     let threads = backend.threads();
     let kernel = |ty| realm_quant::format(ty).map(|format| format.kernel().name.to_owned());
-    Ok(OpenBackend { backend: Arc::new(backend), threads, kernel })
+    let device = realm_cpu::describe().name;
+    Ok(OpenBackend { backend: Arc::new(backend), threads, device, kernel })
+}
+
+fn open_webgpu(device: Option<&str>) -> realm_engine::Result<OpenBackend> {
+    let backend = WgpuBackend::shared(device)?;
+    let device = device_name(backend.adapter());
+    let kernel = |ty| realm_wgpu::kernel_name(ty).map(str::to_owned);
+    Ok(OpenBackend { backend: Arc::new(backend), threads: 0, device, kernel })
+}
+
+/// The graphics card, if there is one: other adapters share the CPU's memory, and are not
+/// known to be faster.
+fn open_graphics_card() -> realm_engine::Result<OpenBackend> {
+    let adapters = realm_wgpu::adapters_blocking();
+    match adapters.iter().position(|adapter| adapter.discrete) {
+        Some(number) => open_webgpu(Some(&number.to_string())),
+        None => {
+            let reason = "no discrete graphics card found".to_owned();
+            Err(Error::Unavailable { backend: "webgpu", reason }.into())
+        }
+    }
+}
+
+/// False where a look at the system's devices shows that there is none, which saves asking
+/// the drivers.
+fn may_have_graphics_card() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let has_render_node = || {
+        let entries = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name.to_str().is_some_and(|name| name.starts_with("renderD")))
+    };
+    ["/dev/nvidia0", "/dev/dxg"].iter().any(|path| std::path::Path::new(path).exists())
+        || has_render_node()
 }

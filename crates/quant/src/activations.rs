@@ -285,9 +285,18 @@ impl QuantRow<'_> {
     fn fill<const LEN: usize>(self, x: &[f32]) {
         match cpu::best() {
             cpu::Level::Scalar => self.fill_blocks::<LEN>(x),
+            #[cfg(target_feature = "simd128")]
+            cpu::Level::Simd128 => self.fill_blocks::<LEN>(x),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `best` returns a level only when the CPU has it; both have AVX2.
-            cpu::Level::Avx2 | cpu::Level::Avx512Vnni => unsafe { self.fill_avx2::<LEN>(x) },
+            // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
+            cpu::Level::Avx2 | cpu::Level::AvxVnni | cpu::Level::Avx512Vnni => unsafe {
+                self.fill_avx2::<LEN>(x)
+            },
+            // Plain code may use the vectors that every CPU has.
+            #[cfg(target_arch = "aarch64")]
+            cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
+                self.fill_blocks::<LEN>(x);
+            }
         }
     }
 
@@ -356,6 +365,21 @@ fn packed_sums(group: &[i8]) -> i32 {
 #[inline(always)]
 pub(crate) fn four<const LEN: usize>(quants: &[i8; LEN], j: usize) -> [i8; 4] {
     quants.as_chunks().0[j]
+}
+
+/// Values `4 * at.start..4 * at.end` of block `block` of each row.
+#[inline(always)]
+pub(crate) fn fours<'a, const LEN: usize, const SUMS: usize, const T: usize>(
+    x: &[Blocks<'a, LEN, SUMS>; T],
+    block: usize,
+    at: Range<usize>,
+) -> [&'a [[i8; 4]]; T] {
+    // Not `map`, which is a call where its closure may panic.
+    let mut fours: [&[_]; T] = [&[]; T];
+    for (to, x) in fours.iter_mut().zip(x) {
+        *to = &x.quants[block].as_chunks().0[at.clone()];
+    }
+    fours
 }
 
 /// Some blocks of one row of int8 activations, each with its scale.

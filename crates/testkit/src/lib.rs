@@ -1,5 +1,6 @@
 //! Tiny random GGUF files, the naive oracle, conformance data.
 
+pub mod bench;
 pub mod compare;
 pub mod families;
 pub mod gemma3n;
@@ -7,5 +8,6 @@ pub mod gguf_writer;
 pub mod kit;
 pub mod lora;
 pub mod oracle;
+pub mod perplexity;
 pub mod program;
 pub mod random;

@@ -1,11 +1,13 @@
 //! Which of the machine's adapters to use.
 
+use std::sync::OnceLock;
+
 use realm_ir::{Error, Result};
 
 use crate::NAME;
 
 /// An adapter as the system describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AdapterDescription {
     /// Such as `NVIDIA GeForce RTX 4090`; in browsers often empty.
     pub name: String,
@@ -15,6 +17,8 @@ pub struct AdapterDescription {
     pub driver: String,
     /// Whether it computes on the CPU. Such adapters are used only when asked for.
     pub software: bool,
+    /// Whether it has memory of its own, beside the machine's.
+    pub discrete: bool,
 }
 
 impl AdapterDescription {
@@ -25,17 +29,35 @@ impl AdapterDescription {
             api: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             software: info.device_type == wgpu::DeviceType::Cpu,
+            discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
         }
     }
 }
 
-pub(crate) async fn enumerate() -> Vec<wgpu::Adapter> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-    instance.enumerate_adapters(wgpu::Backends::all()).await
+/// Share of the memory that the system grants this process, in percent, above which a
+/// device refuses buffers, so that it is told of before the driver runs out of it.
+const MEMORY_BUDGET_PERCENT: u8 = 95;
+
+/// The one instance of this process: making one asks every driver of the machine.
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        wgpu::Instance::new(wgpu::InstanceDescriptor {
+            memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+                for_resource_creation: Some(MEMORY_BUDGET_PERCENT),
+                for_device_loss: None,
+            },
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        })
+    })
 }
 
-/// The adapter whose name contains `wanted`, whatever its kind; without a wish the
-/// best one that is not software.
+pub(crate) async fn enumerate() -> Vec<wgpu::Adapter> {
+    instance().enumerate_adapters(wgpu::Backends::all()).await
+}
+
+/// The adapter of that number or whose name contains `wanted`, whatever its kind;
+/// without a wish the best one that is not software.
 ///
 /// # Errors
 /// `Unavailable` naming the adapters that were found.
@@ -43,10 +65,7 @@ pub(crate) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter> {
     let mut adapters = enumerate().await;
     let found: Vec<_> = adapters.iter().map(AdapterDescription::of).collect();
     let best = match wanted {
-        Some(wanted) => {
-            let wanted = wanted.to_lowercase();
-            found.iter().position(|adapter| adapter.name.to_lowercase().contains(&wanted))
-        }
+        Some(wanted) => position(wanted, &found),
         None => (0..adapters.len())
             .filter(|index| !found[*index].software)
             .min_by_key(|index| rank(adapters[*index].get_info().device_type)),
@@ -55,6 +74,15 @@ pub(crate) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter> {
         Some(index) => Ok(adapters.swap_remove(index)),
         None => Err(Error::Unavailable { backend: NAME, reason: refusal(wanted, &found) }),
     }
+}
+
+/// A number counts from 0; anything else is part of a name, in any case.
+fn position(wanted: &str, found: &[AdapterDescription]) -> Option<usize> {
+    if let Ok(number) = wanted.parse::<usize>() {
+        return (number < found.len()).then_some(number);
+    }
+    let wanted = wanted.to_lowercase();
+    found.iter().position(|adapter| adapter.name.to_lowercase().contains(&wanted))
 }
 
 /// Order of preference.
@@ -87,17 +115,31 @@ fn refusal(wanted: Option<&str>, found: &[AdapterDescription]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_refusal_says_what_was_found_and_what_to_do() {
-        let lavapipe = AdapterDescription {
-            name: "llvmpipe".into(),
+    fn adapter(name: &str) -> AdapterDescription {
+        AdapterDescription {
+            name: name.into(),
             api: "vulkan".into(),
             driver: String::new(),
             software: true,
-        };
+            discrete: false,
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_found_and_what_to_do() {
+        let lavapipe = adapter("llvmpipe");
         assert!(refusal(None, &[]).contains("driver"));
         let text = refusal(Some("RTX"), std::slice::from_ref(&lavapipe));
         assert!(text.contains("\"RTX\"") && text.contains("llvmpipe (vulkan)"), "{text}");
         assert!(refusal(None, &[lavapipe]).contains("asked for by name: llvmpipe"));
+    }
+
+    #[test]
+    fn an_adapter_is_asked_for_by_number_or_by_part_of_its_name() {
+        let found = [adapter("llvmpipe"), adapter("NVIDIA RTX 4090")];
+        assert_eq!(position("1", &found), Some(1));
+        assert_eq!(position("2", &found), None);
+        assert_eq!(position("rtx", &found), Some(1));
+        assert_eq!(position("radeon", &found), None);
     }
 }

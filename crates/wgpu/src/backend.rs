@@ -1,32 +1,44 @@
 //! The backend: opening it, uploading to it, opening sessions on it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use realm_gguf::{TensorData, TensorType};
-use realm_ir::{Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded};
+use realm_gguf::{Origin, TensorData, TensorType};
+use realm_ir::{
+    Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind, Uploaded,
+};
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
 use crate::gpu::{Counters, Gpu};
+use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
 
 /// How to open a [`WgpuBackend`].
 #[derive(Clone, Debug, Default)]
 pub struct WgpuOptions {
-    /// Part of an adapter's name, in any case. Default: the best adapter that is
-    /// not software.
+    /// Number of an adapter in the order of [`adapters`], or part of its name, in any
+    /// case. Default: the best adapter that is not software.
     pub adapter: Option<String>,
     /// Most bytes of one binding, to lower the adapter's own limit; weights above
     /// it are split by rows. Default: the adapter's limit.
     pub max_binding_bytes: Option<usize>,
+    /// The kernels that matrix products prefer. Default: the fastest by a short benchmark; on
+    /// software adapters those that run everywhere.
+    pub tuning: Option<Tuning>,
 }
 
 /// Runs programs on a GPU through wgpu. Cheap to clone: clones share the device.
 #[derive(Clone)]
 pub struct WgpuBackend {
+    device: Arc<Device>,
+}
+
+/// An open device and the weights on it.
+struct Device {
     gpu: Arc<Gpu>,
-    adapter: AdapterDescription,
+    weights: SharedWeights,
 }
 
 impl WgpuBackend {
@@ -36,10 +48,9 @@ impl WgpuBackend {
     /// `Unavailable` naming the adapters that were found.
     pub async fn open(options: WgpuOptions) -> Result<Self> {
         let adapter = adapter::choose(options.adapter.as_deref()).await?;
-        let gpu = Arc::new(Gpu::open(&adapter, options.max_binding_bytes).await?);
-        let adapter = AdapterDescription::of(&adapter);
-        tracing::info!(name = adapter.name, api = adapter.api, "opened adapter");
-        Ok(WgpuBackend { gpu, adapter })
+        let gpu = Gpu::open(&adapter, options.max_binding_bytes, options.tuning).await?;
+        let device = Device { gpu: Arc::new(gpu), weights: SharedWeights::default() };
+        Ok(WgpuBackend { device: Arc::new(device) })
     }
 
     /// [`WgpuBackend::open`], blocking this thread.
@@ -51,20 +62,95 @@ impl WgpuBackend {
         pollster::block_on(Self::open(options))
     }
 
+    /// The backend that this process has open on the adapter, or a new one: models on one
+    /// device share it, and each file's weights lie there once. Blocks this thread.
+    ///
+    /// # Errors
+    /// As above.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn shared(adapter: Option<&str>) -> Result<Self> {
+        static OPEN: Mutex<Vec<(AdapterDescription, Weak<Device>)>> = Mutex::new(Vec::new());
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        // A device that failed stays with those who use it; others get a new one.
+        open.retain(|(_, device)| {
+            device.upgrade().is_some_and(|device| device.gpu.check().is_ok())
+        });
+        let adapter = pollster::block_on(adapter::choose(adapter))?;
+        let description = AdapterDescription::of(&adapter);
+        let device = open.iter().find(|(open, _)| *open == description);
+        if let Some(device) = device.and_then(|(_, device)| device.upgrade()) {
+            return Ok(WgpuBackend { device });
+        }
+        let gpu = Arc::new(pollster::block_on(Gpu::open(&adapter, None, None))?);
+        let device = Arc::new(Device { gpu, weights: SharedWeights::default() });
+        open.push((description, Arc::downgrade(&device)));
+        Ok(WgpuBackend { device })
+    }
+
     /// The adapter in use.
     pub fn adapter(&self) -> &AdapterDescription {
-        &self.adapter
+        &self.device.gpu.adapter
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.device.gpu
     }
 
     /// What was uploaded and submitted so far.
     pub fn counters(&self) -> Counters {
-        self.gpu.counters()
+        self.device.gpu.counters()
+    }
+}
+
+/// Weights of files that are on a device, as long as a model uses them.
+#[derive(Default)]
+struct SharedWeights(Mutex<HashMap<WeightKey, Weak<Weight>>>);
+
+/// What makes two weights one: the bytes and how they are read.
+#[derive(PartialEq, Eq, Hash)]
+struct WeightKey {
+    origin: Origin,
+    ty: TensorType,
+    row_len: usize,
+}
+
+impl SharedWeights {
+    /// The weight as it lies on the device already, or as `upload` brings it there.
+    fn get(
+        &self,
+        tensor: &TensorData,
+        upload: impl FnOnce() -> Result<Weight>,
+    ) -> Result<Arc<Weight>> {
+        // Bytes in memory are nobody else's.
+        let Some(origin) = tensor.origin() else { return upload().map(Arc::new) };
+        let key = WeightKey { origin, ty: tensor.ty(), row_len: tensor.row_len() };
+        // Held while uploading, so that models loading side by side do not both do it.
+        let mut weights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(weight) = weights.get(&key).and_then(Weak::upgrade) {
+            return Ok(weight);
+        }
+        let weight = Arc::new(upload()?);
+        weights.retain(|_, weight| weight.strong_count() > 0);
+        weights.insert(key, Arc::downgrade(&weight));
+        Ok(weight)
     }
 }
 
 /// Every adapter of this machine, software included.
 pub async fn adapters() -> Vec<AdapterDescription> {
     adapter::enumerate().await.iter().map(AdapterDescription::of).collect()
+}
+
+/// [`adapters`], blocking this thread.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn adapters_blocking() -> Vec<AdapterDescription> {
+    pollster::block_on(adapters())
+}
+
+/// What weights of a type are multiplied by; none where they cannot be.
+pub fn kernel_name(ty: TensorType) -> Option<&'static str> {
+    weight::format(ty).map(|format| format.ty.name())
 }
 
 impl Backend for WgpuBackend {
@@ -74,26 +160,31 @@ impl Backend for WgpuBackend {
 
     fn supports(&self, step: StepKind, ty: TensorType) -> bool {
         match step {
-            StepKind::Embed | StepKind::Linear => weight::format(ty).is_some(),
+            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
+                weight::format(ty).is_some()
+            }
             StepKind::Norm
             | StepKind::RopeStore
+            | StepKind::Rope
             | StepKind::Attend
             | StepKind::GatedAct
             | StepKind::Add
-            | StepKind::TakeRows => ty == TensorType::F32,
-            StepKind::Rope
-            | StepKind::Moe
-            | StepKind::HeadLinear
+            | StepKind::TakeRows
             | StepKind::Mix
             | StepKind::Sparsify
             | StepKind::Conv
             | StepKind::DeltaNet
-            | StepKind::SelectiveScan => false,
+            | StepKind::SelectiveScan => ty == TensorType::F32,
         }
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        Ok(Arc::new(Weight::upload(&self.gpu, tensor)?))
+        let upload = || Weight::upload(&self.device.gpu, tensor);
+        Ok(self.device.weights.get(tensor, upload)?)
+    }
+
+    fn settle(&self) -> ReadFuture<'_> {
+        Box::pin(self.device.gpu.settle())
     }
 
     fn session(
@@ -111,30 +202,68 @@ impl Backend for WgpuBackend {
                 })
             })
             .collect::<Result<Vec<Arc<Weight>>>>()?;
-        Ok(Box::new(WgpuSession::new(Arc::clone(&self.gpu), program, weights, config)?))
+        Ok(Box::new(WgpuSession::new(Arc::clone(&self.device.gpu), program, weights, config)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use realm_gguf::Gguf;
+    use realm_testkit::gguf_writer::GgufWriter;
     use realm_testkit::program::{Call, Decoder, Size};
+
+    fn any_adapter() -> String {
+        let found = adapters_blocking();
+        found.first().expect("no graphics adapter found: install a driver").name.clone()
+    }
+
+    #[test]
+    fn models_on_one_adapter_share_its_device_and_the_weights_of_a_file() {
+        let mut writer = GgufWriter::new();
+        writer.kv("general.architecture", "toy");
+        writer.tensor_f32("a", &[32, 4], TensorType::F32, &[1.0; 128]);
+        writer.tensor_f32("b", &[32, 4], TensorType::F32, &[2.0; 128]);
+        let path = std::env::temp_dir().join(format!("realm-shared-{}.gguf", std::process::id()));
+        std::fs::write(&path, writer.to_bytes()).unwrap();
+        let tensor = |name: &str| Gguf::open(&path).unwrap().require_tensor(name).unwrap();
+
+        let name = any_adapter();
+        let one = WgpuBackend::shared(Some(&name)).unwrap();
+        let other = WgpuBackend::shared(Some(&name)).unwrap();
+        let a = one.upload(&tensor("a")).unwrap();
+        assert!(Arc::ptr_eq(&a, &other.upload(&tensor("a")).unwrap()));
+        assert!(!Arc::ptr_eq(&a, &other.upload(&tensor("b")).unwrap()));
+        let half = tensor("a").rows(0..2).unwrap();
+        assert!(!Arc::ptr_eq(&a, &other.upload(&half).unwrap()));
+
+        let uploaded = one.counters().weight_bytes;
+        drop(a);
+        one.upload(&tensor("a")).unwrap();
+        assert_eq!(one.counters().weight_bytes, uploaded + 512, "nobody used it any more");
+        std::fs::remove_file(path).unwrap();
+
+        one.device.gpu.device.destroy();
+        // The system tells of the loss when it is asked next.
+        let _ = one.device.gpu.device.poll(wgpu::PollType::wait_indefinitely());
+        assert!(matches!(other.upload(&half), Err(Error::DeviceLost { .. })));
+        let next = WgpuBackend::shared(Some(&name)).unwrap();
+        next.device.gpu.check().expect("the next model gets a new device");
+    }
 
     #[test]
     fn a_lost_device_is_an_error_of_every_later_call() {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let adapter = Some(adapter.name.clone());
-        let backend = WgpuBackend::new(WgpuOptions { adapter, ..Default::default() }).unwrap();
+        let options = WgpuOptions { adapter: Some(any_adapter()), ..Default::default() };
+        let backend = WgpuBackend::new(options).unwrap();
         let model = Decoder::default().build();
         let mut session = model.open(&backend, Size::default()).unwrap();
         let call = Call::one(&[1, 2], 0, &[0]);
         call.logits(&model, &mut *session).unwrap();
 
-        backend.gpu.device.destroy();
+        backend.device.gpu.device.destroy();
         // The first call may still go through; its result cannot be read.
         let lost = call.logits(&model, &mut *session).unwrap_err();
-        assert!(matches!(lost, Error::Unavailable { backend: NAME, .. }), "{lost}");
+        assert!(matches!(lost, Error::DeviceLost { backend: NAME, .. }), "{lost}");
         let hidden = model.program.hidden;
         assert!(session.write(hidden, &[0.0; 256]).is_err());
         assert!(session.copy_page(0, 1).is_err());

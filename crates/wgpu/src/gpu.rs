@@ -3,9 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(target_arch = "wasm32")]
+use futures_channel::oneshot;
 use realm_ir::{Error, Result};
 
+use crate::adapter::AdapterDescription;
+
 use crate::NAME;
+use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,39 +31,63 @@ pub(crate) struct Gpu {
     pub queue: wgpu::Queue,
     /// Most bytes of one binding, and so of one buffer.
     pub max_binding_bytes: usize,
+    /// The adapter it was opened on.
+    pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of matrix products, shared by all sessions.
+    pub products: Products,
+    /// The kernels that products prefer.
+    pub tuning: Tuning,
     failure: Failure,
     submissions: AtomicU64,
     dispatches: AtomicU64,
     batch_bytes: AtomicU64,
     weight_bytes: AtomicU64,
+    /// What the browser has yet to say about allocations.
+    #[cfg(target_arch = "wasm32")]
+    allocations: Mutex<Vec<Allocation>>,
+}
+
+/// An allocation whose error scope was closed.
+#[cfg(target_arch = "wasm32")]
+struct Allocation {
+    what: String,
+    bytes: usize,
+    /// Whether it failed, once that is known.
+    failed: oneshot::Receiver<bool>,
 }
 
 /// The first thing that went wrong on the device.
 #[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<String>>>);
+struct Failure(Arc<Mutex<Option<Error>>>);
 
 impl Failure {
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Error>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self, reason: String) {
-        tracing::error!(%reason, "wgpu device failed");
-        self.lock().get_or_insert(reason);
+        tracing::error!(%reason, "the device failed");
+        self.lock().get_or_insert(Error::DeviceLost { backend: NAME, reason });
     }
 }
 
 impl Gpu {
-    /// Opens `adapter` with all its limits, none above `max_binding_bytes`.
+    /// Opens `adapter` with all its limits, none above `max_binding_bytes`, for products with
+    /// the kernels that `tuning` says or the fastest ones.
     ///
     /// # Errors
     /// `Unavailable` when the adapter gives no device.
-    pub async fn open(adapter: &wgpu::Adapter, max_binding_bytes: Option<usize>) -> Result<Self> {
+    pub async fn open(
+        adapter: &wgpu::Adapter,
+        max_binding_bytes: Option<usize>,
+        tuning: Option<Tuning>,
+    ) -> Result<Self> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
+            required_features: adapter.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -66,6 +95,8 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::Unavailable { backend: NAME, reason: error.to_string() })?;
+        let adapter = AdapterDescription::of(adapter);
+        tracing::info!(name = adapter.name, api = adapter.api, "opened adapter");
 
         let failure = Failure::default();
         let on_error = failure.clone();
@@ -85,23 +116,33 @@ impl Gpu {
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
-        Ok(Gpu {
+        let mut gpu = Gpu {
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
+            adapter,
             nothing,
+            products: Products::default(),
+            tuning: Tuning::default(),
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
-        })
+            #[cfg(target_arch = "wasm32")]
+            allocations: Mutex::default(),
+        };
+        gpu.tuning = match tuning {
+            Some(tuning) => tuning,
+            None => tune::fastest(&gpu).await?,
+        };
+        Ok(gpu)
     }
 
     /// The failure of the device, if it had one.
     pub fn check(&self) -> Result<()> {
         match &*self.failure.lock() {
-            Some(reason) => Err(Error::Unavailable { backend: NAME, reason: reason.clone() }),
+            Some(error) => Err(error.clone()),
             None => Ok(()),
         }
     }
@@ -139,10 +180,47 @@ impl Gpu {
         pollster::block_on(scope.pop()).is_none().then_some(buffer)
     }
 
-    /// A browser tells later: the error becomes the device's failure.
+    /// A browser tells later: see [`Gpu::settle`].
     #[cfg(target_arch = "wasm32")]
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
-        Some(self.device.create_buffer(descriptor))
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(descriptor);
+        let (sender, failed) = oneshot::channel();
+        // Nobody asks any more when the receiver is gone.
+        let tell = async move { drop(sender.send(scope.pop().await.is_some())) };
+        wasm_bindgen_futures::spawn_local(tell);
+        self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
+            what: descriptor.label.unwrap_or_default().to_owned(),
+            bytes: descriptor.size as usize,
+            failed,
+        });
+        Some(buffer)
+    }
+
+    /// Waits until all allocations so far are known to have succeeded.
+    ///
+    /// # Errors
+    /// `OutOfMemory` naming the first that did not.
+    #[cfg(target_arch = "wasm32")]
+    pub async fn settle(&self) -> Result<()> {
+        let allocations =
+            std::mem::take(&mut *self.allocations.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut result = Ok(());
+        for Allocation { what, bytes, failed } in allocations {
+            if failed.await == Ok(true) && result.is_ok() {
+                result = Err(Error::OutOfMemory { what, bytes });
+            }
+        }
+        result
+    }
+
+    /// Waits until all allocations so far are known to have succeeded: natively they are.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn settle(&self) -> Result<()> {
+        Ok(())
     }
 
     /// A read-only storage buffer that holds `data`.

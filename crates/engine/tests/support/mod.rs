@@ -12,7 +12,7 @@ use std::time::Duration;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::core::{Completion, Event};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::threaded::{GenerationHandle, Model, Source};
+use realm_engine::model::{GenerationHandle, Model, Source};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
@@ -119,14 +119,14 @@ pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
         let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
         let kernel = |_| Some("a kernel".to_owned());
-        Ok(OpenBackend { backend: Arc::new(backend), threads: 1, kernel })
+        Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
     };
     BackendChoice { name: "cpu".into(), open: Box::new(open) }
 }
 
 pub fn load_with(options: &LoadOptions, backends: &[BackendChoice]) -> Result<Model, Error> {
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     Model::load(Source::Path(bundled()), options, backends, watcher)
 }
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::{Block32, LEN};
 use crate::ActivationView;
-use crate::activations::{Blocks, four};
+use crate::activations::{Blocks, fours};
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{Rows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ pub(crate) fn spread_bits<S: Simd>(s: S, bits: S::I, from: u32) -> S::I {
 }
 
 /// The rows of a format of this family.
-pub(super) struct Family<F>(PhantomData<F>);
+pub(crate) struct Family<F>(PhantomData<F>);
 
 impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
@@ -92,23 +92,20 @@ impl<F: Rows32> RowFormat for Family<F> {
         at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        let mut dots = [[s.dot_zero(); G]; T];
-        for j in 0..LEN / 4 {
-            for t in 0..T {
-                let q = s.splat_bytes(four(&x[t].quants[at], j));
-                for g in 0..G {
-                    dots[t][g] = s.dot(F::WIDE, dots[t][g], w[g].u[j], q);
-                }
-            }
+        let mut u = [&w[0].u[..]; G];
+        for g in 0..G {
+            u[g] = &w[g].u;
         }
+        let dots = s.dots(F::WIDE, u, fours(x, at, 0..LEN / 4));
         for t in 0..T {
             let [sum_x] = x[t].sums[at];
             let d_x = s.splat_f32(x[t].scales[at]);
             for g in 0..G {
-                let mut dot = s.dot_sum(F::WIDE, dots[t][g]);
-                if F::OFFSET != 0 {
+                let mut dot = dots[t][g];
+                let offset = const { offset::<S>(F::OFFSET) };
+                if offset != 0 {
                     const { assert!(F::OFFSET == 0 || F::OFFSET.is_power_of_two()) };
-                    let shift = u32::from(F::OFFSET).trailing_zeros();
+                    let shift = u32::from(offset).trailing_zeros();
                     dot = s.sub(dot, s.shl(s.splat(sum_x), shift));
                 }
                 let dot = s.to_f32(dot);
