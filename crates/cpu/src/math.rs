@@ -223,6 +223,46 @@ per_instruction_set! {
 }
 
 per_instruction_set! {
+    /// Rows of int8 `[rows][stride]`, of which `scaled_len` share a row of `scales`.
+    pub(crate) fn unpack_keys(
+        quants: &[i8],
+        scales: &[f32],
+        stride: usize,
+        scaled_len: usize,
+        out: &mut [f32]
+    ) {
+        let rows = quants.chunks_exact(stride).zip(out.chunks_exact_mut(stride));
+        for (i, (quants, out)) in rows.enumerate() {
+            let scales = &scales[i / scaled_len * stride..][..stride];
+            for ((out, q), d) in out.iter_mut().zip(quants).zip(scales) {
+                *out = f32::from(*q) * d;
+            }
+        }
+    }
+}
+
+per_instruction_set! {
+    /// Rows of int8 `[rows][stride]`, each run of `scaled_len` of a row with one of its
+    /// `scales`.
+    pub(crate) fn unpack_values(
+        quants: &[i8],
+        scales: &[f32],
+        stride: usize,
+        scaled_len: usize,
+        out: &mut [f32]
+    ) {
+        let n_rows = quants.len() / stride;
+        let rows = quants.chunks_exact(stride).zip(out.chunks_exact_mut(stride));
+        for ((quants, out), scales) in rows.zip(scales.chunks_exact(scales.len() / n_rows)) {
+            let runs = quants.chunks(scaled_len).zip(out.chunks_mut(scaled_len));
+            for ((quants, out), d) in runs.zip(scales) {
+                out.iter_mut().zip(quants).for_each(|(out, q)| *out = f32::from(*q) * d);
+            }
+        }
+    }
+}
+
+per_instruction_set! {
     /// `state[i] = decay[i] * state[i] + x * b[i]`; returns the sum of `state[i] * c[i]`, in
     /// 16 lanes. A single `decay` is that of every value.
     pub(crate) fn scan(state: &mut [f32], decay: &[f32], x: f32, b: &[f32], c: &[f32]) -> f32 {

@@ -121,7 +121,12 @@ impl Case {
         let wanted = self.run(&NaiveBackend, N_ROWS);
         let got = self.run(&cpu(3), N_ROWS);
         let off = compare(&got, &wanted);
-        let tolerance = if self.size.kv_type == KvType::F16 { 2e-3 } else { 2e-5 };
+        let tolerance = match self.size.kv_type {
+            KvType::F32 => 2e-5,
+            KvType::F16 => 2e-3,
+            // A value that rounds to the other neighbour, with a scale of about 3 / 127.
+            KvType::Q8_0 => 1e-2,
+        };
         assert!(off.max_abs <= tolerance, "{what}: {off}");
         if !self.attend.causal {
             return;
@@ -172,4 +177,10 @@ fn options_of_attention_hold_over_long_sequences() {
     let mut halves = Case::new(2, 32, |_| {});
     halves.size.kv_type = KvType::F16;
     halves.check("halves");
+    let mut bytes = Case::new(3, 32, |_| {});
+    bytes.size.kv_type = KvType::Q8_0;
+    bytes.check("int8");
+    let mut windowed = Case::new(2, 5, windowed(33));
+    windowed.size.kv_type = KvType::Q8_0;
+    windowed.check("int8 in a window and pages of five");
 }

@@ -67,12 +67,12 @@ pub(crate) fn plan(
     }
     let n_pages = context_length.div_ceil(PAGE_TOKENS) * max_sequences;
     let bytes = |ty: KvType| {
-        let width = layers.iter().try_fold(0usize, |sum, layer| {
-            let head = layer.key_width.checked_add(layer.value_width)?;
-            sum.checked_add(layer.n_kv_heads.checked_mul(head)?)
-        })?;
-        let page = width.checked_mul(PAGE_TOKENS)?.checked_mul(ty.bytes())?;
-        page.checked_mul(n_pages).filter(|bytes| *bytes <= isize::MAX as usize)
+        let position =
+            layers.iter().try_fold(0usize, |sum, layer| sum.checked_add(layer.bytes(ty)?))?;
+        position
+            .checked_mul(PAGE_TOKENS)?
+            .checked_mul(n_pages)
+            .filter(|bytes| *bytes <= isize::MAX as usize)
     };
     let ty = options.kv_type.unwrap_or(match bytes(KvType::F32) {
         Some(bytes) if bytes < F32_CACHE_BYTES => KvType::F32,
@@ -118,6 +118,8 @@ mod tests {
         assert_eq!(plan_of(1, None).layout.ty, KvType::F16, "64 MiB in f32");
         assert_eq!(plan_of(1, Some(KvType::F32)).bytes, 64 << 20);
         assert_eq!(plan_of(1, None).bytes, 32 << 20);
+        let q8_0 = plan_of(1, Some(KvType::Q8_0)).bytes;
+        assert_eq!(q8_0, (16 << 20) / 32 * 34, "a byte per value, two per 32 for their scale");
         let options = LoadOptions { max_sequences: 1, ..LoadOptions::default() };
         let small = plan(&options, 4096, vec![LAYER; 2]).unwrap();
         assert_eq!((small.layout.ty, small.bytes), (KvType::F32, 32 << 20));

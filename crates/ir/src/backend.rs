@@ -39,15 +39,31 @@ pub enum KvType {
     F32,
     /// Two bytes per value; moves logits by up to 0.1.
     F16,
+    /// int8 with one f16 scale per [`KvType::BLOCK_LEN`] values of a head, as GGUF's Q8_0;
+    /// a quarter of f32.
+    Q8_0,
 }
 
 impl KvType {
-    /// Bytes of one value.
+    /// Values of a head that share a scale, the last ones fewer; where there are scales.
+    pub const BLOCK_LEN: usize = 32;
+
+    /// Bytes of one value, its share of a scale not counted.
     pub fn bytes(self) -> usize {
         match self {
             KvType::F32 => 4,
             KvType::F16 => 2,
+            KvType::Q8_0 => 1,
         }
+    }
+
+    /// Bytes of `width` values of a head with their scales; `None` on overflow.
+    pub fn bytes_of(self, width: usize) -> Option<usize> {
+        let scales = match self {
+            KvType::F32 | KvType::F16 => 0,
+            KvType::Q8_0 => 2 * width.div_ceil(Self::BLOCK_LEN),
+        };
+        width.checked_mul(self.bytes())?.checked_add(scales)
     }
 
     /// Name in options and reports.
@@ -55,6 +71,7 @@ impl KvType {
         match self {
             KvType::F32 => "f32",
             KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
         }
     }
 }
@@ -71,6 +88,12 @@ pub struct KvLayer {
 }
 
 impl KvLayer {
+    /// Bytes per position, keys and values together; `None` on overflow.
+    pub fn bytes(&self, ty: KvType) -> Option<usize> {
+        let head = ty.bytes_of(self.key_width)?.checked_add(ty.bytes_of(self.value_width)?)?;
+        self.n_kv_heads.checked_mul(head)
+    }
+
     /// Values per position, keys and values together.
     pub fn width(&self) -> usize {
         self.n_kv_heads * (self.key_width + self.value_width)
@@ -93,8 +116,8 @@ pub struct KvLayout {
 impl KvLayout {
     /// Bytes of one page over all layers.
     pub fn page_bytes(&self) -> usize {
-        let width: usize = self.layers.iter().map(KvLayer::width).sum();
-        width * self.page_tokens * self.ty.bytes()
+        let bytes = self.layers.iter().map(|layer| layer.bytes(self.ty).expect("fits in memory"));
+        bytes.sum::<usize>() * self.page_tokens
     }
 }
 

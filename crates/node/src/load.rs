@@ -77,7 +77,8 @@ fn kv_type(name: &str) -> Result<Option<KvType>> {
         "auto" => Ok(None),
         "f32" => Ok(Some(KvType::F32)),
         "f16" => Ok(Some(KvType::F16)),
-        _ => Err(invalid(format!("kvCacheType is \"{name}\", expected auto, f32 or f16"))),
+        "q8_0" => Ok(Some(KvType::Q8_0)),
+        _ => Err(invalid(format!("kvCacheType is \"{name}\", expected auto, f32, f16 or q8_0"))),
     }
 }
 

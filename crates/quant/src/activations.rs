@@ -16,7 +16,7 @@ pub enum ActivationForm {
     F32,
     /// int8 with one f32 scale and one integer sum per 32 values, for blocks of 32.
     Q8Block32,
-    /// int8 with one f32 scale per 256 values and integer sums per 16, for K-quants.
+    /// int8 with one f32 scale per 256 values and integer sums per 16 and 32, for K-quants.
     Q8Block256,
 }
 
@@ -39,8 +39,14 @@ impl ActivationForm {
     }
 }
 
-/// Values per entry of `sums`, in both integer forms.
-pub(crate) const SUM_LEN: usize = 32;
+/// Values whose sums are one number: one in the form with blocks of 32, two in the other.
+const SUM_LEN: usize = 32;
+/// Entries of `sums` per block of 256: pairs of i16, the sums of the sixteen runs of 16
+/// values, then those of the eight runs of 32.
+pub(crate) const SUMS_256: usize = PAIRS_16 + PAIRS_32;
+/// Pairs of runs of 16 values in a block of 256.
+pub(crate) const PAIRS_16: usize = 8;
+const PAIRS_32: usize = 4;
 
 /// Elements of each array that one row needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,12 +61,14 @@ impl RowLens {
     fn new(form: ActivationForm, cols: usize) -> Self {
         match form {
             ActivationForm::F32 => Self { values: cols, ..Self::default() },
-            ActivationForm::Q8Block32 | ActivationForm::Q8Block256 => Self {
-                values: 0,
-                quants: cols,
-                scales: cols / form.block_len(),
-                sums: cols / SUM_LEN,
-            },
+            ActivationForm::Q8Block32 => {
+                let blocks = cols / 32;
+                Self { values: 0, quants: cols, scales: blocks, sums: blocks }
+            }
+            ActivationForm::Q8Block256 => {
+                let blocks = cols / 256;
+                Self { values: 0, quants: cols, scales: blocks, sums: blocks * SUMS_256 }
+            }
         }
     }
 }
@@ -302,12 +310,21 @@ impl QuantRow<'_> {
     fn fill_blocks<const LEN: usize>(self, x: &[f32]) {
         let (x, _) = x.as_chunks::<LEN>();
         let (quants, _) = self.quants.as_chunks_mut::<LEN>();
-        let sums = self.sums.chunks_exact_mut(LEN / SUM_LEN);
+        let sums = self.sums.chunks_exact_mut(if LEN == 32 { 1 } else { SUMS_256 });
         for (((x, quants), scale), sums) in x.iter().zip(quants).zip(self.scales).zip(sums) {
             *scale = quantize_block(x, quants);
+            if LEN == 32 {
+                sums[0] = sum_of(quants);
+                continue;
+            }
             let (groups, _) = quants.as_chunks::<SUM_LEN>();
-            for (sum, group) in sums.iter_mut().zip(groups) {
-                *sum = if LEN == 32 { sum_of(group) } else { packed_sums(group) };
+            let (of_16, of_32) = sums.split_at_mut(PAIRS_16);
+            for (sum, group) in of_16.iter_mut().zip(groups) {
+                *sum = packed_sums(group);
+            }
+            let (groups, _) = quants.as_chunks::<{ 2 * SUM_LEN }>();
+            for (sum, group) in of_32.iter_mut().zip(groups) {
+                *sum = packed_sums(group);
             }
         }
     }
@@ -337,11 +354,41 @@ fn sum_of(values: &[i8]) -> i32 {
     values.iter().map(|v| i32::from(*v)).sum()
 }
 
-/// The sums of the first and the second 16 values as two i16, the first one low.
+/// The sums of the first and the second half as two i16, the first one low.
 #[inline(always)]
-fn packed_sums(group: &[i8; SUM_LEN]) -> i32 {
-    let (low, high) = group.split_at(16);
+fn packed_sums(group: &[i8]) -> i32 {
+    let (low, high) = group.split_at(group.len() / 2);
     (sum_of(low) & 0xffff) | (sum_of(high) << 16)
+}
+
+/// Values `4 * j..4 * j + 4`.
+#[inline(always)]
+pub(crate) fn four<const LEN: usize>(quants: &[i8; LEN], j: usize) -> [i8; 4] {
+    quants.as_chunks().0[j]
+}
+
+/// Values `4 * at.start..4 * at.end` of block `block` of each row.
+#[inline(always)]
+pub(crate) fn fours<'a, const LEN: usize, const SUMS: usize, const T: usize>(
+    x: &[Blocks<'a, LEN, SUMS>; T],
+    block: usize,
+    at: Range<usize>,
+) -> [&'a [[i8; 4]]; T] {
+    // Not `map`, which is a call where its closure may panic.
+    let mut fours: [&[_]; T] = [&[]; T];
+    for (to, x) in fours.iter_mut().zip(x) {
+        *to = &x.quants[block].as_chunks().0[at.clone()];
+    }
+    fours
+}
+
+/// Some blocks of one row of int8 activations, each with its scale.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks<'a, const LEN: usize, const SUMS: usize> {
+    pub quants: &'a [[i8; LEN]],
+    pub scales: &'a [f32],
+    /// See [`ActivationView::sums`].
+    pub sums: &'a [[i32; SUMS]],
 }
 
 /// Rows of activations to multiply with: `rows` x `cols` in one form.
@@ -387,22 +434,25 @@ impl<'a> ActivationView<'a> {
         self.scales
     }
 
-    /// One entry per 32 values (integer forms): their sum in Q8Block32, the sums
-    /// of 16 and 16 as two packed i16 in Q8Block256.
+    /// Sums of values (integer forms): one per block in Q8Block32, [`SUMS_256`] entries
+    /// per block in Q8Block256, each two i16 with the first one low.
     pub(crate) fn sums(&self) -> &'a [i32] {
         self.sums
     }
 
-    /// The rows from `row` on.
-    pub(crate) fn rows_from(&self, row: usize) -> Self {
-        let lens = RowLens::new(self.form, self.cols);
-        Self {
-            rows: self.rows - row,
-            values: &self.values[row * lens.values..],
-            quants: &self.quants[row * lens.quants..],
-            scales: &self.scales[row * lens.scales..],
-            sums: &self.sums[row * lens.sums..],
-            ..*self
+    /// Some blocks of one row (integer forms), in runs of `LEN` values and `SUMS` sums.
+    #[inline(always)]
+    pub(crate) fn blocks<const LEN: usize, const SUMS: usize>(
+        &self,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Blocks<'a, LEN, SUMS> {
+        let n = self.cols / LEN;
+        let span = row * n + blocks.start..row * n + blocks.end;
+        Blocks {
+            quants: &self.quants.as_chunks().0[span.clone()],
+            scales: &self.scales[span.clone()],
+            sums: &self.sums.as_chunks().0[span],
         }
     }
 

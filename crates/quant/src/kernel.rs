@@ -1,6 +1,7 @@
 //! A kernel: one way to multiply weights of one type with activations.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use realm_gguf::TensorType;
 
@@ -225,6 +226,17 @@ impl<'a> OutputView<'a> {
             ..self
         };
         (Self { rows: row, ..self }, second)
+    }
+
+    /// Some of the tokens, while `self` is borrowed.
+    ///
+    /// # Panics
+    ///
+    /// When the range reaches beyond the tokens.
+    pub fn part(&mut self, tokens: Range<usize>) -> OutputView<'_> {
+        assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?}");
+        let first = self.first.wrapping_add(tokens.start * self.stride);
+        OutputView { first, tokens: tokens.len(), ..*self }
     }
 
     /// Values per token in this part.

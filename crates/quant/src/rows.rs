@@ -10,6 +10,7 @@
 //! first-level cache while all tokens pass over it in tiles ([`Panels`]).
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use realm_gguf::TensorType;
 
@@ -19,7 +20,7 @@ use crate::packing::Packing;
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 
 /// Columns that a panel holds.
-const PANEL_COLS: usize = 256;
+const PANEL_COLS: usize = 512;
 /// Most blocks in a panel.
 const MAX_PANEL_BLOCKS: usize = PANEL_COLS / 32;
 /// Most vectors of rows in a tile.
@@ -42,20 +43,30 @@ pub(crate) trait RowFormat {
     /// Implementations are `#[inline(always)]`.
     fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut Self::Block<S>);
 
-    /// Adds the products of `blocks` with blocks `at` of `x` to `sums`, which is
-    /// `[token][vector of rows]`.
+    /// Some blocks of one row of activations: of [`LEN`](Self::LEN) values each.
+    type Activations<'a>: Copy;
+
+    /// The blocks of a row of `x`. Implementations are `#[inline(always)]`.
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a>;
+
+    /// Adds the products of `blocks` with block `at` of each token of `x` to `sums`,
+    /// which is `[token][vector of rows]`.
     ///
     /// Implementations are `#[inline(always)]`.
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         blocks: [&Self::Block<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     );
 
-    /// Unpacks a part of a block of weights and adds its products with blocks
-    /// `at_x` of `x`; may leave `block` as it is.
+    /// Unpacks a part of a block of weights and adds its products with block
+    /// `at_x` of each token of `x`; may leave `block` as it is.
     ///
     /// Implementations are `#[inline(always)]`.
     #[inline(always)]
@@ -63,8 +74,8 @@ pub(crate) trait RowFormat {
         s: S,
         (rows, at, part): (&Rows<'_>, usize, usize),
         block: &mut Self::Block<S>,
-        x: &ActivationView<'_>,
-        at_x: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at_x: usize,
         sums: &mut [[S::F; 1]; T],
     ) {
         Self::unpack(s, rows, at, part, block);
@@ -132,6 +143,7 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
         let mut problem = self.problem;
         let n_blocks = problem.cols / F::LEN;
         let mut block = F::empty(s);
+        let x: [_; T] = std::array::from_fn(|t| F::activations(&problem.x, t, 0..n_blocks));
         prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(S::LANES) {
             let next = first + S::LANES;
@@ -140,8 +152,7 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
             for b in 0..n_blocks {
                 let at = b / F::PARTS * problem.block_bytes;
                 let part = (&rows, at, b % F::PARTS);
-                let at = std::array::from_fn(|t| t * n_blocks + b);
-                F::unpack_and_add(s, part, &mut block, &problem.x, at, &mut sums);
+                F::unpack_and_add(s, part, &mut block, &x, b, &mut sums);
             }
             for (t, [sum]) in sums.iter().enumerate() {
                 store(s, *sum, &mut problem, t, first);
@@ -189,12 +200,12 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
                     }
                 }
                 for (i, sums) in sums.chunks_mut(tile_tokens).enumerate() {
-                    let x = problem.x.rows_from(i * tile_tokens);
-                    let (panel, blocks) = (&panel, blocks.clone());
+                    let (panel, x, first) = (&panel, &problem.x, i * tile_tokens);
+                    let blocks = blocks.clone();
                     with_tokens!(sums.len(), S::TILE_TOKENS, T => if const { S::TILE_VECTORS == 2 } {
-                        s.run(Tile::<S, F, 2, T> { panel, blocks, x, sums });
+                        s.run(Tile::<S, F, 2, T> { panel, blocks, x, first, sums });
                     } else {
-                        s.run(Tile::<S, F, 1, T> { panel, blocks, x, sums });
+                        s.run(Tile::<S, F, 1, T> { panel, blocks, x, first, sums });
                     });
                 }
             }
@@ -211,9 +222,10 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
 struct Tile<'a, S: Simd, F: RowFormat, const G: usize, const T: usize> {
     panel: &'a Panel<S, F>,
     /// Which blocks of a row the panel holds.
-    blocks: std::ops::Range<usize>,
-    /// The tokens of the tile first.
-    x: ActivationView<'a>,
+    blocks: Range<usize>,
+    x: &'a ActivationView<'a>,
+    /// First token of the tile.
+    first: usize,
     sums: &'a mut [[S::F; MAX_TILE_VECTORS]],
 }
 
@@ -222,7 +234,8 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
 
     #[inline(always)]
     fn run(self, s: S) {
-        let n_blocks = self.x.cols() / F::LEN;
+        let x: [_; T] =
+            std::array::from_fn(|t| F::activations(self.x, self.first + t, self.blocks.clone()));
         let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
         let mut sums = [[s.splat_f32(0.0); G]; T];
         for t in 0..T {
@@ -230,10 +243,9 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
                 sums[t][g] = all[t][g];
             }
         }
-        for (i, b) in self.blocks.enumerate() {
+        for i in 0..self.blocks.len() {
             let blocks = std::array::from_fn(|g| &self.panel[g][i]);
-            let at = std::array::from_fn(|t| t * n_blocks + b);
-            F::add(s, blocks, &self.x, at, &mut sums);
+            F::add(s, blocks, &x, i, &mut sums);
         }
         for t in 0..T {
             for g in 0..G {
@@ -247,8 +259,11 @@ impl<S: Simd, F: RowFormat, const G: usize, const T: usize> Job<S> for Tile<'_, 
 #[inline(always)]
 fn store<S: Simd>(s: S, sums: S::F, problem: &mut Problem<'_>, token: usize, first: usize) {
     let rows = &mut problem.out.token(token)[first.min(problem.n_rows)..];
-    let len = rows.len().min(S::LANES);
+    let len = rows.len();
+    if len >= S::LANES {
+        return s.store_f32(sums, rows);
+    }
     let mut lanes = [0.0; MAX_LANES];
     s.store_f32(sums, &mut lanes);
-    rows[..len].copy_from_slice(&lanes[..len]);
+    rows.copy_from_slice(&lanes[..len]);
 }

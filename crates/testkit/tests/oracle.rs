@@ -54,7 +54,7 @@ fn a_copied_page_continues_like_the_original() {
 }
 
 #[test]
-fn f16_caches_change_logits_a_little() {
+fn f16_and_q8_0_caches_change_logits_a_little() {
     let model = Decoder::default().build();
     let call = Call::one(&[1, 2, 3, 4], 0, &[0]);
     let logits = |kv_type| {
@@ -65,6 +65,9 @@ fn f16_caches_change_logits_a_little() {
     let (wanted, got) = (logits(KvType::F32), logits(KvType::F16));
     assert_ne!(got, wanted);
     assert_close("f16 cache", &got, &wanted, 0.1);
+    let q8_0 = logits(KvType::Q8_0);
+    assert_ne!(q8_0, got);
+    assert_close("q8_0 cache", &q8_0, &wanted, 0.3);
 }
 
 /// One head of four values, one layer: rotate, store, attend.

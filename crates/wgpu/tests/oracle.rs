@@ -7,7 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use realm_gguf::{TensorData, TensorType};
-use realm_ir::{Activation, Backend, Coded, Error, ErrorCode, NormKind, RopeStyle, StepKind};
+use realm_ir::{
+    Activation, Backend, Coded, Error, ErrorCode, KvType, NormKind, RopeStyle, StepKind,
+};
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Model, Size, read};
 use realm_testkit::random::Random;
@@ -203,6 +205,9 @@ fn what_is_not_there_is_refused_by_name() {
     let huge = Size { n_pages: 1 << 30, ..Size::default() };
     let text = model.open(backend(), huge).err().unwrap().to_string();
     assert!(text.contains("KV cache") && text.contains("bytes"), "{text}");
+    let q8_0 = Size { kv_type: KvType::Q8_0, ..Size::default() };
+    let text = model.open(backend(), q8_0).err().unwrap().to_string();
+    assert!(text.contains("a KV cache of q8_0 is not supported"), "{text}");
 
     let missing = WgpuOptions { adapter: Some("no such card".into()), ..WgpuOptions::default() };
     let error = WgpuBackend::new(missing).err().unwrap();

@@ -1,6 +1,7 @@
 //! Matrix products: the input's rows are brought into the form that the weights
 //! multiply with, then the workers share the output's columns.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Result};
@@ -13,8 +14,9 @@ use crate::plan::{LinearOp, OutputOp};
 use crate::pool::Team;
 use crate::session::{Slots, State};
 
-/// Tokens multiplied at once: their quantised rows stay in the second-level cache.
-const TOKENS_PER_TILE: usize = 128;
+/// Activations multiplied at once, in bytes: they stay in the second-level cache, while
+/// weights are unpacked once for all of them.
+const TILE_BYTES: usize = 640 << 10;
 /// Bounds on the output columns of a task, whole panels of an adapter's columns.
 const COLUMNS_PER_TASK: std::ops::RangeInclusive<usize> = 16..=128;
 /// Tasks per worker that a product is divided into, so that a slow worker holds
@@ -111,9 +113,12 @@ fn split_rows(
 
 /// One task: some output columns of one product.
 struct Columns<'a> {
+    /// Which of the operation's outputs.
+    index: usize,
     output: &'a OutputOp,
     first: usize,
-    n: usize,
+    /// Those columns of the output's slot.
+    target: OutputView<'a>,
 }
 
 fn multiply(
@@ -126,50 +131,61 @@ fn multiply(
 ) -> std::result::Result<(), realm_quant::Error> {
     let mut outputs: Vec<_> =
         op.outputs.iter().map(|output| state.slots.take(output.out)).collect();
-    let parts: Vec<_> = outputs.iter_mut().map(|values| Parts::new(values)).collect();
-    let per_task = columns_per_task(op, team.n_workers());
-    let n_tasks: Vec<_> =
-        op.outputs.iter().map(|output| output.weight.n_rows().div_ceil(per_task)).collect();
-    let (slots, scratch) = (&state.slots, &state.scratch);
+    let tasks = split_columns(op, &mut outputs, &state.slots, team.n_workers(), n_rows)?;
+    let tile_tokens = tile_tokens(op, n_rows);
+    let per_worker = &state.scratch.per_worker;
     let failure = Mutex::new(None);
 
-    team.for_each(n_tasks.iter().sum(), &|worker, mut task| {
-        let index = n_tasks.iter().position(|n| {
-            let here = task < *n;
-            task -= if here { 0 } else { *n };
-            here
-        });
-        let index = index.expect("tasks are numbered over all outputs");
-        let output = &op.outputs[index];
-        let first = task * per_task;
-        let columns = Columns { output, first, n: per_task.min(output.weight.n_rows() - first) };
-        let stride = slots.width(output.out);
-        let x = &activations[output.form];
-        let mut tile = scratch.per_worker[worker].lock().expect("a worker locks its own scratch");
-        for first_token in (0..n_rows).step_by(TOKENS_PER_TILE) {
-            let tokens = first_token..n_rows.min(first_token + TOKENS_PER_TILE);
-            tile.resize(tokens.len() * columns.n, 0.0);
-            if let Err(error) = columns.product(x.view(tokens.clone()), &mut tile) {
+    team.for_each(tasks.len(), &|worker, task| {
+        let mut columns = tasks[task].lock().expect("each task locks its own columns once");
+        let x = &activations[columns.output.form];
+        let mut tile = per_worker[worker].lock().expect("a worker locks its own scratch");
+        for first in (0..n_rows).step_by(tile_tokens) {
+            let tokens = first..n_rows.min(first + tile_tokens);
+            if let Err(error) =
+                columns.product(x.view(tokens.clone()), tokens, additions, &mut tile)
+            {
                 *failure.lock().expect("nothing panics while holding it") = Some(error);
                 return;
             }
-            if let Some(additions) = additions {
-                let range = columns.first..columns.first + columns.n;
-                additions.add(index, range, tokens.clone(), &mut tile);
-            }
-            for (token, values) in tokens.zip(tile.chunks_exact(columns.n)) {
-                let start = token * stride + columns.first;
-                // SAFETY: each output's columns belong to one task.
-                let target = unsafe { parts[index].part(start..start + columns.n) };
-                columns.store(values, target);
-            }
         }
     });
-    drop(parts);
+    drop(tasks);
     for (output, values) in op.outputs.iter().zip(outputs) {
         state.slots.put(output.out, values);
     }
     failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
+}
+
+/// The columns of every task, over all outputs.
+fn split_columns<'a>(
+    op: &'a LinearOp,
+    outputs: &'a mut [Vec<f32>],
+    slots: &Slots,
+    n_workers: usize,
+    n_rows: usize,
+) -> std::result::Result<Vec<Mutex<Columns<'a>>>, realm_quant::Error> {
+    let per_task = columns_per_task(op, n_workers);
+    let mut tasks = Vec::new();
+    for (index, (output, values)) in op.outputs.iter().zip(outputs).enumerate() {
+        let stride = slots.width(output.out);
+        let whole = OutputView::new(&mut values[..n_rows * stride], n_rows, stride)?;
+        let (mut rest, _) = whole.split_at(output.weight.n_rows());
+        let mut first = 0;
+        while rest.rows() > 0 {
+            let n = per_task.min(rest.rows());
+            let (target, others) = rest.split_at(n);
+            tasks.push(Mutex::new(Columns { index, output, first, target }));
+            (first, rest) = (first + n, others);
+        }
+    }
+    Ok(tasks)
+}
+
+/// Tokens multiplied at once, about as many each time.
+fn tile_tokens(op: &LinearOp, n_rows: usize) -> usize {
+    let at_most = (TILE_BYTES / op.width.max(1)).max(1);
+    n_rows.div_ceil(n_rows.div_ceil(at_most))
 }
 
 fn columns_per_task(op: &LinearOp, n_workers: usize) -> usize {
@@ -180,23 +196,41 @@ fn columns_per_task(op: &LinearOp, n_workers: usize) -> usize {
 }
 
 impl Columns<'_> {
-    /// `out[t][c]` for the task's columns.
+    /// The task's columns for some tokens, whose activations are `x`: where they belong if
+    /// the product is all there is to it, else by way of `tile`.
     fn product(
-        &self,
+        &mut self,
         x: ActivationView<'_>,
-        out: &mut [f32],
+        tokens: Range<usize>,
+        additions: Option<&Additions<'_>>,
+        tile: &mut Vec<f32>,
     ) -> std::result::Result<(), realm_quant::Error> {
-        let out = OutputView::new(out, x.rows(), self.n)?;
-        self.output.weight.matmul(self.first, x, out)
-    }
-
-    /// Bias, factor and residual of one token's values.
-    fn store(&self, values: &[f32], target: &mut [f32]) {
-        let scale = self.output.scale;
-        let bias = self.output.bias.as_ref().map(|bias| &bias.values()[self.first..][..self.n]);
-        for (i, (value, target)) in values.iter().zip(target).enumerate() {
-            let result = scale * (value + bias.map_or(0.0, |bias| bias[i]));
-            *target = if self.output.accumulate { *target + result } else { result };
+        let (output, n) = (self.output, self.target.rows());
+        let mut target = self.target.part(tokens.clone());
+        let is_plain = output.bias.is_none() && output.scale == 1.0 && !output.accumulate;
+        if is_plain && additions.is_none() {
+            return output.weight.matmul(self.first, x, target);
         }
+        tile.resize(tokens.len() * n, 0.0);
+        output.weight.matmul(self.first, x, OutputView::new(tile, tokens.len(), n)?)?;
+        let columns = self.first..self.first + n;
+        if let Some(additions) = additions {
+            additions.add(self.index, columns.clone(), tokens, tile);
+        }
+        let bias = output.bias.as_ref().map(|bias| &bias.values()[columns]);
+        for (token, values) in tile.chunks_exact_mut(n).enumerate() {
+            if let Some(bias) = bias {
+                values.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
+            }
+            if output.scale != 1.0 {
+                values.iter_mut().for_each(|value| *value *= output.scale);
+            }
+            let target = target.token(token);
+            match output.accumulate {
+                true => target.iter_mut().zip(values).for_each(|(t, value)| *t += *value),
+                false => target.copy_from_slice(values),
+            }
+        }
+        Ok(())
     }
 }

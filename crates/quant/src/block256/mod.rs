@@ -18,6 +18,7 @@ pub(crate) mod rows;
 
 use realm_gguf::TensorType;
 
+use crate::activations::SUMS_256;
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
 use crate::rows::RowFormat;
@@ -29,8 +30,6 @@ pub(crate) const LEN: usize = 256;
 /// Groups of 16 values in a block.
 pub(crate) const GROUPS: usize = 16;
 const GROUP_LEN: usize = LEN / GROUPS;
-/// Entries of [`sums`](crate::ActivationView::sums) per block: two groups each.
-pub(crate) const PAIRS: usize = GROUPS / 2;
 
 /// One block, unpacked.
 pub(crate) struct Block {
@@ -129,7 +128,7 @@ fn matmul<F: Block256>(mut problem: Problem<'_>) {
     let x = problem.x;
     let blocks = problem.cols / LEN;
     let (quants, _) = x.quants().as_chunks::<LEN>();
-    let (sums, _) = x.sums().as_chunks::<PAIRS>();
+    let (sums, _) = x.sums().as_chunks::<SUMS_256>();
     for r in 0..problem.n_rows {
         let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
         for t in 0..x.rows() {
@@ -151,7 +150,7 @@ fn add_block<F: Block256>(
     w: &Block,
     x: &[i8; LEN],
     d_x: f32,
-    sums: &[i32; PAIRS],
+    sums: &[i32; SUMS_256],
 ) -> f32 {
     let (u, _) = w.u.as_chunks::<GROUP_LEN>();
     let (q, _) = x.as_chunks::<GROUP_LEN>();

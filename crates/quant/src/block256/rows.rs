@@ -1,9 +1,11 @@
 //! Blocks of 256 values, one weight row per vector lane.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::{Block256, GROUPS, LEN, PAIRS};
+use super::{Block256, GROUPS, LEN};
 use crate::ActivationView;
+use crate::activations::{Blocks, PAIRS_16, SUMS_256, fours};
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd, offset};
 
@@ -15,9 +17,10 @@ pub(crate) struct RowBlocks<S: Simd> {
     /// Integer scale of each 16 values; only every other is used in formats
     /// where two groups share one.
     pub scales: [S::I; GROUPS],
-    /// For groups 2j and 2j+1, packed as two i16 with the first one low: their
-    /// minimums, or in formats without, their scales.
-    pub pairs: [S::I; PAIRS],
+    /// For runs 2j and 2j+1 that share a scale, packed as two i16 with the first one low:
+    /// their minimums, or in formats without, their scales. Where runs have 32 values,
+    /// only the first half is used.
+    pub pairs: [S::I; PAIRS_16],
     /// Scales of the scales.
     pub d: S::F,
     /// Scales of the minimums; ignored in formats without.
@@ -135,15 +138,17 @@ fn each_byte<I: Copy>([a, b, c, d]: [I; 4], f: impl Fn(I, u32) -> I) -> [I; GROU
 #[inline(always)]
 pub(crate) fn set_unit_scales<S: Simd>(s: S, block: &mut RowBlocks<S>) {
     block.scales = [s.splat(1); GROUPS];
-    block.pairs = [s.splat(0x0001_0001); PAIRS];
+    block.pairs = [s.splat(0x0001_0001); PAIRS_16];
 }
 
-/// Packs lanes of 32 bits in pairs of i16.
+/// The numbers of each 16 values, as [`RowBlocks::pairs`] of a format has them.
 #[inline(always)]
-pub(crate) fn pack_pairs<S: Simd>(s: S, lanes: &[S::I; GROUPS]) -> [S::I; PAIRS] {
-    let mut pairs = [lanes[0]; PAIRS];
-    for (j, pair) in pairs.iter_mut().enumerate() {
-        *pair = s.or(s.and(lanes[2 * j], s.splat(0xffff)), s.shl(lanes[2 * j + 1], 16));
+pub(crate) fn pack_pairs<S: Simd, F: Rows256>(s: S, groups: &[S::I; GROUPS]) -> [S::I; PAIRS_16] {
+    let step = F::SCALE_LEN / 16;
+    let mut pairs = [groups[0]; PAIRS_16];
+    for (j, pair) in pairs.iter_mut().enumerate().take(LEN / F::SCALE_LEN / 2) {
+        let (first, second) = (groups[2 * j * step], groups[(2 * j + 1) * step]);
+        *pair = s.or(s.and(first, s.splat(0xffff)), s.shl(second, 16));
     }
     pairs
 }
@@ -159,11 +164,13 @@ pub(crate) fn unpack_header<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &m
     let high = |v| s.and(s.shr(v, 2), two);
     let scales = [s.and(a, six), s.or(s.and(c, four), high(a))];
     let mins = [s.and(b, six), s.or(s.and(s.shr(c, 4), four), high(b))];
-    for j in 0..PAIRS {
-        let byte = |words: [S::I; 2]| s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
-        block.scales[2 * j] = byte(scales);
-        let min = byte(mins);
-        block.pairs[j] = s.or(min, s.shl(min, 16));
+    let byte =
+        |words: [S::I; 2], j: usize| s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
+    for j in 0..GROUPS / 2 {
+        block.scales[2 * j] = byte(scales, j);
+    }
+    for j in 0..GROUPS / 4 {
+        block.pairs[j] = s.or(byte(mins, 2 * j), s.shl(byte(mins, 2 * j + 1), 16));
     }
 }
 
@@ -173,13 +180,14 @@ pub(crate) struct Family<F>(PhantomData<F>);
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
+    type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
         RowBlocks {
             u: [s.splat(0); LEN / 4],
             scales: [s.splat(0); GROUPS],
-            pairs: [s.splat(0); PAIRS],
+            pairs: [s.splat(0); PAIRS_16],
             d: s.splat_f32(0.0),
             dmin: s.splat_f32(0.0),
         }
@@ -191,27 +199,30 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a> {
+        x.blocks(row, blocks)
+    }
+
+    #[inline(always)]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let quants = at.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [[s.splat(0); G]; T];
         for k in 0..LEN / F::SCALE_LEN {
-            let at = k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4;
-            let group = block_dots::<S, F, G, T>(
-                s,
-                w.map(|w| &w.u[at.clone()]),
-                quants.map(|q| &q[at.clone()]),
-            );
+            let at_k = k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4;
+            let mut w_k = [&w[0].u[..0]; G];
+            for g in 0..G {
+                w_k[g] = &w[g].u[at_k.clone()];
+            }
+            let group = block_dots::<S, F, G, T>(s, w_k, fours(x, at, at_k));
             for g in 0..G {
                 let scale = w[g].scales[k * F::SCALE_LEN / 16];
                 for t in 0..T {
@@ -220,11 +231,7 @@ impl<F: Rows256> RowFormat for Family<F> {
                 }
             }
         }
-        for t in 0..T {
-            for g in 0..G {
-                sums[t][g] = add_block::<S, F>(s, sums[t][g], dots[t][g], w[g], x, at[t]);
-            }
-        }
+        finish_block::<S, F, G, T>(s, w, x, at, dots, sums);
     }
 
     #[inline(always)]
@@ -232,8 +239,8 @@ impl<F: Rows256> RowFormat for Family<F> {
         s: S,
         (rows, at, part): (&Rows<'_>, usize, usize),
         block: &mut RowBlocks<S>,
-        x: &ActivationView<'_>,
-        at_x: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at_x: usize,
         sums: &mut [[S::F; 1]; T],
     ) {
         if const { !F::HAS_RUNS } {
@@ -241,15 +248,14 @@ impl<F: Rows256> RowFormat for Family<F> {
             return Self::add(s, [block], x, at_x, sums);
         }
         F::unpack_scales(s, rows, at, block);
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let quants = at_x.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [s.splat(0); T];
         for run in 0..RUNS {
             let u = F::unpack_run(s, rows, at, run);
             for i in 0..const { RUNS / F::GROUPS_PER_SUM } {
                 let first = F::group(run, F::GROUPS_PER_SUM * i);
                 let n = const { F::GROUPS_PER_SUM * GROUP_VECTORS };
-                let x = quants.map(|q| &q[GROUP_VECTORS * first..][..n]);
+                let begin = GROUP_VECTORS * first;
+                let x = fours(x, at_x, begin..begin + n);
                 let sum = block_dots::<S, F, 1, T>(s, [&u[n * i..][..n]], x);
                 let scale = block.scales[first / (F::SCALE_LEN / 16) * (F::SCALE_LEN / 16)];
                 for t in 0..T {
@@ -258,9 +264,7 @@ impl<F: Rows256> RowFormat for Family<F> {
                 }
             }
         }
-        for t in 0..T {
-            sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, x, at_x[t]);
-        }
+        finish_block::<S, F, 1, T>(s, [block], x, at_x, dots.map(|dot| [dot]), sums);
     }
 }
 
@@ -274,30 +278,42 @@ fn block_dots<S: Simd, F: Rows256, const G: usize, const T: usize>(
     if F::BELOW_64 { s.dots_below_64(w, x) } else { s.dots(F::WIDE, w, x) }
 }
 
-/// What is left of a block's product when those of its values have been summed in `dot`.
+/// What is left of a block's products when those of its values have been summed in `dots`.
 #[inline(always)]
-fn add_block<S: Simd, F: Rows256>(
+fn finish_block<S: Simd, F: Rows256, const G: usize, const T: usize>(
     s: S,
-    sum: S::F,
-    mut dot: S::I,
-    w: &RowBlocks<S>,
-    x: &ActivationView<'_>,
+    w: [&RowBlocks<S>; G],
+    x: &[Blocks<'_, LEN, SUMS_256>; T],
     at: usize,
-) -> S::F {
-    let pairs_x = &x.sums().as_chunks::<PAIRS>().0[at];
-    let d_x = s.splat_f32(x.scales()[at]);
-    let mut pairs = s.splat(0);
-    for (w, x) in w.pairs.iter().zip(pairs_x) {
-        pairs = s.dot_i16(pairs, *w, s.splat(*x));
+    dots: [[S::I; G]; T],
+    sums: &mut [[S::F; G]; T],
+) {
+    let mut pairs = [[s.splat(0); G]; T];
+    if const { offset::<S>(F::OFFSET) } != 0 || F::HAS_MIN {
+        let first = if F::SCALE_LEN == 32 { PAIRS_16 } else { 0 };
+        for j in 0..LEN / F::SCALE_LEN / 2 {
+            for t in 0..T {
+                let pair_x = s.splat(x[t].sums[at][first + j]);
+                for g in 0..G {
+                    pairs[t][g] = s.dot_i16(pairs[t][g], w[g].pairs[j], pair_x);
+                }
+            }
+        }
     }
     let offset = const { offset::<S>(F::OFFSET) };
-    if offset != 0 {
-        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(offset))));
+    for t in 0..T {
+        let d_x = s.splat_f32(x[t].scales[at]);
+        for g in 0..G {
+            let mut dot = dots[t][g];
+            if offset != 0 {
+                dot = s.sub(dot, s.mul(pairs[t][g], s.splat(i32::from(offset))));
+            }
+            let product = s.mul_f32(s.to_f32(dot), s.mul_f32(w[g].d, d_x));
+            sums[t][g] = s.add_f32(sums[t][g], product);
+            if F::HAS_MIN {
+                let min = s.mul_f32(s.to_f32(pairs[t][g]), s.mul_f32(w[g].dmin, d_x));
+                sums[t][g] = s.sub_f32(sums[t][g], min);
+            }
+        }
     }
-    let sum = s.add_f32(sum, s.mul_f32(s.to_f32(dot), s.mul_f32(w.d, d_x)));
-    if F::HAS_MIN {
-        let min = s.mul_f32(s.to_f32(pairs), s.mul_f32(w.dmin, d_x));
-        return s.sub_f32(sum, min);
-    }
-    sum
 }

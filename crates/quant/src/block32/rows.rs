@@ -1,9 +1,11 @@
 //! Blocks of 32 values, one weight row per vector lane.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::{Block32, LEN};
 use crate::ActivationView;
+use crate::activations::{Blocks, fours};
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd, offset};
 
@@ -61,6 +63,7 @@ impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     const PARTS: usize = F::PARTS;
+    type Activations<'a> = Blocks<'a, LEN, 1>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
@@ -73,23 +76,30 @@ impl<F: Rows32> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a> {
+        x.blocks(row, blocks)
+    }
+
+    #[inline(always)]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let quants = at.map(|at| quants[at].as_chunks::<4>().0);
-        let dots = s.dots(F::WIDE, w.map(|w| &w.u[..]), quants.map(|q| &q[..]));
+        let mut u = [&w[0].u[..]; G];
+        for g in 0..G {
+            u[g] = &w[g].u;
+        }
+        let dots = s.dots(F::WIDE, u, fours(x, at, 0..LEN / 4));
         for t in 0..T {
-            let sum_x = x.sums()[at[t]];
-            let d_x = s.splat_f32(x.scales()[at[t]]);
+            let [sum_x] = x[t].sums[at];
+            let d_x = s.splat_f32(x[t].scales[at]);
             for g in 0..G {
                 let mut dot = dots[t][g];
                 let offset = const { offset::<S>(F::OFFSET) };

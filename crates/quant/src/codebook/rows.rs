@@ -6,11 +6,13 @@
 //! rows are, and the rest is as for other formats of 256 values.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::{Codebook, Entry, Parts, around};
 use crate::ActivationView;
+use crate::activations::{Blocks, PAIRS_16, SUMS_256};
 use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
-use crate::block256::{GROUPS, LEN, PAIRS};
+use crate::block256::{GROUPS, LEN};
 use crate::rows::RowFormat;
 use crate::simd::{MAX_LANES, Rows, Simd};
 
@@ -41,7 +43,7 @@ impl<F: Codebook> Rows256 for F {
             *u = s.transpose(&unpacked, 16 * i);
         }
         block.scales = widen_signed_bytes(s, s.transpose(&unpacked, LEN));
-        block.pairs = pack_pairs(s, &block.scales);
+        block.pairs = pack_pairs::<S, Self>(s, &block.scales);
         block.d = scaled::<S, F>(s, &d);
     }
 }
@@ -49,6 +51,7 @@ impl<F: Codebook> Rows256 for F {
 impl<F: Codebook> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
+    type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
@@ -61,11 +64,20 @@ impl<F: Codebook> RowFormat for Family<F> {
     }
 
     #[inline(always)]
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a> {
+        x.blocks(row, blocks)
+    }
+
+    #[inline(always)]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         blocks: [&RowBlocks<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
         rows::Family::<F>::add(s, blocks, x, at, sums);
@@ -76,13 +88,10 @@ impl<F: Codebook> RowFormat for Family<F> {
         s: S,
         (rows, at, _part): (&Rows<'_>, usize, usize),
         _block: &mut RowBlocks<S>,
-        x: &ActivationView<'_>,
-        at_x: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at_x: usize,
         sums: &mut [[S::F; 1]; T],
     ) {
-        let (quants, _) = x.quants().as_chunks::<LEN>();
-        let (sums_x, _) = x.sums().as_chunks::<PAIRS>();
-        let (quants, sums_x) = (at_x.map(|at| &quants[at]), at_x.map(|at| &sums_x[at]));
         let mut dots = [[s.splat(0); MAX_LANES]; T];
         let mut d = [0; MAX_LANES];
         for lane in 0..S::LANES {
@@ -94,13 +103,14 @@ impl<F: Codebook> RowFormat for Family<F> {
             let offsets = bytemuck::cast(offsets);
             let mut row = [s.splat(0); T];
             for t in 0..T {
-                row[t] = s.dot_eight(row[t], &offsets, sums_x[t]);
+                let sums = x[t].sums[at_x].first_chunk::<PAIRS_16>().expect("more sums");
+                row[t] = s.dot_eight(row[t], &offsets, sums);
             }
             for i in 0..LEN / (4 * S::LANES) {
                 let u = values::<S, F>(s, &parts, i);
                 let scales = s.repeat_i16(&parts.scales[S::LANES / 4 * i..]);
                 for t in 0..T {
-                    let q = s.load_bytes(&quants[t][4 * S::LANES * i..]);
+                    let q = s.load_bytes(&x[t].quants[at_x][4 * S::LANES * i..]);
                     row[t] = s.dot_i16(row[t], scales, s.products(u, q));
                 }
             }
@@ -111,7 +121,7 @@ impl<F: Codebook> RowFormat for Family<F> {
         let d = scaled::<S, F>(s, &d);
         for t in 0..T {
             let dot = s.to_f32(s.sum_each(&dots[t]));
-            let d_x = s.splat_f32(x.scales()[at_x[t]]);
+            let d_x = s.splat_f32(x[t].scales[at_x]);
             sums[t][0] = s.add_f32(sums[t][0], s.mul_f32(dot, s.mul_f32(d, d_x)));
         }
     }

@@ -1,8 +1,8 @@
 //! IQ4_XS blocks, one row per vector lane.
 
 use super::IQ4XS;
-use crate::block256::PAIRS;
-use crate::block256::rows::{RowBlocks, Rows256, Run};
+use crate::block256::LEN;
+use crate::block256::rows::{RowBlocks, Rows256, Run, pack_pairs};
 use crate::iq4_nl::levels;
 use crate::simd::{Rows, Simd, sign_bit};
 
@@ -15,13 +15,13 @@ impl Rows256 for IQ4XS {
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let [d_high, low, ..] = s.transpose(rows, at);
         block.d = s.f16_to_f32(d_high);
-        for j in 0..PAIRS {
+        for j in 0..LEN / Self::SCALE_LEN {
             let low = s.and(s.shr(low, 4 * j as u32), s.splat(15));
             let high = s.and(s.shr(d_high, 16 + 2 * j as u32), s.splat(3));
             let scale = s.sub(s.or(low, s.shl(high, 4)), s.splat(32));
             block.scales[2 * j] = scale;
-            block.pairs[j] = s.or(s.and(scale, s.splat(0xffff)), s.shl(scale, 16));
         }
+        block.pairs = pack_pairs::<S, Self>(s, &block.scales);
     }
 
     #[inline(always)]

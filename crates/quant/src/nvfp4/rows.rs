@@ -1,7 +1,10 @@
 //! NVFP4 blocks, one row per vector lane.
 
+use std::ops::Range;
+
 use super::{LEN, PART_BYTES, PARTS, UNBIAS, VALUES_AT};
 use crate::ActivationView;
+use crate::activations::{Blocks, four};
 use crate::mxfp4::{LEVELS, OFFSET};
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd};
@@ -21,6 +24,7 @@ impl RowFormat for Family {
     type Block<S: Simd> = RowParts<S>;
     const LEN: usize = LEN;
     const PARTS: usize = PARTS;
+    type Activations<'a> = Blocks<'a, LEN, 1>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowParts<S> {
@@ -45,28 +49,31 @@ impl RowFormat for Family {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
+    fn activations<'a>(
+        x: &ActivationView<'a>,
+        row: usize,
+        blocks: Range<usize>,
+    ) -> Self::Activations<'a> {
+        x.blocks(row, blocks)
+    }
+
+    #[inline(always)]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowParts<S>; G],
-        x: &ActivationView<'_>,
-        at: [usize; T],
+        x: &[Self::Activations<'_>; T],
+        at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        let (quants, _) = x.quants().as_chunks::<LEN>();
         let offset = s.splat_bytes([OFFSET as i8; 4]);
         for t in 0..T {
-            let quants = quants[at[t]].as_chunks::<4>().0;
-            let d_x = s.splat_f32(x.scales()[at[t]]);
+            let d_x = s.splat_f32(x[t].scales[at]);
             let mut totals = [s.splat_f32(0.0); G];
             for group in 0..2 {
                 let mut offsets = s.dot_zero();
                 let mut dots = [s.dot_zero(); G];
                 for j in 4 * group..4 * group + 4 {
-                    let q = s.splat_bytes(quants[j]);
+                    let q = s.splat_bytes(four(&x[t].quants[at], j));
                     offsets = s.dot(true, offsets, offset, q);
                     for g in 0..G {
                         dots[g] = s.dot(true, dots[g], w[g].u[j], q);

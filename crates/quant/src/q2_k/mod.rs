@@ -25,4 +25,7 @@ pub(crate) struct Q2K;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<Q2K>();
 
-pub(crate) static FORMAT: Format = block256::format::<Q2K>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q2K>();
+
+pub(crate) static FORMAT: Format = block256::format::<Q2K>(&KERNELS).with_packed(&PACKED_KERNELS);

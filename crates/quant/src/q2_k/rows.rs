@@ -18,7 +18,7 @@ impl Rows256 for Q2K {
         block.scales = widen_bytes(s, [low(a), low(b), low(c), low(d)]);
         let high = |word| s.and(s.shr(word, 4), four);
         let mins = widen_bytes(s, [high(a), high(b), high(c), high(d)]);
-        block.pairs = pack_pairs(s, &mins);
+        block.pairs = pack_pairs::<S, Self>(s, &mins);
         // The last word of these sixteen bytes is `d` and `dmin`.
         let [.., d] = s.transpose(rows, at + 68);
         block.d = s.f16_to_f32(d);

@@ -26,4 +26,7 @@ pub(crate) struct Q3K;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<Q3K>();
 
-pub(crate) static FORMAT: Format = block256::format::<Q3K>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q3K>();
+
+pub(crate) static FORMAT: Format = block256::format::<Q3K>(&KERNELS).with_packed(&PACKED_KERNELS);

@@ -26,7 +26,7 @@ impl Rows256 for Q3K {
         for scale in &mut block.scales {
             *scale = s.sub(*scale, s.splat(32));
         }
-        block.pairs = pack_pairs(s, &block.scales);
+        block.pairs = pack_pairs::<S, Self>(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 108);
     }
 

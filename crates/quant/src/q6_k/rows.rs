@@ -14,7 +14,7 @@ impl Rows256 for Q6K {
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
         block.scales = widen_signed_bytes(s, s.transpose(rows, at + 192));
-        block.pairs = pack_pairs(s, &block.scales);
+        block.pairs = pack_pairs::<S, Self>(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 208);
     }
 

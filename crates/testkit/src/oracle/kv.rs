@@ -52,8 +52,9 @@ impl KvCache {
         let ty = self.layout.ty;
         let page = &mut self.layers[layer][pages[position / self.layout.page_tokens] as usize];
         let row = position % self.layout.page_tokens;
-        round_into(ty, key, page.keys.row_mut(row));
-        round_into(ty, value, page.values.row_mut(row));
+        let KvLayer { key_width, value_width, .. } = self.layout.layers[layer];
+        round_into(ty, key_width, key, page.keys.row_mut(row));
+        round_into(ty, value_width, value, page.values.row_mut(row));
     }
 
     /// Key of one head, `[key_width]`.
@@ -78,12 +79,29 @@ impl KvCache {
     }
 }
 
-fn round_into(ty: KvType, from: &[f32], to: &mut [f32]) {
+/// Rounds all heads of `head_width` values to what the cache keeps of them.
+fn round_into(ty: KvType, head_width: usize, from: &[f32], to: &mut [f32]) {
     assert_eq!(from.len(), to.len(), "one value per column of the cache");
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = match ty {
-            KvType::F32 => *from,
-            KvType::F16 => f16::from_f32(*from).to_f32(),
-        };
+    let heads = to.chunks_mut(head_width).zip(from.chunks(head_width));
+    for (to, from) in heads {
+        match ty {
+            KvType::F32 => to.copy_from_slice(from),
+            KvType::F16 => {
+                to.iter_mut().zip(from).for_each(|(to, v)| *to = f16::from_f32(*v).to_f32());
+            }
+            KvType::Q8_0 => {
+                let blocks = to.chunks_mut(KvType::BLOCK_LEN).zip(from.chunks(KvType::BLOCK_LEN));
+                blocks.for_each(|(to, from)| round_block(from, to));
+            }
+        }
     }
+}
+
+/// `quantize_row_q8_0_ref` of ggml's `src/ggml-quants.c`, and back.
+fn round_block(from: &[f32], to: &mut [f32]) {
+    let largest = from.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+    let d = largest / 127.0;
+    let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+    let stored = f16::from_f32(d).to_f32();
+    to.iter_mut().zip(from).for_each(|(to, v)| *to = (v * inverse).round() * stored);
 }

@@ -46,6 +46,15 @@ const MAX_QUADS: usize = 16;
 /// Workgroups that keep a device busy: with fewer, several share the positions of a query.
 const BUSY_GROUPS: usize = 256;
 
+/// What belongs to the cache's type of the types there are kernels for.
+fn of_type<T>(ty: KvType, f32: T, f16: T) -> Result<T> {
+    match ty {
+        KvType::F32 => Ok(f32),
+        KvType::F16 => Ok(f16),
+        KvType::Q8_0 => Err(refuse(format!("a KV cache of {}", ty.as_str()))),
+    }
+}
+
 impl Tiling {
     /// Whether a thread can keep its part of values of so many quads.
     fn fits(&self, value_quads: usize) -> bool {
@@ -124,10 +133,7 @@ impl Planner<'_> {
         let [q, k, v] = [step.q, step.k, step.v].map(|slot| self.slot(slot));
         let operands = [&angles, k, v, &norm, q, &self.memory.kv[step.kv_layer]];
         let n_groups = step.n_heads + layer.n_kv_heads;
-        let kernel = match self.config.kv.ty {
-            KvType::F32 => &ROPE_STORE_F32,
-            KvType::F16 => &ROPE_STORE_F16,
-        };
+        let kernel = of_type(self.config.kv.ty, &ROPE_STORE_F32, &ROPE_STORE_F16)?;
         Ok(vec![self.rowwise(kernel, &constants, &operands, n_groups, step.q)])
     }
 
@@ -185,10 +191,7 @@ impl Planner<'_> {
         if step.q == step.out {
             return Err(refuse("attention that overwrites its queries".to_owned()));
         }
-        let kernel = match self.config.kv.ty {
-            KvType::F32 => &ATTEND_F32,
-            KvType::F16 => &ATTEND_F16,
-        };
+        let kernel = of_type(self.config.kv.ty, &ATTEND_F32, &ATTEND_F16)?;
         let variants = tilings.iter().map(|tiling| {
             let mut constants = constants.clone();
             constants.extend([

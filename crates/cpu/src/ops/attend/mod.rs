@@ -5,13 +5,14 @@
 //! tasks for the workers, the chunks of a long sequence become tasks of their own.
 
 mod kernels;
+mod pages;
 mod tile;
 
 use std::sync::Mutex;
 
 use realm_ir::{Attend, BatchView};
 
-use self::kernels::Element;
+use self::pages::Pages;
 pub(crate) use self::tile::Scratch;
 use self::tile::{Head, Partial, Slots, Tile};
 use crate::kv::{KvShape, KvValues};
@@ -53,6 +54,7 @@ pub(crate) fn attend(
     match state.kv.values() {
         KvValues::F32(values) => step.run(values.as_slice(), team),
         KvValues::F16(values) => step.run(values.as_slice(), team),
+        KvValues::Q8_0(values) => step.run(values, team),
     }
     state.slots.put(op.out, out);
 }
@@ -70,7 +72,7 @@ struct AttendStep<'a> {
 }
 
 impl AttendStep<'_> {
-    fn run<T: Element>(&self, kv: &[T], team: &Team<'_>) {
+    fn run<P: Pages + ?Sized>(&self, kv: &P, team: &Team<'_>) {
         let n_heads = self.shape.layer(self.op.kv_layer).n_kv_heads;
         let n_tasks = self.tiles.len() * n_heads;
         let n_chunks = self.tiles.iter().map(|tile| tile.chunks(self.shape).len()).max();
@@ -85,9 +87,9 @@ impl AttendStep<'_> {
     }
 
     /// The same with a task for each chunk, whose results are put together at the end.
-    fn run_chunks<T: Element>(&self, kv: &[T], team: &Team<'_>) {
+    fn run_chunks<P: Pages + ?Sized>(&self, kv: &P, team: &Team<'_>) {
         let n_heads = self.shape.layer(self.op.kv_layer).n_kv_heads;
-        let heads: Vec<Head<'_, T>> = self
+        let heads: Vec<Head<'_, P>> = self
             .tiles
             .iter()
             .flat_map(|tile| (0..n_heads).map(move |head| self.head(kv, tile, head)))
@@ -112,7 +114,7 @@ impl AttendStep<'_> {
         }
     }
 
-    fn head<'a, T>(&'a self, kv: &'a [T], tile: &'a Tile<'a>, head: usize) -> Head<'a, T> {
+    fn head<'a, P: ?Sized>(&'a self, kv: &'a P, tile: &'a Tile<'a>, head: usize) -> Head<'a, P> {
         Head { op: self.op, shape: self.shape, kv, tile, head, group: self.group }
     }
 

@@ -11,7 +11,8 @@ use std::ops::Range;
 
 use realm_ir::{Activation, Attend, SequenceView};
 
-use super::kernels::{self, Element, ROWS};
+use super::kernels::{self, ROWS};
+use super::pages::{Pages, Place};
 use crate::kv::{KvShape, LANES};
 use crate::math;
 use crate::parts::Parts;
@@ -130,6 +131,8 @@ pub(crate) struct Scratch {
 struct Work {
     queries: Vec<f32>,
     scores: Vec<f32>,
+    /// A page's keys or values, where the cache holds them in another form.
+    unpacked: Vec<f32>,
 }
 
 /// Where queries come from and results go.
@@ -143,10 +146,10 @@ pub(super) struct Slots<'a> {
 }
 
 /// One key/value head of a tile, and the cache's values.
-pub(super) struct Head<'a, T> {
+pub(super) struct Head<'a, P: ?Sized> {
     pub op: &'a Attend,
     pub shape: &'a KvShape,
-    pub kv: &'a [T],
+    pub kv: &'a P,
     pub tile: &'a Tile<'a>,
     /// Number of the key/value head.
     pub head: usize,
@@ -154,7 +157,7 @@ pub(super) struct Head<'a, T> {
     pub group: usize,
 }
 
-impl<T: Element> Head<'_, T> {
+impl<P: Pages + ?Sized> Head<'_, P> {
     /// Attention over all positions that the tile sees.
     pub fn attend(&self, slots: &Slots<'_>, scratch: &mut Scratch) {
         let Scratch { work, chunk, total } = scratch;
@@ -185,6 +188,10 @@ impl<T: Element> Head<'_, T> {
         total.clear(self.n_queries(), self.value_stride());
         chunks.iter().for_each(|chunk| total.merge(chunk));
         self.store(total, slots);
+    }
+
+    fn place(&self, page: u32) -> Place<'_> {
+        Place { shape: self.shape, layer: self.op.kv_layer, page, head: self.head }
     }
 
     fn n_queries(&self) -> usize {
@@ -270,15 +277,16 @@ impl<T: Element> Head<'_, T> {
     ) {
         let layer = self.op.kv_layer;
         let (width, stride) = (self.shape.layer(layer).key_width, self.shape.key_stride());
-        let keys = &self.kv[self.shape.keys(layer, page, self.head)..][..width * stride];
+        let Work { queries, scores, unpacked } = work;
+        let keys = self.kv.keys(self.place(page), unpacked);
         for block in self.blocks() {
             let (first, last) =
                 (&seen[block.start / self.group], &seen[(block.end - 1) / self.group]);
             if first.start >= slot + self.shape.page_tokens || last.end <= slot {
                 continue;
             }
-            let queries = &work.queries[block.start * width..block.end * width];
-            let scores = &mut work.scores[block.start * score_stride + slot..];
+            let queries = &queries[block.start * width..block.end * width];
+            let scores = &mut scores[block.start * score_stride + slot..];
             kernels::products(block.len(), queries, keys, stride, scores, score_stride);
         }
     }
@@ -306,19 +314,20 @@ impl<T: Element> Head<'_, T> {
         page: u32,
         slot: usize,
         seen: &[Range<usize>],
-        work: &Work,
+        work: &mut Work,
         score_stride: usize,
         out: &mut Partial,
     ) {
         let stride = self.value_stride();
-        let values = self.shape.values(self.op.kv_layer, page, self.head);
+        let Work { scores, unpacked, .. } = work;
+        let values = self.kv.values(self.place(page), unpacked);
         let end = slot + self.shape.page_tokens;
         let mut add = |queries: Range<usize>, positions: Range<usize>| {
             if positions.is_empty() {
                 return;
             }
-            let weights = &work.scores[queries.start * score_stride + positions.start..];
-            let values = &self.kv[values + (positions.start - slot) * stride..];
+            let weights = &scores[queries.start * score_stride + positions.start..];
+            let values = &values[(positions.start - slot) * stride..];
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
             kernels::add_weighted(queries.len(), weights, score_stride, values, stride, out);
