@@ -4,8 +4,8 @@
  */
 
 import { existsSync, readdirSync } from 'node:fs'
-import { CROSS_TARGETS } from './cross.mjs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
+import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 
 /** Where Vulkan's loader looks for drivers. */

@@ -19,7 +19,8 @@ export function testOnWasm() {
       CARGO_TARGET_WASM32_WASIP1_RUNNER: `node --no-warnings ${join(root, 'scripts/wasi.mjs')}`,
       CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS: `-C target-feature=${features}`,
     }
-    const test = (...args) => run('cargo', ['test', '--locked', '--target', TARGET, ...args], { env })
+    const test = (...args) =>
+      run('cargo', ['test', '--locked', '--target', TARGET, ...args], { env })
     test('-p', 'realm-quant', '--tests')
     test('-p', 'realm-cpu', '--lib', '--test', 'conformance')
   }
