@@ -61,7 +61,10 @@ pub fn unpack(ty: TensorType, bytes: &[u8], out: &mut [Group]) -> Result<(), Err
     Ok(())
 }
 
-fn unpacker(ty: TensorType) -> Option<fn(&[u8], &mut [Group])> {
+/// Takes whole blocks, and as many groups as they have.
+type Unpack = fn(&[u8], &mut [Group]);
+
+fn unpacker(ty: TensorType) -> Option<Unpack> {
     Some(match ty {
         TensorType::Q4_0 => by_32::<q4_0::Q4_0>,
         TensorType::Q4_1 => by_32::<q4_1::Q4_1>,

@@ -1,6 +1,7 @@
 //! Q6_K blocks, one row per vector lane.
 
 use super::Q6K;
+use crate::block256::Block256;
 use crate::block256::rows::{
     RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, widen_signed_bytes,
 };
