@@ -1,6 +1,7 @@
 //! Q6_K blocks, one row per vector lane.
 
 use super::Q6K;
+use crate::block256::Block256;
 use crate::block256::rows::{
     RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, widen_signed_bytes,
 };
@@ -13,6 +14,10 @@ impl Rows256 for Q6K {
 
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+        if const { S::PREFETCH_READS } {
+            // The bytes of a block are not read in order, which processors do not foresee.
+            rows.prefetch_some(s, Self::TY.block_bytes() * S::LANES);
+        }
         block.scales = widen_signed_bytes(s, s.transpose(rows, at + 192));
         block.pairs = pack_pairs::<S, Self>(s, &block.scales);
         block.d = s.load_f16_of_rows(rows, at + 208);

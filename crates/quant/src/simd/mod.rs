@@ -127,6 +127,7 @@ impl<'a> Rows<'a> {
         if at < self.end {
             let line = |at: usize| at.next_multiple_of(CACHE_LINE_BYTES);
             for at in (line(at)..line(at + bytes)).step_by(CACHE_LINE_BYTES) {
+                let at = if S::PREFETCH_READS { at.min(self.weights.len() - 1) } else { at };
                 s.prefetch(self.weights.as_ptr().wrapping_add(at));
             }
             self.next.set(at + bytes);
@@ -181,6 +182,10 @@ pub(crate) trait Simd: Copy {
     const DIRECT_TOKENS: usize = Self::TILE_TOKENS;
     /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
     const FLOAT_TILE_TOKENS: usize;
+    /// Whether [`prefetch`](Self::prefetch) needs a byte that can be read, which costs as much
+    /// as reading it: [`transpose`](Self::transpose) does not prefetch then, formats do that
+    /// need it.
+    const PREFETCH_READS: bool = false;
     /// Whether [`dot`](Self::dot) multiplies signed bytes with signed bytes. Values of
     /// which 128 is to be subtracted are unpacked without it then, see [`offset`].
     const SIGNED: bool = false;
@@ -331,7 +336,6 @@ pub(crate) trait Simd: Copy {
 
 /// [`Simd::dots`] by [`Simd::dot`], one after another.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "three arrays share an index, and it is a register")]
 fn dots_in_order<S: Simd, const G: usize, const T: usize>(
     s: S,
     wide: bool,

@@ -45,6 +45,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     const TILE_VECTORS: usize = 1;
     const TILE_TOKENS: usize = 4;
     const DIRECT_TOKENS: usize = 1;
+    const PREFETCH_READS: bool = true;
     const FLOAT_TILE_TOKENS: usize = 1;
 
     type I = Pair;
@@ -106,8 +107,10 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn prefetch(self, _address: *const u8) {
-        // WebAssembly has no such instruction.
+    fn prefetch(self, address: *const u8) {
+        // There is no such instruction, but reading what nobody waits for does it as well.
+        // SAFETY: callers give the address of a byte of the weights.
+        unsafe { address.read_volatile() };
     }
 
     #[inline(always)]

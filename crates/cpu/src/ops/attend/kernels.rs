@@ -13,6 +13,7 @@ pub(super) const ROWS: usize = 6;
 
 /// Storage of keys and values.
 pub(crate) trait Element: Copy + Send + Sync {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     fn to_f32(self) -> f32;
 
     /// # Safety
@@ -37,6 +38,7 @@ pub(crate) trait Element: Copy + Send + Sync {
 }
 
 impl Element for f32 {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -73,6 +75,7 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f16::to_f32(self)
@@ -304,9 +307,11 @@ mod lanes {
     }
 
     /// What the compiler makes of plain code.
+    #[cfg(not(target_feature = "simd128"))]
     #[derive(Clone, Copy)]
     struct Plain([f32; 8]);
 
+    #[cfg(not(target_feature = "simd128"))]
     impl Lanes for Plain {
         const N: usize = 8;
 
