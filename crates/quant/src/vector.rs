@@ -61,16 +61,16 @@ macro_rules! on_best {
         match cpu::best() {
             cpu::Level::Scalar => $plain,
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `best` returns a level only when the CPU has it.
             cpu::Level::Avx2 | cpu::Level::AvxVnni => {
+                // SAFETY: `best` returns a level only when the CPU has it; both have these.
                 unsafe { <crate::simd::Avx2>::new() }.run($job)
             }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
             cpu::Level::Avx512Vnni => unsafe { <crate::simd::Avx512>::new() }.run($job),
             #[cfg(target_arch = "aarch64")]
-            // SAFETY: `best` returns a level only when the CPU has it; all have these.
             cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
+                // SAFETY: `best` returns a level only when the CPU has it; all have these.
                 unsafe { <crate::simd::Neon>::new() }.run($job)
             }
             #[cfg(target_feature = "simd128")]

@@ -181,10 +181,6 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],

@@ -73,10 +73,6 @@ impl<F: Rows32> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "two arrays share an index, and it is a register"
-    )]
     fn add<S: Simd, const G: usize, const T: usize>(
         s: S,
         w: [&RowBlocks<S>; G],
@@ -86,7 +82,7 @@ impl<F: Rows32> RowFormat for Family<F> {
     ) {
         let (quants, _) = x.quants().as_chunks::<LEN>();
         let quants = at.map(|at| quants[at].as_chunks::<4>().0);
-        let dots = s.dots(F::WIDE, w.map(|w| &w.u[..]), quants.map(|q| &q[..]));
+        let dots = s.dots(F::WIDE, w.map(|w| &w.u[..]), quants);
         for t in 0..T {
             let sum_x = x.sums()[at[t]];
             let d_x = s.splat_f32(x.scales()[at[t]]);

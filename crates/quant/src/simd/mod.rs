@@ -317,7 +317,6 @@ pub(crate) trait Simd: Copy {
 
 /// [`Simd::dots`] by [`Simd::dot`], one after another.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "three arrays share an index, and it is a register")]
 fn dots_in_order<S: Simd, const G: usize, const T: usize>(
     s: S,
     wide: bool,

@@ -71,7 +71,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         }
         let row = rows.pointers(at, 16);
         // SAFETY: 16 bytes can be read at each pointer.
-        let four = |first| transpose(std::array::from_fn(|i| unsafe { v128_load(row(first + i).cast()) }));
+        let four =
+            |first| transpose(std::array::from_fn(|i| unsafe { v128_load(row(first + i).cast()) }));
         let (first, second) = (four(0), four(4));
         std::array::from_fn(|j| [first[j], second[j]])
     }
