@@ -61,12 +61,12 @@ export function runTool(name, args) {
 
 /**
  * Everything that `npm start` and the tests need: dependencies, facade, addon; the addon for this
- * machine's platform or the one that is named.
+ * machine's platform or the one that is named, unless it is not wanted.
  */
-export async function build({ profile = 'release', platform } = {}) {
+export async function build({ profile = 'release', platform, addon = true } = {}) {
   installDependencies()
   compileFacade()
-  await buildAddon(profile, platform)
+  if (addon) await buildAddon(profile, platform)
 }
 
 /** `npm ci`, unless node_modules is as new as the lock file. */
@@ -84,7 +84,10 @@ export function compileFacade() {
     inputs: ['ts', 'tsconfig.json', 'package-lock.json'],
     output: 'dist/index.js',
     make: () => {
-      rmSync(join(root, 'dist'), { recursive: true, force: true })
+      for (const name of existsSync(join(root, 'dist')) ? readdirSync(join(root, 'dist')) : []) {
+        // The browser's part has steps of its own.
+        if (name !== 'browser') rmSync(join(root, 'dist', name), { recursive: true, force: true })
+      }
       runTool('typescript', [])
       copyFileSync(join(root, 'ts/package.json'), join(root, 'dist/package.json'))
     },
@@ -144,7 +147,7 @@ function writePlatformPackage({ name, os, cpu, libc }) {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text)
 }
 
-function targetDirectory() {
+export function targetDirectory() {
   const { stdout } = spawnSync(
     'cargo',
     ['metadata', '--format-version', '1', '--no-deps', '--offline'],
@@ -154,7 +157,7 @@ function targetDirectory() {
 }
 
 /** Makes `output` if it is missing, was made with another key, or before an input last changed. */
-function step(name, { key = '', inputs, output, make }) {
+export function step(name, { key = '', inputs, output, make }) {
   const stamp = join(root, 'target', 'stamps', name)
   const newest = Math.max(...inputs.map((input) => newestChange(join(root, input))))
   const isFresh =

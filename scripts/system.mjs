@@ -4,6 +4,8 @@
  */
 
 import { existsSync, readdirSync } from 'node:fs'
+import { findChromium } from '../test-js/support/chromium-path.mjs'
+import { findFirefox } from '../test-js/support/firefox-path.mjs'
 import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 
@@ -18,6 +20,18 @@ const VULKAN_DRIVER_FOLDERS = [
 export function installVulkanDriver() {
   if (process.platform !== 'linux' || VULKAN_DRIVER_FOLDERS.some(hasFiles)) return
   installPackages(['mesa-vulkan-drivers', 'libvulkan1'])
+}
+
+/** A browser for the tests of the browser package. */
+export function installChromium() {
+  if (process.platform !== 'linux' || findChromium() !== undefined) return
+  installPackages(['chromium'])
+}
+
+/** The other browser for these tests. */
+export function installFirefox() {
+  if (process.platform !== 'linux' || findFirefox() !== undefined) return
+  installPackages(['firefox-esr'])
 }
 
 /** rustfmt and clippy, which a minimal toolchain lacks. */
@@ -38,6 +52,17 @@ export function installCrossCompiler(platform) {
 export function installEmulator(platform) {
   const { emulator, emulatorPackages } = CROSS_TARGETS[platform]
   if (!has(emulator[0])) installPackages(emulatorPackages)
+}
+
+/** What the tests of the WebAssembly build are compiled for, so that Node runs them. */
+export function installWasiTarget() {
+  run('rustup', ['target', 'add', 'wasm32-wasip1'])
+}
+
+/** What the engine for browsers is compiled with, the standard library included. */
+export function installWebTools() {
+  run('rustup', ['target', 'add', 'wasm32-unknown-unknown'])
+  run('rustup', ['component', 'add', 'rust-src'])
 }
 
 /** The checker of dependencies' licences and advisories. */

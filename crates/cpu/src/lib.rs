@@ -23,6 +23,7 @@ mod plan;
 mod pool;
 mod session;
 mod states;
+mod threads;
 mod weight;
 mod zeroed;
 
@@ -30,3 +31,5 @@ pub use backend::{CpuBackend, CpuOptions};
 #[cfg(not(target_family = "wasm"))]
 pub use bandwidth::read_bandwidth;
 pub use machine::{CpuInfo, describe};
+#[cfg(target_family = "wasm")]
+pub use threads::lend_thread;

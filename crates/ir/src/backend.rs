@@ -17,8 +17,20 @@ use crate::step::StepKind;
 /// A weight as a backend keeps it: mapped bytes, a repacked copy, a device buffer.
 pub type Uploaded = Arc<dyn Any + Send + Sync>;
 
-/// The future of [`Session::read`].
+/// The future of [`Session::read`] and [`Backend::settle`].
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// One of the largest values of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Top {
+    /// Where it is.
+    pub column: u32,
+    /// The value.
+    pub value: f32,
+}
+
+/// The future of [`Session::read_top`].
+pub type TopFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Vec<Top>>>> + 'a>>;
 
 /// Storage of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +160,15 @@ pub trait Backend: Send + Sync {
     /// `UnsupportedType` when no step can read it, `OutOfMemory`.
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
 
+    /// Waits until everything asked for so far is known to be there: some devices tell
+    /// late that memory ran out.
+    ///
+    /// # Errors
+    /// `OutOfMemory` naming the first that is not.
+    fn settle(&self) -> ReadFuture<'_> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Makes an adapter of a program's weights usable by the program's sessions.
     ///
     /// # Errors
@@ -193,6 +214,17 @@ pub trait Session: Send {
     /// `ShapeMismatch` when `out` is not `rows * width` long or rows are out of range.
     fn read<'a>(&'a mut self, slot: Slot, rows: Range<usize>, out: &'a mut [f32])
     -> ReadFuture<'a>;
+
+    /// The `k` largest values of each of the first `n_rows` rows of a slot, best first and
+    /// of equals the lower column first; fewer where a row is not that wide. NaN counts as
+    /// larger than all other values. `None` from backends that have no better way than
+    /// [`Session::read`].
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when rows are out of range.
+    fn read_top<'a>(&'a mut self, _slot: Slot, _n_rows: usize, _k: usize) -> Option<TopFuture<'a>> {
+        None
+    }
 
     /// The layout of the matrices, and how many bytes of copies it takes.
     fn layout(&self) -> (WeightLayout, u64) {

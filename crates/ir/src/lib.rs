@@ -23,8 +23,8 @@ mod step;
 
 pub use adapter::{Adapter, AdapterUse, LowRank};
 pub use backend::{
-    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Uploaded,
-    WeightLayout,
+    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Top,
+    TopFuture, Uploaded, WeightLayout,
 };
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
-use realm_engine::threaded::{Reply, wait};
+use realm_engine::model::{Reply, wait};
 
 use crate::args;
 use crate::error::{Result, guard, thrown};

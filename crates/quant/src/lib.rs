@@ -65,6 +65,7 @@ mod rows;
 mod simd;
 mod tq1_0;
 mod tq2_0;
+mod unpack;
 pub mod vector;
 
 use std::sync::OnceLock;
@@ -75,6 +76,7 @@ pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activat
 pub use cpu::CPU_FEATURES_VARIABLE;
 pub use error::Error;
 pub use kernel::{Kernel, OutputView};
+pub use unpack::{Group, unpack};
 
 /// One compute format: what is known about a tensor type, and its kernels.
 #[derive(Debug)]
@@ -123,7 +125,7 @@ impl Format {
     /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
     /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
     pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
-        self.packed_kernels.iter().find(|kernel| kernel.level == self.kernel().level)
+        self.packed_kernels().find(|kernel| kernel.level <= cpu::cap())
     }
 
     /// Every kernel for interleaved rows that this CPU can run, fastest first.

@@ -46,6 +46,13 @@ pub fn axpy_f16(scale: f32, x: &[f16], y: &mut [f32]) {
     axpy(scale, x, y);
 }
 
+/// Eight f16 numbers as f32, in two vectors.
+#[cfg(target_feature = "simd128")]
+pub use crate::simd::eight_f16;
+/// `a * b + c` of f32 vectors, rounded once where the engine has an instruction for it.
+#[cfg(target_feature = "simd128")]
+pub use crate::simd::multiply_add;
+
 /// Rounds `x` to f16, ties to even.
 ///
 /// # Panics

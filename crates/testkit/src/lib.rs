@@ -1,5 +1,6 @@
 //! Tiny random GGUF files, the naive oracle, conformance data.
 
+pub mod bench;
 pub mod compare;
 pub mod families;
 pub mod gemma3n;

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
-use realm_ir::{Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded};
+use realm_ir::{
+    Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind, Uploaded,
+};
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
 use crate::gpu::{Counters, Gpu};
+use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
 
@@ -21,6 +24,9 @@ pub struct WgpuOptions {
     /// Most bytes of one binding, to lower the adapter's own limit; weights above
     /// it are split by rows. Default: the adapter's limit.
     pub max_binding_bytes: Option<usize>,
+    /// The kernels that matrix products prefer. Default: the fastest by a short benchmark; on
+    /// software adapters those that run everywhere.
+    pub tuning: Option<Tuning>,
 }
 
 /// Runs programs on a GPU through wgpu. Cheap to clone: clones share the device.
@@ -42,7 +48,7 @@ impl WgpuBackend {
     /// `Unavailable` naming the adapters that were found.
     pub async fn open(options: WgpuOptions) -> Result<Self> {
         let adapter = adapter::choose(options.adapter.as_deref()).await?;
-        let gpu = Gpu::open(&adapter, options.max_binding_bytes).await?;
+        let gpu = Gpu::open(&adapter, options.max_binding_bytes, options.tuning).await?;
         let device = Device { gpu: Arc::new(gpu), weights: SharedWeights::default() };
         Ok(WgpuBackend { device: Arc::new(device) })
     }
@@ -75,7 +81,7 @@ impl WgpuBackend {
         if let Some(device) = device.and_then(|(_, device)| device.upgrade()) {
             return Ok(WgpuBackend { device });
         }
-        let gpu = Arc::new(pollster::block_on(Gpu::open(&adapter, None))?);
+        let gpu = Arc::new(pollster::block_on(Gpu::open(&adapter, None, None))?);
         let device = Arc::new(Device { gpu, weights: SharedWeights::default() });
         open.push((description, Arc::downgrade(&device)));
         Ok(WgpuBackend { device })
@@ -86,18 +92,14 @@ impl WgpuBackend {
         &self.device.gpu.adapter
     }
 
+    #[cfg(test)]
+    pub(crate) fn gpu(&self) -> &Gpu {
+        &self.device.gpu
+    }
+
     /// What was uploaded and submitted so far.
     pub fn counters(&self) -> Counters {
         self.device.gpu.counters()
-    }
-
-    /// Waits until every buffer asked for so far is known to be there: browsers tell
-    /// late that memory ran out.
-    ///
-    /// # Errors
-    /// `OutOfMemory` naming the first that is not.
-    pub async fn settle(&self) -> Result<()> {
-        self.device.gpu.settle().await
     }
 }
 
@@ -158,27 +160,31 @@ impl Backend for WgpuBackend {
 
     fn supports(&self, step: StepKind, ty: TensorType) -> bool {
         match step {
-            StepKind::Embed | StepKind::Linear => weight::format(ty).is_some(),
+            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
+                weight::format(ty).is_some()
+            }
             StepKind::Norm
             | StepKind::RopeStore
+            | StepKind::Rope
             | StepKind::Attend
             | StepKind::GatedAct
             | StepKind::Add
-            | StepKind::TakeRows => ty == TensorType::F32,
-            StepKind::Rope
-            | StepKind::Moe
-            | StepKind::HeadLinear
+            | StepKind::TakeRows
             | StepKind::Mix
             | StepKind::Sparsify
             | StepKind::Conv
             | StepKind::DeltaNet
-            | StepKind::SelectiveScan => false,
+            | StepKind::SelectiveScan => ty == TensorType::F32,
         }
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
         let upload = || Weight::upload(&self.device.gpu, tensor);
         Ok(self.device.weights.get(tensor, upload)?)
+    }
+
+    fn settle(&self) -> ReadFuture<'_> {
+        Box::pin(self.device.gpu.settle())
     }
 
     fn session(

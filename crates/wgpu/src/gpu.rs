@@ -1,15 +1,17 @@
 //! The device, its queue, what went wrong on it and what was done with it.
 
-#[cfg(target_arch = "wasm32")]
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(target_arch = "wasm32")]
+use futures_channel::oneshot;
 use realm_ir::{Error, Result};
 
 use crate::adapter::AdapterDescription;
 
 use crate::NAME;
+use crate::kernel::Pipelines;
+use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of everything but matrix products, shared by all sessions.
+    pub pipelines: Pipelines,
+    /// Pipelines of matrix products, shared by all sessions.
+    pub products: Products,
+    /// The kernels that products prefer.
+    pub tuning: Tuning,
     failure: Failure,
     submissions: AtomicU64,
     dispatches: AtomicU64,
@@ -49,7 +57,8 @@ pub(crate) struct Gpu {
 struct Allocation {
     what: String,
     bytes: usize,
-    error: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>,
+    /// Whether it failed, once that is known.
+    failed: oneshot::Receiver<bool>,
 }
 
 /// The first thing that went wrong on the device.
@@ -68,14 +77,20 @@ impl Failure {
 }
 
 impl Gpu {
-    /// Opens `adapter` with all its limits, none above `max_binding_bytes`.
+    /// Opens `adapter` with all its limits, none above `max_binding_bytes`, for products with
+    /// the kernels that `tuning` says or the fastest ones.
     ///
     /// # Errors
     /// `Unavailable` when the adapter gives no device.
-    pub async fn open(adapter: &wgpu::Adapter, max_binding_bytes: Option<usize>) -> Result<Self> {
+    pub async fn open(
+        adapter: &wgpu::Adapter,
+        max_binding_bytes: Option<usize>,
+        tuning: Option<Tuning>,
+    ) -> Result<Self> {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
+            required_features: adapter.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
@@ -104,12 +119,15 @@ impl Gpu {
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
-        Ok(Gpu {
+        let mut gpu = Gpu {
+            pipelines: Pipelines::new(&device),
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             adapter,
             nothing,
+            products: Products::default(),
+            tuning: Tuning::default(),
             failure,
             submissions: AtomicU64::new(0),
             dispatches: AtomicU64::new(0),
@@ -117,7 +135,12 @@ impl Gpu {
             weight_bytes: AtomicU64::new(0),
             #[cfg(target_arch = "wasm32")]
             allocations: Mutex::default(),
-        })
+        };
+        gpu.tuning = match tuning {
+            Some(tuning) => tuning,
+            None => tune::fastest(&gpu).await?,
+        };
+        Ok(gpu)
     }
 
     /// The failure of the device, if it had one.
@@ -166,10 +189,17 @@ impl Gpu {
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(descriptor);
+        // Closed now: scopes end in the order in which they began.
+        let error = scope.pop();
+        let (sender, failed) = oneshot::channel();
+        // Nobody asks any more when the receiver is gone.
+        wasm_bindgen_futures::spawn_local(async move {
+            let _ = sender.send(error.await.is_some());
+        });
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
             what: descriptor.label.unwrap_or_default().to_owned(),
             bytes: descriptor.size as usize,
-            error: Box::pin(scope.pop()),
+            failed,
         });
         Some(buffer)
     }
@@ -183,8 +213,8 @@ impl Gpu {
         let allocations =
             std::mem::take(&mut *self.allocations.lock().unwrap_or_else(PoisonError::into_inner));
         let mut result = Ok(());
-        for Allocation { what, bytes, error } in allocations {
-            if error.await.is_some() && result.is_ok() {
+        for Allocation { what, bytes, failed } in allocations {
+            if failed.await == Ok(true) && result.is_ok() {
                 result = Err(Error::OutOfMemory { what, bytes });
             }
         }

@@ -1,18 +1,29 @@
 //! The shaders and the pipelines made of them.
 //!
-//! A shader's text is constants, shared parts, the format of its weight if it has
-//! one, and its own body. What a step fixes — widths, factors, flags — are
+//! A shader's text is constants, shared parts and its own body; those of matrix products are
+//! put together in `product`. What a step fixes — widths, factors, flags — are
 //! pipeline-overridable constants, so that layers of one shape share a pipeline.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 use crate::gpu::Gpu;
-use crate::weight::Format;
 
-const BATCH: &str = include_str!("shaders/batch.wgsl");
-const REDUCE: &str = include_str!("shaders/reduce.wgsl");
-const KV: &str = include_str!("shaders/kv.wgsl");
+macro_rules! shader {
+    ($name:literal) => {
+        include_str!(concat!("shaders/", $name, ".wgsl"))
+    };
+}
+
+const BATCH: &str = shader!("batch");
+const REDUCE: &str = shader!("reduce");
+const KV: &str = shader!("kv");
+const KV_F32: &str = shader!("kv/f32");
+const KV_F16: &str = shader!("kv/f16");
+const ROTATE: &str = shader!("rotate");
+const ACTIVATION: &str = shader!("activation");
+const GATES: &str = shader!("gates");
+const TILES: &str = shader!("linear/tile_list");
 
 /// Threads of every workgroup.
 pub(crate) const THREADS: usize = 64;
@@ -35,122 +46,139 @@ const fn kernel(
     Kernel { name, parts, n_reads, n_writes }
 }
 
-pub(crate) static EMBED: Kernel =
-    kernel("embed", &[BATCH, include_str!("shaders/embed.wgsl")], 2, 1);
-pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, include_str!("shaders/norm.wgsl")], 3, 1);
-pub(crate) static LINEAR: Kernel =
-    kernel("linear", &[BATCH, include_str!("shaders/linear.wgsl")], 4, 1);
-pub(crate) static ROPE_STORE: Kernel =
-    kernel("rope_store", &[BATCH, REDUCE, KV, include_str!("shaders/rope_store.wgsl")], 4, 2);
-pub(crate) static ATTEND: Kernel =
-    kernel("attend", &[BATCH, REDUCE, KV, include_str!("shaders/attend.wgsl")], 2, 1);
+pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, shader!("norm")], 3, 1);
+pub(crate) static HEAD_REST: Kernel = kernel("head_rest", &[shader!("linear/head_rest")], 1, 1);
+pub(crate) static QUANTIZE: Kernel = kernel("quantize", &[shader!("linear/quantize")], 1, 1);
+pub(crate) static GROUP_CHOICES: Kernel =
+    kernel("group_choices", &[BATCH, TILES, shader!("linear/group_choices")], 1, 1);
+pub(crate) static SUM_CHOICES: Kernel =
+    kernel("sum_choices", &[shader!("linear/sum_choices")], 2, 1);
+pub(crate) static ROPE: Kernel = kernel("rope", &[BATCH, ROTATE, shader!("rope")], 1, 1);
+pub(crate) static ROPE_STORE_F32: Kernel =
+    kernel("rope_store_f32", &[BATCH, REDUCE, KV_F32, KV, ROTATE, shader!("rope_store")], 4, 2);
+pub(crate) static ROPE_STORE_F16: Kernel =
+    kernel("rope_store_f16", &[BATCH, REDUCE, KV_F16, KV, ROTATE, shader!("rope_store")], 4, 2);
+pub(crate) static ATTEND_F32: Kernel =
+    kernel("attend_f32", &[BATCH, KV_F32, KV, shader!("attend")], 3, 2);
+pub(crate) static ATTEND_F16: Kernel =
+    kernel("attend_f16", &[BATCH, KV_F16, KV, shader!("attend")], 3, 2);
+pub(crate) static ATTEND_MERGE: Kernel = kernel("attend_merge", &[shader!("attend_merge")], 2, 1);
 pub(crate) static GATED_ACT: Kernel =
-    kernel("gated_act", &[include_str!("shaders/gated_act.wgsl")], 2, 1);
-pub(crate) static ADD: Kernel = kernel("add", &[include_str!("shaders/add.wgsl")], 2, 1);
-pub(crate) static TAKE_ROWS: Kernel =
-    kernel("take_rows", &[BATCH, include_str!("shaders/take_rows.wgsl")], 1, 1);
+    kernel("gated_act", &[ACTIVATION, shader!("gated_act")], 2, 1);
+pub(crate) static ADD: Kernel = kernel("add", &[shader!("add")], 2, 1);
+pub(crate) static TAKE_ROWS: Kernel = kernel("take_rows", &[BATCH, shader!("take_rows")], 1, 1);
+pub(crate) static SPARSIFY: Kernel = kernel("sparsify", &[REDUCE, shader!("sparsify")], 0, 1);
+pub(crate) static MIX: Kernel = kernel("mix", &[shader!("mix")], 5, 1);
+pub(crate) static MIX_OUT: Kernel = kernel("mix_out", &[shader!("mix_out")], 1, 1);
+pub(crate) static ROUTE: Kernel = kernel("route", &[REDUCE, shader!("route")], 3, 2);
+pub(crate) static CONV: Kernel = kernel("conv", &[BATCH, ACTIVATION, shader!("conv")], 4, 1);
+pub(crate) static CONV_STATE: Kernel = kernel("conv_state", &[BATCH, shader!("conv_state")], 1, 1);
+pub(crate) static DELTA_NET: Kernel =
+    kernel("delta_net", &[BATCH, REDUCE, GATES, shader!("delta_net")], 4, 2);
+pub(crate) static SELECTIVE_SCAN: Kernel =
+    kernel("selective_scan", &[BATCH, GATES, shader!("selective_scan")], 5, 2);
 
-/// Threads that share a column of a matrix product.
-const LANES: usize = 16;
-
-/// Columns of a matrix product that a workgroup makes.
-pub(crate) const LINEAR_COLUMNS: usize = THREADS / LANES;
-
-/// One way to compile a kernel.
-#[derive(Clone, Copy)]
-pub(crate) struct Variant {
-    pub kernel: &'static Kernel,
-    pub format: Option<&'static Format>,
-    /// Rows that a workgroup works on: the text's `ROWS`.
-    pub n_rows: usize,
-}
+pub(crate) static TOP_VALUES: Kernel =
+    kernel("top_values", &[shader!("top_values"), shader!("top")], 1, 1);
+pub(crate) static TOP_OF_TOP: Kernel =
+    kernel("top_of_top", &[shader!("top_of_top"), shader!("top")], 1, 1);
 
 /// Values of a shader's `override` declarations, by name.
 pub(crate) type Constants = Vec<(&'static str, f64)>;
 
-/// Name, format, rows and the bits of the constants.
-type Key = (&'static str, Option<u32>, usize, Vec<(&'static str, u64)>);
+/// Name and the bits of the constants.
+type Key = (&'static str, Vec<(&'static str, u64)>);
 
-impl Variant {
+impl Kernel {
     fn key(&self, constants: &Constants) -> Key {
         let constants = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        (self.kernel.name, self.format.map(|format| format.ty as u32), self.n_rows, constants)
+        (self.name, constants)
     }
 
     fn source(&self) -> String {
-        let mut source = format!(
-            "const THREADS: u32 = {THREADS}u;\nconst LANES: u32 = {LANES}u;\nconst ROWS: u32 = {}u;\n",
-            self.n_rows
-        );
-        source.extend(self.format.map(|format| format.shader));
-        source.extend(self.kernel.parts.iter().copied());
+        let mut source = format!("const THREADS: u32 = {THREADS}u;\n");
+        source.extend(self.parts.iter().copied());
         source
     }
 }
 
-/// Makes pipelines, each once.
+/// Pipelines of the kernels, each made once for a device and shared by its sessions.
 pub(crate) struct Pipelines {
-    gpu: Arc<Gpu>,
     /// Group 1 of every kernel: the batch.
     pub batch_layout: wgpu::BindGroupLayout,
-    layouts: HashMap<&'static Kernel, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    pipelines: HashMap<Key, wgpu::ComputePipeline>,
+    layouts: Mutex<HashMap<&'static Kernel, Layouts>>,
+    pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+}
+
+#[derive(Clone)]
+struct Layouts {
+    operands: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
 }
 
 impl Pipelines {
-    pub fn new(gpu: Arc<Gpu>) -> Self {
-        let batch_layout = bind_group_layout(&gpu, "batch", 1, 0);
-        Pipelines { gpu, batch_layout, layouts: HashMap::new(), pipelines: HashMap::new() }
+    pub fn new(device: &wgpu::Device) -> Self {
+        Pipelines {
+            batch_layout: bind_group_layout(device, "batch", 1, 0),
+            layouts: Mutex::default(),
+            pipelines: Mutex::default(),
+        }
     }
 
-    fn layout(
-        &mut self,
-        kernel: &'static Kernel,
-    ) -> &(wgpu::BindGroupLayout, wgpu::PipelineLayout) {
-        self.layouts.entry(kernel).or_insert_with(|| {
-            let operands =
-                bind_group_layout(&self.gpu, kernel.name, kernel.n_reads, kernel.n_writes);
+    fn layouts(&self, gpu: &Gpu, kernel: &'static Kernel) -> Layouts {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let layouts = layouts.entry(kernel).or_insert_with(|| {
+            let Kernel { name, n_reads, n_writes, .. } = kernel;
+            let operands = bind_group_layout(&gpu.device, name, *n_reads, *n_writes);
             let descriptor = wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
+                label: Some(name),
                 bind_group_layouts: &[Some(&operands), Some(&self.batch_layout)],
                 immediate_size: 0,
             };
-            let pipeline = self.gpu.device.create_pipeline_layout(&descriptor);
-            (operands, pipeline)
-        })
+            let pipeline = gpu.device.create_pipeline_layout(&descriptor);
+            Layouts { operands, pipeline }
+        });
+        layouts.clone()
     }
 
-    /// The pipeline of `variant` with `constants`.
-    pub fn pipeline(&mut self, variant: Variant, constants: &Constants) -> wgpu::ComputePipeline {
-        let key = variant.key(constants);
-        if let Some(pipeline) = self.pipelines.get(&key) {
-            return pipeline.clone();
-        }
-        let layout = self.layout(variant.kernel).1.clone();
-        let module = self.gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(variant.kernel.name),
-            source: wgpu::ShaderSource::Wgsl(variant.source().into()),
+    /// The pipeline of `kernel` with `constants`.
+    pub fn pipeline(
+        &self,
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        constants: &Constants,
+    ) -> wgpu::ComputePipeline {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipeline = pipelines.entry(kernel.key(constants)).or_insert_with(|| {
+            let label = Some(kernel.name);
+            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label,
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            });
+            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: Some(&self.layouts(gpu, kernel).pipeline),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants,
+                    ..Default::default()
+                },
+                cache: None,
+            })
         });
-        let pipeline = self.gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(variant.kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        self.pipelines.insert(key, pipeline.clone());
-        pipeline
+        pipeline.clone()
     }
 
     /// Binds `operands`, reads before writes, to group 0 of `kernel`.
-    pub fn bind(&mut self, kernel: &'static Kernel, operands: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    pub fn bind(
+        &self,
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        operands: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
         assert_eq!(operands.len(), kernel.n_reads + kernel.n_writes, "{}", kernel.name);
-        let layout = self.layout(kernel).0.clone();
-        bind_group(&self.gpu, kernel.name, &layout, operands)
+        bind_group(gpu, kernel.name, &self.layouts(gpu, kernel).operands, operands)
     }
 }
 
@@ -174,7 +202,7 @@ pub(crate) fn bind_group(
 }
 
 fn bind_group_layout(
-    gpu: &Gpu,
+    device: &wgpu::Device,
     label: &str,
     n_reads: usize,
     n_writes: usize,
@@ -192,5 +220,5 @@ fn bind_group_layout(
         })
         .collect();
     let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries };
-    gpu.device.create_bind_group_layout(&descriptor)
+    device.create_bind_group_layout(&descriptor)
 }

@@ -15,18 +15,22 @@
 //! device error other than an allocation that failed, every call returns it: the
 //! backend has to be opened again.
 //!
-//! Today: F32 and Q4_K weights, an F32 KV cache, all steps. Only what is in the
+//! Today: F32 and Q4_K weights, an F32 or F16 KV cache, all steps. Only what is in the
 //! `FORMATS` list of `weight` can be uploaded; the rest is refused by name.
 
+mod activation;
 mod adapter;
 mod backend;
 mod batch;
 mod gpu;
 mod kernel;
+mod memory;
 mod plan;
+mod product;
 mod rope;
 mod session;
 mod signal;
+mod top;
 mod weight;
 
 pub use adapter::AdapterDescription;
@@ -34,6 +38,7 @@ pub use adapter::AdapterDescription;
 pub use backend::adapters_blocking;
 pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
+pub use product::{Arithmetic, Tuning};
 
 /// The backend's name in options, reports and errors.
 pub(crate) const NAME: &str = "webgpu";

@@ -1,21 +1,25 @@
 //! A program ready to run: buffers, bind groups, and one submission per call.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytemuck::cast_slice;
+use bytemuck::{cast_slice, cast_slice_mut};
 use realm_ir::{
-    BatchLimits, BatchView, Error, KvType, Program, ReadFuture, Result, Rows, Session,
-    SessionConfig, Slot, Step,
+    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot, Step,
+    TopFuture,
 };
 
 use crate::NAME;
 use crate::batch;
 use crate::gpu::Gpu;
-use crate::kernel::{Pipelines, bind_group};
-use crate::plan::{Dispatch, MAX_GRID, Planner};
-use crate::rope::MAX_POSITIONS;
+use crate::kernel::bind_group;
+use crate::memory::Memory;
+use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
+use crate::product::check::Pending;
 use crate::signal::Signal;
+use crate::top::TopPlan;
 use crate::weight::Weight;
 
 /// A session on a device.
@@ -25,15 +29,14 @@ pub(crate) struct WgpuSession {
     /// Held for their buffers' sake and for the size of the vocabulary.
     weights: Vec<Arc<Weight>>,
     config: SessionConfig,
-    slots: Vec<wgpu::Buffer>,
-    /// One per layer: pages, each with its keys and then its values.
-    kv: Vec<wgpu::Buffer>,
-    /// Pages are copied through here: a buffer cannot be copied to itself.
-    page_scratch: wgpu::Buffer,
+    memory: Memory,
     segments: Vec<Vec<Dispatch>>,
-    batch_layout: wgpu::BindGroupLayout,
+    /// By slot and number of values.
+    tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
     words: Vec<u32>,
+    /// Known answers of products that have not been looked at.
+    unchecked: Option<Pending>,
 }
 
 /// Where batches are uploaded to.
@@ -65,34 +68,13 @@ impl WgpuSession {
     ) -> Result<Self> {
         gpu.check()?;
         let unsupported = |what: String| Err(Error::Unsupported { what, backend: NAME });
-        if config.kv.ty != KvType::F32 {
-            return unsupported(format!("a KV cache of {}", config.kv.ty.as_str()));
-        }
         if config.max_rows.max(config.max_outputs) > MAX_GRID {
             return unsupported(format!("a batch of more than {MAX_GRID} rows"));
         }
-        let slots = program
-            .slots
-            .iter()
-            .map(|slot| slot_buffer(&gpu, slot.width * n_slot_rows(slot.rows, &config)))
-            .collect::<Result<Vec<_>>>()?;
-        let layer_page_bytes = layer_page_bytes(&config);
-        let usage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_SRC
-            | wgpu::BufferUsages::COPY_DST;
-        let kv = layer_page_bytes
-            .iter()
-            .map(|bytes| gpu.buffer("KV cache of a layer", bytes * config.kv.n_pages, usage))
-            .collect::<Result<Vec<_>>>()?;
-        let largest_page = layer_page_bytes.into_iter().max().unwrap_or(0);
-        let page_scratch = gpu.buffer("KV page", largest_page, usage)?;
-
-        let mut pipelines = Pipelines::new(Arc::clone(&gpu));
-        let batch_layout = pipelines.batch_layout.clone();
+        let memory = Memory::new(&gpu, &program, &config)?;
         let n_words = batch::n_words(config.max_rows, config.max_outputs, config.kv.n_pages);
-        let batch = BatchBuffer::new(&gpu, &batch_layout, n_words)?;
-        let mut planner =
-            Planner::new(&gpu, &program, &weights, &slots, &kv, &config.kv, &mut pipelines);
+        let batch = BatchBuffer::new(&gpu, &gpu.pipelines.batch_layout, n_words)?;
+        let mut planner = Planner::new(&gpu, &program, &weights, &config, &memory);
         let mut segments = Vec::new();
         for steps in &program.segments {
             let mut dispatches = Vec::new();
@@ -101,18 +83,27 @@ impl WgpuSession {
             }
             segments.push(dispatches);
         }
+        let unchecked = Pending::ask(&gpu, std::mem::take(&mut planner.kernels))?;
         gpu.flush();
         gpu.check()?;
+        // A browser cannot wait here; the first read does.
+        #[cfg(not(target_arch = "wasm32"))]
+        let unchecked = match unchecked {
+            Some(pending) => {
+                pollster::block_on(pending.look(&gpu))?;
+                None
+            }
+            None => None,
+        };
         Ok(WgpuSession {
             gpu,
+            unchecked,
             program,
             weights,
             config,
-            slots,
-            kv,
-            page_scratch,
+            memory,
             segments,
-            batch_layout,
+            tops: HashMap::new(),
             batch,
             words: Vec::new(),
         })
@@ -129,17 +120,12 @@ impl WgpuSession {
             n_vocab: tables.min().unwrap_or(usize::MAX),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
-            n_states: 0,
+            n_states: self.config.states.n_states,
         })?;
         if batch.has_adapters() {
             return Err(Error::Unsupported { what: "a LoRA adapter".to_owned(), backend: NAME });
         }
-        match batch.positions.iter().find(|position| **position >= MAX_POSITIONS) {
-            Some(position) => Err(Error::InvalidBatch {
-                message: format!("position {position}, the rotation reaches {MAX_POSITIONS}"),
-            }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Packs and uploads the batch; more page tables than ever make the buffer grow.
@@ -148,34 +134,23 @@ impl WgpuSession {
         let needed = self.words.len();
         if 4 * needed as u64 > self.batch.buffer.size() {
             let n_words = needed.next_power_of_two();
-            self.batch = BatchBuffer::new(&self.gpu, &self.batch_layout, n_words)?;
+            self.batch = BatchBuffer::new(&self.gpu, &self.gpu.pipelines.batch_layout, n_words)?;
         }
         self.gpu.queue.write_buffer(&self.batch.buffer, 0, cast_slice(&self.words));
         Ok(())
     }
 
+    /// Looks at known answers that could not be waited for before.
+    async fn look(&mut self) -> Result<()> {
+        match self.unchecked.take() {
+            Some(pending) => pending.look(&self.gpu).await,
+            None => Ok(()),
+        }
+    }
+
     fn n_slot_rows(&self, slot: Slot) -> usize {
-        n_slot_rows(self.program.slots[slot.0].rows, &self.config)
+        max_rows(self.program.slots[slot.0].rows, &self.config)
     }
-}
-
-fn n_slot_rows(rows: Rows, config: &SessionConfig) -> usize {
-    match rows {
-        Rows::Batch => config.max_rows,
-        Rows::Outputs => config.max_outputs,
-    }
-}
-
-/// Bytes of one page of each layer.
-fn layer_page_bytes(config: &SessionConfig) -> Vec<usize> {
-    let kv = &config.kv;
-    kv.layers.iter().map(|layer| layer.width() * kv.page_tokens * kv.ty.bytes()).collect()
-}
-
-fn slot_buffer(gpu: &Gpu, n_values: usize) -> Result<wgpu::Buffer> {
-    let usage =
-        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-    gpu.buffer("activations", 4 * n_values, usage)
 }
 
 impl Session for WgpuSession {
@@ -187,13 +162,13 @@ impl Session for WgpuSession {
         }
         self.upload_batch(batch)?;
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let extent = Extent::of(batch);
         let mut n_dispatches = 0;
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_bind_group(1, &self.batch.bind_group, &[]);
             for dispatch in self.segments[segments].iter().flatten() {
-                let n_outputs = batch.output_rows.len();
-                n_dispatches += u64::from(dispatch.encode(&mut pass, batch.n_rows(), n_outputs));
+                n_dispatches += u64::from(dispatch.encode(&mut pass, &extent));
             }
         }
         self.gpu.queue.submit([encoder.finish()]);
@@ -208,7 +183,7 @@ impl Session for WgpuSession {
             let what = format!("whole rows of {width} for slot {}", slot.0);
             return Err(Error::ShapeMismatch { what, expected: most, found: data.len() });
         }
-        self.gpu.queue.write_buffer(&self.slots[slot.0], 0, cast_slice(data));
+        self.gpu.queue.write_buffer(&self.memory.slots[slot.0], 0, cast_slice(data));
         self.gpu.check()
     }
 
@@ -229,42 +204,64 @@ impl Session for WgpuSession {
                 return Ok(());
             }
             self.gpu.check()?;
+            self.look().await?;
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let staging = self.gpu.buffer("rows to read", 4 * out.len(), usage)?;
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             let first = (4 * width * rows.start) as u64;
             let bytes = 4 * out.len() as u64;
-            encoder.copy_buffer_to_buffer(&self.slots[slot.0], first, &staging, 0, bytes);
+            encoder.copy_buffer_to_buffer(&self.memory.slots[slot.0], first, &staging, 0, bytes);
             self.gpu.queue.submit([encoder.finish()]);
-            map(&self.gpu, &staging, bytes, out).await
+            map(&self.gpu, &staging, cast_slice_mut(out)).await
         })
     }
 
+    fn read_top<'a>(&'a mut self, slot: Slot, n_rows: usize, k: usize) -> Option<TopFuture<'a>> {
+        let width = self.program.width(slot);
+        // Few enough numbers of values for each to have pipelines of its own.
+        let rounded = k.next_power_of_two();
+        if !TopPlan::is_possible(width, rounded) || n_rows == 0 {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let max_rows = self.n_slot_rows(slot);
+            if n_rows > max_rows {
+                let what = format!("rows of slot {}", slot.0);
+                return Err(Error::ShapeMismatch { what, expected: max_rows, found: n_rows });
+            }
+            self.gpu.check()?;
+            self.look().await?;
+            let plan = match self.tops.entry((slot.0, rounded)) {
+                Entry::Occupied(plan) => plan.into_mut(),
+                Entry::Vacant(place) => place.insert(TopPlan::new(
+                    &self.gpu,
+                    &self.memory.slots[slot.0],
+                    width,
+                    max_rows,
+                    rounded,
+                )?),
+            };
+            let (staging, n_words) = plan.submit(&self.gpu, &self.batch.bind_group, n_rows);
+            let mut words = vec![0; n_words];
+            map(&self.gpu, staging, cast_slice_mut(&mut words)).await?;
+            let mut rows = plan.rows(&words);
+            rows.iter_mut().for_each(|row| row.truncate(k));
+            Ok(rows)
+        }))
+    }
+
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
-        let n_pages = self.config.kv.n_pages;
-        if from as usize >= n_pages || to as usize >= n_pages {
-            let message = format!("page {from} to {to}, the cache has {n_pages}");
-            return Err(Error::InvalidBatch { message });
-        }
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        for (kv, bytes) in self.kv.iter().zip(layer_page_bytes(&self.config)) {
-            let bytes = bytes as u64;
-            let [from, to] = [from, to].map(|page| u64::from(page) * bytes);
-            encoder.copy_buffer_to_buffer(kv, from, &self.page_scratch, 0, bytes);
-            encoder.copy_buffer_to_buffer(&self.page_scratch, 0, kv, to, bytes);
-        }
-        self.gpu.queue.submit([encoder.finish()]);
-        self.gpu.check()
+        self.memory.copy_page(&self.gpu, from, to)
     }
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
-        let message = format!("state {from} to {to}, this backend has none");
-        Err(Error::InvalidBatch { message })
+        self.memory.copy_state(&self.gpu, from, to)
     }
 }
 
-/// Waits until the first `bytes` of `staging` can be read and copies them.
-async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> Result<()> {
+/// Waits until the first bytes of `staging` can be read and fills `out` with them.
+pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
+    let bytes = out.len() as u64;
     let lost = |reason: String| Err(Error::DeviceLost { backend: NAME, reason });
     let signal = Signal::new();
     let mapped = signal.clone();
@@ -279,7 +276,7 @@ async fn map(gpu: &Gpu, staging: &wgpu::Buffer, bytes: u64, out: &mut [f32]) -> 
         return lost(error.to_string());
     }
     match staging.get_mapped_range(..bytes) {
-        Ok(view) => out.copy_from_slice(cast_slice(&view)),
+        Ok(view) => out.copy_from_slice(&view),
         Err(error) => return lost(error.to_string()),
     }
     staging.unmap();

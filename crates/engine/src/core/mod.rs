@@ -37,6 +37,7 @@ use pages::PagePool;
 use realm_ir::{Program, Session};
 use realm_model::EmbeddingPlan;
 use sequence::{Cache, Sequence, StatePool};
+use step::Logits;
 use text::Answer;
 
 use crate::error::{Error, Result};
@@ -93,8 +94,8 @@ pub struct Core {
     /// Oldest first.
     generations: Vec<Generation>,
     events: Vec<(GenerationId, Event)>,
-    /// Room for the logits of one batch.
-    logits: Vec<f32>,
+    /// Of the last batch.
+    logits: Logits,
 }
 
 impl Core {
@@ -120,7 +121,7 @@ impl Core {
             layer_sequences: BTreeMap::new(),
             generations: Vec::new(),
             events: Vec::new(),
-            logits: Vec::new(),
+            logits: Logits::default(),
         }
     }
 

@@ -2,12 +2,29 @@
 
 use std::sync::Arc;
 
-use realm_ir::{BatchView, SequenceView};
+use realm_ir::{BatchView, SequenceView, Top};
 
 use super::Core;
 use super::generation::{Chunk, Event, FinishReason};
 use super::schedule::Planned;
 use crate::error::{Error, Result};
+
+/// Most logits of a row that are chosen where they were computed.
+const MAX_BEST: usize = 64;
+
+/// The logits of a batch, one row for each generation that gets a token.
+pub(super) enum Logits {
+    /// `[rows, n_vocab]`, of which there are as many as there are rows.
+    All(Vec<f32>),
+    /// The best of each row: enough for every sampler of the batch.
+    Best(Vec<Vec<Top>>),
+}
+
+impl Default for Logits {
+    fn default() -> Self {
+        Logits::All(Vec::new())
+    }
+}
 
 /// The arrays of a [`BatchView`].
 #[derive(Default)]
@@ -69,13 +86,44 @@ impl Core {
             let from = generation.sequence.len();
             generation.sequence.extend(&generation.tokens[from..from + plan.n_rows]);
         }
-        let n_vocab = self.program.width(self.program.logits);
-        self.logits.resize(n_outputs * n_vocab, 0.0);
-        if n_outputs > 0 {
-            let logits = self.program.logits;
-            self.cache.session.read(logits, 0..n_outputs, &mut self.logits).await?;
+        self.read_logits(planned, n_outputs).await
+    }
+
+    /// Reads what the samplers of a batch need to know.
+    async fn read_logits(&mut self, planned: &[Planned], n_outputs: usize) -> Result<()> {
+        let slot = self.program.logits;
+        let n_vocab = self.program.width(slot);
+        if n_outputs == 0 {
+            return Ok(());
         }
+        if let Some(n) = self.n_best(planned).filter(|n| *n <= MAX_BEST.min(n_vocab))
+            && let Some(best) = self.cache.session.read_top(slot, n_outputs, n)
+        {
+            self.logits = Logits::Best(best.await?);
+            return Ok(());
+        }
+        let mut values = match std::mem::take(&mut self.logits) {
+            Logits::All(values) => values,
+            Logits::Best(_) => Vec::new(),
+        };
+        values.resize(n_outputs * n_vocab, 0.0);
+        self.cache.session.read(slot, 0..n_outputs, &mut values).await?;
+        self.logits = Logits::All(values);
         Ok(())
+    }
+
+    /// How many of the best logits are enough for every generation that gets a token.
+    fn n_best(&self, planned: &[Planned]) -> Option<usize> {
+        let generations = planned.iter().map(|plan| &self.generations[plan.index]);
+        let choosing = generations.filter(|generation| generation.n_pending() == 0);
+        let ends = self.vocabulary.end_of_generation_tokens().len();
+        let suppressed = self.vocabulary.suppressed_tokens().len();
+        let mut most = 0;
+        for generation in choosing {
+            let n_forbidden = suppressed + if generation.forbids_end() { ends } else { 0 };
+            most = most.max(generation.sampler.n_enough(n_forbidden)?);
+        }
+        Some(most)
     }
 
     fn rows(&self, planned: &[Planned]) -> Rows {
@@ -117,10 +165,16 @@ impl Core {
     fn choose_token(&mut self, index: usize, row: usize) -> Result<u32> {
         let generation = &mut self.generations[index];
         let n_vocab = self.program.width(self.program.logits);
-        let logits = &mut self.logits[row * n_vocab..][..n_vocab];
         let ends = self.vocabulary.end_of_generation_tokens();
-        let forbidden = if generation.forbids_end() { ends } else { &[] };
-        generation.sampler.sample(logits, &generation.tokens, forbidden)
+        let ends = if generation.forbids_end() { ends } else { &[] };
+        let forbidden = self.vocabulary.suppressed_tokens().iter().chain(ends);
+        match &mut self.logits {
+            Logits::Best(rows) => generation.sampler.sample_best(&rows[row], forbidden),
+            Logits::All(values) => {
+                let logits = &mut values[row * n_vocab..][..n_vocab];
+                generation.sampler.sample(logits, &generation.tokens, forbidden)
+            }
+        }
     }
 
     /// Hands out a token and ends the generation if it was its last.

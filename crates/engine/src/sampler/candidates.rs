@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use realm_ir::Top;
+
 /// A token with its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Candidate {
@@ -35,6 +37,15 @@ impl Candidates {
             |(token, logit): (usize, &f32)| Candidate { token: token as u32, logit: *logit };
         let possible = logits.iter().enumerate().filter(|(_, l)| **l > f32::NEG_INFINITY);
         self.items.extend(possible.map(candidate));
+    }
+
+    /// The same when only the best tokens are known.
+    pub(crate) fn fill_from(&mut self, best: &[Top]) {
+        self.is_sorted = false;
+        self.items.clear();
+        let possible = best.iter().filter(|top| top.value > f32::NEG_INFINITY);
+        self.items.extend(possible.map(|top| Candidate { token: top.column, logit: top.value }));
+        self.items.sort_unstable_by_key(|candidate| candidate.token);
     }
 
     #[cfg(test)]

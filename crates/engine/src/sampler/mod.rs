@@ -12,6 +12,7 @@ mod tests;
 
 use candidates::Candidates;
 use random::SplitMix64;
+use realm_ir::Top;
 
 use crate::error::{Error, Result};
 
@@ -95,22 +96,59 @@ impl Sampler {
         self.options.seed
     }
 
+    /// How many of the best logits are enough to choose as if all were there, when
+    /// `n_forbidden` tokens must not be chosen; `None` when only all are.
+    pub(crate) fn n_enough(&self, n_forbidden: usize) -> Option<usize> {
+        if self.options.repeat_penalty != 1.0 {
+            return None;
+        }
+        match (self.options.temperature == 0.0, self.options.top_k as usize) {
+            (true, _) => Some(1 + n_forbidden),
+            (false, 0) => None,
+            // One more: with no more than top-k there is nothing to sort out, and
+            // candidates stay in order of their ids.
+            (false, top_k) => Some(top_k + 1 + n_forbidden),
+        }
+    }
+
+    /// Chooses from the best logits, of which there are [`Sampler::n_enough`] or all, as
+    /// [`Sampler::sample`] does from all.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::sample`].
+    pub(crate) fn sample_best<'a>(
+        &mut self,
+        best: &[Top],
+        forbidden: impl IntoIterator<Item = &'a u32>,
+    ) -> Result<u32> {
+        if let Some(top) = best.iter().find(|top| !is_possible(top.value)) {
+            return Err(impossible(top.column as usize, top.value));
+        }
+        let forbidden: Vec<u32> = forbidden.into_iter().copied().collect();
+        let allowed = |top: &&Top| !forbidden.contains(&top.column);
+        let allowed: Vec<Top> = best.iter().filter(allowed).copied().collect();
+        let best = allowed.first().filter(|best| best.value > f32::NEG_INFINITY);
+        let best = best.ok_or_else(nothing_left)?.column;
+        if self.options.temperature == 0.0 {
+            return Ok(best);
+        }
+        self.candidates.fill_from(&allowed);
+        Ok(self.draw())
+    }
+
     /// Chooses a token. `logits` are changed; `history` are all tokens so far,
     /// `forbidden` those that must not be chosen.
     ///
     /// # Errors
     /// `INTERNAL` when a logit is not a number or infinite, or no token is left.
-    pub(crate) fn sample(
+    pub(crate) fn sample<'a>(
         &mut self,
         logits: &mut [f32],
         history: &[u32],
-        forbidden: &[u32],
+        forbidden: impl IntoIterator<Item = &'a u32>,
     ) -> Result<u32> {
-        if let Some(token) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
-            let found = logits[token];
-            return Err(Error::internal(format!(
-                "the logit of token {token} is {found}, expected a finite number"
-            )));
+        if let Some(token) = logits.iter().position(|logit| !is_possible(*logit)) {
+            return Err(impossible(token, logits[token]));
         }
         for token in forbidden {
             if let Some(logit) = logits.get_mut(*token as usize) {
@@ -118,14 +156,17 @@ impl Sampler {
             }
         }
         self.penalize(logits, history);
-        let best = argmax(logits).ok_or_else(|| {
-            Error::internal("no token can be chosen: every logit is negative infinity")
-        })?;
+        let best = argmax(logits).ok_or_else(nothing_left)?;
         if self.options.temperature == 0.0 {
             return Ok(best);
         }
+        self.candidates.fill(logits);
+        Ok(self.draw())
+    }
+
+    /// Filters the candidates and draws one of them.
+    fn draw(&mut self) -> u32 {
         let candidates = &mut self.candidates;
-        candidates.fill(logits);
         if self.options.top_k > 0 {
             candidates.keep_top_k(self.options.top_k as usize);
         }
@@ -135,7 +176,7 @@ impl Sampler {
         if self.options.min_p > 0.0 {
             candidates.keep_min_p(self.options.min_p);
         }
-        Ok(candidates.draw(self.options.temperature, self.random.next_unit()))
+        candidates.draw(self.options.temperature, self.random.next_unit())
     }
 
     /// The repeat penalty of CTRL (arXiv 1909.05858), once per distinct token.
@@ -155,6 +196,18 @@ impl Sampler {
             }
         }
     }
+}
+
+fn is_possible(logit: f32) -> bool {
+    logit < f32::INFINITY
+}
+
+fn impossible(token: usize, logit: f32) -> Error {
+    Error::internal(format!("the logit of token {token} is {logit}, expected a finite number"))
+}
+
+fn nothing_left() -> Error {
+    Error::internal("no token can be chosen: every logit is negative infinity")
 }
 
 /// Lowest id with the highest logit; `None` when all are negative infinity.

@@ -85,6 +85,35 @@ proptest! {
     }
 
     #[test]
+    fn the_best_logits_are_chosen_from_as_all_are(
+        logits in logits(),
+        holes in proptest::collection::vec(0usize..700, 0..300),
+        greedy: bool,
+        top_k in 1u32..40,
+        top_p in 0.1f32..1.0,
+        seed: u64,
+        forbidden in proptest::collection::vec(0u32..700, 0..3),
+    ) {
+        let mut logits = logits;
+        for hole in holes.into_iter().filter(|hole| *hole > 0) {
+            if let Some(logit) = logits.get_mut(hole) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        let temperature = if greedy { 0.0 } else { 0.8 };
+        let options = SamplingOptions { temperature, top_k, top_p, seed, ..Default::default() };
+        let (mut all, mut best) = (Sampler::new(options.clone()), Sampler::new(options));
+        let mut top: Vec<Top> = (0..).zip(&logits).map(|(column, l)| Top { column, value: *l }).collect();
+        top.sort_by(|a, b| b.value.partial_cmp(&a.value).unwrap());
+        top.truncate(best.n_enough(forbidden.len()).unwrap());
+        for _ in 0..5 {
+            let wanted = all.sample(&mut logits.clone(), &[], &forbidden);
+            let got = best.sample_best(&top, &forbidden);
+            prop_assert_eq!(got.map_err(|e| e.to_string()), wanted.map_err(|e| e.to_string()));
+        }
+    }
+
+    #[test]
     fn a_token_that_was_filtered_out_is_never_drawn(
         logits in logits(), seed: u64, top_k in 1u32..20, temperature in 0.1f32..5.0,
     ) {
@@ -163,6 +192,20 @@ fn logits_that_are_no_numbers_are_an_error_that_names_the_token() {
     }
     let error = sampler.sample(&mut [f32::NEG_INFINITY; 3], &[], &[]).unwrap_err();
     assert!(error.to_string().contains("no token can be chosen"), "{error}");
+}
+
+#[test]
+fn some_logits_are_enough_only_where_the_rest_cannot_matter() {
+    let greedy = SamplingOptions::default();
+    let n_enough = |options: SamplingOptions| Sampler::new(options).n_enough(2);
+    assert_eq!(n_enough(greedy.clone()), Some(3));
+    assert_eq!(n_enough(SamplingOptions { repeat_penalty: 1.1, ..greedy.clone() }), None);
+    let drawing = SamplingOptions { temperature: 1.0, ..greedy };
+    assert_eq!(n_enough(drawing.clone()), None);
+    assert_eq!(n_enough(SamplingOptions { top_k: 40, ..drawing }), Some(43));
+    let mut sampler = Sampler::new(SamplingOptions::default());
+    let error = sampler.sample_best(&[Top { column: 9, value: f32::NAN }], &[]).unwrap_err();
+    assert!(error.to_string().contains("logit of token 9"), "{error}");
 }
 
 #[test]

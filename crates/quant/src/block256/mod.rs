@@ -87,6 +87,15 @@ pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT 
     for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, false))
 }
 
+/// [`kernels`] of a format that has [`packed_kernels`] as well.
+pub(crate) const fn kernels_beside_packed<F: rows::Rows256>() -> [Kernel; Level::COUNT_BESIDE_PACKED]
+{
+    #[cfg(target_family = "wasm")]
+    return [Kernel::new(Level::Scalar, F::TY, matmul::<F>)];
+    #[cfg(not(target_family = "wasm"))]
+    kernels::<F>()
+}
+
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT] {
     kernels_by::<F, rows::Family<F>>()

@@ -30,6 +30,7 @@ use realm_gguf::TensorType;
 use crate::cpu::Level;
 use crate::simd::for_each_simd;
 use crate::{ActivationForm, Format, Kernel};
+pub(crate) use scalar::unpack_groups as unpack;
 
 const TY: TensorType = TensorType::NVFP4;
 /// Values per block of activations; weights are unpacked as many at a time.

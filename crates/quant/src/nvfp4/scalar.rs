@@ -1,6 +1,7 @@
 //! The definition of NVFP4.
 
 use super::{GROUP_LEN, LEN, PART_BYTES, PARTS, TY, VALUES_AT};
+use crate::Group;
 use crate::kernel::Problem;
 use crate::mxfp4::{LEVELS, OFFSET};
 
@@ -38,6 +39,15 @@ pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
         for (i, out) in out.iter_mut().enumerate() {
             *out = f32::from(part.values[i]) * part.scales[i / GROUP_LEN];
         }
+    }
+}
+
+pub(crate) fn unpack_groups(bytes: &[u8], out: &mut [Group]) {
+    let blocks = bytes.chunks_exact(TY.block_bytes());
+    let parts = blocks.flat_map(|bytes| (0..PARTS).map(move |part| unpack(bytes, part)));
+    for (part, group) in parts.zip(out) {
+        let Part { values: quants, scales: d } = part;
+        *group = Group { quants, scales: [1; 2], mins: [0; 2], d, dmin: 0.0 };
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) use avx512::Avx512;
 pub(crate) use neon::{DotProd, I8mm, Neon};
 #[cfg(target_feature = "simd128")]
 pub(crate) use wasm::Simd128;
+#[cfg(target_feature = "simd128")]
+pub use wasm::{eight_f16, multiply_add};
 
 use std::cell::Cell;
 
@@ -175,6 +177,8 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// Tokens in a tile, at most 6; chosen so that a tile fits in the registers.
     const TILE_TOKENS: usize;
+    /// Tokens whose sums stay in registers from the first column to the last, at most 6.
+    const DIRECT_TOKENS: usize = Self::TILE_TOKENS;
     /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
     const FLOAT_TILE_TOKENS: usize;
     /// Whether [`dot`](Self::dot) multiplies signed bytes with signed bytes. Values of
@@ -269,7 +273,7 @@ pub(crate) trait Simd: Copy {
     fn add_f32(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub_f32(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once, or twice where there is no instruction for it.
     fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
 
     /// The first `LANES` little-endian f32 numbers of `bytes`.
@@ -291,6 +295,16 @@ pub(crate) trait Simd: Copy {
         x: [&[[i8; 4]]; T],
     ) -> [[Self::I; G]; T] {
         dots_in_order(self, wide, w, x)
+    }
+
+    /// [`dots`](Self::dots) of up to eight vectors of values below 64.
+    #[inline(always)]
+    fn dots_below_64<const G: usize, const T: usize>(
+        self,
+        w: [&[Self::I]; G],
+        x: [&[[i8; 4]]; T],
+    ) -> [[Self::I; G]; T] {
+        self.dots(true, w, x)
     }
 
     /// Four bytes, the same in every lane.

@@ -6,8 +6,6 @@
 
 use core::arch::wasm32::*;
 
-use half::f16;
-
 use super::{Job, MAX_LANES, Rows, Simd};
 use crate::cpu::Level;
 
@@ -46,6 +44,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     const LANES: usize = 8;
     const TILE_VECTORS: usize = 1;
     const TILE_TOKENS: usize = 4;
+    const DIRECT_TOKENS: usize = 1;
     const FLOAT_TILE_TOKENS: usize = 1;
 
     type I = Pair;
@@ -133,22 +132,15 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         fn mul(a, b) = i32x4_mul(a, b);
         fn mul_u16(a, b) = i16x8_mul(a, b);
         fn mul_high_u16(a, b) = high_halves(u32x4_extmul_low_u16x8(a, b), u32x4_extmul_high_u16x8(a, b));
-        fn products(u, q) = {
-            let even = i16x8_mul(even_u8(u), even_i8(q));
-            i16x8_add(even, i16x8_mul(odd_u8(u), odd_i8(q)))
-        };
+        fn products(u, q) = sums_of_products(u, q);
         fn dot_i16(sum, a, b) = i32x4_add(sum, i32x4_dot_i16x8(a, b));
         fn to_f32(a) = f32x4_convert_i32x4(a);
         fn f32_from_bits(a) = a;
         fn add_f32(a, b) = f32x4_add(a, b);
         fn sub_f32(a, b) = f32x4_sub(a, b);
         fn mul_f32(a, b) = f32x4_mul(a, b);
-        fn fma_f32(a, b, c) = f32x4_add(f32x4_mul(a, b), c);
-        fn f16_to_f32(a) = {
-            let a = i32x4_shr(i32x4_shl(a, 16), 16);
-            let special = v128_any_true(i32x4_gt(v128_and(a, i32x4_splat(0x7fff)), i32x4_splat(0x7bff)));
-            if special { special_f16(a) } else { finite_f16(a) }
-        };
+        fn fma_f32(a, b, c) = multiply_add(a, b, c);
+        fn f16_to_f32(a) = any_f16(i32x4_shr(i32x4_shl(a, 16), 16));
     }
 
     #[inline(always)]
@@ -213,6 +205,9 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     fn lookup(self, table: &[u8; 16], indices: Pair) -> Pair {
         // SAFETY: 16 bytes can be read.
         let table = unsafe { v128_load(table.as_ptr().cast()) };
+        #[cfg(target_feature = "relaxed-simd")]
+        return indices.map(|indices| i8x16_relaxed_swizzle(table, indices));
+        #[cfg(not(target_feature = "relaxed-simd"))]
         indices.map(|indices| i8x16_swizzle(table, indices))
     }
 
@@ -222,14 +217,45 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn dot(self, _wide: bool, sum: Pair, u: Pair, q: Pair) -> Pair {
+    fn dot(self, wide: bool, sum: Pair, u: Pair, q: Pair) -> Pair {
+        if cfg!(target_feature = "relaxed-simd") && !wide {
+            // Sums of two products of at most 15 * 127, eight of which stay below 2^15.
+            return std::array::from_fn(|i| i16x8_add(sum[i], products_of_nibbles(u[i], q[i])));
+        }
         let sum = self.dot_i16(sum, u.map(even_u8), q.map(even_i8));
         self.dot_i16(sum, u.map(odd_u8), q.map(odd_i8))
     }
 
     #[inline(always)]
-    fn dot_sum(self, _wide: bool, sum: Pair) -> Pair {
+    fn dot_sum(self, wide: bool, sum: Pair) -> Pair {
+        if cfg!(target_feature = "relaxed-simd") && !wide {
+            return sum.map(|sum| i32x4_extadd_pairwise_i16x8(sum));
+        }
         sum
+    }
+
+    #[cfg(target_feature = "relaxed-simd")]
+    #[inline(always)]
+    fn dots_below_64<const G: usize, const T: usize>(
+        self,
+        w: [&[Pair]; G],
+        x: [&[[i8; 4]]; T],
+    ) -> [[Pair; G]; T] {
+        let mut sums = [[self.splat(0); G]; T];
+        for (j, x) in x.into_iter().enumerate() {
+            for (g, w) in w.into_iter().enumerate() {
+                for (w, x) in w.as_chunks::<2>().0.iter().zip(x.as_chunks::<2>().0) {
+                    let q = x.map(|x| self.splat_bytes(x)[0]);
+                    // Sums of four products of at most 63 * 127 stay below 2^15.
+                    sums[j][g] = std::array::from_fn(|i| {
+                        let products = |k: usize| i16x8_relaxed_dot_i8x16_i7x16(q[k], w[k][i]);
+                        let four = i16x8_add(products(0), products(1));
+                        i32x4_add(sums[j][g][i], i32x4_extadd_pairwise_i16x8(four))
+                    });
+                }
+            }
+        }
+        sums
     }
 
     #[inline(always)]
@@ -325,31 +351,63 @@ fn odd_i8(a: v128) -> v128 {
     i16x8_shr(a, 8)
 }
 
+/// Products of unsigned bytes below 16 with signed ones, the sums of two.
+#[inline(always)]
+fn products_of_nibbles(u: v128, q: v128) -> v128 {
+    #[cfg(target_feature = "relaxed-simd")]
+    return i16x8_relaxed_dot_i8x16_i7x16(q, u);
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    sums_of_products(u, q)
+}
+
+/// Products of unsigned bytes with signed ones, the sums of two, which fit.
+#[inline(always)]
+fn sums_of_products(u: v128, q: v128) -> v128 {
+    let even = i16x8_mul(even_u8(u), even_i8(q));
+    i16x8_add(even, i16x8_mul(odd_u8(u), odd_i8(q)))
+}
+
+/// `a * b + c`, rounded once where the engine has an instruction for it.
+#[inline(always)]
+pub fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
+    #[cfg(target_feature = "relaxed-simd")]
+    return f32x4_relaxed_madd(a, b, c);
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    f32x4_add(f32x4_mul(a, b), c)
+}
+
 /// Eight f16 numbers as f32.
 #[inline(always)]
-fn eight_f16(halves: v128) -> Pair {
-    let exponent = i16x8_splat(0x7c00);
-    let is_special = i16x8_eq(v128_and(halves, exponent), exponent);
-    let lanes = [i32x4_extend_low_i16x8(halves), i32x4_extend_high_i16x8(halves)];
-    if v128_any_true(is_special) { lanes.map(special_f16) } else { lanes.map(finite_f16) }
+pub fn eight_f16(halves: v128) -> Pair {
+    // The lowest exponent becomes 1, the highest one 0.
+    let exponents = v128_and(i16x8_add(halves, i16x8_splat(0x0400)), i16x8_splat(0x7800));
+    if v128_any_true(i16x8_eq(exponents, i16x8_splat(0))) {
+        return eight_of_any_f16(halves);
+    }
+    [i32x4_extend_low_i16x8(halves), i32x4_extend_high_i16x8(halves)].map(|lanes| {
+        // Sign, exponent and mantissa where an f32 has them; the bias is 112 less.
+        let bits = v128_and(i32x4_shl(lanes, 13), u32x4_splat(0x8fff_e000));
+        i32x4_add(bits, i32x4_splat(112 << 23))
+    })
 }
 
-/// f16 numbers, sign-extended, as f32; none is infinite or NaN.
+/// [`eight_f16`] of any numbers: zeros, denormal ones and those that are none as well.
+#[inline(never)]
+fn eight_of_any_f16(halves: v128) -> Pair {
+    [any_f16(i32x4_extend_low_i16x8(halves)), any_f16(i32x4_extend_high_i16x8(halves))]
+}
+
+/// f16 numbers, sign-extended, as f32. No f32 is denormal in between: CPUs are slow at them.
 #[inline(always)]
-fn finite_f16(lanes: v128) -> v128 {
-    // Sign, exponent and mantissa where an f32 has them; the bias is 112 less.
-    let bits = v128_and(i32x4_shl(lanes, 13), u32x4_splat(0x8fff_e000));
-    f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
-}
-
-/// Any f16 numbers as f32.
-#[cold]
-fn special_f16(lanes: v128) -> v128 {
-    let value = |lane: i32| f16::from_bits(lane as u16).to_f32();
-    f32x4(
-        value(i32x4_extract_lane::<0>(lanes)),
-        value(i32x4_extract_lane::<1>(lanes)),
-        value(i32x4_extract_lane::<2>(lanes)),
-        value(i32x4_extract_lane::<3>(lanes)),
-    )
+fn any_f16(lanes: v128) -> v128 {
+    let magnitude = v128_and(lanes, i32x4_splat(0x7fff));
+    let bias = i32x4_splat(112 << 23);
+    let is_special = i32x4_gt(magnitude, i32x4_splat(0x7bff));
+    let normal = i32x4_add(i32x4_shl(magnitude, 13), bias);
+    let normal = i32x4_add(normal, v128_and(is_special, bias));
+    let unit = f32x4_splat(1.0 / 16_777_216.0);
+    let denormal = f32x4_mul(f32x4_convert_i32x4(magnitude), unit);
+    let is_denormal = i32x4_lt(magnitude, i32x4_splat(0x0400));
+    let sign = v128_and(lanes, i32x4_splat(i32::MIN));
+    v128_or(v128_bitselect(denormal, normal, is_denormal), sign)
 }

@@ -1,78 +1,251 @@
 //! Rotation, the KV cache and attention.
 
 use bytemuck::cast_slice;
-use realm_ir::{Attend, HeadNorm, KvLayer, Result, RopeSpec, RopeStore, RopeStyle, StepKind};
+use realm_ir::{
+    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, StepKind,
+    WeightRef,
+};
 
-use super::{Dispatch, Planner, count, expect, flag, refuse};
-use crate::kernel::{ATTEND, Constants, ROPE_STORE};
+use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
+use crate::kernel::{
+    ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
+};
+use crate::memory::QUAD;
 use crate::rope;
+
+/// How a workgroup of attention divides its work among its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tiling {
+    /// Queries of a workgroup: heads of one key head, row after row.
+    queries: usize,
+    /// Queries of a thread.
+    per_thread: usize,
+    /// Positions at a time.
+    keys: usize,
+    /// Quads of each key in workgroup memory at a time.
+    piece: usize,
+}
+
+const fn tiling(queries: usize, per_thread: usize, keys: usize, piece: usize) -> Tiling {
+    Tiling { queries, per_thread, keys, piece }
+}
+
+/// All within 16 KiB of workgroup memory and the bounds of a thread in `attend.wgsl`.
+const TILINGS: [Tiling; 6] = [
+    tiling(1, 1, 64, 8),
+    tiling(2, 1, 32, 16),
+    tiling(4, 1, 32, 16),
+    tiling(8, 1, 32, 16),
+    tiling(16, 2, 32, 16),
+    tiling(32, 4, 32, 8),
+];
+
+/// Quads of sums that a thread can keep: `MAX_QUADS` of `attend.wgsl`.
+const MAX_QUADS: usize = 16;
+
+/// Workgroups that keep a device busy: with fewer, several share the positions of a query.
+const BUSY_GROUPS: usize = 256;
+
+impl Tiling {
+    /// Whether a thread can keep its part of values of so many quads.
+    fn fits(&self, value_quads: usize) -> bool {
+        let lanes = THREADS * self.per_thread / self.queries;
+        self.per_thread * value_quads.div_ceil(lanes) <= MAX_QUADS
+    }
+}
+
+/// The grid of attention, which depends on how many rows there are and how far they see.
+#[derive(Clone, Debug)]
+pub(crate) struct AttendGrid {
+    n_kv_heads: usize,
+    heads_per_kv: usize,
+    window: Option<usize>,
+    /// For one row of a sequence, and for many.
+    tilings: Vec<Tiling>,
+    /// Heads of rows times shares that there is memory for.
+    n_shared: usize,
+}
+
+impl AttendGrid {
+    /// Index of the tiling, and workgroups for key heads, tiles of queries and shares of
+    /// the positions.
+    pub fn of(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
+        let rows_per_sequence = extent.n_rows.checked_div(extent.n_sequences)?;
+        let queries = rows_per_sequence * self.heads_per_kv;
+        let last = self.tilings.len() - 1;
+        let chosen = self.tilings.iter().position(|tiling| tiling.queries >= queries);
+        let chosen = chosen.unwrap_or(last);
+        let tiling = self.tilings[chosen];
+        let n_tiles = (extent.n_rows * self.heads_per_kv).div_ceil(tiling.queries);
+        let reach = self.window.map_or(usize::MAX, |window| window + extent.n_rows);
+        // Shares of fewer keys are not worth putting together.
+        let most = extent.n_positions.min(reach).div_ceil(2 * tiling.keys).max(1);
+        let n_heads = extent.n_rows * self.heads_per_kv * self.n_kv_heads;
+        let most = most.min(self.n_shared.checked_div(n_heads)?).max(1);
+        let n_shares = BUSY_GROUPS.checked_div(self.n_kv_heads * n_tiles)?.clamp(1, most);
+        Some((chosen, [self.n_kv_heads, n_tiles, n_shares]))
+    }
+
+    /// The grid of what puts shares together, if there are several.
+    pub fn merge(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
+        let (_, [_, _, n_shares]) = self.of(extent)?;
+        (n_shares > 1).then_some((0, [self.n_kv_heads * self.heads_per_kv, extent.n_rows, 1]))
+    }
+}
 
 impl Planner<'_> {
     pub(super) fn rope_store(&mut self, step: &RopeStore) -> Result<Vec<Dispatch>> {
-        let layer = self.kv_layout.layers[step.kv_layer];
-        expect("queries of a rotation", self.width(step.q), step.n_heads * layer.key_width)?;
-        expect("keys of a rotation", self.width(step.k), layer.n_kv_heads * layer.key_width)?;
-        expect("values to store", self.width(step.v), layer.n_kv_heads * layer.value_width)?;
-        let rope = step.rope.as_ref();
-        if step.k == step.v || rope.is_some_and(|rope| rope.offset > 0) {
-            return Err(refuse("latent attention".to_owned()));
-        }
-        if rope.is_some_and(|rope| rope.n_dims() > layer.key_width) {
-            return Err(refuse(format!("a rotation wider than a head of {}", layer.key_width)));
-        }
-        if step.head_norm.as_ref().is_some_and(|norm| norm.after_rope) {
-            return Err(refuse("a norm of heads after their rotation".to_owned()));
-        }
-        if step.temperature.is_some() {
-            return Err(refuse("queries that grow with their position".to_owned()));
-        }
+        let layer = self.config.kv.layers[step.kv_layer];
+        let keys = layer.n_kv_heads * layer.key_width;
+        let values = layer.n_kv_heads * layer.value_width;
+        at_least("queries of a rotation", self.width(step.q), step.n_heads * layer.key_width)?;
+        at_least("keys of a rotation", self.width(step.k), keys)?;
+        at_least("values to store", self.width(step.v), values)?;
+        let temperature = step.temperature.as_ref();
+        let length = temperature.map_or(1, |temperature| temperature.length.max(1));
+        let offset = temperature.map_or(0, |temperature| temperature.offset);
         let mut constants = self.kv_constants(layer);
+        constants.extend(rope_constants(step.rope.as_ref(), layer.key_width)?);
         constants.extend([
             ("n_heads", count(step.n_heads)),
-            ("n_dims", count(rope.map_or(0, RopeSpec::n_dims))),
-            ("interleaved", flag(rope.is_some_and(|r| r.style == RopeStyle::Interleaved))),
+            ("q_row_width", count(self.width(step.q))),
+            ("k_row_width", count(self.width(step.k))),
+            ("v_row_width", count(self.width(step.v))),
             ("has_norm", flag(step.head_norm.is_some())),
+            ("norm_after_rope", flag(step.head_norm.as_ref().is_some_and(|norm| norm.after_rope))),
             ("epsilon", step.head_norm.as_ref().map_or(0.0, |norm| norm.epsilon.into())),
+            ("temperature_scale", temperature.map_or(0.0, |temperature| temperature.scale.into())),
+            ("temperature_length", length.into()),
+            ("temperature_steps", (offset / length).into()),
+            ("temperature_rest", (offset % length).into()),
         ]);
-        let angles = self.angles(rope)?;
+        let angles = self.angles(step.rope.as_ref())?;
         let norm = self.head_norm(step.head_norm.as_ref(), layer.key_width)?;
-        let [q, k, v] = [step.q, step.k, step.v].map(|slot| &self.slots[slot.0]);
-        let operands = [k, v, &angles, &norm, q, &self.kv[step.kv_layer]];
+        let [q, k, v] = [step.q, step.k, step.v].map(|slot| self.slot(slot));
+        let operands = [&angles, k, v, &norm, q, &self.memory.kv[step.kv_layer]];
         let n_groups = step.n_heads + layer.n_kv_heads;
-        Ok(vec![self.rowwise(&ROPE_STORE, &constants, &operands, n_groups, step.q)])
+        let kernel = match self.config.kv.ty {
+            KvType::F32 => &ROPE_STORE_F32,
+            KvType::F16 => &ROPE_STORE_F16,
+        };
+        Ok(vec![self.rowwise(kernel, &constants, &operands, n_groups, step.q)])
+    }
+
+    pub(super) fn rope(&mut self, step: &Rope) -> Result<Vec<Dispatch>> {
+        let row_width = self.width(step.heads);
+        at_least("heads of a rotation", row_width, step.n_heads * step.head_width)?;
+        let mut constants = rope_constants(Some(&step.rope), step.head_width)?;
+        constants.extend([("key_width", count(step.head_width)), ("row_width", count(row_width))]);
+        let angles = self.angles(Some(&step.rope))?;
+        let operands = [&angles, self.slot(step.heads)];
+        Ok(vec![self.rowwise(&ROPE, &constants, &operands, step.n_heads, step.heads)])
     }
 
     pub(super) fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
-        if step.sinks.is_some() || step.alibi_max_bias.is_some() {
-            return Err(refuse("attention with sinks or linear biases".to_owned()));
+        let layer = self.config.kv.layers[step.kv_layer];
+        at_least("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
+        at_least("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
+        let value_quads = layer.value_width.div_ceil(QUAD);
+        let heads_per_kv = step.n_heads / layer.n_kv_heads;
+        let tilings = tilings(heads_per_kv, value_quads)?;
+        let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
+        let shared_bytes = 4 * QUAD * (value_quads + 1);
+        // Several shares are made for at most so many workgroups in all.
+        let n_shared =
+            (BUSY_GROUPS * most).min(self.config.max_rows * step.n_heads * self.longest());
+        let n_shared = n_shared.min((self.gpu.max_binding_bytes / shared_bytes).saturating_sub(1));
+        let grid = AttendGrid {
+            n_kv_heads: layer.n_kv_heads,
+            heads_per_kv,
+            window: step.window.map(|window| window as usize),
+            tilings: tilings.clone(),
+            n_shared,
+        };
+        if (self.config.max_rows * heads_per_kv).div_ceil(most) > MAX_GRID {
+            let n_rows = self.config.max_rows;
+            return Err(refuse(format!("attention of {n_rows} rows at {heads_per_kv} heads each")));
         }
-        if step.window.is_some() && (step.chunked || !step.causal) {
-            return Err(refuse("a window that does not end at the row".to_owned()));
-        }
-        let layer = self.kv_layout.layers[step.kv_layer];
-        expect("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
-        expect("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
         let mut constants = self.kv_constants(layer);
         constants.extend([
             ("n_heads", count(step.n_heads)),
+            ("q_row_width", count(self.width(step.q))),
+            ("out_row_width", count(self.width(step.out))),
             ("scale", step.scale.into()),
             ("softcap", step.softcap.unwrap_or(0.0).into()),
             ("window", step.window.unwrap_or(0).into()),
+            ("chunked", flag(step.chunked)),
             ("causal", flag(step.causal)),
+            ("has_sinks", flag(step.sinks.is_some())),
+            ("has_slopes", flag(step.alibi_max_bias.is_some())),
         ]);
-        let operands = [&self.slots[step.q.0], &self.kv[step.kv_layer], &self.slots[step.out.0]];
-        Ok(vec![self.rowwise(&ATTEND, &constants, &operands, step.n_heads, step.out)])
+        let terms = self.attend_terms(step)?;
+        let shares = self.scratch("attention", (n_shared + 1) * shared_bytes / 4)?;
+        let kv = &self.memory.kv[step.kv_layer];
+        let (q, out) = (self.slot(step.q), self.slot(step.out));
+        if step.q == step.out {
+            return Err(refuse("attention that overwrites its queries".to_owned()));
+        }
+        let kernel = match self.config.kv.ty {
+            KvType::F32 => &ATTEND_F32,
+            KvType::F16 => &ATTEND_F16,
+        };
+        let variants = tilings.iter().map(|tiling| {
+            let mut constants = constants.clone();
+            constants.extend([
+                ("tile", count(tiling.queries)),
+                ("per_thread", count(tiling.per_thread)),
+                ("tile_keys", count(tiling.keys)),
+                ("piece", count(tiling.piece)),
+            ]);
+            self.gpu.pipelines.pipeline(self.gpu, kernel, &constants)
+        });
+        let attend = Dispatch {
+            variants: variants.collect(),
+            bind_group: self.gpu.pipelines.bind(self.gpu, kernel, &[q, kv, &terms, &shares, out]),
+            grid: Grid::Attend(grid.clone()),
+        };
+        let constants = vec![
+            ("n_heads", count(step.n_heads)),
+            ("value_width", count(layer.value_width)),
+            ("value_quads", count(value_quads)),
+            ("out_row_width", count(self.width(step.out))),
+            ("has_sinks", flag(step.sinks.is_some())),
+        ];
+        let merge = Dispatch {
+            variants: vec![self.gpu.pipelines.pipeline(self.gpu, &ATTEND_MERGE, &constants)],
+            bind_group: self.gpu.pipelines.bind(self.gpu, &ATTEND_MERGE, &[&terms, &shares, out]),
+            grid: Grid::AttendMerge(grid),
+        };
+        Ok(vec![attend, merge])
+    }
+
+    /// Shares that the positions of the whole cache make.
+    fn longest(&self) -> usize {
+        let n_positions = self.config.kv.n_pages * self.config.kv.page_tokens;
+        n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys)
+    }
+
+    /// Per head its slope and its sink, in one buffer.
+    fn attend_terms(&self, step: &Attend) -> Result<wgpu::Buffer> {
+        if step.sinks.is_none() && step.alibi_max_bias.is_none() {
+            return Ok(self.gpu.nothing.clone());
+        }
+        let sinks = match step.sinks {
+            Some(sinks) => self.vector_values(sinks, step.n_heads, StepKind::Attend)?,
+            None => vec![0.0; step.n_heads],
+        };
+        let slope = |head| step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
+        let terms: Vec<[f32; 2]> =
+            sinks.into_iter().enumerate().map(|(head, sink)| [slope(head), sink]).collect();
+        self.gpu.constant("terms of heads", cast_slice(&terms))
     }
 
     /// The norm of a query head, then that of a key head, in one buffer.
     fn head_norm(&self, norm: Option<&HeadNorm>, width: usize) -> Result<wgpu::Buffer> {
         let Some(norm) = norm else { return Ok(self.gpu.nothing.clone()) };
-        let mut bytes = Vec::new();
-        for weight in [norm.q_weight, norm.k_weight] {
-            self.vector(Some(weight), width, StepKind::RopeStore)?;
-            bytes.extend_from_slice(self.program.weight(weight).bytes());
-        }
-        self.gpu.constant("head norm", &bytes)
+        let values = |weight: WeightRef| self.vector_values(weight, width, StepKind::RopeStore);
+        let values = [values(norm.q_weight)?, values(norm.k_weight)?].concat();
+        self.gpu.constant("head norm", cast_slice(&values))
     }
 
     fn angles(&mut self, rope: Option<&RopeSpec>) -> Result<wgpu::Buffer> {
@@ -91,10 +264,43 @@ impl Planner<'_> {
 
     fn kv_constants(&self, layer: KvLayer) -> Constants {
         vec![
-            ("page_tokens", count(self.kv_layout.page_tokens)),
+            ("page_tokens", count(self.config.kv.page_tokens)),
             ("n_kv_heads", count(layer.n_kv_heads)),
             ("key_width", count(layer.key_width)),
             ("value_width", count(layer.value_width)),
+            ("key_quads", count(layer.key_width.div_ceil(QUAD))),
+            ("value_quads", count(layer.value_width.div_ceil(QUAD))),
         ]
     }
+}
+
+/// For one row of a sequence, and for many.
+fn tilings(heads_per_kv: usize, value_quads: usize) -> Result<Vec<Tiling>> {
+    let fitting = TILINGS.iter().filter(|tiling| tiling.fits(value_quads));
+    let Some(many) = fitting.clone().next_back() else {
+        let width = value_quads * QUAD;
+        return Err(refuse(format!("attention to values of {width} columns")));
+    };
+    let one = fitting.clone().find(|tiling| tiling.queries >= heads_per_kv).unwrap_or(many);
+    Ok(if one == many { vec![*many] } else { vec![*one, *many] })
+}
+
+/// How much a head's score falls per position of distance: a geometric series over the
+/// largest power of two of heads, then every other term of the next one.
+fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
+    let n = 1 << n_heads.ilog2();
+    let (n, index) = if head < n { (n, head + 1) } else { (2 * n, 2 * (head - n) + 1) };
+    (-f64::from(max_bias) * index as f64 / n as f64).exp2() as f32
+}
+
+/// # Errors
+/// `ShapeMismatch` for a rotation that is wider than its head.
+fn rope_constants(rope: Option<&RopeSpec>, head_width: usize) -> Result<Constants> {
+    let (offset, n_dims) = rope.map_or((0, 0), |rope| (rope.offset, rope.n_dims()));
+    at_least("head of a rotation", head_width, offset + n_dims)?;
+    Ok(vec![
+        ("n_dims", count(n_dims)),
+        ("rope_offset", count(offset)),
+        ("interleaved", flag(rope.is_some_and(|rope| rope.style == RopeStyle::Interleaved))),
+    ])
 }

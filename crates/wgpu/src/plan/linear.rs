@@ -1,96 +1,442 @@
 //! Embedding rows and matrix products.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use realm_ir::{Embed, Linear, LinearOutput, Result, Rows, Slot, StepKind};
+use realm_ir::{Embed, HeadLinear, Linear, Result, Rows, StepKind, WeightRef};
 
-use super::{Dispatch, Planner, count, expect, flag, refuse};
-use crate::kernel::{EMBED, LINEAR, LINEAR_COLUMNS, Variant};
-use crate::weight::{GROUP, Part, Weight};
+use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
+use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
+use crate::product::embed::{EmbedKernel, Source};
+use crate::product::source::TILE_ROWS;
+use crate::product::{
+    Arithmetic, Flags, Kernel, Operands, Parameters, Places, Tuning, Work, n_groups,
+};
+use crate::weight::{GROUP, Part, Values, Weight};
 
-/// Rows that a workgroup of a matrix product shares a weight between: of one row
-/// for decoding, of several for prefill.
-const LINEAR_ROWS: [usize; 2] = [1, 8];
+/// What a workgroup makes, by the rows of a batch: while generating and while reading.
+const WORKS: [(RangeInclusive<usize>, Work); 4] = [
+    (1..=1, Work::Vector(1)),
+    (2..=8, Work::Vector(4)),
+    (9..=32, Work::Matrix(32)),
+    (33..=usize::MAX, Work::Matrix(64)),
+];
+
+/// Rows from which on the choices of an expert are put together.
+pub(super) const FEWEST_TILED: usize = 9;
+
+/// The same for experts, each of which has few rows however long a batch.
+const EXPERT_WORKS: [(RangeInclusive<usize>, Places, Work); 2] = [
+    (1..=FEWEST_TILED - 1, Places::Choices, Work::Vector(1)),
+    (FEWEST_TILED..=usize::MAX, Places::Tiles, Work::Matrix(TILE_ROWS)),
+];
+
+/// A matrix for each head.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub n_heads: usize,
+    /// Values of a head in a row of the input and of the result.
+    pub in_step: usize,
+    pub out_step: usize,
+}
+
+/// A matrix for each expert.
+#[derive(Clone, Copy)]
+pub(super) struct Experts<'a> {
+    pub n_experts: usize,
+    /// Choices of a row.
+    pub n_used: usize,
+    /// First row of an expert's matrix that is used, and how many are.
+    pub first_row: usize,
+    pub n_columns: usize,
+    /// Rows of the input are those of the batch, not choices.
+    pub of_rows: bool,
+    pub weigh_input: bool,
+    /// Factor per expert.
+    pub scale: Option<WeightRef>,
+    /// `[rows, n_used]` both.
+    pub choices: &'a wgpu::Buffer,
+    pub weights: &'a wgpu::Buffer,
+    /// The list that `group_choices.wgsl` makes.
+    pub tiles: &'a wgpu::Buffer,
+}
+
+/// A product whose operands need not be slots.
+pub(super) struct Product<'a> {
+    pub weight: WeightRef,
+    pub bias: Option<WeightRef>,
+    pub input: &'a wgpu::Buffer,
+    /// Values per row.
+    pub in_stride: usize,
+    pub out: &'a wgpu::Buffer,
+    /// Values per row.
+    pub out_stride: usize,
+    pub rows: Rows,
+    pub scale: f32,
+    pub accumulate: bool,
+    pub step: StepKind,
+    /// In f32, whatever else the device would be faster with.
+    pub exact: bool,
+}
 
 impl Planner<'_> {
     pub(super) fn embed(&mut self, step: &Embed) -> Result<Vec<Dispatch>> {
-        if step.positions.is_some() || step.constant.is_some() {
-            return Err(refuse("an embedding with learned positions or types".to_owned()));
+        let mut dispatches = self.look_up(step, step.table, Source::Token, step.scale)?;
+        let others = [(step.positions, Source::Position), (step.constant, Source::First)];
+        for (table, source) in others {
+            if let Some(table) = table {
+                dispatches.extend(self.look_up(step, table, source, 1.0)?);
+            }
         }
-        let table = Arc::clone(&self.weights[step.table.0]);
-        let width = self.width(step.out);
-        expect(&table.name, table.width, width)?;
-        whole_groups(&table, width)?;
+        Ok(dispatches)
+    }
+
+    /// Rows of a table, a dispatch for each part of it. The first table's replace what is there.
+    fn look_up(
+        &mut self,
+        step: &Embed,
+        table: WeightRef,
+        source: Source,
+        scale: f32,
+    ) -> Result<Vec<Dispatch>> {
+        let table = Arc::clone(&self.weights[table.0]);
+        let out_width = self.width(step.out);
+        at_least("embedding", out_width, table.width)?;
+        let kernel = EmbedKernel { format: table.format, any_width: any_width(&table), source };
         let mut dispatches = Vec::new();
         for part in &table.parts {
-            let constants = vec![
-                ("width", count(width)),
-                ("first_token", count(part.rows.start)),
-                ("n_tokens", count(part.rows.len())),
-                ("scale", step.scale.into()),
-            ];
-            let [first, second] = &part.planes;
-            let out = &self.slots[step.out.0];
-            let variant = Variant { kernel: &EMBED, format: Some(table.format), n_rows: 1 };
-            dispatches.push(self.dispatch(
-                &[variant],
-                &constants,
-                &[first, second, out],
-                1,
-                step.out,
-            ));
+            let parameters = Parameters {
+                first_row: part.rows.start as u32,
+                matrix_rows: table.n_rows as u32,
+                out_stride: out_width as u32,
+                scale,
+                flags: Flags::of(&[(Flags::ACCUMULATE, source != Source::Token)]),
+                ..Parameters::of(&table, part)
+            };
+            let products = &self.gpu.products;
+            let out = self.slot(step.out);
+            let n_threads = 4 * n_groups(table.width);
+            let grid = RowsGrid::new(n_threads.div_ceil(THREADS), self.rows(step.out));
+            dispatches.push(Dispatch {
+                variants: vec![products.embed(self.gpu, kernel)],
+                bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
+                grid: Grid::Rows(grid),
+            });
         }
         Ok(dispatches)
     }
 
     pub(super) fn linear(&mut self, step: &Linear) -> Result<Vec<Dispatch>> {
         let mut dispatches = Vec::new();
+        let mut rounded = None;
         for output in &step.outputs {
-            let weight = Arc::clone(&self.weights[output.weight.0]);
-            expect(&weight.name, weight.width, self.width(step.input))?;
-            expect(&weight.name, weight.n_rows, self.width(output.out))?;
-            whole_groups(&weight, weight.width)?;
-            for part in &weight.parts {
-                dispatches.push(self.product(step.input, output, &weight, part)?);
+            let product = Product {
+                weight: output.weight,
+                bias: output.bias,
+                input: self.slot(step.input),
+                in_stride: self.width(step.input),
+                out: self.slot(output.out),
+                out_stride: self.width(output.out),
+                rows: self.rows(output.out),
+                scale: output.scale,
+                accumulate: output.accumulate,
+                step: StepKind::Linear,
+                exact: false,
+            };
+            dispatches.extend(self.product(&product, &mut rounded)?);
+        }
+        Ok(dispatches)
+    }
+
+    pub(super) fn head_linear(&mut self, step: &HeadLinear) -> Result<Vec<Dispatch>> {
+        let (in_stride, out_stride) = (self.width(step.input), self.width(step.out));
+        let heads = Heads {
+            n_heads: step.n_heads,
+            in_step: step.in_width + step.rest,
+            out_step: step.out_width + step.rest,
+        };
+        at_least("input of products by head", in_stride, step.n_heads * heads.in_step)?;
+        at_least("result of products by head", out_stride, step.n_heads * heads.out_step)?;
+        let name = &self.weights[step.weight.0].name;
+        expect(name, self.weights[step.weight.0].width, step.in_width)?;
+        let product = Product {
+            weight: step.weight,
+            bias: None,
+            input: self.slot(step.input),
+            in_stride,
+            out: self.slot(step.out),
+            out_stride,
+            rows: self.rows(step.out),
+            scale: 1.0,
+            accumulate: false,
+            step: StepKind::HeadLinear,
+            exact: false,
+        };
+        let mut dispatches = self.head_products(&product, heads)?;
+        if step.rest > 0 {
+            let constants = vec![
+                ("n_heads", count(step.n_heads)),
+                ("rest", count(step.rest)),
+                ("in_head", count(heads.in_step)),
+                ("out_head", count(heads.out_step)),
+                ("in_stride", count(in_stride)),
+                ("out_stride", count(out_stride)),
+            ];
+            let operands = [self.slot(step.input), self.slot(step.out)];
+            let n_groups = (step.n_heads * step.rest).div_ceil(THREADS);
+            dispatches.push(self.rowwise(&HEAD_REST, &constants, &operands, n_groups, step.out));
+        }
+        Ok(dispatches)
+    }
+
+    /// The dispatches of a product with one matrix. `rounded` is the input in int8, once it has
+    /// been needed.
+    pub(super) fn product(
+        &mut self,
+        product: &Product<'_>,
+        rounded: &mut Option<wgpu::Buffer>,
+    ) -> Result<Vec<Dispatch>> {
+        let weight = Arc::clone(&self.weights[product.weight.0]);
+        at_least(&weight.name, product.in_stride, weight.width)?;
+        at_least(&weight.name, product.out_stride, weight.n_rows)?;
+        let bias = self.vector(product.bias, weight.n_rows, product.step)?;
+        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
+        let works = self.works(product.rows).map(|(when, work)| (when, Places::Dense, work));
+        let kernels = self.kernels(product, &weight, any_width, works);
+        let mut dispatches = self.round(product, &kernels, &weight, 1, rounded)?;
+        for part in &weight.parts {
+            let parameters = Parameters {
+                first_column: part.rows.start as u32,
+                flags: self.flags(product),
+                scale: product.scale,
+                ..self.parameters(product, &weight, part)
+            };
+            for (when, kernel) in &kernels {
+                let grid = RowsGrid {
+                    n_groups: part.rows.len().div_ceil(kernel.work.n_columns()),
+                    rows: product.rows,
+                    when: when.clone(),
+                    row_items: 1,
+                    group_items: kernel.work.n_rows(),
+                    more: 0,
+                    depth: 1,
+                };
+                let operands = Operands {
+                    weight: &part.buffer,
+                    bias: &bias,
+                    input: product.input,
+                    out: product.out,
+                    choices: None,
+                };
+                dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
             }
         }
         Ok(dispatches)
     }
 
-    /// The columns of one output that one part of its weight makes.
-    fn product(
+    /// The dispatches of products with a matrix for each head, which are never in int8.
+    fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
+        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let n_columns = weight.n_rows / heads.n_heads;
+        expect(&weight.name, weight.n_rows, heads.n_heads * n_columns)?;
+        let strides = [product.in_stride, heads.in_step];
+        let any_width =
+            any_width(&weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
+        let works = self.works(product.rows).map(|(when, work)| (when, Places::Heads, work));
+        let kernels = self.kernels(product, &weight, any_width, works);
+        let mut dispatches = Vec::new();
+        for part in &weight.parts {
+            let parameters = Parameters {
+                n_columns: n_columns as u32,
+                matrix_rows: n_columns as u32,
+                n_matrices: (part.rows.len() / n_columns) as u32,
+                first_matrix: (part.rows.start / n_columns) as u32,
+                in_step: heads.in_step as u32,
+                out_step: heads.out_step as u32,
+                ..self.parameters(product, &weight, part)
+            };
+            for (when, kernel) in &kernels {
+                let grid = RowsGrid {
+                    n_groups: n_columns.div_ceil(kernel.work.n_columns()),
+                    rows: product.rows,
+                    when: when.clone(),
+                    row_items: 1,
+                    group_items: kernel.work.n_rows(),
+                    more: 0,
+                    depth: part.rows.len() / n_columns,
+                };
+                let operands = Operands {
+                    weight: &part.buffer,
+                    bias: &self.gpu.nothing,
+                    input: product.input,
+                    out: product.out,
+                    choices: None,
+                };
+                dispatches.push(self.run(*kernel, operands, parameters, grid, &None)?);
+            }
+        }
+        Ok(dispatches)
+    }
+
+    /// The dispatches of products with the matrices of the experts that each row has chosen;
+    /// results have a row per choice.
+    pub(super) fn expert_products(
         &mut self,
-        input: Slot,
-        output: &LinearOutput,
+        product: &Product<'_>,
+        experts: &Experts<'_>,
+        rounded: &mut Option<wgpu::Buffer>,
+    ) -> Result<Vec<Dispatch>> {
+        let weight = Arc::clone(&self.weights[product.weight.0]);
+        at_least(&weight.name, product.in_stride, weight.width)?;
+        let matrix_rows = weight.n_rows / experts.n_experts;
+        expect(&weight.name, weight.n_rows, experts.n_experts * matrix_rows)?;
+        at_least(&weight.name, matrix_rows, experts.first_row + experts.n_columns)?;
+        let n_biases = experts.n_experts * experts.n_columns;
+        let bias = self.vector(product.bias, n_biases, product.step)?;
+        let scales = self.vector(experts.scale, experts.n_experts, product.step)?;
+        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
+        let kernels = self.kernels(product, &weight, any_width, EXPERT_WORKS);
+        let input_items = if experts.of_rows { 1 } else { experts.n_used };
+        let mut dispatches = self.round(product, &kernels, &weight, input_items, rounded)?;
+        for part in &weight.parts {
+            let parameters = Parameters {
+                n_columns: experts.n_columns as u32,
+                matrix_rows: matrix_rows as u32,
+                first_row: experts.first_row as u32,
+                n_matrices: (part.rows.len() / matrix_rows) as u32,
+                first_matrix: (part.rows.start / matrix_rows) as u32,
+                outputs_per_input: if experts.of_rows { experts.n_used as u32 } else { 1 },
+                flags: self.flags(product)
+                    | Flags::of(&[
+                        (Flags::HAS_MATRIX_SCALE, experts.scale.is_some()),
+                        (Flags::WEIGH_INPUT, experts.weigh_input),
+                    ]),
+                ..self.parameters(product, &weight, part)
+            };
+            for (when, kernel) in &kernels {
+                let is_tiled = kernel.places == Places::Tiles;
+                let grid = RowsGrid {
+                    n_groups: experts.n_columns.div_ceil(kernel.work.n_columns()),
+                    rows: product.rows,
+                    when: when.clone(),
+                    row_items: experts.n_used,
+                    group_items: kernel.work.n_rows(),
+                    // The last tile of each expert may not be full.
+                    more: if is_tiled { experts.n_experts } else { 0 },
+                    depth: 1,
+                };
+                let listed = if is_tiled { experts.tiles } else { experts.choices };
+                let operands = Operands {
+                    weight: &part.buffer,
+                    bias: &bias,
+                    input: product.input,
+                    out: product.out,
+                    choices: Some([experts.weights, &scales, listed]),
+                };
+                dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
+            }
+        }
+        Ok(dispatches)
+    }
+
+    /// Those of [`WORKS`] that a slot has rows for. Software takes long to compile the largest
+    /// tiles and is not faster with them.
+    fn works(&self, rows: Rows) -> impl Iterator<Item = (RangeInclusive<usize>, Work)> + use<> {
+        let most = super::max_rows(rows, self.config);
+        let n_works = if self.gpu.adapter.software { WORKS.len() - 1 } else { WORKS.len() };
+        let works = WORKS.into_iter().take(n_works).enumerate();
+        let last_goes_on = move |(index, (when, work)): (usize, (RangeInclusive<usize>, Work))| {
+            let end = if index + 1 == n_works { usize::MAX } else { *when.end() };
+            (*when.start()..=end, work)
+        };
+        works.map(last_goes_on).filter(move |(when, _)| *when.start() <= most)
+    }
+
+    fn kernels(
+        &mut self,
+        product: &Product<'_>,
         weight: &Weight,
-        part: &Part,
+        any_width: bool,
+        works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
+    ) -> Vec<(RangeInclusive<usize>, Kernel)> {
+        let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
+        let kernel = |(when, places, work)| {
+            (when, Kernel::choose(&tuning, weight.format, places, work, any_width))
+        };
+        works.into_iter().map(kernel).collect()
+    }
+
+    fn parameters(&self, product: &Product<'_>, weight: &Weight, part: &Part) -> Parameters {
+        Parameters {
+            in_stride: product.in_stride as u32,
+            out_stride: product.out_stride as u32,
+            ..Parameters::of(weight, part)
+        }
+    }
+
+    fn flags(&self, product: &Product<'_>) -> u32 {
+        Flags::of(&[
+            (Flags::HAS_BIAS, product.bias.is_some()),
+            (Flags::ACCUMULATE, product.accumulate),
+            (Flags::OF_OUTPUTS, product.rows == Rows::Outputs),
+        ])
+    }
+
+    /// Rounds the input to int8 for those of `kernels` that take it so, unless it has been.
+    fn round(
+        &mut self,
+        product: &Product<'_>,
+        kernels: &[(RangeInclusive<usize>, Kernel)],
+        weight: &Weight,
+        row_items: usize,
+        rounded: &mut Option<wgpu::Buffer>,
+    ) -> Result<Vec<Dispatch>> {
+        let takes_int8 = |kernel: &Kernel| kernel.arithmetic == Arithmetic::Int8;
+        let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
+        let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
+        let last = wanted.next_back().map_or(first, |(when, _)| when);
+        let n_groups = n_groups(weight.width);
+        let n_items = row_items * super::max_rows(product.rows, self.config);
+        let words = QUANTIZED_WORDS * n_groups * n_items;
+        let buffer = self.scratch("inputs in int8", words)?;
+        let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
+        let grid = RowsGrid {
+            when: *first.start()..=*last.end(),
+            row_items,
+            ..RowsGrid::new(n_groups.div_ceil(THREADS), product.rows)
+        };
+        let operands = [product.input, &buffer];
+        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::Rows(grid));
+        *rounded = Some(buffer);
+        Ok(vec![dispatch])
+    }
+
+    fn run<'b>(
+        &mut self,
+        kernel: Kernel,
+        mut operands: Operands<'b>,
+        mut parameters: Parameters,
+        grid: RowsGrid,
+        rounded: &'b Option<wgpu::Buffer>,
     ) -> Result<Dispatch> {
-        let constants = vec![
-            ("width", count(weight.width)),
-            ("n_columns", count(part.rows.len())),
-            ("first_column", count(part.rows.start)),
-            ("out_width", count(weight.n_rows)),
-            ("scale", output.scale.into()),
-            ("has_bias", flag(output.bias.is_some())),
-            ("accumulate", flag(output.accumulate)),
-            ("of_outputs", flag(self.rows(output.out) == Rows::Outputs)),
-        ];
-        let bias = self.vector(output.bias, weight.n_rows, StepKind::Linear)?;
-        let [first, second] = &part.planes;
-        let operands = [first, second, &bias, &self.slots[input.0], &self.slots[output.out.0]];
-        let variants = LINEAR_ROWS.map(|n_rows| Variant {
-            kernel: &LINEAR,
-            format: Some(weight.format),
-            n_rows,
-        });
-        let n_groups = part.rows.len().div_ceil(LINEAR_COLUMNS);
-        Ok(self.dispatch(&variants, &constants, &operands, n_groups, output.out))
+        if let (Arithmetic::Int8, Some(rounded)) = (kernel.arithmetic, rounded) {
+            operands.input = rounded;
+            parameters.in_stride = parameters.n_groups * GROUP as u32;
+        }
+        self.kernels.insert(kernel);
+        let products = &self.gpu.products;
+        Ok(Dispatch {
+            variants: vec![products.pipeline(self.gpu, kernel)],
+            bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
+            grid: Grid::Rows(grid),
+        })
     }
 }
 
-fn whole_groups(weight: &Weight, width: usize) -> Result<()> {
-    if width.is_multiple_of(GROUP) {
-        return Ok(());
-    }
-    Err(refuse(format!("{}: rows of {width} values, not a multiple of {GROUP},", weight.name)))
+/// Words of a group of inputs in int8: `shaders/linear/packed.wgsl`.
+const QUANTIZED_WORDS: usize = 12;
+
+/// Whether rows of a weight are not whole groups.
+fn any_width(weight: &Weight) -> bool {
+    matches!(weight.format.values, Values::Floats(_)) && !weight.width.is_multiple_of(GROUP)
 }

@@ -2,51 +2,132 @@
 
 mod attend;
 mod linear;
+mod moe;
+mod recurrent;
 mod rows;
 
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use bytemuck::cast_slice;
 use realm_gguf::TensorType;
-use realm_ir::{Error, KvLayout, Program, Result, RopeSpec, Rows, Slot, Step, StepKind, WeightRef};
+use realm_ir::{
+    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, StepKind,
+    WeightRef,
+};
 
 use crate::NAME;
 use crate::gpu::Gpu;
-use crate::kernel::{Constants, Kernel, Pipelines, Variant};
+use crate::kernel::{Constants, Kernel};
+use crate::memory::Memory;
+use crate::product;
 use crate::weight::Weight;
+use attend::AttendGrid;
 
 /// Most workgroups in one dimension of a grid: WebGPU's guaranteed limit.
 pub(crate) const MAX_GRID: usize = 65_535;
 
-/// One command, ready but for the number of rows.
+/// What a grid depends on in a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub n_rows: usize,
+    pub n_outputs: usize,
+    pub n_sequences: usize,
+    /// Most positions that a row can see: the last position of the batch and those before it.
+    pub n_positions: usize,
+}
+
+impl Extent {
+    pub fn of(batch: &BatchView<'_>) -> Self {
+        let last = batch.positions.iter().max();
+        Extent {
+            n_rows: batch.n_rows(),
+            n_outputs: batch.output_rows.len(),
+            n_sequences: batch.sequences.len(),
+            n_positions: last.map_or(0, |last| *last as usize + 1),
+        }
+    }
+}
+
+/// The workgroups of a command.
+pub(crate) enum Grid {
+    Rows(RowsGrid),
+    /// So many for one sequence.
+    Sequences {
+        n_groups: usize,
+    },
+    Attend(AttendGrid),
+    /// Of what puts the shares of attention together.
+    AttendMerge(AttendGrid),
+}
+
+impl Grid {
+    /// The variant to run, by its index, and the workgroups in x, y and z; `None` for no work.
+    fn of(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
+        match self {
+            Grid::Rows(grid) => grid.of(extent).map(|groups| (0, groups)),
+            Grid::Sequences { n_groups } => {
+                (extent.n_sequences > 0).then_some((0, [*n_groups, extent.n_sequences, 1]))
+            }
+            Grid::Attend(grid) => grid.of(extent),
+            Grid::AttendMerge(grid) => grid.merge(extent),
+        }
+    }
+}
+
+/// So many workgroups for some items of a batch, of which each row has as many.
+#[derive(Clone, Debug)]
+pub(crate) struct RowsGrid {
+    /// Workgroups for some items. A grid wider than allowed goes on in depth.
+    pub n_groups: usize,
+    /// What rows are counted.
+    pub rows: Rows,
+    /// Counts of rows for which there is anything to do.
+    pub when: RangeInclusive<usize>,
+    /// Items of a row, and items that a workgroup takes together.
+    pub row_items: usize,
+    pub group_items: usize,
+    /// Workgroups beside those that the items make.
+    pub more: usize,
+    /// All that as many times in depth; otherwise 1.
+    pub depth: usize,
+}
+
+impl RowsGrid {
+    /// So many workgroups for each row.
+    pub fn new(n_groups: usize, rows: Rows) -> Self {
+        let when = 1..=usize::MAX;
+        RowsGrid { n_groups, rows, when, row_items: 1, group_items: 1, more: 0, depth: 1 }
+    }
+
+    fn of(&self, extent: &Extent) -> Option<[usize; 3]> {
+        let n_rows = match self.rows {
+            Rows::Batch => extent.n_rows,
+            Rows::Outputs => extent.n_outputs,
+        };
+        let y = (n_rows * self.row_items).div_ceil(self.group_items) + self.more;
+        let z = self.depth * self.n_groups.div_ceil(MAX_GRID);
+        self.when.contains(&n_rows).then_some([self.n_groups.min(MAX_GRID), y, z])
+    }
+}
+
+/// One command, ready but for what depends on the batch.
 pub(crate) struct Dispatch {
-    /// By rows per workgroup, ascending.
-    variants: Vec<(usize, wgpu::ComputePipeline)>,
+    variants: Vec<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
-    /// Workgroups for one row.
-    n_groups: usize,
-    rows: Rows,
+    grid: Grid,
 }
 
 impl Dispatch {
-    /// Encodes the command for a batch of so many rows; whether there was anything to do.
-    pub fn encode(
-        &self,
-        pass: &mut wgpu::ComputePass<'_>,
-        n_batch_rows: usize,
-        n_output_rows: usize,
-    ) -> bool {
-        let n_rows = match self.rows {
-            Rows::Batch => n_batch_rows,
-            Rows::Outputs => n_output_rows,
+    /// Encodes the command for a batch; whether there was anything to do.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, extent: &Extent) -> bool {
+        let Some((variant, [x, y, z])) = self.grid.of(extent) else {
+            return false;
         };
-        let fitting = self.variants.iter().rev().find(|(rows, _)| *rows <= n_rows);
-        let Some((rows, pipeline)) = fitting else { return false };
-        pass.set_pipeline(pipeline);
+        pass.set_pipeline(&self.variants[variant]);
         pass.set_bind_group(0, &self.bind_group, &[]);
-        // A grid wider than allowed goes on in depth.
-        let x = self.n_groups.min(MAX_GRID);
-        let z = self.n_groups.div_ceil(MAX_GRID);
-        pass.dispatch_workgroups(x as u32, n_rows.div_ceil(*rows) as u32, z as u32);
+        pass.dispatch_workgroups(x as u32, y as u32, z as u32);
         true
     }
 }
@@ -56,13 +137,14 @@ pub(crate) struct Planner<'a> {
     pub gpu: &'a Gpu,
     pub program: &'a Program,
     pub weights: &'a [Arc<Weight>],
-    pub slots: &'a [wgpu::Buffer],
-    /// One buffer per layer.
-    pub kv: &'a [wgpu::Buffer],
-    pub kv_layout: &'a KvLayout,
-    pub pipelines: &'a mut Pipelines,
+    pub config: &'a SessionConfig,
+    pub memory: &'a Memory,
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
+    /// The kernels of products that the steps run.
+    pub kernels: HashSet<product::Kernel>,
+    /// What a step's dispatches hand to each other, by what it is; steps share it.
+    scratch: HashMap<&'static str, wgpu::Buffer>,
 }
 
 fn flag(value: bool) -> f64 {
@@ -78,12 +160,11 @@ impl<'a> Planner<'a> {
         gpu: &'a Gpu,
         program: &'a Program,
         weights: &'a [Arc<Weight>],
-        slots: &'a [wgpu::Buffer],
-        kv: &'a [wgpu::Buffer],
-        kv_layout: &'a KvLayout,
-        pipelines: &'a mut Pipelines,
+        config: &'a SessionConfig,
+        memory: &'a Memory,
     ) -> Self {
-        Planner { gpu, program, weights, slots, kv, kv_layout, pipelines, angles: Vec::new() }
+        let (angles, kernels, scratch) = (Vec::new(), HashSet::new(), HashMap::new());
+        Planner { gpu, program, weights, config, memory, angles, kernels, scratch }
     }
 
     /// The dispatches of one step.
@@ -101,14 +182,14 @@ impl<'a> Planner<'a> {
             Step::GatedAct(step) => self.gated_act(step),
             Step::Add(step) => self.add(step),
             Step::TakeRows(step) => self.take_rows(step),
-            Step::Rope(_)
-            | Step::Moe(_)
-            | Step::HeadLinear(_)
-            | Step::Mix(_)
-            | Step::Sparsify(_)
-            | Step::Conv(_)
-            | Step::DeltaNet(_)
-            | Step::SelectiveScan(_) => Err(refuse(format!("the step {:?}", step.kind()))),
+            Step::Rope(step) => self.rope(step),
+            Step::Moe(step) => self.moe(step),
+            Step::HeadLinear(step) => self.head_linear(step),
+            Step::Mix(step) => self.mix(step),
+            Step::Sparsify(step) => self.sparsify(step),
+            Step::Conv(step) => self.conv(step),
+            Step::DeltaNet(step) => self.delta_net(step),
+            Step::SelectiveScan(step) => self.selective_scan(step),
         }
     }
 
@@ -123,32 +204,76 @@ impl<'a> Planner<'a> {
     /// A slot to read beside writing `out`. WebGPU forbids to bind a buffer twice
     /// when one binding writes, so a step in place reads through its result.
     fn input(&self, slot: Slot, out: Slot) -> wgpu::Buffer {
-        if slot == out { self.gpu.nothing.clone() } else { self.slots[slot.0].clone() }
+        if slot == out { self.gpu.nothing.clone() } else { self.slot(slot).clone() }
     }
 
-    /// A weight of one F32 value per column, or nothing.
+    fn n_values(&self, weight: WeightRef) -> usize {
+        self.weights[weight.0].width * self.weights[weight.0].n_rows
+    }
+
+    /// A weight of `n_values` F32 values, of any shape, or nothing.
     fn vector(
         &self,
         weight: Option<WeightRef>,
-        width: usize,
+        n_values: usize,
         step: StepKind,
     ) -> Result<wgpu::Buffer> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
-        let weight = &self.weights[weight.0];
-        expect(&weight.name, weight.width * weight.n_rows, width)?;
-        match &weight.parts[..] {
-            [part] if weight.format.ty == TensorType::F32 => Ok(part.planes[0].clone()),
-            _ => Err(Error::UnsupportedType {
-                tensor: weight.name.clone(),
-                ty: weight.format.ty,
-                backend: NAME,
-                step,
-                supported: TensorType::F32.to_string(),
-            }),
+        let values = self.vector_values(weight, n_values, step)?;
+        match self.weights[weight.0].values() {
+            Some(buffer) => Ok(buffer.clone()),
+            None => self.gpu.constant("vector", cast_slice(&values)),
         }
     }
 
-    /// A dispatch without weight formats, one row per workgroup.
+    /// The same values, to be worked on before they are uploaded.
+    fn vector_values(
+        &self,
+        weight: WeightRef,
+        n_values: usize,
+        step: StepKind,
+    ) -> Result<Vec<f32>> {
+        let tensor = self.program.weight(weight);
+        expect(tensor.name(), self.n_values(weight), n_values)?;
+        if tensor.ty() != TensorType::F32 {
+            return Err(Error::UnsupportedType {
+                tensor: tensor.name().to_owned(),
+                ty: tensor.ty(),
+                backend: NAME,
+                step,
+                supported: TensorType::F32.to_string(),
+            });
+        }
+        Ok(tensor.fetch()?.bytes().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// The buffer of a slot.
+    fn slot(&self, slot: Slot) -> &'a wgpu::Buffer {
+        &self.memory.slots[slot.0]
+    }
+
+    /// Rows that a slot can hold.
+    fn max_rows(&self, slot: Slot) -> usize {
+        max_rows(self.rows(slot), self.config)
+    }
+
+    /// A buffer of at least `n_values` values for dispatches of one step.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::buffer`].
+    fn scratch(&mut self, what: &'static str, n_values: usize) -> Result<wgpu::Buffer> {
+        let bytes = 4 * n_values;
+        match self.scratch.get(what) {
+            Some(buffer) if buffer.size() >= bytes as u64 => Ok(buffer.clone()),
+            _ => {
+                let buffer = self.gpu.buffer(what, bytes, wgpu::BufferUsages::STORAGE)?;
+                self.scratch.insert(what, buffer.clone());
+                Ok(buffer)
+            }
+        }
+    }
+
+    /// A dispatch over the rows of a slot, so many workgroups for each.
     fn rowwise(
         &mut self,
         kernel: &'static Kernel,
@@ -157,29 +282,53 @@ impl<'a> Planner<'a> {
         n_groups: usize,
         out: Slot,
     ) -> Dispatch {
-        let variant = Variant { kernel, format: None, n_rows: 1 };
-        self.dispatch(&[variant], constants, operands, n_groups, out)
+        let grid = RowsGrid::new(n_groups, self.rows(out));
+        self.with_grid(kernel, constants, operands, Grid::Rows(grid))
     }
 
-    fn dispatch(
+    /// A dispatch over the sequences of a batch.
+    fn per_sequence(
         &mut self,
-        variants: &[Variant],
+        kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
         n_groups: usize,
-        out: Slot,
     ) -> Dispatch {
-        let bind_group = self.pipelines.bind(variants[0].kernel, operands);
-        let variants = variants
-            .iter()
-            .map(|variant| (variant.n_rows, self.pipelines.pipeline(*variant, constants)))
-            .collect();
-        Dispatch { variants, bind_group, n_groups, rows: self.rows(out) }
+        self.with_grid(kernel, constants, operands, Grid::Sequences { n_groups })
+    }
+
+    fn with_grid(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: &Constants,
+        operands: &[&wgpu::Buffer],
+        grid: Grid,
+    ) -> Dispatch {
+        Dispatch {
+            variants: vec![self.gpu.pipelines.pipeline(self.gpu, kernel, constants)],
+            bind_group: self.gpu.pipelines.bind(self.gpu, kernel, operands),
+            grid,
+        }
+    }
+}
+
+/// Rows that a slot can hold.
+pub(crate) fn max_rows(rows: Rows, config: &SessionConfig) -> usize {
+    match rows {
+        Rows::Batch => config.max_rows,
+        Rows::Outputs => config.max_outputs,
     }
 }
 
 fn refuse(what: String) -> Error {
     Error::Unsupported { what, backend: NAME }
+}
+
+fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
+    if found >= expected {
+        return Ok(());
+    }
+    Err(Error::ShapeMismatch { what: what.to_owned(), expected, found })
 }
 
 fn expect(what: &str, found: usize, expected: usize) -> Result<()> {

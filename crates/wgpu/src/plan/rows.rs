@@ -1,92 +1,152 @@
 //! Steps that work on each row by itself.
 
-use realm_ir::{Activation, Add, GatedAct, Norm, NormKind, Result, StepKind, TakeRows};
+use realm_ir::{
+    Add, GatedAct, Mix, Norm, NormKind, Result, Sparsify, StepKind, TakeRows, WeightRef,
+};
 
-use super::{Dispatch, Planner, count, expect, flag, refuse};
-use crate::kernel::{ADD, GATED_ACT, NORM, TAKE_ROWS, THREADS};
+use super::{Dispatch, Planner, at_least, count, flag, refuse};
+use crate::activation;
+use crate::kernel::{ADD, GATED_ACT, MIX, MIX_OUT, NORM, SPARSIFY, TAKE_ROWS, THREADS};
+
+/// Inputs that one dispatch of a mix takes.
+const MIX_INPUTS: usize = 4;
 
 impl Planner<'_> {
     pub(super) fn norm(&mut self, step: &Norm) -> Result<Vec<Dispatch>> {
-        let width = self.width(step.input);
-        if step.groups != 1 || step.width != width {
-            return Err(refuse("a norm of parts of a row".to_owned()));
+        let row_width = self.width(step.input);
+        let all = step.groups * step.width;
+        at_least("row of a norm", row_width, all)?;
+        if self.width(step.out) != row_width {
+            return Err(refuse("a norm to a slot of another width".to_owned()));
         }
-        expect("result of a norm", self.width(step.out), width)?;
+        let has_own = |weight: Option<WeightRef>| {
+            weight.is_some_and(|weight| self.n_values(weight) != step.width)
+        };
         let constants = vec![
-            ("width", count(width)),
+            ("groups", count(step.groups)),
+            ("width", count(step.width)),
+            ("row_width", count(row_width)),
             ("epsilon", step.epsilon.into()),
             ("layer_norm", flag(step.kind == NormKind::Layer)),
             ("has_weight", flag(step.weight.is_some())),
             ("has_bias", flag(step.bias.is_some())),
+            ("own_weight", flag(has_own(step.weight))),
+            ("own_bias", flag(has_own(step.bias))),
             ("in_place", flag(step.input == step.out)),
         ];
-        let weight = self.vector(step.weight, width, StepKind::Norm)?;
-        let bias = self.vector(step.bias, width, StepKind::Norm)?;
+        let width_of = |own: bool| if own { all } else { step.width };
+        let weight = self.vector(step.weight, width_of(has_own(step.weight)), StepKind::Norm)?;
+        let bias = self.vector(step.bias, width_of(has_own(step.bias)), StepKind::Norm)?;
         let input = self.input(step.input, step.out);
-        let out = &self.slots[step.out.0];
-        Ok(vec![self.rowwise(&NORM, &constants, &[&input, &weight, &bias, out], 1, step.out)])
+        let operands = [&input, &weight, &bias, self.slot(step.out)];
+        Ok(vec![self.rowwise(&NORM, &constants, &operands, step.groups, step.out)])
     }
 
     pub(super) fn gated_act(&mut self, step: &GatedAct) -> Result<Vec<Dispatch>> {
-        let width = self.width(step.gate);
-        expect("result of an activation", self.width(step.out), width)?;
-        if let Some(up) = step.up {
-            if step.up_offset > 0 || self.width(up) > width {
-                return Err(refuse("an activation with part of a factor".to_owned()));
-            }
-            expect("factor of an activation", self.width(up), width)?;
+        let (width, gate_width) = (self.width(step.out), self.width(step.gate));
+        if gate_width != 1 || step.up.is_none() {
+            at_least("argument of an activation", gate_width, width)?;
         }
-        let (activation, cap) = match step.activation {
-            Activation::Silu => (0, 0.0),
-            Activation::GeluTanh => (1, 0.0),
-            Activation::GeluErf => (2, 0.0),
-            Activation::Softcap(cap) => (3, cap),
-            other => return Err(refuse(format!("the activation {other:?}"))),
-        };
-        let constants = vec![
+        if let Some(up) = step.up {
+            at_least("factor of an activation", self.width(up), step.up_offset + width)?;
+        }
+        let mut constants = activation::constants(step.activation);
+        constants.extend([
             ("width", count(width)),
+            ("gate_width", count(gate_width)),
+            ("up_width", count(step.up.map_or(0, |up| self.width(up)))),
+            ("up_offset", count(step.up_offset)),
             ("has_up", flag(step.up.is_some())),
-            ("in_place", flag(step.gate == step.out)),
-            ("activation", activation.into()),
-            ("cap", cap.into()),
-        ];
+            ("gate_in_place", flag(step.gate == step.out)),
+            ("up_in_place", flag(step.up == Some(step.out))),
+        ]);
         let gate = self.input(step.gate, step.out);
-        let up = match step.up {
-            Some(up) if up == step.out => {
-                return Err(refuse("an activation that overwrites its factor".to_owned()));
-            }
-            Some(up) => self.slots[up.0].clone(),
-            None => self.gpu.nothing.clone(),
-        };
-        let operands = [&gate, &up, &self.slots[step.out.0]];
+        let up = step.up.map_or(self.gpu.nothing.clone(), |up| self.input(up, step.out));
+        let operands = [&gate, &up, self.slot(step.out)];
         Ok(vec![self.rowwise(&GATED_ACT, &constants, &operands, width.div_ceil(THREADS), step.out)])
     }
 
     pub(super) fn add(&mut self, step: &Add) -> Result<Vec<Dispatch>> {
         let width = self.width(step.a);
-        expect("second term of a sum", self.width(step.b), width)?;
-        expect("result of a sum", self.width(step.out), width)?;
-        if step.a_scale != 1.0 {
-            return Err(refuse("a sum with a factor on its first term".to_owned()));
-        }
-        if step.b == step.out {
-            return Err(refuse("a sum that overwrites its second term".to_owned()));
-        }
+        at_least("second term of a sum", self.width(step.b), width)?;
+        at_least("result of a sum", self.width(step.out), width)?;
         let constants = vec![
             ("width", count(width)),
+            ("b_width", count(self.width(step.b))),
+            ("out_width", count(self.width(step.out))),
+            ("a_scale", step.a_scale.into()),
             ("scale", step.scale.into()),
-            ("in_place", flag(step.a == step.out)),
+            ("a_in_place", flag(step.a == step.out)),
+            ("b_in_place", flag(step.b == step.out)),
         ];
-        let a = self.input(step.a, step.out);
-        let operands = [&a, &self.slots[step.b.0], &self.slots[step.out.0]];
+        let (a, b) = (self.input(step.a, step.out), self.input(step.b, step.out));
+        let operands = [&a, &b, self.slot(step.out)];
         Ok(vec![self.rowwise(&ADD, &constants, &operands, width.div_ceil(THREADS), step.out)])
     }
 
     pub(super) fn take_rows(&mut self, step: &TakeRows) -> Result<Vec<Dispatch>> {
         let width = self.width(step.input);
-        expect("rows taken", self.width(step.out), width)?;
+        if self.width(step.out) != width {
+            return Err(refuse("rows taken to a slot of another width".to_owned()));
+        }
         let constants = vec![("width", count(width))];
-        let operands = [&self.slots[step.input.0], &self.slots[step.out.0]];
+        let operands = [self.slot(step.input), self.slot(step.out)];
         Ok(vec![self.rowwise(&TAKE_ROWS, &constants, &operands, width.div_ceil(THREADS), step.out)])
+    }
+
+    pub(super) fn sparsify(&mut self, step: &Sparsify) -> Result<Vec<Dispatch>> {
+        let row_width = self.width(step.values);
+        at_least("values to make sparse", row_width, step.width)?;
+        at_least("values to make sparse", step.width, 2)?;
+        let constants = vec![
+            ("width", count(step.width)),
+            ("row_width", count(row_width)),
+            ("deviations", step.deviations.into()),
+        ];
+        let operands = [self.slot(step.values)];
+        Ok(vec![self.rowwise(&SPARSIFY, &constants, &operands, 1, step.values)])
+    }
+
+    pub(super) fn mix(&mut self, step: &Mix) -> Result<Vec<Dispatch>> {
+        let (n_inputs, n_outputs) = (step.inputs.len(), step.outputs.len());
+        at_least("factors of a mix", self.width(step.weights), n_inputs * n_outputs)?;
+        let width = step.outputs.iter().map(|out| self.width(*out)).max().unwrap_or(0);
+        for input in &step.inputs {
+            at_least("input of a mix", self.width(*input), width)?;
+        }
+        let n_groups = width.div_ceil(THREADS);
+        let n_sums = n_outputs * width * self.max_rows(step.weights);
+        let sums = self.scratch("sums of a mix", n_sums)?;
+        let mut dispatches = Vec::new();
+        for (index, inputs) in step.inputs.chunks(MIX_INPUTS).enumerate() {
+            let slot = |at: usize| *inputs.get(at).unwrap_or(&inputs[0]);
+            let constants = vec![
+                ("n_outputs", count(n_outputs)),
+                ("n_all", count(n_inputs)),
+                ("first", count(index * MIX_INPUTS)),
+                ("n_bound", count(inputs.len())),
+                ("width", count(width)),
+                ("weights_width", count(self.width(step.weights))),
+                ("width_0", count(self.width(slot(0)))),
+                ("width_1", count(self.width(slot(1)))),
+                ("width_2", count(self.width(slot(2)))),
+                ("width_3", count(self.width(slot(3)))),
+            ];
+            let [a, b, c, d] = [0, 1, 2, 3].map(|at| self.slot(slot(at)));
+            let operands = [a, b, c, d, self.slot(step.weights), &sums];
+            dispatches.push(self.rowwise(&MIX, &constants, &operands, n_groups, step.weights));
+        }
+        for (index, out) in step.outputs.iter().enumerate() {
+            let constants = vec![
+                ("n_outputs", count(n_outputs)),
+                ("index", count(index)),
+                ("sum_width", count(width)),
+                ("width", count(self.width(*out))),
+                ("accumulate", flag(step.accumulate)),
+            ];
+            let operands = [&sums, self.slot(*out)];
+            dispatches.push(self.rowwise(&MIX_OUT, &constants, &operands, n_groups, *out));
+        }
+        Ok(dispatches)
     }
 }

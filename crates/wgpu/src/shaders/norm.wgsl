@@ -1,10 +1,16 @@
-// out = norm(input) * weight + bias; one workgroup per row.
+// out = norm(input) * weight + bias; one workgroup per group of a row.
 
+// Groups of a row, each of `width` values, and the values of the whole row.
+override groups: u32;
 override width: u32;
+override row_width: u32;
 override epsilon: f32;
 override layer_norm: bool;
 override has_weight: bool;
 override has_bias: bool;
+// Each group has factors and terms of its own.
+override own_weight: bool;
+override own_bias: bool;
 override in_place: bool;
 
 @group(0) @binding(0) var<storage, read> input: array<f32>;
@@ -19,7 +25,8 @@ fn load(index: u32) -> f32 {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-    let first = group.y * width;
+    let row = group.y * row_width;
+    let first = row + group.x * width;
     var mean = 0.0;
     if layer_norm {
         var sum = 0.0;
@@ -34,10 +41,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         squares += value * value;
     }
     let factor = 1.0 / sqrt(workgroup_sum(squares, thread) / f32(width) + epsilon);
+    let own = group.x * width;
     for (var i = thread; i < width; i += THREADS) {
         var value = (load(first + i) - mean) * factor;
-        if has_weight { value *= weight[i]; }
-        if has_bias { value += bias[i]; }
+        if has_weight { value *= weight[select(0u, own, own_weight) + i]; }
+        if has_bias { value += bias[select(0u, own, own_bias) + i]; }
         out[first + i] = value;
+    }
+    // What follows the groups is copied.
+    if group.x == 0u && !in_place {
+        for (var i = groups * width + thread; i < row_width; i += THREADS) {
+            out[row + i] = input[row + i];
+        }
     }
 }

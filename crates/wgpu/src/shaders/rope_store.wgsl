@@ -2,81 +2,90 @@
 // heads, in place, then the key heads, into the cache together with their values.
 
 override n_heads: u32;
-override n_dims: u32;
-override interleaved: bool;
+// Values per row of the slots, which may be wider than their heads.
+override q_row_width: u32;
+override k_row_width: u32;
+override v_row_width: u32;
 override has_norm: bool;
+override norm_after_rope: bool;
 override epsilon: f32;
+// The factor on queries; a scale of 0 for none.
+override temperature_scale: f32;
+override temperature_length: u32;
+// Whole lengths of its offset, and the rest.
+override temperature_steps: u32;
+override temperature_rest: u32;
 
-@group(0) @binding(0) var<storage, read> k: array<f32>;
-@group(0) @binding(1) var<storage, read> v: array<f32>;
-// (cos, sin) per pair for the three bytes of a position; see `rope.rs`.
-@group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
 // Norm of a query head, then that of a key head.
 @group(0) @binding(3) var<storage, read> head_norm: array<f32>;
 @group(0) @binding(4) var<storage, read_write> q: array<f32>;
-@group(0) @binding(5) var<storage, read_write> kv: array<f32>;
+@group(0) @binding(5) var<storage, read_write> kv: array<Quad>;
 
 var<workgroup> head: array<f32, key_width>;
 
-// The angle of sum of two angles given by cosine and sine.
-fn turn(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
-    return vec2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);
+// To be called with `head` complete, and followed by a barrier.
+fn normalize(norm_first: u32, thread: u32) {
+    var squares = 0.0;
+    for (var i = thread; i < key_width; i += THREADS) {
+        squares += head[i] * head[i];
+    }
+    let factor = 1.0 / sqrt(workgroup_sum(squares, thread) / f32(key_width) + epsilon);
+    for (var i = thread; i < key_width; i += THREADS) {
+        head[i] *= factor * head_norm[norm_first + i];
+    }
 }
 
-fn angle(at_position: u32, pair: u32) -> vec2<f32> {
-    let n_pairs = n_dims / 2u;
-    let low = angles[(at_position & 255u) * n_pairs + pair];
-    let middle = angles[(256u + ((at_position >> 8u) & 255u)) * n_pairs + pair];
-    let high = angles[(512u + ((at_position >> 16u) & 255u)) * n_pairs + pair];
-    return turn(turn(high, middle), low);
+fn temperature(at_position: u32) -> f32 {
+    let rest = at_position % temperature_length + temperature_rest;
+    let steps = at_position / temperature_length + temperature_steps + rest / temperature_length;
+    return 1.0 + temperature_scale * log(1.0 + f32(steps));
 }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let row = group.y;
+    let at_position = position(row);
     let is_query = group.x < n_heads;
     let kv_head = group.x - n_heads;
-    let q_first = (row * n_heads + group.x) * key_width;
-    let k_first = (row * n_kv_heads + kv_head) * key_width;
-
-    var squares = 0.0;
+    let q_first = row * q_row_width + group.x * key_width;
+    let k_first = row * k_row_width + kv_head * key_width;
     for (var i = thread; i < key_width; i += THREADS) {
-        var value: f32;
-        if is_query { value = q[q_first + i]; } else { value = k[k_first + i]; }
-        head[i] = value;
-        squares += value * value;
-    }
-    if has_norm {
-        let factor = 1.0 / sqrt(workgroup_sum(squares, thread) / f32(key_width) + epsilon);
-        let norm_first = select(key_width, 0u, is_query);
-        for (var i = thread; i < key_width; i += THREADS) {
-            head[i] *= factor * head_norm[norm_first + i];
-        }
+        if is_query { head[i] = q[q_first + i]; } else { head[i] = k[k_first + i]; }
     }
     workgroupBarrier();
 
-    for (var pair = thread; pair < n_dims / 2u; pair += THREADS) {
-        let first = select(pair, 2u * pair, interleaved);
-        let second = select(pair + n_dims / 2u, 2u * pair + 1u, interleaved);
-        let turned = turn(vec2(head[first], head[second]), angle(position(row), pair));
-        head[first] = turned.x;
-        head[second] = turned.y;
-    }
+    let norm_first = select(key_width, 0u, is_query);
+    if has_norm && !norm_after_rope { normalize(norm_first, thread); }
+    workgroupBarrier();
+    rotate(at_position, thread);
+    workgroupBarrier();
+    if has_norm && norm_after_rope { normalize(norm_first, thread); }
     workgroupBarrier();
 
     if is_query {
+        let factor = temperature(at_position);
         for (var i = thread; i < key_width; i += THREADS) {
-            q[q_first + i] = head[i];
+            q[q_first + i] = factor * head[i];
         }
         return;
     }
-    let key_first = key_at(row, position(row), kv_head);
-    for (var i = thread; i < key_width; i += THREADS) {
-        kv[key_first + i] = head[i];
+    let key_first = key_at(row, at_position, kv_head);
+    for (var quad = thread; quad < key_quads; quad += THREADS) {
+        var values = vec4<f32>();
+        for (var i = 0u; i < min(4u, key_width - 4u * quad); i++) {
+            values[i] = head[4u * quad + i];
+        }
+        kv[key_first + quad] = pack_quad(values);
     }
-    let value_first = value_at(row, position(row), kv_head);
-    let v_first = (row * n_kv_heads + kv_head) * value_width;
-    for (var i = thread; i < value_width; i += THREADS) {
-        kv[value_first + i] = v[v_first + i];
+    let value_first = value_at(row, at_position, kv_head);
+    let v_first = row * v_row_width + kv_head * value_width;
+    for (var quad = thread; quad < value_quads; quad += THREADS) {
+        var values = vec4<f32>();
+        for (var i = 0u; i < min(4u, value_width - 4u * quad); i++) {
+            values[i] = v[v_first + 4u * quad + i];
+        }
+        kv[value_first + quad] = pack_quad(values);
     }
 }

@@ -29,6 +29,11 @@ pub(crate) trait Element: Copy + Send + Sync {
     /// `from` points to 4 elements.
     #[cfg(target_arch = "aarch64")]
     unsafe fn load4(from: *const Self) -> std::arch::aarch64::float32x4_t;
+
+    /// # Safety
+    /// `from` points to 8 elements.
+    #[cfg(target_feature = "simd128")]
+    unsafe fn load_pair(from: *const Self) -> [std::arch::wasm32::v128; 2];
 }
 
 impl Element for f32 {
@@ -56,6 +61,14 @@ impl Element for f32 {
     unsafe fn load4(from: *const f32) -> std::arch::aarch64::float32x4_t {
         // SAFETY: the caller's promise.
         unsafe { std::arch::aarch64::vld1q_f32(from) }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f32) -> [std::arch::wasm32::v128; 2] {
+        use std::arch::wasm32::v128_load;
+        // SAFETY: the caller's promise.
+        unsafe { [v128_load(from.cast()), v128_load(from.add(4).cast())] }
     }
 }
 
@@ -87,6 +100,13 @@ impl Element for f16 {
         use std::arch::aarch64::{vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16};
         // SAFETY: the caller's promise; an f16 is two bytes.
         unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f16) -> [std::arch::wasm32::v128; 2] {
+        // SAFETY: the caller's promise; an f16 is two bytes.
+        realm_quant::vector::eight_f16(unsafe { std::arch::wasm32::v128_load(from.cast()) })
     }
 }
 
@@ -430,6 +450,48 @@ mod lanes {
         }
     }
 
+    #[cfg(target_feature = "simd128")]
+    mod wasm {
+        use std::arch::wasm32::*;
+
+        use realm_quant::vector::multiply_add;
+
+        use super::{Element, Lanes};
+
+        /// Two vectors.
+        #[derive(Clone, Copy)]
+        pub struct Pair([v128; 2]);
+
+        impl Lanes for Pair {
+            const N: usize = 8;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                Self([f32x4_splat(value); 2])
+            }
+
+            #[inline(always)]
+            unsafe fn load<T: Element>(from: *const T) -> Self {
+                // SAFETY: the caller's promise.
+                Self(unsafe { T::load_pair(from) })
+            }
+
+            #[inline(always)]
+            fn add_product(self, a: Self, b: Self) -> Self {
+                Self(std::array::from_fn(|i| multiply_add(a.0[i], b.0[i], self.0[i])))
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    v128_store(to.cast(), self.0[0]);
+                    v128_store(to.add(4).cast(), self.0[1]);
+                }
+            }
+        }
+    }
+
     /// Runs a job with the widest vectors there are; lengths have been checked for `n_rows`.
     pub fn run<J: Job>(n_rows: usize, job: J) {
         #[cfg(target_arch = "x86_64")]
@@ -451,8 +513,16 @@ mod lanes {
             // SAFETY: the CPU has the instructions.
             return unsafe { rows::<arm::Pair, J>(n_rows, job) };
         }
+        #[cfg(target_feature = "simd128")]
+        // SAFETY: the module was compiled with the instructions.
+        unsafe {
+            rows::<wasm::Pair, J>(n_rows, job)
+        }
+        #[cfg(not(target_feature = "simd128"))]
         // SAFETY: plain code needs no instructions.
-        unsafe { rows::<Plain, J>(n_rows, job) }
+        unsafe {
+            rows::<Plain, J>(n_rows, job)
+        }
     }
 
     /// # Safety

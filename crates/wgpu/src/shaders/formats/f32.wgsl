@@ -1,13 +1,8 @@
-// F32: one plane of values.
+// Weights in f32.
 
-@group(0) @binding(0) var<storage, read> values: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> scales: array<vec4<u32>>;
-
-// The 32 values of group `group`, counted over all rows of the binding.
-fn weights(group: u32) -> array<vec4<f32>, 8> {
-    var result: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        result[i] = values[group * 8u + i];
-    }
-    return result;
+fn weight_values(row: u32, group: u32, w: u32) -> mat2x4<f32> {
+    let at = 32u * (row * parameters.n_groups + group) + 4u * w;
+    let first = vec4(data[at], data[at + 1u], data[at + 2u], data[at + 3u]);
+    let second = vec4(data[at + 16u], data[at + 17u], data[at + 18u], data[at + 19u]);
+    return mat2x4<f32>(bitcast<vec4<f32>>(first), bitcast<vec4<f32>>(second));
 }

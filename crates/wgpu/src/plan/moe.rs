@@ -1,0 +1,201 @@
+//! A mixture of experts: the router, products with the chosen experts' matrices, their sum.
+
+use std::sync::Arc;
+
+use realm_ir::{Gating, Moe, Result, StepKind};
+
+use super::linear::{Experts, FEWEST_TILED, Product};
+use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
+use crate::activation;
+use crate::kernel::{GATED_ACT, GROUP_CHOICES, ROUTE, SUM_CHOICES, THREADS};
+use crate::product::source::{TILE_ROWS, TILE_WORDS, TILES_AT};
+
+/// Which experts each row uses, best first.
+pub(super) struct Routes {
+    /// `[rows, n_used]`, u32.
+    pub experts: wgpu::Buffer,
+    /// Factors, `[rows, n_used]`, F32.
+    pub weights: wgpu::Buffer,
+}
+
+/// Experts whose scores fit into workgroup memory.
+const MAX_EXPERTS: usize = 1024;
+
+impl Planner<'_> {
+    pub(super) fn moe(&mut self, step: &Moe) -> Result<Vec<Dispatch>> {
+        let rows = self.rows(step.input);
+        let n_rows = self.max_rows(step.input);
+        let n_choices = n_rows * step.n_used;
+        let experts = &step.experts;
+        let [up, down] =
+            [experts.up, experts.down].map(|weight| Arc::clone(&self.weights[weight.0]));
+        let (width, inner) = (up.width, down.width);
+        at_least("row of a mixture of experts", self.width(step.input), width)?;
+        at_least("result of a mixture of experts", self.width(step.out), width)?;
+        if n_choices > MAX_GRID {
+            return Err(refuse(format!(
+                "a batch of {n_rows} rows with {} experts each",
+                step.n_used
+            )));
+        }
+        let (mut dispatches, routes) = self.route(step)?;
+        let n_tiles = n_choices / TILE_ROWS + step.n_experts;
+        let tiles =
+            self.scratch("choices by expert", TILES_AT + TILE_WORDS * n_tiles + n_choices)?;
+        let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
+        let grouping = RowsGrid {
+            // One workgroup for all rows.
+            group_items: usize::MAX,
+            when: FEWEST_TILED..=usize::MAX,
+            ..RowsGrid::new(1, rows)
+        };
+        let operands = [&routes.experts, &tiles];
+        let grouping = Grid::Rows(grouping);
+        dispatches.push(self.with_grid(&GROUP_CHOICES, &constants, &operands, grouping));
+
+        let gated = self.scratch("gates of experts", n_choices * inner)?;
+        let factors = self.scratch("factors of experts", n_choices * inner)?;
+        let results = self.scratch("results of experts", n_choices * width)?;
+        let base = Experts {
+            n_experts: step.n_experts,
+            n_used: step.n_used,
+            first_row: 0,
+            n_columns: inner,
+            of_rows: true,
+            weigh_input: step.weigh_input,
+            scale: None,
+            choices: &routes.experts,
+            weights: &routes.weights,
+            tiles: &tiles,
+        };
+        let product = |weight, bias, input, in_stride, out, out_stride| Product {
+            weight,
+            bias,
+            input,
+            in_stride,
+            out,
+            out_stride,
+            rows,
+            scale: 1.0,
+            accumulate: false,
+            step: StepKind::Moe,
+            exact: false,
+        };
+        let (input, in_stride) = (self.slot(step.input), self.width(step.input));
+        let mut rounded = None;
+        if let Some(gate) = experts.gate {
+            let product = product(gate, experts.gate_bias, input, in_stride, &gated, inner);
+            let experts = Experts { scale: experts.gate_scale, ..base };
+            dispatches.extend(self.expert_products(&product, &experts, &mut rounded)?);
+        }
+        // Gate and up may share a weight, in which an expert's gate comes first.
+        let first_row = if experts.gate == Some(experts.up) { inner } else { 0 };
+        let up_out = if experts.gate.is_some() { &factors } else { &gated };
+        let up = product(experts.up, experts.up_bias, input, in_stride, up_out, inner);
+        let up_experts = Experts { scale: experts.up_scale, first_row, ..base };
+        dispatches.extend(self.expert_products(&up, &up_experts, &mut rounded)?);
+
+        let has_gate = experts.gate.is_some();
+        dispatches.push(self.activate_choices(step, inner, &gated, has_gate.then_some(&factors)));
+        let down = product(experts.down, experts.down_bias, &gated, inner, &results, width);
+        let down_experts = Experts {
+            scale: experts.down_scale,
+            n_columns: width,
+            of_rows: false,
+            weigh_input: false,
+            ..base
+        };
+        dispatches.extend(self.expert_products(&down, &down_experts, &mut None)?);
+
+        let constants = vec![
+            ("width", count(width)),
+            ("out_width", count(self.width(step.out))),
+            ("n_used", count(step.n_used)),
+            ("weigh_input", flag(step.weigh_input)),
+            ("accumulate", flag(step.accumulate)),
+        ];
+        let operands = [&results, &routes.weights, self.slot(step.out)];
+        let n_groups = width.div_ceil(THREADS);
+        dispatches.push(self.rowwise(&SUM_CHOICES, &constants, &operands, n_groups, step.out));
+        Ok(dispatches)
+    }
+
+    /// The activation of every choice, in place.
+    fn activate_choices(
+        &mut self,
+        step: &Moe,
+        inner: usize,
+        gated: &wgpu::Buffer,
+        factors: Option<&wgpu::Buffer>,
+    ) -> Dispatch {
+        let mut constants = activation::constants(step.activation);
+        constants.extend([
+            ("width", count(inner)),
+            ("gate_width", count(inner)),
+            ("up_width", count(inner)),
+            ("up_offset", 0.0),
+            ("has_up", flag(factors.is_some())),
+            ("gate_in_place", 1.0),
+            ("up_in_place", 0.0),
+        ]);
+        let nothing = self.gpu.nothing.clone();
+        let operands = [&nothing, factors.unwrap_or(&nothing), gated];
+        let grid = RowsGrid {
+            row_items: step.n_used,
+            ..RowsGrid::new(inner.div_ceil(THREADS), self.rows(step.input))
+        };
+        self.with_grid(&GATED_ACT, &constants, &operands, Grid::Rows(grid))
+    }
+
+    /// Multiplies with the router and chooses.
+    pub(super) fn route(&mut self, step: &Moe) -> Result<(Vec<Dispatch>, Routes)> {
+        let (n, n_used) = (step.n_experts, step.n_used);
+        at_least("experts", n, n_used)?;
+        if n > MAX_EXPERTS {
+            return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
+        }
+        let n_rows = self.max_rows(step.router_input);
+        let logits = self.scratch("router logits", n_rows * n)?;
+        let router = Product {
+            weight: step.router,
+            bias: None,
+            input: self.slot(step.router_input),
+            in_stride: self.width(step.router_input),
+            out: &logits,
+            out_stride: n,
+            rows: self.rows(step.router_input),
+            scale: 1.0,
+            accumulate: false,
+            step: StepKind::Moe,
+            exact: true,
+        };
+        let mut dispatches = self.product(&router, &mut None)?;
+        let routes = Routes {
+            experts: self.scratch("chosen experts", n_rows * n_used)?,
+            weights: self.scratch("weights of experts", n_rows * n_used)?,
+        };
+        let constants = vec![
+            ("n_experts", count(n)),
+            ("n_used", count(n_used)),
+            ("n_groups", count(step.n_groups)),
+            ("n_groups_used", count(step.n_groups_used)),
+            (
+                "gating",
+                match step.gating {
+                    Gating::Softmax => 0.0,
+                    Gating::SoftmaxOfChosen => 1.0,
+                    Gating::Sigmoid => 2.0,
+                },
+            ),
+            ("normalize", flag(step.normalize)),
+            ("scale", step.scale.into()),
+            ("has_router_bias", flag(step.router_bias.is_some())),
+            ("has_choice_bias", flag(step.choice_bias.is_some())),
+        ];
+        let router_bias = self.vector(step.router_bias, n, StepKind::Moe)?;
+        let choice_bias = self.vector(step.choice_bias, n, StepKind::Moe)?;
+        let operands = [&logits, &router_bias, &choice_bias, &routes.experts, &routes.weights];
+        dispatches.push(self.rowwise(&ROUTE, &constants, &operands, 1, step.router_input));
+        Ok((dispatches, routes))
+    }
+}

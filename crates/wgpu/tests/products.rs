@@ -1,0 +1,244 @@
+//! Embeddings and matrix products of every type, against the oracle.
+
+mod common;
+
+use realm_gguf::TensorType;
+use realm_ir::{Activation, Embed, ExpertWeights, Gating, Linear, LinearOutput, Moe, Slot, Step};
+use realm_testkit::bench::{Bench, N_VOCAB};
+use realm_testkit::compare::compare;
+use realm_testkit::oracle::NaiveBackend;
+use realm_testkit::random;
+use realm_wgpu::{Arithmetic, Tuning, WgpuBackend};
+
+use common::{F32_ROUNDING, assert_close, backend, open, open_with};
+
+fn check(
+    backend: &WgpuBackend,
+    bench: &Bench,
+    what: &str,
+    steps: &[Step],
+    outs: &[Slot],
+    tolerance: f32,
+) {
+    let wanted = bench.run(&NaiveBackend, steps, outs);
+    let got = bench.run(backend, steps, outs);
+    assert!(compare(&got, &wanted).rms_wanted > 1e-3, "{what}: zeros show nothing");
+    assert_close(what, &got, &wanted, tolerance);
+}
+
+fn types() -> impl Iterator<Item = TensorType> {
+    [TensorType::F32, TensorType::F16, TensorType::BF16].into_iter().chain(random::block_types())
+}
+
+/// Products of one input with two weights of a type: with a bias and a factor, and added to
+/// what is there. Calls have 1, 2, 12 and 48 rows: few and many, in all kernels.
+fn two_products(bench: &mut Bench, ty: TensorType, width: usize) -> (Step, [Slot; 2]) {
+    let input = bench.slot(width);
+    let outs = [bench.slot(37), bench.slot(70)];
+    let output = |weight, bias, out, scale, accumulate| LinearOutput {
+        weight,
+        bias,
+        out,
+        scale,
+        accumulate,
+    };
+    let weights = [37, 70].map(|n_columns| bench.matrix(&[width, n_columns], ty));
+    let bias = Some(bench.values(&[37]));
+    let outputs = vec![
+        output(weights[0], bias, outs[0], 0.7, false),
+        output(weights[1], None, outs[1], 1.0, true),
+    ];
+    (Step::Linear(Linear { input, outputs }), outs)
+}
+
+#[test]
+fn every_type_is_multiplied_with_few_and_many_rows() {
+    for ty in types() {
+        let mut bench = Bench::new(1);
+        let (step, outs) = two_products(&mut bench, ty, 768);
+        check(backend(), &bench, ty.name(), &[step], &outs, 2.0 * F32_ROUNDING);
+    }
+}
+
+#[test]
+fn every_arithmetic_is_as_close_as_its_numbers_are() {
+    let types =
+        [TensorType::F16, TensorType::Q8_0, TensorType::Q4_K, TensorType::Q6_K, TensorType::MXFP4];
+    let arithmetics =
+        [(Arithmetic::F32, 2.0 * F32_ROUNDING), (Arithmetic::F16, 1e-2), (Arithmetic::Int8, 3e-2)];
+    for (arithmetic, tolerance) in arithmetics {
+        let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: true };
+        let backend = open_with(tuning);
+        for ty in types {
+            let mut bench = Bench::new(2);
+            let (step, outs) = two_products(&mut bench, ty, 512);
+            check(&backend, &bench, &format!("{ty}, {arithmetic:?}"), &[step], &outs, tolerance);
+        }
+    }
+}
+
+#[test]
+fn floats_may_have_rows_of_any_width() {
+    for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
+        for width in [1, 30, 67, 129] {
+            let mut bench = Bench::new(3);
+            let (step, outs) = two_products(&mut bench, ty, width);
+            check(backend(), &bench, &format!("{ty} of {width}"), &[step], &outs, F32_ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn a_weight_may_be_narrower_than_its_slots() {
+    for (ty, in_width) in [(TensorType::Q8_0, 69), (TensorType::Q4_0, 72), (TensorType::F16, 66)] {
+        let mut bench = Bench::new(4);
+        let [input, out] = [in_width, 41].map(|width| bench.slot(width));
+        let weight = bench.matrix(&[64, 33], ty);
+        let output = LinearOutput { weight, bias: None, out, scale: 1.0, accumulate: false };
+        let step = Step::Linear(Linear { input, outputs: vec![output] });
+        // Of the columns that are not written, the oracle's hold the same.
+        check(backend(), &bench, ty.name(), &[step], &[out], F32_ROUNDING);
+    }
+}
+
+#[test]
+fn a_weight_of_many_pieces_and_several_parts_is_whole() {
+    let small = open(Some(400_000));
+    for ty in [TensorType::Q6_K, TensorType::Q5_1, TensorType::F16] {
+        let mut bench = Bench::new(5);
+        let [input, out] = [768, 1500].map(|width| bench.slot(width));
+        let (weight, bias) = (bench.matrix(&[768, 1500], ty), Some(bench.values(&[1500])));
+        let output = LinearOutput { weight, bias, out, scale: 1.0, accumulate: false };
+        let step = Step::Linear(Linear { input, outputs: vec![output] });
+        for (name, backend) in [("whole", backend()), ("in parts", &small)] {
+            let what = format!("{ty} {name}");
+            check(backend, &bench, &what, std::slice::from_ref(&step), &[out], 2.0 * F32_ROUNDING);
+        }
+    }
+}
+
+#[test]
+fn embeddings_scale_tokens_and_add_positions_and_a_constant() {
+    let tables = [
+        (TensorType::F32, 75, TensorType::F16),
+        (TensorType::Q6_K, 256, TensorType::F32),
+        (TensorType::IQ3_S, 512, TensorType::Q8_0),
+    ];
+    for (ty, width, position_ty) in tables {
+        let mut bench = Bench::new(6);
+        let out = bench.slot(width);
+        let table = bench.matrix(&[width, N_VOCAB], ty);
+        // Fewer than there are positions.
+        let positions = Some(bench.matrix(&[width, 7], position_ty));
+        let constant = Some(bench.values(&[width]));
+        for (positions, constant) in [(None, None), (positions, None), (positions, constant)] {
+            let step = Step::Embed(Embed { table, out, scale: 3.0, positions, constant });
+            check(backend(), &bench, ty.name(), &[step], &[out], F32_ROUNDING);
+        }
+    }
+}
+
+/// Five experts of which each row uses two, without anything that a family may leave out.
+fn plain_mixture(bench: &mut Bench, ty: TensorType) -> Moe {
+    let [width, inner, n_experts] = [256, 256, 5];
+    let [input, out] = [width, width + 4].map(|width| bench.slot(width));
+    let mut up = || bench.matrix(&[width, inner, n_experts], ty);
+    let (gate, up) = (Some(up()), up());
+    let experts = ExpertWeights {
+        gate,
+        up,
+        down: bench.matrix(&[inner, width, n_experts], ty),
+        gate_bias: None,
+        up_bias: None,
+        down_bias: None,
+        gate_scale: None,
+        up_scale: None,
+        down_scale: None,
+    };
+    Moe {
+        input,
+        router_input: input,
+        out,
+        accumulate: false,
+        router: bench.matrix(&[width, n_experts], TensorType::F32),
+        router_bias: None,
+        choice_bias: None,
+        gating: Gating::Softmax,
+        normalize: true,
+        scale: 1.5,
+        n_experts,
+        n_used: 2,
+        n_groups: 1,
+        n_groups_used: 1,
+        experts,
+        activation: Activation::Silu,
+        weigh_input: false,
+    }
+}
+
+#[test]
+fn experts_of_several_types_match_for_few_and_many_rows() {
+    for ty in [TensorType::F32, TensorType::Q4_K, TensorType::MXFP4, TensorType::IQ2_XXS] {
+        let mut bench = Bench::new(7);
+        let moe = plain_mixture(&mut bench, ty);
+        let out = moe.out;
+        check(backend(), &bench, ty.name(), &[Step::Moe(Box::new(moe))], &[out], 1e-4);
+    }
+}
+
+#[test]
+fn options_of_a_mixture_match_and_change_the_result() {
+    type Change = fn(&mut Bench, &mut Moe);
+    let changes: [(&str, Change); 9] = [
+        ("accumulate", |_, moe| moe.accumulate = true),
+        ("weights on the inputs", |_, moe| moe.weigh_input = true),
+        ("no gates", |_, moe| moe.experts.gate = None),
+        ("gates beside ups", |bench, moe| {
+            let both = bench.matrix(&[256, 512, 5], TensorType::Q4_0);
+            (moe.experts.gate, moe.experts.up) = (Some(both), both);
+        }),
+        ("biases", |bench, moe| {
+            moe.experts.gate_bias = Some(bench.values(&[256, 5]));
+            moe.experts.up_bias = Some(bench.values(&[256, 5]));
+            moe.experts.down_bias = Some(bench.values(&[256, 5]));
+        }),
+        ("factors", |bench, moe| {
+            moe.experts.gate_scale = Some(bench.values(&[5]));
+            moe.experts.up_scale = Some(bench.values(&[5]));
+            moe.experts.down_scale = Some(bench.values(&[5]));
+        }),
+        ("another router", |bench, moe| {
+            moe.gating = Gating::Sigmoid;
+            moe.router_bias = Some(bench.values(&[5]));
+            moe.choice_bias = Some(bench.values(&[5]));
+        }),
+        ("one expert", |_, moe| moe.n_used = 1),
+        ("clamped", |_, moe| moe.activation = Activation::ClampedSwiglu),
+    ];
+    let run = |change: Option<Change>| {
+        let mut bench = Bench::new(8);
+        let mut moe = plain_mixture(&mut bench, TensorType::Q4_0);
+        if let Some(change) = change {
+            change(&mut bench, &mut moe);
+        }
+        let out = moe.out;
+        let steps = [Step::Moe(Box::new(moe))];
+        (bench.run(&NaiveBackend, &steps, &[out]), bench.run(backend(), &steps, &[out]))
+    };
+    let (plain, _) = run(None);
+    for (what, change) in changes {
+        let (wanted, got) = run(Some(change));
+        assert_ne!(wanted, plain, "{what} changes something");
+        assert_close(what, &got, &wanted, 1e-4);
+    }
+}
+
+#[test]
+fn experts_in_several_buffers_are_found() {
+    // Two experts' matrices fit into a buffer.
+    let small = open(Some(600_000));
+    let mut bench = Bench::new(9);
+    let moe = plain_mixture(&mut bench, TensorType::F32);
+    let out = moe.out;
+    check(&small, &bench, "five experts", &[Step::Moe(Box::new(moe))], &[out], 1e-4);
+}
