@@ -257,7 +257,7 @@ unsafe fn smmlas<const G: usize, const T: usize>(
                 let (a, b, c, d) = (w[j], w[j + 1], w[j + 2], w[j + 3]);
                 [[vzip1q_s32(a, b), vzip2q_s32(a, b)], [vzip1q_s32(c, d), vzip2q_s32(c, d)]]
             });
-            for pair in 0..T.div_ceil(2) {
+            for (pair, sums) in sums.iter_mut().take(T.div_ceil(2)).enumerate() {
                 let token = |t: usize| vreinterpretq_s64_s32(load_sixteen(&x[t.min(T - 1)][j..]));
                 let (even, odd) = (token(2 * pair), token(2 * pair + 1));
                 let tokens = [vzip1q_s64(even, odd), vzip2q_s64(even, odd)];
@@ -265,7 +265,7 @@ unsafe fn smmlas<const G: usize, const T: usize>(
                     let tokens = vreinterpretq_s32_s64(tokens);
                     for g in 0..G {
                         for half in 0..2 {
-                            let sum = &mut sums[pair][g][half];
+                            let sum = &mut sums[g][half];
                             *sum = smmla(*sum, rows[g][eight][half], tokens);
                         }
                     }
