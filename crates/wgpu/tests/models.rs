@@ -32,7 +32,8 @@ fn logits(
     tokens: &[u32],
     n_first: usize,
 ) -> realm_ir::Result<Vec<f32>> {
-    let size = Size { kv_type, page_tokens: 8, max_rows: 64, max_outputs: 64, ..Size::default() };
+    let n = tokens.len();
+    let size = Size { kv_type, page_tokens: 8, max_rows: n, max_outputs: n, ..Size::default() };
     let mut session = model.open(backend, size)?;
     let pages = [3, 11, 2, 7, 0, 15, 4, 9];
     let mut logits = Call::one(&tokens[..n_first], 0, &pages).logits(model, &mut *session)?;
