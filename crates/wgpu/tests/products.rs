@@ -3,11 +3,13 @@
 mod common;
 
 use realm_gguf::TensorType;
-use realm_ir::{Activation, Embed, ExpertWeights, Gating, Linear, LinearOutput, Moe, Slot, Step};
+use realm_ir::{
+    Activation, Backend, Embed, ExpertWeights, Gating, Linear, LinearOutput, Moe, Slot, Step,
+};
 use realm_testkit::bench::{Bench, N_VOCAB};
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
-use realm_testkit::random;
+use realm_testkit::random::{self, Random};
 use realm_wgpu::{Arithmetic, Tuning, WgpuBackend};
 
 use common::{F32_ROUNDING, assert_close, backend, open, open_with};
@@ -245,4 +247,18 @@ fn experts_in_several_buffers_are_found() {
     let moe = plain_mixture(&mut bench, TensorType::F32);
     let out = moe.out;
     check(&small, &bench, "five experts", &[Step::Moe(Box::new(moe))], &[out], 1e-4);
+}
+
+#[test]
+fn a_weight_is_never_whole_in_memory_a_second_time() {
+    let bytes_of = |n_rows: usize| {
+        let shape = [1024, n_rows];
+        let tensor =
+            random::tensor(&mut Random::new(10), "output.weight", &shape, TensorType::Q8_0, 0.1);
+        let used = allocation_counter::measure(|| drop(backend().upload(&tensor).unwrap()));
+        (tensor.bytes().len() as u64, used.bytes_max)
+    };
+    let (small, large) = (bytes_of(1024), bytes_of(16 * 1024));
+    assert!(large.0 > 15 << 20);
+    assert!(large.1 < small.1 + (64 << 10), "{large:?} after {small:?}");
 }
