@@ -7,16 +7,19 @@
 //! submits once, however many segments it runs.
 //!
 //! Where things are: `adapter` chooses, `gpu` holds the device and its health,
-//! `weight` repacks, `kernel` lists the shaders and makes pipelines, `plan` turns
-//! steps into dispatches, `batch` packs what varies, `session` runs.
+//! `weight` repacks, `product` has the kernels of matrix products, `kernel` lists all others and
+//! makes their pipelines, `plan` turns steps into dispatches, `batch` packs what varies, `session` runs.
 //!
 //! What goes wrong on the device — lost, out of memory, a rejected command —
 //! becomes a [`realm_ir::Error`] of the call that meets it, never a panic. After a
 //! device error other than an allocation that failed, every call returns it: the
 //! backend has to be opened again.
 //!
-//! Today: F32 and Q4_K weights, an F32 or F16 KV cache, all steps. Only what is in the
-//! `FORMATS` list of `weight` can be uploaded; the rest is refused by name.
+//! Weights of every type that `realm_quant` knows are kept as their own integers and scales, in
+//! planes (`weight`); nothing is expanded but vectors, and floats whose rows are not whole
+//! groups of 32, which become F32. Which kernels products run is chosen when a device is
+//! opened ([`Tuning`]), and each kernel has to know the answer of a small product before a
+//! session runs it.
 
 mod activation;
 mod adapter;

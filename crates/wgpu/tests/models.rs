@@ -14,9 +14,10 @@ use realm_testkit::families::{self, CONTEXT_LENGTH, Family, PROMPT};
 use realm_testkit::kit;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Model, Size};
+use realm_wgpu::{Arithmetic, Tuning};
 use serde_json::Value;
 
-use common::backend;
+use common::{backend, open_with};
 
 fn model(bytes: Vec<u8>) -> Result<Model, Error> {
     let plan = build(&Gguf::from_bytes(bytes)?, CONTEXT_LENGTH as usize)?;
@@ -90,14 +91,14 @@ fn tokens(case: &Value, n_rows: usize) -> Vec<u32> {
 }
 
 /// Runs every case of a kind, whose logits may be off by the tolerance of that name.
-fn each_case(kind: &str, kv_type: KvType, tolerance: &str) {
+fn each_case(backend: &dyn Backend, kind: &str, kv_type: KvType, tolerance: &str) {
     let mut faults = Vec::new();
     for case in kit::cases(kind) {
         let model = model(kit::read_maybe_gz(case["model"].as_str().unwrap())).unwrap();
         let (shape, wanted) = kit::npy_f32(case["expected"].as_str().unwrap());
         let tokens = tokens(&case, shape[0]);
         let n_first = tokens.len() - 5;
-        let got = logits(&model, backend(), kv_type, &tokens, n_first);
+        let got = logits(&model, backend, kv_type, &tokens, n_first);
         let bound = case["tolerance"][tolerance].as_f64().unwrap();
         match got.map(|got| compare(&got, &wanted)) {
             Ok(off) if f64::from(off.max_abs) <= bound => {}
@@ -110,15 +111,23 @@ fn each_case(kind: &str, kv_type: KvType, tolerance: &str) {
 
 #[test]
 fn logits_of_the_kit_meet_the_strict_bound() {
-    each_case("logits", KvType::F32, "f32_max_abs_vs_expected");
+    each_case(backend(), "logits", KvType::F32, "f32_max_abs_vs_expected");
 }
 
 #[test]
 fn logits_with_halves_in_the_cache_meet_the_bound_of_halves() {
-    each_case("logits", KvType::F16, "f16_kv_or_f16_math_max_abs");
+    each_case(backend(), "logits", KvType::F16, "f16_kv_or_f16_math_max_abs");
 }
 
 #[test]
 fn quantised_models_are_as_close_as_unrounded_activations_are() {
-    each_case("quant-logits", KvType::F32, "f32_activations_max_abs_vs_expected");
+    each_case(backend(), "quant-logits", KvType::F32, "f32_activations_max_abs_vs_expected");
+}
+
+#[test]
+fn quantised_models_in_f16_and_int8_are_as_close_as_the_kit_asks() {
+    for arithmetic in [Arithmetic::F16, Arithmetic::Int8] {
+        let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: true };
+        each_case(&open_with(tuning), "quant-logits", KvType::F32, "max_abs_vs_expected");
+    }
 }

@@ -29,14 +29,15 @@ pub use tune::Tuning;
 pub(crate) const FEATURES: wgpu::Features =
     wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP);
 
-/// The numbers that are multiplied. Sums over more than a group of 32 are f32 in all of them.
+/// The numbers that are multiplied. All but short sums are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
     /// Everything in f32.
     F32,
-    /// Weights and inputs in f16.
+    /// Quantised weights and inputs in f16. Float weights, here and below, stay in f32: who
+    /// chose them wants what they say.
     F16,
-    /// Quants with inputs rounded to int8, 32 by 32. Float weights are multiplied in f32.
+    /// Quants with inputs rounded to int8, 32 by 32.
     Int8,
 }
 
@@ -106,10 +107,10 @@ impl Kernel {
             Work::Matrix(_) => (tuning.matrix, false),
         };
         let is_quantised = matches!(format.values, Values::Quants(_));
-        let takes_int8 = is_quantised && !any_width && places != Places::Heads;
         let arithmetic = match wanted {
-            Arithmetic::Int8 if !takes_int8 => Arithmetic::F32,
-            wanted => wanted,
+            Arithmetic::F16 if is_quantised => wanted,
+            Arithmetic::Int8 if is_quantised && !any_width && places != Places::Heads => wanted,
+            _ => Arithmetic::F32,
         };
         Kernel { format, places, work, arithmetic, by_subgroup, any_width }
     }

@@ -1,5 +1,7 @@
 //! A device, and how close its results have to be.
 
+#![allow(dead_code, reason = "not every test file needs all of it")]
+
 use std::sync::OnceLock;
 
 use realm_testkit::compare::compare;
@@ -12,7 +14,6 @@ pub fn open(max_binding_bytes: Option<usize>) -> WgpuBackend {
 }
 
 /// The same with other kernels.
-#[allow(dead_code, reason = "not every test file asks for kernels")]
 pub fn open_with(tuning: Tuning) -> WgpuBackend {
     open_as(WgpuOptions { tuning: Some(tuning), ..WgpuOptions::default() })
 }

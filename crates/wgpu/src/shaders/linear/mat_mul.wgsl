@@ -5,6 +5,8 @@ const COLUMNS: u32 = 64u;
 const QUADS: u32 = ROWS / 4u;
 const ROW_QUADS: u32 = QUADS / 8u;
 const CELLS: u32 = 8u * ROW_QUADS;
+// Products that are added up in f16: longer runs are faster and less exact.
+const RUN: u32 = select(32u, 8u, NARROW);
 
 // [value of the group][four columns], [value of the group][four rows]
 var<workgroup> weight_tile: array<vec4<value>, 32u * COLUMNS / 4u>;
@@ -57,27 +59,29 @@ fn main(
     let y = thread / 8u;
     // Of row `i` columns 4x to 4x + 3 at 2i, columns 32 + 4x to 32 + 4x + 3 after it.
     var sums: array<vec4<value>, CELLS>;
-    // What sums of 32 products in f16 add up to.
+    // What sums of RUN products in f16 add up to.
     var totals: array<vec4<f32>, CELLS>;
     for (var g = 0u; g < parameters.n_groups; g++) {
         load_weights(place, first_column, g, thread);
         load_inputs(place, g, thread);
         workgroupBarrier();
-        for (var k = 0u; k < 32u; k++) {
-            let first = weight_tile[16u * k + x];
-            let second = weight_tile[16u * k + 8u + x];
-            for (var quad = 0u; quad < ROW_QUADS; quad++) {
-                let inputs = input_tile[QUADS * k + 8u * quad + y];
-                for (var i = 0u; i < 4u; i++) {
-                    sums[8u * quad + 2u * i] += inputs[i] * first;
-                    sums[8u * quad + 2u * i + 1u] += inputs[i] * second;
+        for (var first_k = 0u; first_k < 32u; first_k += RUN) {
+            for (var k = first_k; k < first_k + RUN; k++) {
+                let first = weight_tile[16u * k + x];
+                let second = weight_tile[16u * k + 8u + x];
+                for (var quad = 0u; quad < ROW_QUADS; quad++) {
+                    let inputs = input_tile[QUADS * k + 8u * quad + y];
+                    for (var i = 0u; i < 4u; i++) {
+                        sums[8u * quad + 2u * i] += inputs[i] * first;
+                        sums[8u * quad + 2u * i + 1u] += inputs[i] * second;
+                    }
                 }
             }
-        }
-        if NARROW {
-            for (var i = 0u; i < CELLS; i++) {
-                totals[i] += vec4<f32>(sums[i]);
-                sums[i] = vec4<value>();
+            if NARROW {
+                for (var i = 0u; i < CELLS; i++) {
+                    totals[i] += vec4<f32>(sums[i]);
+                    sums[i] = vec4<value>();
+                }
             }
         }
         workgroupBarrier();
