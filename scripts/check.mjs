@@ -6,7 +6,7 @@
  */
 
 import { lintFacade } from './lint.mjs'
-import { installDependencies, run } from './steps.mjs'
+import { compileFacade, installDependencies, run } from './steps.mjs'
 import { installCargoDeny, installRustComponents } from './system.mjs'
 
 installRustComponents()
@@ -16,4 +16,5 @@ installCargoDeny()
 const advisories = process.argv.includes('--advisories') ? ['advisories'] : []
 run('cargo', ['deny', '--locked', 'check', 'bans', 'licenses', 'sources', ...advisories])
 installDependencies()
+compileFacade()
 lintFacade()

@@ -4,12 +4,26 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installVulkanDriver } from './system.mjs'
+import {
+  installChromium,
+  installFirefox,
+  installVulkanDriver,
+  installWasiTarget,
+  installWebTools,
+} from './system.mjs'
+import { testOnWasm } from './wasm-tests.mjs'
+import { buildWeb } from './web.mjs'
 
 installVulkanDriver()
+installChromium()
+installFirefox()
+installWasiTarget()
+installWebTools()
 await build()
+buildWeb()
 lintFacade()
 
 if (has('cargo', ['nextest', '--version'])) {
@@ -18,8 +32,12 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnArm()
+testOnWasm()
 
-const files = readdirSync(join(root, 'test-js'))
-  .filter((name) => name.endsWith('.test.mjs'))
-  .map((name) => join('test-js', name))
+const files = ['test-js', 'test-js/browser'].flatMap((folder) =>
+  readdirSync(join(root, folder))
+    .filter((name) => name.endsWith('.test.mjs'))
+    .map((name) => join(folder, name)),
+)
 run(process.execPath, ['--test', '--test-reporter=spec', ...files])

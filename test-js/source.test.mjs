@@ -21,6 +21,8 @@ let origin
 let cacheDirectory
 /** What the server saw: paths, and which were answered with 304. */
 let requests
+/** What it was shown. */
+let authorizations = []
 
 before(async () => {
   cacheDirectory = mkdtempSync(join(tmpdir(), 'realm-cache-'))
@@ -45,6 +47,7 @@ const LISTING = ['README.md', 'tiny-Q8_0.gguf', 'tiny-Q4_K_M.gguf', 'tiny-Q2_K.g
 function answer(request, response) {
   const url = new URL(request.url, origin)
   requests.push(url.pathname)
+  authorizations.push(request.headers.authorization)
   if (url.pathname === '/api/models/owner/repo/tree/main') {
     response.end(JSON.stringify(LISTING.map((path) => ({ type: 'file', path }))))
   } else if (url.pathname === '/api/models/owner/many/tree/main') {
@@ -129,12 +132,23 @@ describe('a model is loaded from', () => {
       stage: 'download',
       fraction: 1,
       receivedBytes: bytes.length,
+      totalBytes: bytes.length,
     })
     assert.equal(progress.at(-1).stage, 'load')
     assert.equal(progress.at(-1).fraction, 1)
     requests = []
     await check(new URL(`${origin}/tiny.gguf`))
     assert.deepEqual(requests, ['/tiny.gguf', '304'])
+  })
+
+  it('what is kept, while the server cannot be reached', async () => {
+    const other = createServer(sendModel)
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve))
+    const url = `http://127.0.0.1:${other.address().port}/kept.gguf`
+    await check(url)
+    other.closeAllConnections()
+    await new Promise((resolve) => other.close(resolve))
+    await check(url)
   })
 
   it('a hub, by repository, file and revision', async () => {
@@ -148,6 +162,21 @@ describe('a model is loaded from', () => {
       '/owner/repo/resolve/main/tiny-Q4_K_M.gguf',
       '/owner/repo/resolve/v2/sub/tiny-Q8_0.gguf',
     ])
+  })
+})
+
+describe('the hub of the options', () => {
+  it('is asked, and is sent its token, which nobody else is', async () => {
+    const options = { cacheDirectory, hubEndpoint: origin, hubToken: 'secret' }
+    const own = await Realm.create(options)
+    authorizations = []
+    await (await own.load('hf:owner/repo')).dispose()
+    assert.deepEqual(authorizations, ['Bearer secret', 'Bearer secret'])
+    const elsewhere = await Realm.create({ ...options, hubEndpoint: 'https://hub.example' })
+    authorizations = []
+    await (await elsewhere.load(`${origin}/tiny.gguf`)).dispose()
+    assert.deepEqual(authorizations, [undefined])
+    await Promise.all([own.dispose(), elsewhere.dispose()])
   })
 })
 
@@ -218,5 +247,58 @@ describe('a download that fails', () => {
       },
     })
     await assert.rejects(realm.load(wrong), { code: 'INVALID_ARGUMENT', message: /Uint8Array/ })
+  })
+})
+
+describe('the cache of downloads', () => {
+  before(async () => {
+    await realm.cache.clear()
+    process.env.HF_ENDPOINT = origin
+    await check('hf:owner/repo')
+    await check(`${origin}/tiny.gguf`)
+  })
+  after(() => {
+    delete process.env.HF_ENDPOINT
+  })
+
+  const urls = async () => (await realm.cache.list()).map(({ url }) => url)
+
+  it('lists models, the one used last first, and adds up their sizes', async () => {
+    const [first, second] = await realm.cache.list()
+    const { lastUsed, ...model } = first
+    assert.deepEqual(model, {
+      url: `${origin}/tiny.gguf`,
+      bytes: bytes.length,
+      totalBytes: bytes.length,
+      isComplete: true,
+    })
+    assert.ok(lastUsed >= second.lastUsed)
+    assert.equal(await realm.cache.size(), 2 * bytes.length)
+    await check('hf:owner/repo')
+    assert.equal((await urls()).at(-1), `${origin}/tiny.gguf`)
+  })
+
+  it('deletes by address and by name', async () => {
+    assert.equal(await realm.cache.delete('hf:owner/other'), false)
+    assert.equal(await realm.cache.delete('hf:owner/repo/tiny-Q8_0.gguf'), false)
+    assert.equal(await realm.cache.delete('hf:owner/repo'), true)
+    assert.deepEqual(await urls(), [`${origin}/tiny.gguf`])
+    assert.equal(await realm.cache.delete(new URL(`${origin}/tiny.gguf`)), true)
+    assert.deepEqual(await urls(), [])
+    await assert.rejects(realm.cache.delete('hf:nonsense'), { code: 'INVALID_ARGUMENT' })
+  })
+
+  it('says how much room the disk has, and keeps everything', async () => {
+    const { usage, quota, persisted } = await realm.cache.quota()
+    assert.ok(usage > 0 && usage < quota)
+    assert.equal(persisted, true)
+    assert.equal(await realm.cache.persist(), true)
+  })
+
+  it('is by default that of the environment', async () => {
+    process.env.REALM_CACHE = cacheDirectory
+    await check(`${origin}/tiny.gguf`)
+    assert.deepEqual(await Realm.cache.list(), await realm.cache.list())
+    delete process.env.REALM_CACHE
   })
 })

@@ -8,6 +8,8 @@
  * `RealmErrorCode`).
  */
 
+import type { LoadProgress, LogEntry } from './reports.js'
+
 export interface BindingBackendInfo {
   /** Name to pass as `backend`. */
   name: string
@@ -48,6 +50,8 @@ export interface BindingModelInfo {
   /** Bytes of weights, by storage type. */
   weightBytes: number
   weightTypes: Record<string, number>
+  /** Bytes of weights read to make one token, routed experts only; 0 when only the vocabulary was loaded. */
+  bytesPerToken: number
   parameterCount: number
   layerCount: number
   /** Values per token between two blocks: the hidden state, and what else the model carries there. */
@@ -223,7 +227,7 @@ export interface BindingModel {
   forkSequence(sequence: number): number
   closeSequence(sequence: number): void
   /** Makes a LoRA adapter ready on a thread of the engine; bytes are copied before this returns. */
-  loadAdapter(source: string | Uint8Array | Uint8Array[]): Promise<BindingAdapter>
+  loadAdapter(source: BindingSource): Promise<BindingAdapter>
   /** Frees an adapter when nothing runs with it any more; it leaves the model's own list. */
   removeAdapter(adapter: number): void
   /** Sets what everything runs with from now on that does not say otherwise. */
@@ -275,6 +279,11 @@ export interface SyncBinding {
   computeLogitsSync(model: BindingModel, hidden: Float32Array): Float32Array
   tensorSync(model: BindingModel, name: string): BindingTensor
   disposeSync(model: BindingModel): void
+  /**
+   * Bytes per second that `threads` threads (0 = as many as a model would get) read from memory
+   * together, measured in about a second; null where there is no memory to measure with.
+   */
+  memoryBandwidthSync(threads: number): number | null
 }
 
 /** Every field is given; the facade fills in the defaults. */
@@ -298,19 +307,8 @@ export interface BindingQuantization {
   abort(): void
 }
 
-export interface Binding {
-  version(): string
-  backends(): Promise<BindingBackendInfo[]>
-  /**
-   * Loads on a thread of the engine. `source` is a path, or bytes that are copied
-   * before this returns, or several such for a split file.
-   * @param onProgress called with 0..=1
-   */
-  load(
-    source: string | Uint8Array | Uint8Array[],
-    options: BindingLoadOptions,
-    onProgress: ((fraction: number) => void) | null,
-  ): BindingLoad
+/** What writes model files; not in browsers. */
+export interface QuantizeBinding {
   /**
    * Writes a model file in other types, on a thread of its own.
    * @param onProgress called with 0..=1
@@ -321,6 +319,45 @@ export interface Binding {
     options: BindingQuantizeOptions,
     onProgress: ((fraction: number) => void) | null,
   ): BindingQuantization
+}
+
+/**
+ * A path; bytes that are copied before the call returns, or several such for a split file. In
+ * browsers whatever can be posted to a worker and opened there.
+ */
+export type BindingSource =
+  | string
+  | Uint8Array
+  | Uint8Array[]
+  | Blob
+  | Blob[]
+  | ReadableStream
+  | HostedSource
+
+/** An address for a browser's worker, with what its download is to be told. */
+export interface HostedSource {
+  address: string
+  hubEndpoint: string | undefined
+  hubToken: string | undefined
+}
+
+/**
+ * What loading reports: the share of 0..=1 that is loaded, how far a download has come, or what
+ * was decided.
+ */
+export type BindingProgress = number | LoadProgress | LogEntry
+
+export interface Binding {
+  version(): string
+  backends(): Promise<BindingBackendInfo[]>
+  /**
+   * Loads on a thread of the engine.
+   */
+  load(
+    source: BindingSource,
+    options: BindingLoadOptions,
+    onProgress: ((progress: BindingProgress) => void) | null,
+  ): BindingLoad
   /** Renders a template that belongs to no model; arguments as in `BindingModel.applyChatTemplate`. */
   renderChatTemplate(
     template: string,

@@ -2,10 +2,9 @@
  * Chat messages and the templates that turn them into prompts.
  */
 
-import type { Binding } from './binding.js'
 import { guarded, RealmError } from './errors.js'
-import { loadBinding } from './load-binding.js'
 import { type GenerateOptions, readTemplateOptions } from './options.js'
+import { binding } from './platform.js'
 import { invalid, requireString, shown } from './validate.js'
 
 /** A part of a message's content, for templates that take several. */
@@ -79,9 +78,8 @@ export function renderChatTemplate(
 ): string {
   requireString('template', template)
   const render = toRender(messages, options)
-  const binding: Binding = loadBinding()
   return guarded(() =>
-    binding.renderChatTemplate(
+    binding().renderChatTemplate(
       template,
       render.messages,
       render.tools,

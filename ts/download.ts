@@ -4,123 +4,101 @@
  * that changes.
  */
 
-import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { basename, join } from 'node:path'
+import { mkdir, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import {
+  diskSpace,
+  hubOfEnvironment,
+  modelFolder,
+  readRecord,
+  recordPath,
+  writeRecord,
+} from './disk-cache.js'
 import { RealmError } from './errors.js'
-import type { FetchContext } from './source.js'
-import { invalid } from './validate.js'
-
-/** The file types to take from a repository that has several, best first. */
-const PREFERRED = [/q4_k_m/i, /q8_0/i]
-
-/** First part of a split file: name, number of digits, count. */
-const FIRST_PART = /-00001-of-(\d{5})\.gguf$/
+import {
+  chooseFile,
+  type HubName,
+  hubFileUrl,
+  hubListingUrl,
+  isOfHub,
+  parseHubName,
+  readListing,
+} from './hub.js'
+import { aborted } from './model-source.js'
+import type { NodeFetchContext } from './source.js'
+import { partUrls } from './split-file.js'
 
 /**
  * Fetches the file at `url`, and the other parts of a split file.
  * @returns the path of the (first) file
- * @throws RealmError DOWNLOAD_FAILED, ABORTED
+ * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, ABORTED
  */
-export async function download(url: string, context: FetchContext): Promise<string> {
+export async function download(url: string, context: NodeFetchContext): Promise<string> {
   const first = new URL(url)
-  const folder = join(context.cacheDirectory ?? defaultCache(), hash(url))
+  const folder = modelFolder(context.cacheDirectory, first)
   await mkdir(folder, { recursive: true })
-  const urls = partsOf(first)
+  const urls = partUrls(first)
   const paths: string[] = []
   for (const [i, part] of urls.entries()) {
-    paths.push(
-      await downloadFile(part, join(folder, fileName(part)), context, (share, receivedBytes) =>
-        context.onProgress?.({
-          stage: 'download',
-          fraction: (i + share) / urls.length,
-          receivedBytes,
-        }),
-      ),
+    const path = join(folder, fileName(part))
+    await downloadFile(part, path, urls.length, context, (share, counts) =>
+      context.onProgress?.({ stage: 'download', fraction: (i + share) / urls.length, ...counts }),
     )
+    paths.push(path)
   }
   return paths[0] as string
 }
 
 /**
  * Fetches from the model hub: `hf:owner/repo[/file][@revision]`. Without a file the repository's
- * only GGUF is taken, else its Q4_K_M, else its Q8_0. HF_ENDPOINT names another hub, HF_TOKEN is
- * sent to it.
+ * only GGUF is taken, else its Q4_K_M, else its Q8_0. Options or the environment's
+ * HF_ENDPOINT name another hub, and HF_TOKEN what is sent to it.
  */
-export async function fromHub(source: string, context: FetchContext): Promise<string> {
-  const parts = /^hf:([\w.-]+\/[\w.-]+)(?:\/([^@]+))?(?:@(.+))?$/.exec(source)
-  const [, repo, file, revision = 'main'] = parts ?? []
-  if (repo === undefined) throw invalid('model source', 'hf:owner/repo[/file][@revision]', source)
-  const hub = hubEndpoint()
-  const chosen = file ?? (await chooseFile(hub, repo, revision, context.signal))
-  return download(`${hub}/${repo}/resolve/${encodeURIComponent(revision)}/${chosen}`, context)
+export async function fromHub(source: string, context: NodeFetchContext): Promise<string> {
+  const name = parseHubName(source)
+  const hub = context.hubEndpoint ?? hubOfEnvironment()
+  const file = name.file ?? (await chosenFile(hub, name, context))
+  return download(hubFileUrl(hub, name, file), context)
 }
 
-async function chooseFile(
-  hub: string,
-  repo: string,
-  revision: string,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const url = new URL(`${hub}/api/models/${repo}/tree/${encodeURIComponent(revision)}`)
-  url.searchParams.set('recursive', 'true')
-  const response = await request(url, {}, signal)
-  const listing = (await response.json().catch(() => [])) as { path?: unknown }[]
-  const files = listing
-    .map(({ path }) => path)
-    .filter((path): path is string => typeof path === 'string' && isModelFile(path))
-  const [only] = files
-  if (files.length === 1 && only !== undefined) return only
-  for (const kind of PREFERRED) {
-    const match = files.find((path) => kind.test(path))
-    if (match !== undefined) return match
-  }
-  throw new RealmError(
-    'DOWNLOAD_FAILED',
-    files.length === 0
-      ? `${repo} has no .gguf file`
-      : `${repo} has several .gguf files; name one of: ${files.join(', ')}`,
-  )
-}
-
-/** Whether a repository's file is a model, or the first part of one. */
-function isModelFile(path: string): boolean {
-  return path.endsWith('.gguf') && (!/-\d{5}-of-\d{5}\.gguf$/.test(path) || FIRST_PART.test(path))
-}
-
-function partsOf(first: URL): URL[] {
-  const count = Number(FIRST_PART.exec(first.pathname)?.[1] ?? 1)
-  return Array.from({ length: count }, (_, i) => {
-    const part = new URL(first)
-    const number = String(i + 1).padStart(5, '0')
-    part.pathname = first.pathname.replace(/-00001-of-(\d{5})\.gguf$/, `-${number}-of-$1.gguf`)
-    return part
-  })
+async function chosenFile(hub: string, name: HubName, context: NodeFetchContext): Promise<string> {
+  const response = await request(hubListingUrl(hub, name), {}, context)
+  return chooseFile(name.repo, readListing(await response.json().catch(() => [])))
 }
 
 /** Fetches one file unless the cached one is what the server still has. */
 async function downloadFile(
   url: URL,
   path: string,
-  { signal }: FetchContext,
-  onProgress: (share: number, receivedBytes: number) => void,
-): Promise<string> {
-  const etagPath = `${path}.etag`
-  const cached = await readFile(etagPath, 'utf8').catch(() => undefined)
-  const isCached = cached !== undefined && (await stat(path).catch(() => undefined)) !== undefined
-  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, signal)
-  if (response.status === 304) return path
+  parts: number,
+  context: NodeFetchContext,
+  onProgress: (share: number, counts: { receivedBytes: number; totalBytes?: number }) => void,
+): Promise<void> {
+  const { signal } = context
+  const record = { url: url.href, parts }
+  const cached = (await readRecord(path))?.etag ?? null
+  const isCached = cached !== null && (await stat(path).catch(() => undefined)) !== undefined
+  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, context).catch(
+    (error: RealmError) => {
+      // What is there can be used while the server cannot be reached.
+      if (isCached && isUnreachable(error)) return undefined
+      throw error
+    },
+  )
+  if (response === undefined || response.status === 304)
+    return writeRecord(path, { ...record, etag: cached })
   const totalBytes = Number(response.headers.get('content-length') ?? 0)
   const partial = `${path}.${process.pid}-${Date.now()}.part`
   let receivedBytes = 0
   const count = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       receivedBytes += chunk.byteLength
-      onProgress(totalBytes > 0 ? Math.min(1, receivedBytes / totalBytes) : 0, receivedBytes)
+      if (totalBytes > 0)
+        onProgress(Math.min(1, receivedBytes / totalBytes), { receivedBytes, totalBytes })
+      else onProgress(0, { receivedBytes })
       done(null, chunk)
     },
   })
@@ -129,24 +107,22 @@ async function downloadFile(
     await pipeline(Readable.fromWeb(response.body), count, createWriteStream(partial), { signal })
     if (totalBytes > 0 && receivedBytes !== totalBytes)
       throw new Error(`expected ${totalBytes} bytes, received ${receivedBytes}`)
-    await rm(etagPath, { force: true })
+    await rm(recordPath(path), { force: true })
     await rename(partial, path)
-    const etag = response.headers.get('etag')
-    if (etag !== null) await writeFile(etagPath, etag)
+    await writeRecord(path, { ...record, etag: response.headers.get('etag') })
   } catch (error) {
     await rm(partial, { force: true })
-    throw failure(url, error, signal)
+    throw await failure(url, error, signal, { folder: dirname(path), totalBytes })
   }
-  return path
 }
 
 async function request(
   url: URL,
   headers: Record<string, string>,
-  signal: AbortSignal | undefined,
+  { hubEndpoint, hubToken, signal }: NodeFetchContext,
 ): Promise<Response> {
-  const token = process.env.HF_TOKEN
-  const forHub = token !== undefined && url.href.startsWith(`${hubEndpoint()}/`)
+  const token = hubToken ?? process.env.HF_TOKEN
+  const forHub = token !== undefined && isOfHub(hubEndpoint ?? hubOfEnvironment(), url)
   let response: Response
   try {
     response = await fetch(url, {
@@ -159,7 +135,7 @@ async function request(
       signal: signal ?? null,
     })
   } catch (error) {
-    throw failure(url, error, signal)
+    throw await failure(url, error, signal)
   }
   if (response.ok || response.status === 304) return response
   await response.body?.cancel()
@@ -169,33 +145,29 @@ async function request(
   )
 }
 
-function failure(url: URL, error: unknown, signal: AbortSignal | undefined): RealmError {
-  if (signal?.aborted)
-    return new RealmError('ABORTED', 'loading was stopped by its signal', { cause: error })
+async function failure(
+  url: URL,
+  error: unknown,
+  signal: AbortSignal | undefined,
+  target?: { folder: string; totalBytes: number },
+): Promise<RealmError> {
+  if (signal?.aborted) return aborted(error)
   const cause = error instanceof Error ? (error.cause ?? error) : error
   const reason = cause instanceof Error ? cause.message : String(cause)
+  if (target !== undefined && (cause as NodeJS.ErrnoException).code === 'ENOSPC') {
+    const { usage, quota } = await diskSpace(target.folder)
+    const text = `${target.totalBytes} bytes are needed, ${target.folder} has ${quota - usage} left`
+    return new RealmError('STORAGE_FULL', `${url.href}: ${text}`, { cause: error })
+  }
   return new RealmError('DOWNLOAD_FAILED', `${url.href}: ${reason}`, { cause: error })
 }
 
-function hubEndpoint(): string {
-  return (process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '')
-}
-
-function defaultCache(): string {
-  const { REALM_CACHE, XDG_CACHE_HOME, LOCALAPPDATA } = process.env
-  if (REALM_CACHE) return REALM_CACHE
-  if (process.platform === 'win32')
-    return join(LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'realm')
-  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'realm')
-  return join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'realm')
+/** Whether an error of `request` is that nobody answered. */
+function isUnreachable({ code, cause }: RealmError): boolean {
+  return code === 'DOWNLOAD_FAILED' && cause !== undefined
 }
 
 /** A name that is safe on every file system, whatever the server calls the file. */
 function fileName(url: URL): string {
   return basename(url.pathname).replace(/[^\w.-]|^\.+/g, '_') || 'model.gguf'
-}
-
-/** Name of a URL's folder. Parts of a split file share that of the first one. */
-function hash(url: string): string {
-  return createHash('sha256').update(url).digest('hex').slice(0, 24)
 }

@@ -30,6 +30,10 @@ export type RealmErrorCode =
   | 'DISPOSED'
   /** A source on the network could not be fetched. */
   | 'DOWNLOAD_FAILED'
+  /** No room on the disk, or none that a browser grants. */
+  | 'STORAGE_FULL'
+  /** A cached model cannot be deleted, since it is loaded or being downloaded. */
+  | 'IN_USE'
   /** A chat template is missing, does not parse or raised an error. */
   | 'TEMPLATE_ERROR'
   /** A file could not be written. */
@@ -51,6 +55,8 @@ const CODES: ReadonlySet<string> = new Set<RealmErrorCode>([
   'INVALID_ARGUMENT',
   'DISPOSED',
   'DOWNLOAD_FAILED',
+  'STORAGE_FULL',
+  'IN_USE',
   'TEMPLATE_ERROR',
   'WRITE_FAILED',
   'INTERNAL',

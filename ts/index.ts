@@ -2,41 +2,5 @@
  * Runs GGUF language models inside a JavaScript program.
  */
 
-export type { Activations, TokenIds } from './arrays.js'
-export {
-  type ChatContentPart,
-  type ChatMessage,
-  type ChatOptions,
-  type ChatTool,
-  renderChatTemplate,
-  type TemplateOptions,
-} from './chat.js'
-export { RealmError, type RealmErrorCode } from './errors.js'
-export { type GenerateChunk, type GenerateResult, Generation } from './generation.js'
-export { version } from './load-binding.js'
-export {
-  LoraAdapter,
-  type LoraInfo,
-  type LoraOption,
-  type LoraSource,
-  type LoraUse,
-} from './lora.js'
-export { Model, type ModelInfo, type Tensor } from './model.js'
-export type {
-  AdapterOptions,
-  CompletionOptions,
-  DetokenizeOptions,
-  EmbedOptions,
-  GenerateOptions,
-  LayerOptions,
-  LoadOptions,
-  LoadProgress,
-  LogEntry,
-  QuantizeOptions,
-  RealmOptions,
-  TokenizeOptions,
-} from './options.js'
+export * from './api.js'
 export { type QuantizeReport, quantize } from './quantize.js'
-export { type BackendInfo, Realm } from './realm.js'
-export { Session, type SessionOptions } from './session.js'
-export type { ModelSource } from './source.js'

@@ -4,12 +4,12 @@
  */
 
 import { join } from 'node:path'
-import type { Binding, SyncBinding } from './binding.js'
+import type { Binding, QuantizeBinding, SyncBinding } from './binding.js'
 import { RealmError } from './errors.js'
 import { currentPlatform, PLATFORMS, packageName } from './platforms.js'
 
 /** What the addon exports. */
-export type NativeBinding = Binding & SyncBinding
+export type NativeBinding = Binding & SyncBinding & QuantizeBinding
 
 /** This package's version; the platform packages are released with the same one. */
 export const version: string = (require('../package.json') as { version: string }).version

@@ -2,11 +2,12 @@
  * The way in: finds the engine and loads models.
  */
 
-import type { BindingBackendInfo, BindingLoad } from './binding.js'
+import type { Binding, BindingBackendInfo, BindingLoad, BindingProgress } from './binding.js'
+import type { ModelCache } from './cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
-import { loadBinding, type NativeBinding } from './load-binding.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
+import type { ModelSource } from './model-source.js'
 import {
   type LoadOptions,
   type RealmOptions,
@@ -14,21 +15,30 @@ import {
   readRealmOptions,
   toBindingLoad,
 } from './options.js'
-import { type ModelSource, resolveSource } from './source.js'
+import { modelCache, openBinding, resolveSource } from './platform.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
 
 /** Made by `Realm.create`. Holds the settings that its models share. */
 export class Realm {
-  readonly #binding: NativeBinding
+  /**
+   * Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder; in browsers
+   * those of this origin.
+   */
+  static readonly cache: ModelCache = modelCache()
+
+  /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
+  readonly cache: ModelCache
+  readonly #binding: Binding
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
   #disposed = false
 
-  private constructor(binding: NativeBinding, options: ReturnType<typeof readRealmOptions>) {
+  private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
+    this.cache = modelCache(options)
   }
 
   /**
@@ -40,14 +50,14 @@ export class Realm {
    */
   static async create(options?: RealmOptions): Promise<Realm> {
     const checked = readRealmOptions(options)
-    const binding = loadBinding()
+    const binding = await guardedAsync(openBinding)
     await checkBackends(binding, checked)
     return new Realm(binding, checked)
   }
 
   /** What this machine offers, and why not for the rest. */
   static async backends(): Promise<BackendInfo[]> {
-    return guardedAsync(() => loadBinding().backends())
+    return guardedAsync(async () => (await openBinding()).backends())
   }
 
   /**
@@ -57,6 +67,7 @@ export class Realm {
    * @throws RealmError MODEL_INVALID      the file contradicts itself or the format
    * @throws RealmError MODEL_UNSUPPORTED  the file needs something that is not there
    * @throws RealmError DOWNLOAD_FAILED    the server cannot be reached or says no
+   * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError ABORTED            the signal was aborted
    * @throws RealmError INVALID_ARGUMENT   an option is wrong
    */
@@ -64,14 +75,18 @@ export class Realm {
     this.#requireLive()
     const checked = readLoadOptions(options)
     const { onProgress, signal } = checked
-    const { cacheDirectory, logger } = this.#options
-    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
-    const onLoad = onProgress ? (fraction: number) => onProgress({ stage: 'load', fraction }) : null
+    const { logger } = this.#options
+    const resolved = await resolveSource(source, { ...this.#options, onProgress, signal })
+    const onLoad = (progress: BindingProgress) => {
+      if (typeof progress === 'number') onProgress?.({ stage: 'load', fraction: progress })
+      else if ('level' in progress) logger?.(progress)
+      else onProgress?.(progress)
+    }
     const load = guarded(() =>
       this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
     )
     const binding = await abortable(load, signal)
-    const model = new Model(binding, (gone) => this.#models.delete(gone), cacheDirectory)
+    const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
     try {
       await loadLora(model, checked)
       this.#requireLive()
@@ -107,7 +122,7 @@ export class Realm {
 const ALWAYS_THERE: readonly string[] = ['auto', 'cpu']
 
 async function checkBackends(
-  binding: NativeBinding,
+  binding: Binding,
   { backend, fallback, device }: ReturnType<typeof readRealmOptions>,
 ): Promise<void> {
   if ([backend, ...fallback].every((name) => ALWAYS_THERE.includes(name))) return

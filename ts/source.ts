@@ -1,38 +1,18 @@
 /**
- * Where a model comes from: a path, a URL, bytes, or something to read bytes from.
+ * Turns whatever a model may be loaded from into a path or bytes for the engine.
  */
 
 import { fileURLToPath } from 'node:url'
 import { download, fromHub } from './download.js'
 import { RealmError } from './errors.js'
-import type { LoadProgress } from './options.js'
+import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
 import { invalid } from './validate.js'
-
-/**
- * - a path, a `file:` URL, an `http(s)` URL, or `hf:owner/repo[/file][@revision]`; of a split
- *   file the first part is named, the others are found beside it
- * - the bytes of the file, or of each part of a split file
- * - a Blob or File, a handle with `getFile()`, or a ReadableStream of bytes
- */
-export type ModelSource =
-  | string
-  | URL
-  | Uint8Array
-  | ArrayBuffer
-  | readonly Uint8Array[]
-  | Blob
-  | { getFile(): Promise<Blob> }
-  | ReadableStream<Uint8Array>
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
 
 /** What fetching a source needs to know. */
-export interface FetchContext {
-  cacheDirectory: string | undefined
-  onProgress: ((progress: LoadProgress) => void) | undefined
-  signal: AbortSignal | undefined
-}
+export interface NodeFetchContext extends FetchContext, SourceSettings {}
 
 /**
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no
@@ -41,14 +21,14 @@ export interface FetchContext {
  */
 export async function resolveSource(
   source: unknown,
-  context: FetchContext,
+  context: NodeFetchContext,
 ): Promise<ResolvedSource> {
   if (context.signal?.aborted) throw aborted()
   if (source instanceof URL) return fromString(source.href, context)
   if (typeof source === 'string' && source !== '') return fromString(source, context)
   if (source instanceof Uint8Array) return source
   if (source instanceof ArrayBuffer) return new Uint8Array(source)
-  if (isList(source)) return source
+  if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, context.signal)))
   if (source instanceof ReadableStream) return fromStream(source, context.signal)
   if (source instanceof Blob) return fromStream(source.stream(), context.signal)
   if (hasGetFile(source)) return resolveSource(await source.getFile(), context)
@@ -59,7 +39,7 @@ export async function resolveSource(
   )
 }
 
-async function fromString(source: string, context: FetchContext): Promise<string> {
+async function fromString(source: string, context: NodeFetchContext): Promise<string> {
   if (/^https?:\/\//i.test(source)) return download(source, context)
   if (source.startsWith('hf:')) return fromHub(source, context)
   return source.startsWith('file:') ? fileURLToPath(source) : source
@@ -96,20 +76,14 @@ async function fromStream(
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
 }
 
-function aborted(): RealmError {
-  return new RealmError('ABORTED', 'loading was stopped by its signal')
+function bytesOf(part: Uint8Array | Blob, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  return part instanceof Blob ? fromStream(part.stream(), signal) : Promise.resolve(part)
 }
 
-function isList(source: unknown): source is Uint8Array[] {
+function isList(source: unknown): source is (Uint8Array | Blob)[] {
   return (
-    Array.isArray(source) && source.length > 0 && source.every((item) => item instanceof Uint8Array)
-  )
-}
-
-function hasGetFile(source: unknown): source is { getFile(): Promise<Blob> } {
-  return (
-    typeof source === 'object' &&
-    source !== null &&
-    typeof (source as { getFile?: unknown }).getFile === 'function'
+    Array.isArray(source) &&
+    source.length > 0 &&
+    source.every((item) => item instanceof Uint8Array || item instanceof Blob)
   )
 }

@@ -65,7 +65,7 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        Ok(Arc::new(CpuWeight::new(tensor)?))
+        Ok(Arc::new(CpuWeight::new(&tensor.fetch()?)?))
     }
 
     fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {

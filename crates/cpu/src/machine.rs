@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::threads;
+
 /// The processor as the backend sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuInfo {
@@ -20,16 +22,18 @@ pub fn describe() -> CpuInfo {
     let q8_0 = realm_quant::format(realm_gguf::TensorType::Q8_0);
     CpuInfo {
         name: processor_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-        kernels: q8_0.map_or("scalar", |format| format.kernel().name),
+        kernels: q8_0.map_or("scalar", |format| {
+            format.packed_kernel().unwrap_or_else(|| format.kernel()).name
+        }),
         default_threads: default_threads(),
     }
 }
 
-/// Threads to start when nobody says how many. `available_parallelism` knows
-/// affinity and cgroup quotas; two hardware threads of one core share the units
+/// Threads to start when nobody says how many. Those available are within affinity and
+/// cgroup quotas; two hardware threads of one core share the units
 /// that the kernels keep busy, so only one of them counts.
 pub(crate) fn default_threads() -> usize {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let available = threads::available();
     physical_cores().map_or(available, |cores| cores.clamp(1, available))
 }
 

@@ -58,7 +58,8 @@ impl Packer {
 
     /// The layout, and the bytes that copies take when all are made.
     pub fn layout(&self) -> (WeightLayout, u64) {
-        let is_packed = self.bytes > 0;
+        // Where uploading packs, there are no copies beside the weights.
+        let is_packed = self.bytes > 0 || cfg!(target_family = "wasm");
         (if is_packed { WeightLayout::Packed } else { WeightLayout::Mapped }, self.bytes)
     }
 }

@@ -10,11 +10,14 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
+
+use crate::threads::{self, Handle};
 
 /// Rounds of `pause` before a thread parks: tens of microseconds, the time in
-/// which the next region of a running model starts.
-const SPIN_ROUNDS: usize = 2000;
+/// which the next region of a running model starts. WebAssembly has no `pause`, and its
+/// rounds are shorter.
+const SPIN_ROUNDS: usize = if cfg!(target_family = "wasm") { 20_000 } else { 2000 };
 
 /// What a region runs: called once per worker with the worker's number.
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
@@ -44,7 +47,7 @@ unsafe impl Sync for Shared {}
 /// A fixed number of workers: the calling thread and threads of its own.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Box<dyn Handle>>,
     team: Mutex<()>,
 }
 
@@ -52,7 +55,7 @@ impl Pool {
     /// A pool of `n_workers` (at least one), the caller's thread being one of them.
     ///
     /// # Errors
-    /// The operating system refused a thread.
+    /// There is no thread to be had.
     pub fn new(n_workers: usize) -> std::io::Result<Self> {
         let n_threads = n_workers.saturating_sub(1);
         let shared = Arc::new(Shared {
@@ -69,9 +72,9 @@ impl Pool {
             Pool { shared, threads: Vec::with_capacity(n_threads), team: Mutex::new(()) };
         for thread in 0..n_threads {
             let shared = Arc::clone(&pool.shared);
-            let builder = std::thread::Builder::new().name(format!("realm-cpu-{}", thread + 1));
+            let name = format!("realm-cpu-{}", thread + 1);
             // On failure the drop of `pool` ends the threads that did start.
-            pool.threads.push(builder.spawn(move || worker(&shared, thread))?);
+            pool.threads.push(threads::start(name, move || worker(&shared, thread))?);
         }
         Ok(pool)
     }
@@ -96,9 +99,8 @@ impl Drop for Pool {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.region.fetch_add(1, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
-            thread.thread().unpark();
-            // A worker catches what its work panics with, so it ends in order.
-            let _ = thread.join();
+            unpark(&*thread);
+            thread.join();
         }
     }
 }
@@ -132,7 +134,7 @@ impl Team<'_> {
         shared.region.fetch_add(1, Ordering::SeqCst);
         for (parked, thread) in shared.parked.iter().zip(&self.pool.threads) {
             if parked.load(Ordering::SeqCst) {
-                thread.thread().unpark();
+                unpark(&**thread);
             }
         }
         let own = catch_unwind(AssertUnwindSafe(|| work(0)));
@@ -160,6 +162,14 @@ impl Team<'_> {
                 work(worker, task);
             }
         });
+    }
+}
+
+/// Wakes a thread that may be parked. One whose work has not begun will not park before
+/// it has looked for a region.
+fn unpark(thread: &dyn Handle) {
+    if let Some(thread) = thread.thread() {
+        thread.unpark();
     }
 }
 
@@ -203,7 +213,7 @@ fn worker(shared: &Shared, thread: usize) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_family = "wasm")))] // no threads there
 mod tests {
     use super::*;
 

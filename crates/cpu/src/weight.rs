@@ -1,4 +1,9 @@
 //! A weight on the CPU: the file's bytes and the format that reads them.
+//!
+//! Rows can be copied, interleaved as kernels load them. Where files are mapped, that is
+//! done in the background, and the file's bytes stay in use wherever the copy does not
+//! reach. On WebAssembly, where whatever is loaded is a copy already, all rows are
+//! interleaved at once and the file's bytes are let go.
 
 use std::sync::OnceLock;
 
@@ -10,7 +15,12 @@ use crate::zeroed::Zeroed;
 
 /// A tensor with its kernel chosen.
 pub(crate) struct CpuWeight {
-    tensor: TensorData,
+    name: Box<str>,
+    row_len: usize,
+    n_rows: usize,
+    bytes_per_row: usize,
+    /// The file's bytes, unless all are in `packed`.
+    tensor: Option<TensorData>,
     format: &'static Format,
     kernel: &'static Kernel,
     /// All values, made when a step wants the weight as a plain vector.
@@ -23,12 +33,13 @@ pub(crate) struct CpuWeight {
 struct PackedRows {
     kernel: &'static Kernel,
     n_rows: usize,
+    bytes_per_row: usize,
     bytes: Zeroed<u8>,
 }
 
 impl CpuWeight {
     /// # Errors
-    /// `UnsupportedType` when the type has no compute format.
+    /// `UnsupportedType` when the type has no compute format; on WebAssembly `OutOfMemory`.
     pub fn new(tensor: &TensorData) -> Result<Self> {
         let Some(format) = realm_quant::format(tensor.ty()) else {
             let names: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
@@ -40,13 +51,47 @@ impl CpuWeight {
                 supported: names.join(", "),
             });
         };
-        Ok(CpuWeight {
-            tensor: tensor.clone(),
+        let mut weight = CpuWeight {
+            name: tensor.name().into(),
+            row_len: tensor.row_len(),
+            n_rows: tensor.n_rows(),
+            bytes_per_row: tensor.row_bytes(),
+            tensor: Some(tensor.clone()),
             format,
             kernel: format.kernel(),
             values: OnceLock::new(),
             packed: OnceLock::new(),
-        })
+        };
+        if cfg!(target_family = "wasm")
+            && let Some(kernel) = format.packed_kernel()
+        {
+            weight.pack_all(kernel)?;
+        }
+        Ok(weight)
+    }
+
+    /// Packs all rows, zeros filling up the last group, and lets go of the file's bytes.
+    fn pack_all(&mut self, kernel: &'static Kernel) -> Result<()> {
+        let Some(tensor) = self.tensor.take() else { return Ok(()) };
+        let bytes = tensor.bytes();
+        let group_bytes = kernel.group_rows() * self.bytes_per_row;
+        let whole = bytes.len() / group_bytes * group_bytes;
+        let needed = bytes.len().next_multiple_of(group_bytes.max(1));
+        let Some(mut packed) = Zeroed::new(needed) else {
+            return Err(Error::OutOfMemory { what: self.name.to_string(), bytes: needed });
+        };
+        let mut last = bytes[whole..].to_vec();
+        last.resize(needed - whole, 0);
+        let (groups, filled_up) = packed.as_mut_slice().split_at_mut(whole);
+        for (from, to) in [(&bytes[..whole], groups), (&last[..], filled_up)] {
+            let n_rows = from.len() / self.bytes_per_row.max(1);
+            kernel.pack(from, n_rows, self.row_len, to).expect("whole groups of whole rows");
+        }
+        let n_rows = self.n_rows.next_multiple_of(kernel.group_rows());
+        let packed =
+            PackedRows { kernel, n_rows, bytes_per_row: self.bytes_per_row, bytes: packed };
+        self.packed = OnceLock::from(packed);
+        Ok(())
     }
 
     /// The weight behind a handle that this backend gave out.
@@ -62,23 +107,23 @@ impl CpuWeight {
     }
 
     pub fn name(&self) -> &str {
-        self.tensor.name()
+        &self.name
     }
 
     /// Values per row.
     pub fn row_len(&self) -> usize {
-        self.tensor.row_len()
+        self.row_len
     }
 
     /// Rows: output columns of a matrix.
     pub fn n_rows(&self) -> usize {
-        self.tensor.n_rows()
+        self.n_rows
     }
 
-    /// The bytes of `n_rows` rows from `first` on.
-    pub fn row_bytes(&self, first: usize, n_rows: usize) -> &[u8] {
-        let bytes = self.tensor.row_bytes();
-        &self.tensor.bytes()[first * bytes..(first + n_rows) * bytes]
+    /// The file's bytes of `n_rows` rows from `first` on; `None` when all are packed.
+    fn file_rows(&self, first: usize, n_rows: usize) -> Option<&[u8]> {
+        let bytes = self.bytes_per_row;
+        Some(&self.tensor.as_ref()?.bytes()[first * bytes..(first + n_rows) * bytes])
     }
 
     /// `out[t][r] = sum over k of w[first + r][k] * x[t][k]`, as many rows as `out` has.
@@ -94,26 +139,33 @@ impl CpuWeight {
         out: OutputView<'_>,
     ) -> std::result::Result<(), realm_quant::Error> {
         let (n, width) = (out.rows(), self.row_len());
-        let packed =
-            self.packed.get().filter(|packed| first.is_multiple_of(packed.kernel.group_rows()));
+        let packed = self.packed.get();
+        if let (None, Some(packed)) = (&self.tensor, packed) {
+            return packed.matmul(first, width, x, out);
+        }
+        let packed = packed.filter(|packed| first.is_multiple_of(packed.kernel.group_rows()));
         let n_packed = packed.map_or(0, |packed| packed.whole_groups(first, n));
         let (head, tail) = out.split_at(n_packed);
         if let Some(packed) = packed.filter(|_| n_packed > 0) {
-            let bytes = packed.rows(first, n_packed, self.tensor.row_bytes());
+            let bytes = packed.rows(first, n_packed);
             packed.kernel.matmul_into(bytes, n_packed, width, x, head)?;
         }
         if n_packed == n {
             return Ok(());
         }
-        let bytes = self.row_bytes(first + n_packed, n - n_packed);
+        let bytes =
+            self.file_rows(first + n_packed, n - n_packed).expect("what is not packed is kept");
         self.kernel.matmul_into(bytes, n - n_packed, width, x, tail)
     }
 
-    /// Bytes that a packed copy takes; 0 for types without one.
+    /// Bytes that a packed copy takes; 0 for types without one, and when all is packed.
     pub fn packed_bytes(&self) -> usize {
+        if self.tensor.is_none() {
+            return 0;
+        }
         self.format.packed_kernel().map_or(0, |kernel| {
             let n_rows = self.n_rows() / kernel.group_rows() * kernel.group_rows();
-            n_rows * self.tensor.row_bytes()
+            n_rows * self.bytes_per_row
         })
     }
 
@@ -125,20 +177,30 @@ impl CpuWeight {
         if self.packed.get().is_some() {
             return;
         }
+        let Some(tensor) = &self.tensor else { return };
         let Some(mut packed) = Zeroed::in_large_pages(bytes) else { return };
-        let n_rows = bytes / self.tensor.row_bytes();
-        let rows = &self.tensor.bytes()[..bytes];
+        let n_rows = bytes / self.bytes_per_row;
+        let rows = &tensor.bytes()[..bytes];
         kernel
             .pack(rows, n_rows, self.row_len(), packed.as_mut_slice())
             .expect("whole groups of whole rows");
-        if self.packed.set(PackedRows { kernel, n_rows, bytes: packed }).is_ok() {
-            self.tensor.release();
+        let bytes_per_row = self.bytes_per_row;
+        if self.packed.set(PackedRows { kernel, n_rows, bytes_per_row, bytes: packed }).is_ok() {
+            tensor.release();
         }
     }
 
     /// One row's values.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
-        realm_quant::dequantize(self.format.ty, self.row_bytes(row, 1), out)
+        let unpacked;
+        let bytes = match (self.file_rows(row, 1), self.packed.get()) {
+            (Some(bytes), _) => bytes,
+            (None, packed) => {
+                unpacked = packed.expect("what is not packed is kept").unpack_row(row);
+                &unpacked
+            }
+        };
+        realm_quant::dequantize(self.format.ty, bytes, out)
             .expect("a row is whole blocks of a type that has a format");
     }
 
@@ -146,8 +208,8 @@ impl CpuWeight {
     pub fn values(&self) -> &[f32] {
         self.values.get_or_init(|| {
             let mut values = vec![0.0; self.n_rows() * self.row_len()];
-            realm_quant::dequantize(self.format.ty, self.tensor.bytes(), &mut values)
-                .expect("a tensor is whole blocks of a type that has a format");
+            let rows = values.chunks_exact_mut(self.row_len().max(1));
+            rows.enumerate().for_each(|(row, values)| self.dequantize_row(row, values));
             values.into_boxed_slice()
         })
     }
@@ -161,8 +223,51 @@ impl PackedRows {
     }
 
     /// The bytes of whole groups.
-    fn rows(&self, first: usize, n: usize, row_bytes: usize) -> &[u8] {
-        &self.bytes.as_slice()[first * row_bytes..(first + n) * row_bytes]
+    fn rows(&self, first: usize, n: usize) -> &[u8] {
+        &self.bytes.as_slice()[first * self.bytes_per_row..(first + n) * self.bytes_per_row]
+    }
+
+    /// The bytes of one row in GGUF's layout.
+    fn unpack_row(&self, row: usize) -> Vec<u8> {
+        let group = self.kernel.group_rows();
+        let mut out = vec![0; self.bytes_per_row];
+        let rows = self.rows(row / group * group, group);
+        self.kernel.unpack_row(rows, row % group, &mut out).expect("a whole group");
+        out
+    }
+
+    /// [`CpuWeight::matmul`] where all rows are packed: of groups that `out` has in part,
+    /// all are multiplied, and what is asked for is kept.
+    fn matmul(
+        &self,
+        first: usize,
+        width: usize,
+        x: ActivationView<'_>,
+        out: OutputView<'_>,
+    ) -> std::result::Result<(), realm_quant::Error> {
+        let group = self.kernel.group_rows();
+        let (n, skipped) = (out.rows(), first % group);
+        let n_before = if skipped == 0 { 0 } else { n.min(group - skipped) };
+        let (before, rest) = out.split_at(n_before);
+        let n_whole = (n - n_before) / group * group;
+        let (whole, after) = rest.split_at(n_whole);
+        let first_whole = first + n_before;
+        if n_whole > 0 {
+            self.kernel.matmul_into(self.rows(first_whole, n_whole), n_whole, width, x, whole)?;
+        }
+        for (first, mut part) in [(first, before), (first_whole + n_whole, after)] {
+            if part.rows() == 0 {
+                continue;
+            }
+            let skipped = first % group;
+            let mut all = vec![0.0; x.rows() * group];
+            self.kernel.matmul(self.rows(first - skipped, group), group, width, x, &mut all)?;
+            for (token, all) in all.chunks_exact(group).enumerate() {
+                let part = part.token(token);
+                part.copy_from_slice(&all[skipped..][..part.len()]);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -173,6 +278,16 @@ mod tests {
     use realm_testkit::random::{self, Random};
 
     use super::*;
+
+    /// All rows together and each alone, by the file's bytes.
+    fn products_of_file(tensor: &TensorData, x: &Activations) -> Vec<u32> {
+        let (n, width) = (tensor.n_rows(), tensor.row_len());
+        let kernel = realm_quant::format(tensor.ty()).unwrap().kernel();
+        let mut all = vec![0.0; x.rows() * n];
+        kernel.matmul(tensor.bytes(), n, width, x.view(0..x.rows()), &mut all).unwrap();
+        let alone = (0..n).flat_map(|row| all[row..].iter().step_by(n));
+        all.iter().chain(alone).map(|value| value.to_bits()).collect()
+    }
 
     /// Every row alone and all together, by the bits.
     fn products(weight: &CpuWeight, x: &Activations) -> Vec<u32> {
@@ -199,12 +314,15 @@ mod tests {
                 let mut x = Activations::new();
                 x.reset(weight.format().activation, 9, 512).unwrap();
                 (0..9).for_each(|row| x.quantize_row(row, &random.normals(512)).unwrap());
-                let wanted = products(&weight, &x);
-                weight.pack();
-                assert_eq!(weight.packed.get().is_some(), weight.packed_bytes() > 0);
-                n_packed += usize::from(weight.packed_bytes() > 0);
+                let wanted = products_of_file(&tensor, &x);
                 assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
-                assert_eq!(weight.row_bytes(0, n_rows), tensor.bytes());
+                weight.pack();
+                assert!(weight.packed.get().is_some() || weight.packed_bytes() == 0);
+                n_packed += usize::from(weight.packed.get().is_some());
+                assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
+                let mut values = vec![0.0; 512 * n_rows];
+                realm_quant::dequantize(ty, tensor.bytes(), &mut values).unwrap();
+                assert_eq!(weight.values(), values);
             }
         }
         let q8_0 = realm_quant::format(TensorType::Q8_0).unwrap();

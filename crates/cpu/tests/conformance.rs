@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// Logits of every token in one batch, `[tokens, n_vocab]`.
 fn logits(plan: ModelPlan, tokens: &[u32]) -> Vec<f32> {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions::default()).unwrap();
     let weights: Arc<[Uploaded]> =
         plan.program.weights.iter().map(|weight| backend.upload(weight).unwrap()).collect();
     let n = tokens.len();

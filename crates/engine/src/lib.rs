@@ -2,8 +2,8 @@
 //!
 //! [`load`] turns an opened file into a session on the first backend that can
 //! run it. [`core`] runs generations and single layers over that session, without
-//! threads, so that it serves a browser as well. `threaded` gives it a thread of
-//! its own and is what native programs use.
+//! threads, so that it serves a browser as well. [`model`] is what programs hold:
+//! commands go to an engine that has a thread of its own, or a task of an event loop.
 
 mod adapter;
 pub mod chat;
@@ -12,12 +12,11 @@ mod error;
 mod info;
 mod kv;
 pub mod load;
+pub mod model;
 mod options;
 mod sampler;
 mod stop;
 mod tensor;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod threaded;
 
 pub use adapter::{AdapterLoader, Lora};
 pub use error::{Error, Result};

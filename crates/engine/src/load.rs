@@ -1,10 +1,12 @@
 //! From an opened file to everything that generating needs.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use realm_gguf::{Gguf, TensorType};
+use realm_gguf::{Gguf, TensorData, TensorType};
 use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
@@ -48,16 +50,28 @@ pub struct OpenBackend {
     pub kernel: fn(TensorType) -> Option<String>,
 }
 
+/// A future that stays on its thread.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Lets others have a turn, between two pieces of work. For event loops, where nobody
+/// else is heard meanwhile; programs with threads have none.
+pub type Pause = fn() -> LocalFuture<'static, ()>;
+
 /// Who watches over loading.
 pub struct Watcher<'a> {
     /// Called with 0 to 1 as loading goes on.
     pub progress: &'a mut dyn FnMut(f32),
     /// Set to give up with `ABORTED`.
     pub cancel: &'a AtomicBool,
+    /// Called between two weights.
+    pub pause: Option<Pause>,
 }
 
 impl Watcher<'_> {
-    fn report(&mut self, fraction: f32) -> Result<()> {
+    async fn report(&mut self, fraction: f32) -> Result<()> {
+        if let Some(pause) = self.pause {
+            pause().await;
+        }
         if self.cancel.load(Ordering::Relaxed) {
             return Err(Error::Aborted);
         }
@@ -97,13 +111,13 @@ pub struct Runnable {
 ///
 /// # Errors
 /// What is wrong with the file; what each backend had against it; `ABORTED`.
-pub fn load(
+pub async fn load(
     gguf: Gguf,
     options: &LoadOptions,
     backends: &[BackendChoice],
     watcher: &mut Watcher<'_>,
 ) -> Result<(Loaded, Option<Runnable>)> {
-    watcher.report(0.0)?;
+    watcher.report(0.0).await?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
     let chat_template = options.chat_template.clone();
@@ -113,7 +127,7 @@ pub fn load(
     info.chat_template_origin = chat::origin(&gguf, &tokenizer, chat_template.as_deref());
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
-        watcher.report(1.0)?;
+        watcher.report(1.0).await?;
         return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
@@ -141,12 +155,12 @@ pub fn load(
     };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
     let (runnable, adapters) =
-        first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher)?;
-    watcher.report(1.0)?;
+        first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher).await?;
+    watcher.report(1.0).await?;
     Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
 }
 
-fn first_that_runs(
+async fn first_that_runs(
     plan: ModelPlan,
     kv: &KvPlan,
     layout: WeightLayout,
@@ -158,6 +172,7 @@ fn first_that_runs(
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
+    info.bytes_per_token = plan.program.bytes_per_token();
     set_kv(info, kv);
     let config = SessionConfig {
         kv: kv.layout.clone(),
@@ -169,7 +184,7 @@ fn first_that_runs(
     let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, config.clone(), watcher) {
+        match open(choice, &program, config.clone(), watcher).await {
             Ok((open, session)) => {
                 set_backend(info, &choice.name, &open, &refusals);
                 set_layout(info, session.layout());
@@ -206,22 +221,23 @@ fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
 }
 
 /// Starts a backend, gives it the weights and opens a session.
-fn open(
+async fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
     config: SessionConfig,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
     let open = (choice.open)()?;
-    let total: usize = program.weights.iter().map(|weight| weight.bytes().len()).sum();
+    let total: usize = program.weights.iter().map(TensorData::n_bytes).sum();
     let mut done = 0;
     let mut weights: Vec<Uploaded> = Vec::with_capacity(program.weights.len());
     for weight in &program.weights {
         weights.push(open.backend.upload(weight)?);
-        done += weight.bytes().len();
-        watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32)?;
+        done += weight.n_bytes();
+        watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
     let session = open.backend.session(program.clone(), weights.into(), config)?;
+    open.backend.settle().await?;
     Ok((open, session))
 }
 
@@ -293,6 +309,10 @@ pub struct ModelVocabulary(pub Arc<Tokenizer>);
 impl Vocabulary for ModelVocabulary {
     fn end_of_generation_tokens(&self) -> &[u32] {
         self.0.end_of_generation()
+    }
+
+    fn suppressed_tokens(&self) -> &[u32] {
+        self.0.suppressed()
     }
 
     fn text_stream(&self) -> Box<dyn TextStream> {

@@ -26,7 +26,7 @@ pub fn read_tensor(gguf: &Gguf, name: &str) -> Result<Tensor> {
         .ok_or_else(|| Error::invalid(format!("the file has no tensor called \"{name}\"")))?;
     let n_values = tensor.shape().iter().product();
     let mut data = room(Some(n_values), name)?;
-    realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut data)?;
+    realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut data)?;
     Ok(Tensor { data, shape: tensor.shape().to_vec(), ty: tensor.ty().name().to_owned() })
 }
 

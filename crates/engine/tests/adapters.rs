@@ -6,7 +6,7 @@ mod toy;
 use std::sync::{Arc, Mutex};
 
 use realm_engine::core::{Completion, Request};
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{AdapterInfo, Coded, Error, ErrorCode, GenerateOptions, Lora, Prompt};
 use realm_gguf::{Gguf, TensorType};
 use realm_testkit::lora;

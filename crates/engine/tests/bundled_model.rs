@@ -2,7 +2,7 @@
 
 mod support;
 
-use realm_engine::threaded::{Model, wait};
+use realm_engine::model::{Model, wait};
 use realm_engine::{GenerateOptions, Prompt};
 use serde_json::Value;
 use support::*;

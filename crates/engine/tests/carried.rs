@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{Coded, Error, ErrorCode, LoadOptions};
 use realm_testkit::{gemma3n, kit};
 use support::*;
@@ -22,7 +22,8 @@ fn gemma4() -> Model {
 
 fn load(bytes: Vec<u8>) -> Model {
     let cancel = std::sync::atomic::AtomicBool::new(false);
-    let watcher = realm_engine::load::Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher =
+        realm_engine::load::Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let backends = [choice(Arc::default())];
     Model::load(Source::Bytes(vec![bytes.into()]), &LoadOptions::default(), &backends, watcher)
         .unwrap()

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::core::EmbedOptions;
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{Coded, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_model::Pooling;
 use realm_testkit::kit;
@@ -87,7 +87,7 @@ fn load(model: &str) -> Model {
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![kit::read_maybe_gz(model).into()]);
     Model::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
 }

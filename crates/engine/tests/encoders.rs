@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{LoadOptions, Pooling, Prompt};
 use realm_gguf::TensorType;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
@@ -110,7 +110,7 @@ impl Toy {
         };
         let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
         let cancel = AtomicBool::new(false);
-        let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+        let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
         let source = Source::Bytes(vec![self.file().into()]);
         Model::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
     }

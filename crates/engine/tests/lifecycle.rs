@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use realm_engine::core::{Event, FinishReason};
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::threaded::{Model, Source, wait};
+use realm_engine::model::{Model, Source, wait};
 use realm_engine::{Coded, Error, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_ir::Error as IrError;
 use support::*;
@@ -44,7 +44,7 @@ fn when_no_backend_runs_every_reason_is_named() {
 fn the_file_can_be_in_memory() {
     let bytes: Arc<[u8]> = std::fs::read(bundled()).unwrap().into();
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![bytes]);
     let backends = [choice(Arc::default())];
     let model = Model::load(source, &LoadOptions::default(), &backends, watcher).unwrap();
@@ -63,7 +63,7 @@ fn loading_reports_progress_up_to_one_and_can_be_given_up() {
             seen.push(fraction);
             cancel.store(fraction >= cancel_at, Ordering::Relaxed);
         };
-        let watcher = Watcher { progress: &mut progress, cancel: &cancel };
+        let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: None };
         let backends = [choice(Arc::default())];
         let source = Source::Path(bundled());
         let result = Model::load(source, &LoadOptions::default(), &backends, watcher);
@@ -204,7 +204,7 @@ fn dropping_the_model_ends_what_runs() {
 fn disposing_frees_the_weights_and_the_cache() {
     let bytes: Arc<[u8]> = std::fs::read(bundled()).unwrap().into();
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![bytes.clone()]);
     let backends = [choice(Arc::default())];
     let model = Model::load(source, &LoadOptions::default(), &backends, watcher).unwrap();

@@ -27,6 +27,22 @@ pub enum Error {
         /// The system's own words.
         message: String,
     },
+    /// A file that is read piece by piece could not be read.
+    #[error("{what}: {message}")]
+    Unreadable {
+        /// The tensor or part of the file.
+        what: String,
+        /// Why, in the words of who reads it.
+        message: String,
+    },
+    /// No memory for a piece of a file.
+    #[error("{what}: no memory for its {bytes} bytes")]
+    OutOfMemory {
+        /// The tensor or part of the file.
+        what: String,
+        /// Its size.
+        bytes: usize,
+    },
     /// The file breaks the format, or a key or tensor is missing or of the wrong kind.
     #[error("{what}: expected {expected}, found {found}")]
     Invalid {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result, shown};
 use crate::header::Header;
 use crate::metadata::Metadata;
+use crate::remote::{File, ReadAt};
 use crate::split;
 use crate::tensor::{TensorData, TensorInfo};
 use crate::view::View;
@@ -29,10 +30,11 @@ impl fmt::Debug for Gguf {
 }
 
 struct Inner {
-    parts: Vec<View>,
+    parts: Vec<File>,
     version: u32,
     alignment: u32,
     metadata: Metadata,
+    header_bytes: Vec<u64>,
     tensors: Vec<TensorInfo>,
     by_name: HashMap<Arc<str>, usize>,
 }
@@ -47,8 +49,8 @@ impl Gguf {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Gguf> {
         let path = path.as_ref();
-        let file = mapping::map(path, "model file")?;
-        let header = Header::parse(&file)?;
+        let file = File::Held(mapping::map(path, "model file")?);
+        let header = file.header()?;
         let Some(count) = split::count(&header.metadata)? else {
             return Gguf::assemble(vec![(file, header)]);
         };
@@ -56,8 +58,8 @@ impl Gguf {
         let mut parts = Vec::new();
         for i in 0..count {
             let label = split::label(i, count);
-            let file = mapping::map(&names.path(i), &label)?;
-            let header = Header::parse(&file).map_err(|error| error.in_part(&label))?;
+            let file = File::Held(mapping::map(&names.path(i), &label)?);
+            let header = file.header().map_err(|error| error.in_part(&label))?;
             parts.push((file, header));
         }
         Gguf::assemble(parts)
@@ -68,9 +70,7 @@ impl Gguf {
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unsupported`], as for a file.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Gguf> {
-        let file = View::new(bytes.into());
-        let header = Header::parse(&file)?;
-        Gguf::assemble(vec![(file, header)])
+        Gguf::from_files(vec![File::Held(View::new(bytes.into()))])
     }
 
     /// Opens a split model whose parts are in memory, in the order of `split.no`.
@@ -79,21 +79,37 @@ impl Gguf {
     /// As [`from_bytes`](Self::from_bytes); also when parts are missing, too many,
     /// or out of order.
     pub fn from_parts(parts: Vec<Arc<[u8]>>) -> Result<Gguf> {
-        let count = parts.len();
-        let parse = |(i, bytes)| {
-            let file = View::new(bytes);
-            let header =
-                Header::parse(&file).map_err(|error| error.in_part(&split::label(i, count)))?;
-            Ok((file, header))
-        };
-        Gguf::assemble(parts.into_iter().enumerate().map(parse).collect::<Result<_>>()?)
+        Gguf::from_files(parts.into_iter().map(|bytes| File::Held(View::new(bytes))).collect())
     }
 
-    fn assemble(files: Vec<(View, Header)>) -> Result<Gguf> {
-        let (parts, headers): (Vec<View>, Vec<Header>) = files.into_iter().unzip();
+    /// Opens a model that is read piece by piece: one file, or all parts of a split one
+    /// in order. Now only the headers are read, tensors when they are
+    /// [fetched](TensorData::fetch).
+    ///
+    /// # Errors
+    /// As [`from_parts`](Self::from_parts); [`Error::Unreadable`], [`Error::OutOfMemory`].
+    pub fn from_remote(parts: Vec<Arc<dyn ReadAt>>) -> Result<Gguf> {
+        Gguf::from_files(parts.into_iter().map(File::Remote).collect())
+    }
+
+    fn from_files(files: Vec<File>) -> Result<Gguf> {
+        let count = files.len();
+        let parse = |(i, file): (usize, File)| {
+            let header = file.header().map_err(|error| match count {
+                1 => error,
+                _ => error.in_part(&split::label(i, count)),
+            })?;
+            Ok((file, header))
+        };
+        Gguf::assemble(files.into_iter().enumerate().map(parse).collect::<Result<_>>()?)
+    }
+
+    fn assemble(files: Vec<(File, Header)>) -> Result<Gguf> {
+        let (parts, headers): (Vec<File>, Vec<Header>) = files.into_iter().unzip();
         split::check(&headers)?;
         let Header { version, alignment, .. } = headers[0];
         let mut metadata = None;
+        let header_bytes = headers.iter().map(|header| header.n_bytes).collect();
         let mut tensors = Vec::new();
         for (part, header) in headers.into_iter().enumerate() {
             metadata.get_or_insert(header.metadata);
@@ -113,7 +129,7 @@ impl Gguf {
             }
         }
         let metadata = metadata.unwrap_or_default();
-        let inner = Inner { parts, version, alignment, metadata, tensors, by_name };
+        let inner = Inner { parts, version, alignment, metadata, header_bytes, tensors, by_name };
         Ok(Gguf { inner: Arc::new(inner) })
     }
 
@@ -130,6 +146,12 @@ impl Gguf {
     /// Keys and values; of a split model, those of its first part.
     pub fn metadata(&self) -> &Metadata {
         &self.inner.metadata
+    }
+
+    /// Bytes of each part that precede its tensor data: all that the metadata and the
+    /// list of tensors are made of.
+    pub fn header_bytes(&self) -> &[u64] {
+        &self.inner.header_bytes
     }
 
     /// Every tensor, in file order, part after part.
@@ -151,14 +173,14 @@ impl Gguf {
 
     /// Bytes of the file, or of all parts together.
     pub fn file_bytes(&self) -> u64 {
-        self.inner.parts.iter().map(|part| part.len() as u64).sum()
+        self.inner.parts.iter().map(File::n_bytes).sum()
     }
 }
 
 /// Memory mapping, where there is a file system to map from.
 #[cfg(not(target_arch = "wasm32"))]
 mod mapping {
-    use std::fs::{self, File};
+    use std::fs;
     use std::io;
     use std::path::Path;
 
@@ -182,7 +204,7 @@ mod mapping {
                 format!("{what} is not a regular file"),
             )));
         }
-        let file = File::open(path).map_err(failed)?;
+        let file = fs::File::open(path).map_err(failed)?;
         // SAFETY: the mapping is read-only and private to this view. Rust's rule
         // that shared bytes do not change holds as long as nobody writes to the
         // file. If someone does, bytes read later differ from those checked at

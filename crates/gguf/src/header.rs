@@ -26,25 +26,42 @@ pub(crate) struct Header {
     pub(crate) version: u32,
     pub(crate) alignment: u32,
     pub(crate) metadata: Metadata,
+    /// Bytes before the tensor data, without padding.
+    pub(crate) n_bytes: u64,
     /// In file order; data checked to lie inside the file.
     pub(crate) tensors: Vec<TensorInfo>,
 }
 
 impl Header {
-    pub(crate) fn parse(file: &View) -> Result<Header> {
-        let mut reader = Reader::new(file);
-        let version = read_version(&mut reader)?;
-        let n_tensors = reader.count(MIN_TENSOR_ENTRY_BYTES, "tensor count")?;
-        let n_entries = reader.count(metadata::MIN_ENTRY_BYTES, "metadata count")?;
-        let metadata = Metadata::read(&mut reader, n_entries)?;
-        let alignment = alignment(&metadata)?;
-        let mut tensors = (0..n_tensors)
-            .map(|_| read_tensor(&mut reader, alignment))
-            .collect::<Result<Vec<_>>>()?;
-        let data_start = (reader.position() as u64).next_multiple_of(alignment.into());
-        place(&mut tensors, data_start, file.len() as u64)?;
-        Ok(Header { version, alignment, metadata, tensors })
+    /// Parses the header of a file of `file_bytes` bytes, of which `head` is all or the
+    /// beginning.
+    pub(crate) fn parse(head: &View, file_bytes: u64) -> std::result::Result<Header, Failed> {
+        let mut reader = Reader::new(head, file_bytes);
+        let header = read(&mut reader, file_bytes);
+        header.map_err(|error| Failed { error, needs: reader.needs })
     }
+}
+
+/// Why a header could not be parsed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// With this many bytes of the file it might have been.
+    pub(crate) needs: Option<u64>,
+}
+
+fn read(reader: &mut Reader<'_>, file_bytes: u64) -> Result<Header> {
+    let version = read_version(reader)?;
+    let n_tensors = reader.count(MIN_TENSOR_ENTRY_BYTES, "tensor count")?;
+    let n_entries = reader.count(metadata::MIN_ENTRY_BYTES, "metadata count")?;
+    let metadata = Metadata::read(reader, n_entries)?;
+    let alignment = alignment(&metadata)?;
+    let mut tensors =
+        (0..n_tensors).map(|_| read_tensor(reader, alignment)).collect::<Result<Vec<_>>>()?;
+    let n_bytes = reader.position() as u64;
+    let data_start = n_bytes.next_multiple_of(alignment.into());
+    place(&mut tensors, data_start, file_bytes)?;
+    Ok(Header { version, alignment, metadata, n_bytes, tensors })
 }
 
 fn read_version(reader: &mut Reader<'_>) -> Result<u32> {

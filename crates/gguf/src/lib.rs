@@ -10,7 +10,10 @@
 //! precedes the tensor data may take 256 MiB at most, and parsing it takes at most
 //! some 20 times its size in memory (a few per cent of it for real models).
 //!
-//! Nothing is copied: vocabularies, arrays and tensor data stay views into the
+//! [`Gguf::from_remote`] reads the header of a file that is neither, and each tensor
+//! when it is fetched: for browsers, whose memory does not hold a model.
+//!
+//! Nothing else is copied: vocabularies, arrays and tensor data stay views into the
 //! mapping or the bytes, and keep it alive.
 //!
 //! # What mapping means
@@ -30,6 +33,7 @@ mod file;
 mod header;
 mod metadata;
 mod reader;
+mod remote;
 mod split;
 mod tensor;
 mod tensor_type;
@@ -39,6 +43,7 @@ mod view;
 pub use error::{Error, Result};
 pub use file::Gguf;
 pub use metadata::{Metadata, U32OrArray};
+pub use remote::ReadAt;
 pub use tensor::{TensorData, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, ScalarArray, StringArray, Text, Value, ValueType};

@@ -7,20 +7,25 @@ use crate::view::View;
 /// No more than this much of a file is read as header. The largest vocabularies
 /// take some 30 MiB; the limit bounds the memory that a hostile file of many GiB
 /// can ask for.
-const MAX_HEADER_BYTES: usize = 256 << 20;
+pub(crate) const MAX_HEADER_BYTES: usize = 256 << 20;
 
 /// Reads little-endian values from the start of a file. Every method takes the
 /// name of what is being read, for the message.
 pub(crate) struct Reader<'a> {
     file: &'a View,
+    /// Bytes of the whole file, of which `file` may be the beginning.
+    file_bytes: u64,
     bytes: &'a [u8],
     position: usize,
+    /// How many bytes from the file's beginning were asked for and not there.
+    pub(crate) needs: Option<u64>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(file: &'a View) -> Self {
+    pub(crate) fn new(file: &'a View, file_bytes: u64) -> Self {
         let bytes = file.bytes();
-        Reader { file, bytes: &bytes[..bytes.len().min(MAX_HEADER_BYTES)], position: 0 }
+        let bytes = &bytes[..bytes.len().min(MAX_HEADER_BYTES)];
+        Reader { file, file_bytes, bytes, position: 0, needs: None }
     }
 
     pub(crate) fn position(&self) -> usize {
@@ -34,6 +39,7 @@ impl<'a> Reader<'a> {
     /// The next `n` bytes.
     pub(crate) fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8]> {
         let Some(len) = usize::try_from(n).ok().filter(|len| *len <= self.remaining()) else {
+            self.needs = (self.position as u64).checked_add(n);
             return Err(self.too_short(format!("{n} bytes"), what));
         };
         let start = self.position;
@@ -72,6 +78,8 @@ impl<'a> Reader<'a> {
         let n = self.u64(what)?;
         let fits = (self.remaining() / min_item_bytes) as u64;
         if n > fits {
+            let bytes = n.checked_mul(min_item_bytes as u64);
+            self.needs = bytes.and_then(|bytes| bytes.checked_add(self.position as u64));
             return Err(self.too_short(format!("room for {n} items"), what));
         }
         Ok(n as usize)
@@ -98,7 +106,7 @@ impl<'a> Reader<'a> {
     }
 
     fn too_short(&self, expected: String, what: &str) -> Error {
-        let whole = if self.bytes.len() < self.file.len() {
+        let whole = if (self.bytes.len() as u64) < self.file_bytes {
             "the 256 MiB that a header may have"
         } else {
             "the file"

@@ -1,10 +1,12 @@
 //! Tensors: where they are, and views of their bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
+use crate::remote::File;
 use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.
@@ -131,9 +133,8 @@ impl TensorInfo {
     }
 
     /// The tensor with its bytes; `file` is the part this tensor was checked against.
-    pub(crate) fn data(&self, file: &View) -> TensorData {
-        let start = self.offset as usize;
-        let view = file.slice(start..start + self.layout.n_bytes);
+    pub(crate) fn data(&self, file: &File) -> TensorData {
+        let view = file.view(self.offset, self.layout.n_bytes);
         TensorData { layout: self.layout.clone(), view: view.expect("the header was checked") }
     }
 }
@@ -181,9 +182,41 @@ impl TensorData {
         self.layout.ty
     }
 
-    /// All bytes, row after row.
+    /// All bytes, row after row; none before a tensor of a remote file is
+    /// [fetched](Self::fetch).
     pub fn bytes(&self) -> &[u8] {
         self.view.bytes()
+    }
+
+    /// How many bytes there are, in memory or not.
+    pub fn n_bytes(&self) -> usize {
+        self.view.len()
+    }
+
+    /// The tensor with its bytes in memory: a clone of this one if they are, else one
+    /// that has read them and frees them with its last clone.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] and [`Error::OutOfMemory`], for remote files only.
+    pub fn fetch(&self) -> Result<TensorData> {
+        let view = self.view.fetch(&shown(self.name().as_bytes()))?;
+        Ok(TensorData { layout: self.layout.clone(), view })
+    }
+
+    /// Some of the bytes: as they are where they are in memory, else read for this call.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch); [`Error::Invalid`] for a range that is not inside.
+    pub fn read(&self, range: Range<usize>) -> Result<Cow<'_, [u8]>> {
+        let name = || shown(self.name().as_bytes());
+        let Some(view) = self.view.slice(range.clone()) else {
+            let expected = format!("bytes within 0 to {}", self.n_bytes());
+            return Err(Error::invalid(name(), format!("bytes {range:?}"), expected));
+        };
+        match self.bytes().get(range) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => Ok(Cow::Owned(view.fetch(&name())?.bytes().to_vec())),
+        }
     }
 
     /// Where the bytes lie in a file, if they are mapped: what tells that two tensors are

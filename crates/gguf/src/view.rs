@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::error::Result;
+use crate::remote::{self, ReadAt};
+
 /// What holds bytes.
 pub(crate) trait Source: Send + Sync {
     fn bytes(&self) -> &[u8];
@@ -99,34 +102,65 @@ pub struct Origin {
     pub len: usize,
 }
 
-/// Bytes of a mapping, a shared slice or a vector; cheap to clone.
+/// Bytes of a mapping, a shared slice or a vector, or a place in a file that is read
+/// when asked; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct View {
-    source: Arc<dyn Source>,
-    start: usize,
+    place: Place,
     len: usize,
+}
+
+#[derive(Clone)]
+enum Place {
+    /// In memory, from this byte of the source on.
+    Held(Arc<dyn Source>, usize),
+    /// Not in memory: from this byte of the file on.
+    Remote(Arc<dyn ReadAt>, u64),
 }
 
 impl View {
     /// All of `source`.
     pub(crate) fn new(source: impl Source + 'static) -> Self {
         let len = source.bytes().len();
-        View { source: Arc::new(source), start: 0, len }
+        View { place: Place::Held(Arc::new(source), 0), len }
     }
 
+    /// `len` bytes of `file` from `start` on; the caller has checked that they are there.
+    pub(crate) fn remote(file: Arc<dyn ReadAt>, start: u64, len: usize) -> Self {
+        View { place: Place::Remote(file, start), len }
+    }
+
+    /// The bytes; none of a view that has to be [fetched](Self::fetch).
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.source.bytes()[self.start..self.start + self.len]
+        match &self.place {
+            Place::Held(source, start) => &source.bytes()[*start..start + self.len],
+            Place::Remote(..) => &[],
+        }
+    }
+
+    /// The same bytes in memory: this view if they are there, else one of a copy that
+    /// goes with its last clone. `what` is for the message.
+    pub(crate) fn fetch(&self, what: &str) -> Result<View> {
+        match &self.place {
+            Place::Held(..) => Ok(self.clone()),
+            Place::Remote(file, start) => {
+                Ok(View::new(remote::read(&**file, *start, self.len, what)?))
+            }
+        }
     }
 
     /// Where these bytes lie in a file, if they are mapped.
     pub(crate) fn origin(&self) -> Option<Origin> {
-        let file = self.source.file()?.clone();
-        Some(Origin { file, offset: self.start, len: self.len })
+        let Place::Held(source, start) = &self.place else { return None };
+        let file = source.file()?.clone();
+        Some(Origin { file, offset: *start, len: self.len })
     }
 
     /// Gives back the memory of these bytes, if they can be read again from a file.
     pub(crate) fn release(&self) {
-        self.source.release(self.start..self.start + self.len);
+        if let Place::Held(source, start) = &self.place {
+            source.release(*start..start + self.len);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -136,11 +170,14 @@ impl View {
     /// The part `range` of this view; `None` when it is not inside.
     pub(crate) fn slice(&self, range: Range<usize>) -> Option<View> {
         let len = range.end.checked_sub(range.start)?;
-        (range.end <= self.len).then(|| View {
-            source: self.source.clone(),
-            start: self.start + range.start,
-            len,
-        })
+        if range.end > self.len {
+            return None;
+        }
+        let place = match &self.place {
+            Place::Held(source, start) => Place::Held(source.clone(), start + range.start),
+            Place::Remote(file, start) => Place::Remote(file.clone(), start + range.start as u64),
+        };
+        Some(View { place, len })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::step::StepKind;
 /// A weight as a backend keeps it: mapped bytes, a repacked copy, a device buffer.
 pub type Uploaded = Arc<dyn Any + Send + Sync>;
 
-/// The future of [`Session::read`].
+/// The future of [`Session::read`] and [`Backend::settle`].
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
 /// One of the largest values of a row.
@@ -159,6 +159,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// `UnsupportedType` when no step can read it, `OutOfMemory`.
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
+
+    /// Waits until everything asked for so far is known to be there: some devices tell
+    /// late that memory ran out.
+    ///
+    /// # Errors
+    /// `OutOfMemory` naming the first that is not.
+    fn settle(&self) -> ReadFuture<'_> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Makes an adapter of a program's weights usable by the program's sessions.
     ///

@@ -78,7 +78,10 @@ impl Coded for realm_gguf::Error {
     fn code(&self) -> ErrorCode {
         match self {
             realm_gguf::Error::NotFound { .. } => ErrorCode::ModelNotFound,
-            realm_gguf::Error::Io { .. } => ErrorCode::ModelUnreadable,
+            realm_gguf::Error::Io { .. } | realm_gguf::Error::Unreadable { .. } => {
+                ErrorCode::ModelUnreadable
+            }
+            realm_gguf::Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             realm_gguf::Error::Invalid { .. } => ErrorCode::ModelInvalid,
             realm_gguf::Error::Unsupported { .. } => ErrorCode::ModelUnsupported,
         }
@@ -88,6 +91,9 @@ impl Coded for realm_gguf::Error {
 /// What can go wrong between engine and backend.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
+    /// A weight could not be read from its file.
+    #[error(transparent)]
+    Weight(#[from] realm_gguf::Error),
     /// A weight's storage type has no kernel.
     #[error(
         "{tensor}: type {ty} is not supported by backend {backend} for {step:?}; it has: {supported}"
@@ -163,6 +169,7 @@ impl Coded for Error {
             Error::UnsupportedType { .. } | Error::Unsupported { .. } => {
                 ErrorCode::ModelUnsupported
             }
+            Error::Weight(error) => error.code(),
             Error::Unavailable { .. } => ErrorCode::BackendUnavailable,
             Error::DeviceLost { .. } => ErrorCode::DeviceLost,
             Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,

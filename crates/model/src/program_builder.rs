@@ -87,7 +87,7 @@ impl<'a> ProgramBuilder<'a> {
     ) -> Result<Vec<TensorData>> {
         let n_rows: usize = parts.iter().sum();
         let name = format!("{name}.weight");
-        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?;
+        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?.fetch()?;
         let row_bytes = matrix.row_bytes();
         let mut first = 0;
         let part = |n: &usize| {
@@ -216,7 +216,7 @@ pub(crate) fn gather_rows(tensor: &TensorData, rows: &[Range<usize>]) -> Result<
     }
     let mut bytes = Vec::new();
     for range in rows {
-        bytes.extend_from_slice(tensor.rows(range.clone())?.bytes());
+        bytes.extend_from_slice(tensor.rows(range.clone())?.fetch()?.bytes());
     }
     let shape = [tensor.row_len(), rows.iter().map(Range::len).sum()];
     Ok(TensorData::from_vec(tensor.name(), &shape, tensor.ty(), bytes)?)
@@ -239,7 +239,7 @@ fn checked(tensor: TensorData, shape: &[usize]) -> Result<TensorData> {
 
 fn values(tensor: &TensorData) -> Result<Vec<f32>> {
     let mut values = vec![0.0; tensor.row_len() * tensor.n_rows()];
-    realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
+    realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut values)
         .map_err(|error| Error::unsupported(tensor.name(), tensor.ty(), error))?;
     Ok(values)
 }

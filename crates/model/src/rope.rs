@@ -168,7 +168,7 @@ fn divisors(
         return Err(Error::invalid(tensor.name(), format!("shape {:?}", tensor.shape()), expected));
     }
     let mut values = vec![0.0; n_pairs];
-    realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values)
+    realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut values)
         .map_err(|error| Error::unsupported(tensor.name(), tensor.ty(), error))?;
     if let Some(value) = values.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
         return Err(Error::invalid(tensor.name(), value, "positive finite values"));

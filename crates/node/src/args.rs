@@ -8,7 +8,7 @@ use napi::bindgen_prelude::{
 };
 use napi::{JsValue, ValueType};
 use realm_engine::chat::ChatArguments;
-use realm_engine::threaded::Model;
+use realm_engine::model::Model;
 
 use crate::error::{Result, Thrown, invalid};
 use crate::model::BindingModel;

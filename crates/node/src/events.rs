@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
 use realm_engine::core::Event;
-use realm_engine::threaded::Sink;
+use realm_engine::model::Sink;
 
 use crate::args;
 use crate::error::{Result, refused, thrown};

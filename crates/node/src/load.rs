@@ -8,7 +8,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsValue, Status, ValueType};
 use napi_derive::napi;
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::threaded::{Model, Reply, Source};
+use realm_engine::model::{Model, Reply, Source};
 use realm_engine::{Error, LoadOptions};
 use realm_ir::{KvType, WeightLayout};
 
@@ -63,7 +63,12 @@ impl Load {
         progress: &mut dyn FnMut(f32),
         cancel: &AtomicBool,
     ) -> realm_engine::Result<Model> {
-        Model::load(self.source, &self.options, &self.backends, Watcher { progress, cancel })
+        Model::load(
+            self.source,
+            &self.options,
+            &self.backends,
+            Watcher { progress, cancel, pause: None },
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, ValueType};
 use napi_derive::napi;
-use realm_engine::threaded::{GenerationHandle, Model};
+use realm_engine::model::{GenerationHandle, Model};
 use realm_engine::{GenerateOptions, Lora, Pooling, Prompt, SamplingOptions};
 use realm_tokenizer::EncodeOptions;
 

@@ -2,7 +2,7 @@
 
 use napi::bindgen_prelude::{Object, ToNapiValue};
 use napi::{Env, JsDeferred, sys};
-use realm_engine::threaded::Reply;
+use realm_engine::model::Reply;
 
 use crate::error::{Result, guard, refused, rejected, thrown};
 

@@ -11,7 +11,7 @@ use napi::bindgen_prelude::{JavaScriptClassExt, JsObjectValue, Object, Unknown};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsValue, Status};
 use napi_derive::napi;
-use realm_engine::threaded::Reply;
+use realm_engine::model::Reply;
 use realm_engine::{Coded, Error};
 use realm_quantize::{Mix, Progress, QuantizeOptions, Report};
 

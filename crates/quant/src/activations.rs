@@ -277,9 +277,18 @@ impl QuantRow<'_> {
     fn fill<const LEN: usize>(self, x: &[f32]) {
         match cpu::best() {
             cpu::Level::Scalar => self.fill_blocks::<LEN>(x),
+            #[cfg(target_feature = "simd128")]
+            cpu::Level::Simd128 => self.fill_blocks::<LEN>(x),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `best` returns a level only when the CPU has it; both have AVX2.
-            cpu::Level::Avx2 | cpu::Level::Avx512Vnni => unsafe { self.fill_avx2::<LEN>(x) },
+            // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
+            cpu::Level::Avx2 | cpu::Level::AvxVnni | cpu::Level::Avx512Vnni => unsafe {
+                self.fill_avx2::<LEN>(x)
+            },
+            // Plain code may use the vectors that every CPU has.
+            #[cfg(target_arch = "aarch64")]
+            cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
+                self.fill_blocks::<LEN>(x);
+            }
         }
     }
 

@@ -1,10 +1,13 @@
 //! Which instruction sets this CPU has, and the switch that caps their use.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 use std::sync::OnceLock;
 
 /// Name of the environment variable that caps the choice of kernels.
 ///
-/// `scalar`, `avx2` or `avx512vnni`: kernels above that level are not chosen.
+/// `scalar`, `avx2`, `avxvnni` or `avx512vnni`, on ARM `scalar`, `neon`, `dotprod` or
+/// `i8mm`, in WebAssembly `scalar` or `simd128`: kernels above that level are not chosen.
 /// Read once. Unset, or any other value: no cap. For tests and bug reports.
 pub const CPU_FEATURES_VARIABLE: &str = "REALM_CPU_FEATURES";
 
@@ -16,21 +19,52 @@ pub(crate) enum Level {
     /// x86-64 AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// The same with AVX-VNNI, which is apart from AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     /// x86-64 AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AArch64 as every CPU has it.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// The same with dot products of bytes (`sdot`).
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
+    /// The same with products of matrices of bytes (`smmla`) as well.
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
+    /// WebAssembly SIMD of 128 bits.
+    #[cfg(target_feature = "simd128")]
+    Simd128,
 }
 
 impl Level {
     /// How many there are on this architecture.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
+    /// How many kernels for GGUF's own layout a format has that has others for interleaved
+    /// rows: on WebAssembly the definition only, since there all weights are copied, and
+    /// every kernel makes the module larger.
+    pub(crate) const COUNT_BESIDE_PACKED: usize =
+        if cfg!(target_family = "wasm") { 1 } else { Self::COUNT };
+
     const ALL: &[Self] = &[
         Self::Scalar,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
         #[cfg(target_arch = "x86_64")]
+        Self::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
         Self::Avx512Vnni,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Self::DotProd,
+        #[cfg(target_arch = "aarch64")]
+        Self::I8mm,
+        #[cfg(target_feature = "simd128")]
+        Self::Simd128,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -39,7 +73,17 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::DotProd => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm => "i8mm",
+            #[cfg(target_feature = "simd128")]
+            Self::Simd128 => "simd128",
         }
     }
 
@@ -54,6 +98,8 @@ impl Level {
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => {
                 Self::Avx2.available()
                     && is_x86_feature_detected!("avx512f")
@@ -62,6 +108,15 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::DotProd => Self::Neon.available() && is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm => Self::DotProd.available() && is_aarch64_feature_detected!("i8mm"),
+            #[cfg(target_feature = "simd128")]
+            // Or the module would not have been loaded.
+            Self::Simd128 => true,
         }
     }
 }

@@ -80,6 +80,29 @@ impl Kernel {
         Ok(())
     }
 
+    /// Brings one row back from this kernel's layout into GGUF's.
+    ///
+    /// - `group`: the whole group of [`group_rows`](Self::group_rows) rows that has the row
+    /// - `row`: its number within the group
+    /// - `out`: one row; overwritten
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Length`] or [`Error::Groups`] when the arguments do not fit together; `out`
+    /// is then unchanged.
+    pub fn unpack_row(&self, group: &[u8], row: usize, out: &mut [u8]) -> Result<(), Error> {
+        let rows = self.group_rows();
+        if row >= rows {
+            return Err(Error::Groups { rows: row + 1, group: rows });
+        }
+        check_len("packed rows", rows * out.len(), group.len())?;
+        match self.packing {
+            Some(packing) => packing.unpack_row(group, row, self.ty.block_bytes(), out),
+            None => out.copy_from_slice(group),
+        }
+        Ok(())
+    }
+
     /// Bytes of a row, if `weights` is whole rows and whole groups of them.
     fn check_weights(&self, weights: &[u8], n_rows: usize, cols: usize) -> Result<usize, Error> {
         let block_len = self.ty.block_len();
@@ -215,7 +238,11 @@ impl<'a> OutputView<'a> {
     }
 
     /// The values of one token.
-    pub(crate) fn token(&mut self, token: usize) -> &mut [f32] {
+    ///
+    /// # Panics
+    ///
+    /// When `token` is not less than the number of tokens.
+    pub fn token(&mut self, token: usize) -> &mut [f32] {
         assert!(token < self.tokens, "token {token} of {}", self.tokens);
         // SAFETY: `rows` values from here lie inside the matrix this part was made
         // from, belong to this part alone, and the borrow of `self` guards them.

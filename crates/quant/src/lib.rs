@@ -24,7 +24,7 @@
 //! For the float formats the instruction set decides the order of summation.
 
 #![cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
     expect(dead_code, reason = "the vector code has no instruction set on this architecture yet")
 )]
 
@@ -125,7 +125,7 @@ impl Format {
     /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
     /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
     pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
-        self.packed_kernels.iter().find(|kernel| kernel.level == self.kernel().level)
+        self.packed_kernels().find(|kernel| kernel.level <= cpu::cap())
     }
 
     /// Every kernel for interleaved rows that this CPU can run, fastest first.

@@ -37,6 +37,21 @@ impl Packing {
             }
         }
     }
+
+    /// Brings one row of an interleaved group back together.
+    pub fn unpack_row(self, group: &[u8], row: usize, block_bytes: usize, out: &mut [u8]) {
+        for (block, out) in
+            group.chunks_exact(block_bytes * self.rows).zip(out.chunks_exact_mut(block_bytes))
+        {
+            let head = if self.begins_with_f16 { 2 } else { 0 };
+            let mut at = 0;
+            while at < block_bytes {
+                let unit = if at < head || block_bytes - at < 4 { 2 } else { 4 };
+                out[at..at + unit].copy_from_slice(&block[at * self.rows + row * unit..][..unit]);
+                at += unit;
+            }
+        }
+    }
 }
 
 /// The first `N` bytes of each row, one after another; nothing if `out` is empty.

@@ -111,10 +111,10 @@ unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
     // SAFETY: the caller's promise.
     let s = unsafe { S::new() };
     let tokens = problem.x.rows();
-    if tokens > S::TILE_TOKENS {
+    if tokens > S::DIRECT_TOKENS {
         s.run(Panels::<F> { problem, format: PhantomData });
     } else {
-        with_tokens!(tokens, S::TILE_TOKENS, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
+        with_tokens!(tokens, S::DIRECT_TOKENS, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
     }
 }
 

@@ -46,6 +46,13 @@ pub fn axpy_f16(scale: f32, x: &[f16], y: &mut [f32]) {
     axpy(scale, x, y);
 }
 
+/// Eight f16 numbers as f32, in two vectors.
+#[cfg(target_feature = "simd128")]
+pub use crate::simd::eight_f16;
+/// `a * b + c` of f32 vectors, rounded once where the engine has an instruction for it.
+#[cfg(target_feature = "simd128")]
+pub use crate::simd::multiply_add;
+
 /// Rounds `x` to f16, ties to even.
 ///
 /// # Panics
@@ -62,10 +69,20 @@ macro_rules! on_best {
             cpu::Level::Scalar => $plain,
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
-            cpu::Level::Avx2 => unsafe { <crate::simd::Avx2>::new() }.run($job),
+            cpu::Level::Avx2 | cpu::Level::AvxVnni => {
+                unsafe { <crate::simd::Avx2>::new() }.run($job)
+            }
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` returns a level only when the CPU has it.
             cpu::Level::Avx512Vnni => unsafe { <crate::simd::Avx512>::new() }.run($job),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: `best` returns a level only when the CPU has it; all have these.
+            cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
+                unsafe { <crate::simd::Neon>::new() }.run($job)
+            }
+            #[cfg(target_feature = "simd128")]
+            // SAFETY: the module was compiled for it.
+            cpu::Level::Simd128 => unsafe { <crate::simd::Simd128>::new() }.run($job),
         }
     };
 }

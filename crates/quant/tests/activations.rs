@@ -46,6 +46,7 @@ fn values_too_small_for_a_scale_become_zero() {
     assert_eq!(x.view(0..1).dequantize_row(0), [0.0; 256]);
 }
 
+#[cfg(not(target_family = "wasm"))] // no threads
 #[test]
 fn rows_filled_by_several_threads_are_those_filled_by_one() {
     let values: Vec<f32> = (0..7 * 256).map(|i| (i * 31 % 77) as f32 - 38.0).collect();

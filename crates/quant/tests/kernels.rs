@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use realm_gguf::TensorType;
-use realm_quant::{ActivationForm, Activations, Error, Format, Kernel, OutputView};
+#[cfg(not(target_family = "wasm"))]
+use realm_quant::OutputView;
+use realm_quant::{ActivationForm, Activations, Error, Format, Kernel};
 
 /// Sets every scale and minimum of a block to `value`, or near it where the
 /// format's scales are not f16 numbers.
@@ -149,8 +151,14 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
 }
 
+/// As many cases as `PROPTEST_CASES` says, else 24: each meets every kernel.
+fn cases() -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    if asked { ProptestConfig::default() } else { ProptestConfig::with_cases(24) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases())]
 
     #[test]
     fn every_kernel_agrees_with_the_definition(
@@ -394,6 +402,7 @@ fn any_bytes_and_any_activations_are_safe() {
     }
 }
 
+#[cfg(not(target_family = "wasm"))] // no threads
 #[test]
 fn several_parts_of_one_output_are_filled_side_by_side() {
     let mut random = Random(5);

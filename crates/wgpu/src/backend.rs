@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
-use realm_ir::{Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded};
+use realm_ir::{
+    Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind, Uploaded,
+};
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
@@ -99,15 +101,6 @@ impl WgpuBackend {
     pub fn counters(&self) -> Counters {
         self.device.gpu.counters()
     }
-
-    /// Waits until every buffer asked for so far is known to be there: browsers tell
-    /// late that memory ran out.
-    ///
-    /// # Errors
-    /// `OutOfMemory` naming the first that is not.
-    pub async fn settle(&self) -> Result<()> {
-        self.device.gpu.settle().await
-    }
 }
 
 /// Weights of files that are on a device, as long as a model uses them.
@@ -188,6 +181,10 @@ impl Backend for WgpuBackend {
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
         let upload = || Weight::upload(&self.device.gpu, tensor);
         Ok(self.device.weights.get(tensor, upload)?)
+    }
+
+    fn settle(&self) -> ReadFuture<'_> {
+        Box::pin(self.device.gpu.settle())
     }
 
     fn session(

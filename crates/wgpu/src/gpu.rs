@@ -1,10 +1,10 @@
 //! The device, its queue, what went wrong on it and what was done with it.
 
-#[cfg(target_arch = "wasm32")]
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+#[cfg(target_arch = "wasm32")]
+use futures_channel::oneshot;
 use realm_ir::{Error, Result};
 
 use crate::adapter::AdapterDescription;
@@ -57,7 +57,8 @@ pub(crate) struct Gpu {
 struct Allocation {
     what: String,
     bytes: usize,
-    error: Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>,
+    /// Whether it failed, once that is known.
+    failed: oneshot::Receiver<bool>,
 }
 
 /// The first thing that went wrong on the device.
@@ -188,10 +189,17 @@ impl Gpu {
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(descriptor);
+        // Closed now: scopes end in the order in which they began.
+        let error = scope.pop();
+        let (sender, failed) = oneshot::channel();
+        // Nobody asks any more when the receiver is gone.
+        wasm_bindgen_futures::spawn_local(async move {
+            let _ = sender.send(error.await.is_some());
+        });
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
             what: descriptor.label.unwrap_or_default().to_owned(),
             bytes: descriptor.size as usize,
-            error: Box::pin(scope.pop()),
+            failed,
         });
         Some(buffer)
     }
@@ -205,8 +213,8 @@ impl Gpu {
         let allocations =
             std::mem::take(&mut *self.allocations.lock().unwrap_or_else(PoisonError::into_inner));
         let mut result = Ok(());
-        for Allocation { what, bytes, error } in allocations {
-            if error.await.is_some() && result.is_ok() {
+        for Allocation { what, bytes, failed } in allocations {
+            if failed.await == Ok(true) && result.is_ok() {
                 result = Err(Error::OutOfMemory { what, bytes });
             }
         }

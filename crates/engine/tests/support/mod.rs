@@ -12,7 +12,7 @@ use std::time::Duration;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::core::{Completion, Event};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::threaded::{GenerationHandle, Model, Source};
+use realm_engine::model::{GenerationHandle, Model, Source};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
@@ -126,7 +126,7 @@ pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
 
 pub fn load_with(options: &LoadOptions, backends: &[BackendChoice]) -> Result<Model, Error> {
     let cancel = AtomicBool::new(false);
-    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel };
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     Model::load(Source::Path(bundled()), options, backends, watcher)
 }
 

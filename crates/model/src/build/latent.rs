@@ -82,7 +82,8 @@ impl LayerBuilder<'_> {
         // Older files hold both as one: of each head, rows of the plain key, then of the
         // value. The former have to be transposed, so they are unpacked.
         let joint_name = name("attn_kv_b");
-        let joint = self.builder.tensor(&joint_name, &[rank, n_heads * (plain + value)])?;
+        let joint =
+            self.builder.tensor(&joint_name, &[rank, n_heads * (plain + value)])?.fetch()?;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let mut unpacked = vec![0.0; plain * rank];
         for head in 0..n_heads {

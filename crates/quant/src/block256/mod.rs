@@ -21,8 +21,7 @@ use realm_gguf::TensorType;
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
 use crate::rows::RowFormat;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::for_each_simd;
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -85,12 +84,16 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F` for interleaved rows, fastest first.
 pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT - 1] {
-    [
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::packed_kernel::<Avx512<true>, rows::Family<F>>(F::TY, false),
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::packed_kernel::<Avx2<true>, rows::Family<F>>(F::TY, false),
-    ]
+    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, false))
+}
+
+/// [`kernels`] of a format that has [`packed_kernels`] as well.
+pub(crate) const fn kernels_beside_packed<F: rows::Rows256>() -> [Kernel; Level::COUNT_BESIDE_PACKED]
+{
+    #[cfg(target_family = "wasm")]
+    return [Kernel::new(Level::Scalar, F::TY, matmul::<F>)];
+    #[cfg(not(target_family = "wasm"))]
+    kernels::<F>()
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
@@ -100,13 +103,10 @@ pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT] {
 
 /// Like [`kernels`], with vectors as `R` says.
 pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::COUNT] {
-    [
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx512, R>(F::TY),
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx2, R>(F::TY),
-        Kernel::new(Level::Scalar, F::TY, matmul::<F>),
-    ]
+    for_each_simd!(
+        S<false> => crate::rows::kernel::<S, R>(F::TY),
+        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+    )
 }
 
 fn dequantize<F: Block256>(bytes: &[u8], out: &mut [f32]) {

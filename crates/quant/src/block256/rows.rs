@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Block256, GROUPS, LEN, PAIRS};
 use crate::ActivationView;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{Rows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -28,6 +28,8 @@ pub(crate) struct RowBlocks<S: Simd> {
 pub(crate) trait Rows256: Block256 + Sized {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
+    /// Whether `u` never exceeds 63 if it may exceed 15.
+    const BELOW_64: bool = false;
     /// Values that share a scale: 16 or 32.
     const SCALE_LEN: usize;
 
@@ -104,21 +106,29 @@ pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: us
 /// Splits sixteen bytes, which `words` holds four by four, into lanes of 32 bits.
 #[inline(always)]
 pub(crate) fn widen_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROUPS] {
-    let mut lanes = [words[0]; GROUPS];
-    for (j, lane) in lanes.iter_mut().enumerate() {
-        *lane = s.and(s.shr(words[j / 4], 8 * (j as u32 % 4)), s.splat(0xff));
-    }
-    lanes
+    each_byte(words, |word, at| s.and(s.shr(word, at), s.splat(0xff)))
 }
 
 /// Like [`widen_bytes`], for signed bytes.
 #[inline(always)]
 pub(crate) fn widen_signed_bytes<S: Simd>(s: S, words: [S::I; 4]) -> [S::I; GROUPS] {
-    let mut lanes = [words[0]; GROUPS];
-    for (j, lane) in lanes.iter_mut().enumerate() {
-        *lane = s.sar(s.shl(words[j / 4], 24 - 8 * (j as u32 % 4)), 24);
-    }
-    lanes
+    each_byte(words, |word, at| s.sar(s.shl(word, 24 - at), 24))
+}
+
+/// What `f` makes of each word and the first bit of each of its bytes. Written out: not
+/// every compiler unrolls a loop of sixteen, and shifts by what is not constant are slow.
+#[inline(always)]
+fn each_byte<I: Copy>([a, b, c, d]: [I; 4], f: impl Fn(I, u32) -> I) -> [I; GROUPS] {
+    let f = |word, byte: u32| f(word, 8 * byte);
+    [
+        [f(a, 0), f(a, 1), f(a, 2), f(a, 3)],
+        [f(b, 0), f(b, 1), f(b, 2), f(b, 3)],
+        [f(c, 0), f(c, 1), f(c, 2), f(c, 3)],
+        [f(d, 0), f(d, 1), f(d, 2), f(d, 3)],
+    ]
+    .as_flattened()
+    .try_into()
+    .expect("four times four")
 }
 
 /// Sets all scales to 1, for formats that have none but `d`.
@@ -196,19 +206,16 @@ impl<F: Rows256> RowFormat for Family<F> {
         let quants = at.map(|at| quants[at].as_chunks::<4>().0);
         let mut dots = [[s.splat(0); G]; T];
         for k in 0..LEN / F::SCALE_LEN {
-            let mut group = [[s.dot_zero(); G]; T];
-            for j in k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4 {
-                for t in 0..T {
-                    let q = s.splat_bytes(quants[t][j]);
-                    for g in 0..G {
-                        group[t][g] = s.dot(F::WIDE, group[t][g], w[g].u[j], q);
-                    }
-                }
-            }
+            let at = k * F::SCALE_LEN / 4..(k + 1) * F::SCALE_LEN / 4;
+            let group = block_dots::<S, F, G, T>(
+                s,
+                w.map(|w| &w.u[at.clone()]),
+                quants.map(|q| &q[at.clone()]),
+            );
             for g in 0..G {
                 let scale = w[g].scales[k * F::SCALE_LEN / 16];
                 for t in 0..T {
-                    let scaled = s.mul(s.dot_sum(F::WIDE, group[t][g]), scale);
+                    let scaled = s.mul(group[t][g], scale);
                     dots[t][g] = s.add(dots[t][g], scaled);
                 }
             }
@@ -241,17 +248,12 @@ impl<F: Rows256> RowFormat for Family<F> {
             let u = F::unpack_run(s, rows, at, run);
             for i in 0..const { RUNS / F::GROUPS_PER_SUM } {
                 let first = F::group(run, F::GROUPS_PER_SUM * i);
-                let mut sum = [s.dot_zero(); T];
-                for j in 0..const { F::GROUPS_PER_SUM * GROUP_VECTORS } {
-                    let u = u[F::GROUPS_PER_SUM * GROUP_VECTORS * i + j];
-                    for t in 0..T {
-                        let q = s.splat_bytes(quants[t][GROUP_VECTORS * first + j]);
-                        sum[t] = s.dot(F::WIDE, sum[t], u, q);
-                    }
-                }
+                let n = const { F::GROUPS_PER_SUM * GROUP_VECTORS };
+                let x = quants.map(|q| &q[GROUP_VECTORS * first..][..n]);
+                let sum = block_dots::<S, F, 1, T>(s, [&u[n * i..][..n]], x);
                 let scale = block.scales[first / (F::SCALE_LEN / 16) * (F::SCALE_LEN / 16)];
                 for t in 0..T {
-                    let scaled = s.mul(s.dot_sum(F::WIDE, sum[t]), scale);
+                    let scaled = s.mul(sum[t][0], scale);
                     dots[t] = s.add(dots[t], scaled);
                 }
             }
@@ -260,6 +262,16 @@ impl<F: Rows256> RowFormat for Family<F> {
             sums[t][0] = add_block::<S, F>(s, sums[t][0], dots[t], block, x, at_x[t]);
         }
     }
+}
+
+/// Sums of products of values as large as the format's.
+#[inline(always)]
+fn block_dots<S: Simd, F: Rows256, const G: usize, const T: usize>(
+    s: S,
+    w: [&[S::I]; G],
+    x: [&[[i8; 4]]; T],
+) -> [[S::I; G]; T] {
+    if F::BELOW_64 { s.dots_below_64(w, x) } else { s.dots(F::WIDE, w, x) }
 }
 
 /// What is left of a block's product when those of its values have been summed in `dot`.
@@ -278,8 +290,9 @@ fn add_block<S: Simd, F: Rows256>(
     for (w, x) in w.pairs.iter().zip(pairs_x) {
         pairs = s.dot_i16(pairs, *w, s.splat(*x));
     }
-    if F::OFFSET != 0 {
-        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(F::OFFSET))));
+    let offset = const { offset::<S>(F::OFFSET) };
+    if offset != 0 {
+        dot = s.sub(dot, s.mul(pairs, s.splat(i32::from(offset))));
     }
     let sum = s.add_f32(sum, s.mul_f32(s.to_f32(dot), s.mul_f32(w.d, d_x)));
     if F::HAS_MIN {

@@ -14,8 +14,7 @@ use realm_gguf::TensorType;
 
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::for_each_simd;
 use crate::{ActivationForm, Format};
 
 /// Values per block.
@@ -79,23 +78,24 @@ pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F` for interleaved rows, fastest first.
 pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT - 1] {
-    [
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::packed_kernel::<Avx512<true>, rows::Family<F>>(F::TY, true),
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::packed_kernel::<Avx2<true>, rows::Family<F>>(F::TY, true),
-    ]
+    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, true))
+}
+
+/// [`kernels`] of a format that has [`packed_kernels`] as well.
+pub(crate) const fn kernels_beside_packed<F: rows::Rows32>() -> [Kernel; Level::COUNT_BESIDE_PACKED]
+{
+    #[cfg(target_family = "wasm")]
+    return [Kernel::new(Level::Scalar, F::TY, matmul::<F>)];
+    #[cfg(not(target_family = "wasm"))]
+    kernels::<F>()
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
-    [
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx512, rows::Family<F>>(F::TY),
-        #[cfg(target_arch = "x86_64")]
-        crate::rows::kernel::<Avx2, rows::Family<F>>(F::TY),
-        Kernel::new(Level::Scalar, F::TY, matmul::<F>),
-    ]
+    for_each_simd!(
+        S<false> => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
+        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+    )
 }
 
 fn dequantize<F: Block32>(bytes: &[u8], out: &mut [f32]) {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::{Block32, LEN};
 use crate::ActivationView;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{Rows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ pub(crate) fn spread_bits<S: Simd>(s: S, bits: S::I, from: u32) -> S::I {
 }
 
 /// The rows of a format of this family.
-pub(super) struct Family<F>(PhantomData<F>);
+pub(crate) struct Family<F>(PhantomData<F>);
 
 impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
@@ -86,23 +86,16 @@ impl<F: Rows32> RowFormat for Family<F> {
     ) {
         let (quants, _) = x.quants().as_chunks::<LEN>();
         let quants = at.map(|at| quants[at].as_chunks::<4>().0);
-        let mut dots = [[s.dot_zero(); G]; T];
-        for j in 0..LEN / 4 {
-            for t in 0..T {
-                let q = s.splat_bytes(quants[t][j]);
-                for g in 0..G {
-                    dots[t][g] = s.dot(F::WIDE, dots[t][g], w[g].u[j], q);
-                }
-            }
-        }
+        let dots = s.dots(F::WIDE, w.map(|w| &w.u[..]), quants.map(|q| &q[..]));
         for t in 0..T {
             let sum_x = x.sums()[at[t]];
             let d_x = s.splat_f32(x.scales()[at[t]]);
             for g in 0..G {
-                let mut dot = s.dot_sum(F::WIDE, dots[t][g]);
-                if F::OFFSET != 0 {
+                let mut dot = dots[t][g];
+                let offset = const { offset::<S>(F::OFFSET) };
+                if offset != 0 {
                     const { assert!(F::OFFSET == 0 || F::OFFSET.is_power_of_two()) };
-                    let shift = u32::from(F::OFFSET).trailing_zeros();
+                    let shift = u32::from(offset).trailing_zeros();
                     dot = s.sub(dot, s.shl(s.splat(sum_x), shift));
                 }
                 let dot = s.to_f32(dot);

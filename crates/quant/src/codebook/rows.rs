@@ -91,10 +91,10 @@ impl<F: Codebook> RowFormat for Family<F> {
             // At most 31 * 64 times as large as a sum of 16 activations: fits.
             let mut offsets = parts.scales;
             offsets.iter_mut().for_each(|scale| *scale *= -i16::from(F::OFFSET));
-            let offsets = s.load_eight(&bytemuck::cast(offsets));
+            let offsets = bytemuck::cast(offsets);
             let mut row = [s.splat(0); T];
             for t in 0..T {
-                row[t] = s.dot_i16(row[t], offsets, s.load_eight(sums_x[t]));
+                row[t] = s.dot_eight(row[t], &offsets, sums_x[t]);
             }
             for i in 0..LEN / (4 * S::LANES) {
                 let u = values::<S, F>(s, &parts, i);

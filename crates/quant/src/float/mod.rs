@@ -10,9 +10,7 @@ use half::{bf16, f16};
 use realm_gguf::TensorType;
 
 use crate::cpu::Level;
-use crate::simd::Simd;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::{Simd, for_each_simd};
 use crate::{ActivationForm, Format, Kernel};
 
 /// How one value is stored.
@@ -85,13 +83,7 @@ impl Element for bf16 {
 }
 
 const fn kernels<E: Element>() -> [Kernel; Level::COUNT] {
-    [
-        #[cfg(target_arch = "x86_64")]
-        rows::kernel::<Avx512, E>(),
-        #[cfg(target_arch = "x86_64")]
-        rows::kernel::<Avx2, E>(),
-        scalar::kernel::<E>(),
-    ]
+    for_each_simd!(S<false> => rows::kernel::<S, E>(), scalar::kernel::<E>())
 }
 
 static F32_KERNELS: [Kernel; Level::COUNT] = kernels::<f32>();

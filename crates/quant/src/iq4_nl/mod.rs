@@ -22,7 +22,7 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct IQ4NL;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<IQ4NL>();
+static KERNELS: [Kernel; Level::COUNT_BESIDE_PACKED] = block32::kernels_beside_packed::<IQ4NL>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<IQ4NL>();
@@ -33,16 +33,19 @@ pub(crate) static FORMAT: Format = block32::format::<IQ4NL>(&KERNELS).with_packe
 pub(crate) const OFFSET: u8 = 128;
 
 /// The sixteen levels, with [`OFFSET`] added.
+pub(crate) const LEVELS: [u8; 16] = levels(OFFSET);
+
+/// The sixteen levels as signed bytes, exclusively or-ed with `sign_bit`.
 ///
 /// Source: `kvalues_iq4nl` in ggml `src/ggml-common.h`.
-pub(crate) const LEVELS: [u8; 16] = {
+pub(crate) const fn levels(sign_bit: u8) -> [u8; 16] {
     const SIGNED: [i8; 16] =
         [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
     let mut levels = [0; 16];
     let mut i = 0;
     while i < 16 {
-        levels[i] = SIGNED[i].wrapping_add_unsigned(OFFSET) as u8;
+        levels[i] = SIGNED[i] as u8 ^ sign_bit;
         i += 1;
     }
     levels
-};
+}

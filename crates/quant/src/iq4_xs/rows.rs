@@ -3,8 +3,8 @@
 use super::IQ4XS;
 use crate::block256::PAIRS;
 use crate::block256::rows::{RowBlocks, Rows256, Run};
-use crate::iq4_nl::LEVELS;
-use crate::simd::{Rows, Simd};
+use crate::iq4_nl::levels;
+use crate::simd::{Rows, Simd, sign_bit};
 
 impl Rows256 for IQ4XS {
     const WIDE: bool = true;
@@ -27,12 +27,13 @@ impl Rows256 for IQ4XS {
     #[inline(always)]
     fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
         let mask = s.splat(0x0f0f_0f0f);
+        let levels = const { levels(sign_bit::<S>()) };
         let mut u = [mask; 16];
         for i in 0..2 {
             let words = s.transpose(rows, at + 8 + 32 * run + 16 * i);
             for (j, word) in words.into_iter().enumerate() {
-                u[8 * i + j] = s.lookup(&LEVELS, s.and(word, mask));
-                u[8 * i + 4 + j] = s.lookup(&LEVELS, s.and(s.shr(word, 4), mask));
+                u[8 * i + j] = s.lookup(&levels, s.and(word, mask));
+                u[8 * i + 4 + j] = s.lookup(&levels, s.and(s.shr(word, 4), mask));
             }
         }
         u

@@ -22,14 +22,13 @@
 //!
 //! `scalar.rs` is the definition, `rows.rs` the same for one row per lane.
 
-mod rows;
+pub(crate) mod rows;
 mod scalar;
 
 use realm_gguf::TensorType;
 
 use crate::cpu::Level;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
+use crate::simd::for_each_simd;
 use crate::{ActivationForm, Format, Kernel};
 pub(crate) use scalar::unpack_groups as unpack;
 
@@ -50,13 +49,10 @@ const PART_BYTES: usize = 16;
 const UNBIAS: f32 = f32::from_bits((127 + 119) << 23);
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = [
-    #[cfg(target_arch = "x86_64")]
-    crate::rows::kernel::<Avx512, rows::Family>(TY),
-    #[cfg(target_arch = "x86_64")]
-    crate::rows::kernel::<Avx2, rows::Family>(TY),
-    Kernel::new(Level::Scalar, TY, scalar::matmul),
-];
+static KERNELS: [Kernel; Level::COUNT] = for_each_simd!(
+    S<false> => crate::rows::kernel::<S, rows::Family>(TY),
+    Kernel::new(Level::Scalar, TY, scalar::matmul)
+);
 
 pub(crate) static FORMAT: Format =
     Format::new(TY, ActivationForm::Q8Block32, scalar::dequantize, &KERNELS);

@@ -6,6 +6,7 @@ use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q5K {
     const WIDE: bool = true;
+    const BELOW_64: bool = true;
     const SCALE_LEN: usize = 32;
 
     #[inline(always)]

@@ -8,6 +8,7 @@ use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q6K {
     const WIDE: bool = true;
+    const BELOW_64: bool = true;
     const SCALE_LEN: usize = 16;
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::Q8_0;
 use crate::block32::rows::{RowBlocks, Rows32};
-use crate::simd::{Rows, Simd};
+use crate::simd::{Rows, Simd, sign_bit};
 
 impl Rows32 for Q8_0 {
     const WIDE: bool = true;
@@ -13,7 +13,7 @@ impl Rows32 for Q8_0 {
         let [e, f, g, h] = s.transpose(rows, at + 18);
         let mut u = [a, b, c, d, e, f, g, h];
         for u in &mut u {
-            *u = s.xor(*u, s.splat(i32::from_le_bytes([0x80; 4])));
+            *u = s.xor(*u, s.splat(i32::from_le_bytes([sign_bit::<S>(); 4])));
         }
         RowBlocks { u, d: s.load_f16_of_rows(rows, at), m: s.splat_f32(0.0) }
     }

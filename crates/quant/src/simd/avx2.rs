@@ -1,16 +1,46 @@
-//! x86-64 AVX2 with FMA and F16C: 8 rows per vector.
+//! x86-64 AVX2 with FMA and F16C, and with AVX-VNNI: 8 rows per vector.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
 use crate::cpu::Level;
 
-/// Proof that the CPU has [`Level::Avx2`].
+/// Proof that the CPU has the instructions of `P`.
 ///
 /// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
 /// interleaves them.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2<const PACKED: bool = false>(());
+pub(crate) struct Avx2<const PACKED: bool = false, P = Maddubs>(PhantomData<P>);
+
+/// The same with AVX-VNNI.
+pub(crate) type AvxVnni<const PACKED: bool = false> = Avx2<PACKED, Vnni>;
+
+/// How products of bytes are summed, and what goes with it.
+pub(crate) trait Products: Copy {
+    const LEVEL: Level;
+    /// See [`Simd::TILE_VECTORS`].
+    const TILE_VECTORS: usize;
+    /// See [`Simd::Dot`].
+    type Sum: Copy;
+
+    /// Runs `job` as code of the instruction set.
+    fn run<J: Job<Avx2<PACKED, Self>>, const PACKED: bool>(
+        s: Avx2<PACKED, Self>,
+        job: J,
+    ) -> J::Output;
+
+    /// See [`Simd::dot_zero`]. For this and the others, the CPU has the instructions.
+    unsafe fn zero() -> Self::Sum;
+    /// See [`Simd::dot`].
+    unsafe fn add(wide: bool, sum: Self::Sum, u: __m256i, q: __m256i) -> Self::Sum;
+    /// See [`Simd::dot_sum`].
+    unsafe fn total(wide: bool, sum: Self::Sum) -> __m256i;
+}
+
+/// AVX2: products of nibbles are summed in 16 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Maddubs;
 
 /// Sums of products as pairs of i16, for the low and the high nibbles of `u`.
 ///
@@ -21,31 +51,124 @@ pub(crate) struct Nibbles {
     high: __m256i,
 }
 
-#[inline(never)] // a tile has its registers to itself
-#[target_feature(enable = "avx2,fma,f16c")]
-fn run<J: Job<Avx2<PACKED>>, const PACKED: bool>(s: Avx2<PACKED>, job: J) -> J::Output {
-    job.run(s)
+impl Products for Maddubs {
+    const LEVEL: Level = Level::Avx2;
+    const TILE_VECTORS: usize = 1;
+    type Sum = Nibbles;
+
+    #[inline(always)]
+    fn run<J: Job<Avx2<PACKED>>, const PACKED: bool>(s: Avx2<PACKED>, job: J) -> J::Output {
+        #[inline(never)] // a tile has its registers to itself
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn run<S, J: Job<S>>(s: S, job: J) -> J::Output {
+            job.run(s)
+        }
+        // SAFETY: `s` proves that the CPU has the instructions.
+        unsafe { run(s, job) }
+    }
+
+    #[inline(always)]
+    unsafe fn zero() -> Nibbles {
+        // SAFETY: the caller's promise.
+        unsafe { Nibbles { low: _mm256_setzero_si256(), high: _mm256_setzero_si256() } }
+    }
+
+    #[inline(always)]
+    unsafe fn add(wide: bool, sum: Nibbles, u: __m256i, q: __m256i) -> Nibbles {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let add = |sum, nibbles| _mm256_add_epi16(sum, _mm256_maddubs_epi16(nibbles, q));
+            if !wide {
+                return Nibbles { low: add(sum.low, u), high: sum.high };
+            }
+            let mask = _mm256_set1_epi8(15);
+            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(u), mask);
+            let low = _mm256_and_si256(u, mask);
+            Nibbles { low: add(sum.low, low), high: add(sum.high, high) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn total(wide: bool, sum: Nibbles) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ones = _mm256_set1_epi16(1);
+            let low = _mm256_madd_epi16(sum.low, ones);
+            if !wide {
+                return low;
+            }
+            // 16 * high does not fit in i16, its sum in 32 bits does.
+            _mm256_add_epi32(low, _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16)))
+        }
+    }
 }
 
-impl<const PACKED: bool> Simd for Avx2<PACKED> {
-    const LEVEL: Level = Level::Avx2;
+/// AVX-VNNI: one instruction multiplies bytes and sums in 32 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Vnni;
+
+/// Implements [`Products`] with an instruction for all of a dot product.
+macro_rules! products_by {
+    ($name:ty, $level:expr, $features:literal, $instruction:ident) => {
+        impl Products for $name {
+            const LEVEL: Level = $level;
+            const TILE_VECTORS: usize = 2;
+            type Sum = __m256i;
+
+            #[inline(always)]
+            fn run<J: Job<Avx2<PACKED, Self>>, const PACKED: bool>(
+                s: Avx2<PACKED, Self>,
+                job: J,
+            ) -> J::Output {
+                #[inline(never)] // a tile has its registers to itself
+                #[target_feature(enable = $features)]
+                fn run<S, J: Job<S>>(s: S, job: J) -> J::Output {
+                    job.run(s)
+                }
+                // SAFETY: `s` proves that the CPU has the instructions.
+                unsafe { run(s, job) }
+            }
+
+            #[inline(always)]
+            unsafe fn zero() -> __m256i {
+                // SAFETY: the caller's promise.
+                unsafe { _mm256_setzero_si256() }
+            }
+
+            #[inline(always)]
+            unsafe fn add(_wide: bool, sum: __m256i, u: __m256i, q: __m256i) -> __m256i {
+                // SAFETY: the caller's promise.
+                unsafe { $instruction(sum, u, q) }
+            }
+
+            #[inline(always)]
+            unsafe fn total(_wide: bool, sum: __m256i) -> __m256i {
+                sum
+            }
+        }
+    };
+}
+
+products_by!(Vnni, Level::AvxVnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
+
+impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
+    const LEVEL: Level = P::LEVEL;
     const LANES: usize = 8;
-    const TILE_VECTORS: usize = 1;
+    const TILE_VECTORS: usize = P::TILE_VECTORS;
     const TILE_TOKENS: usize = 4;
     const FLOAT_TILE_TOKENS: usize = 2;
 
     type I = __m256i;
     type F = __m256;
-    type Dot = Nibbles;
+    type Dot = P::Sum;
 
     unsafe fn new() -> Self {
-        Self(())
+        Self(PhantomData)
     }
 
     #[inline(always)]
     fn run<J: Job<Self>>(self, job: J) -> J::Output {
-        // SAFETY: `self` proves that the CPU has the instructions.
-        unsafe { run(self, job) }
+        P::run(self, job)
     }
 
     #[inline(always)]
@@ -125,8 +248,10 @@ impl<const PACKED: bool> Simd for Avx2<PACKED> {
         fn add(a: __m256i, b: __m256i) -> __m256i = _mm256_add_epi32(a, b);
         fn sub(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
         fn mul(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi32(a, b);
-        fn dot_zero() -> Nibbles =
-            Nibbles { low: _mm256_setzero_si256(), high: _mm256_setzero_si256() };
+        fn dot_zero() -> P::Sum = P::zero();
+        fn dot(wide: bool, sum: P::Sum, u: __m256i, q: __m256i) -> P::Sum =
+            P::add(wide, sum, u, q);
+        fn dot_sum(wide: bool, sum: P::Sum) -> __m256i = P::total(wide, sum);
         fn dot_i16(sum: __m256i, a: __m256i, b: __m256i) -> __m256i =
             _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
         fn mul_u16(a: __m256i, b: __m256i) -> __m256i = _mm256_mullo_epi16(a, b);
@@ -156,9 +281,12 @@ impl<const PACKED: bool> Simd for Avx2<PACKED> {
     }
 
     #[inline(always)]
-    fn load_eight(self, numbers: &[i32; 8]) -> __m256i {
-        // SAFETY: `self` proves the instructions; 32 bytes can be read.
-        unsafe { _mm256_loadu_si256(numbers.as_ptr().cast()) }
+    fn dot_eight(self, sum: __m256i, a: &[i32; 8], b: &[i32; 8]) -> __m256i {
+        // SAFETY: `self` proves the instructions; 32 bytes can be read from each.
+        unsafe {
+            let a = _mm256_loadu_si256(a.as_ptr().cast());
+            self.dot_i16(sum, a, _mm256_loadu_si256(b.as_ptr().cast()))
+        }
     }
 
     #[inline(always)]
@@ -227,35 +355,6 @@ impl<const PACKED: bool> Simd for Avx2<PACKED> {
     }
 
     #[inline(always)]
-    fn dot(self, wide: bool, sum: Nibbles, u: __m256i, q: __m256i) -> Nibbles {
-        // SAFETY: `self` proves the instructions.
-        unsafe {
-            let add = |sum, nibbles| _mm256_add_epi16(sum, _mm256_maddubs_epi16(nibbles, q));
-            if !wide {
-                return Nibbles { low: add(sum.low, u), high: sum.high };
-            }
-            let mask = _mm256_set1_epi8(15);
-            let high = _mm256_and_si256(_mm256_srli_epi16::<4>(u), mask);
-            let low = _mm256_and_si256(u, mask);
-            Nibbles { low: add(sum.low, low), high: add(sum.high, high) }
-        }
-    }
-
-    #[inline(always)]
-    fn dot_sum(self, wide: bool, sum: Nibbles) -> __m256i {
-        // SAFETY: `self` proves the instructions.
-        unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let low = _mm256_madd_epi16(sum.low, ones);
-            if !wide {
-                return low;
-            }
-            // 16 * high does not fit in i16, its sum in 32 bits does.
-            _mm256_add_epi32(low, _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16)))
-        }
-    }
-
-    #[inline(always)]
     fn f16_to_f32(self, a: __m256i) -> __m256 {
         // SAFETY: `self` proves the instructions.
         unsafe {
@@ -318,4 +417,67 @@ pub(super) fn fours(bytes: [&[u8; 4]; 4]) -> __m128i {
     let v = _mm_insert_epi32::<1>(v, i32::from_le_bytes(*b));
     let v = _mm_insert_epi32::<2>(v, i32::from_le_bytes(*c));
     _mm_insert_epi32::<3>(v, i32::from_le_bytes(*d))
+}
+
+#[cfg(test)]
+mod tests {
+    //! AVX-VNNI's kernels with the instruction that AVX-512 has for the same, which more
+    //! of the machines that run tests have.
+
+    use realm_gguf::TensorType;
+
+    use super::*;
+    use crate::rows::{RowFormat, kernel};
+    use crate::{Activations, Kernel, block32, block256, codebook, nvfp4};
+
+    #[derive(Clone, Copy)]
+    struct Evex;
+
+    products_by!(
+        Evex,
+        Level::Avx512Vnni,
+        "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+        _mm256_dpbusd_epi32
+    );
+
+    const COLS: usize = 512;
+    const ROWS: usize = 21;
+
+    fn product(kernel: &Kernel, weights: &[u8], x: &Activations) -> Vec<u32> {
+        let mut out = vec![f32::NAN; ROWS * x.rows()];
+        kernel.matmul(weights, ROWS, COLS, x.view(0..x.rows()), &mut out).unwrap();
+        out.iter().map(|v| v.to_bits()).collect()
+    }
+
+    fn check<F: RowFormat>(ty: TensorType) {
+        let (vnni, format) = (kernel::<Avx2<false, Evex>, F>(ty), crate::format(ty).unwrap());
+        if !vnni.level.available() {
+            return;
+        }
+        let scalar = format.kernels().last().unwrap();
+        // Bytes below 0x3c keep the exponent of any f16 in range.
+        let byte = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8 % 0x3c;
+        let bytes = ROWS * COLS / ty.block_len() * ty.block_bytes();
+        let weights: Vec<u8> = (0..bytes).map(byte).collect();
+        for tokens in [1, 3, 4, 11] {
+            let mut x = Activations::new();
+            x.reset(format.activation, tokens, COLS).unwrap();
+            for row in 0..tokens {
+                let value = |i: usize| ((i * 37 + row * 11) % 255) as f32 - 127.0;
+                x.quantize_row(row, &(0..COLS).map(value).collect::<Vec<_>>()).unwrap();
+            }
+            let want = product(scalar, &weights, &x);
+            assert_eq!(product(&vnni, &weights, &x), want, "{ty}, {tokens} tokens");
+        }
+    }
+
+    #[test]
+    fn sums_by_one_instruction_equal_the_definition() {
+        check::<block32::rows::Family<crate::q4_0::Q4_0>>(TensorType::Q4_0);
+        check::<block32::rows::Family<crate::q8_0::Q8_0>>(TensorType::Q8_0);
+        check::<block256::rows::Family<crate::q4_k::Q4K>>(TensorType::Q4_K);
+        check::<block256::rows::Family<crate::q6_k::Q6K>>(TensorType::Q6_K);
+        check::<codebook::rows::Family<crate::iq2_s::IQ2S>>(TensorType::IQ2_S);
+        check::<nvfp4::rows::Family>(TensorType::NVFP4);
+    }
 }

@@ -157,9 +157,13 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
     }
 
     #[inline(always)]
-    fn load_eight(self, numbers: &[i32; 8]) -> __m512i {
-        // SAFETY: `self` proves the instructions; 32 bytes can be read.
-        unsafe { _mm512_zextsi256_si512(_mm256_loadu_si256(numbers.as_ptr().cast())) }
+    fn dot_eight(self, sum: __m512i, a: &[i32; 8], b: &[i32; 8]) -> __m512i {
+        // SAFETY: `self` proves the instructions; 32 bytes can be read from each.
+        unsafe {
+            let [a, b] = [a, b]
+                .map(|eight| _mm512_zextsi256_si512(_mm256_loadu_si256(eight.as_ptr().cast())));
+            self.dot_i16(sum, a, b)
+        }
     }
 
     #[inline(always)]

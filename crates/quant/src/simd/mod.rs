@@ -13,8 +13,21 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_feature = "simd128")]
+mod wasm;
+
 #[cfg(target_arch = "x86_64")]
-pub(crate) use {avx2::Avx2, avx512::Avx512};
+pub(crate) use avx2::{Avx2, AvxVnni};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{DotProd, I8mm, Neon};
+#[cfg(target_feature = "simd128")]
+pub(crate) use wasm::Simd128;
+#[cfg(target_feature = "simd128")]
+pub use wasm::{eight_f16, multiply_add};
 
 use std::cell::Cell;
 
@@ -25,6 +38,32 @@ const CACHE_LINE_BYTES: usize = 64;
 
 /// Most lanes any instruction set has.
 pub(crate) const MAX_LANES: usize = 16;
+
+/// An array of what is said for each instruction set, fastest first, and what follows them.
+///
+/// `for_each_simd!(S<PACKED> => expression with the type S, last)`
+macro_rules! for_each_simd {
+    ($S:ident<$packed:literal> => $each:expr $(, $last:expr)?) => {
+        [
+            #[cfg(target_arch = "x86_64")]
+            { type $S = $crate::simd::Avx512<$packed>; $each },
+            #[cfg(target_arch = "x86_64")]
+            { type $S = $crate::simd::AvxVnni<$packed>; $each },
+            #[cfg(target_arch = "x86_64")]
+            { type $S = $crate::simd::Avx2<$packed>; $each },
+            #[cfg(target_arch = "aarch64")]
+            { type $S = $crate::simd::I8mm<$packed>; $each },
+            #[cfg(target_arch = "aarch64")]
+            { type $S = $crate::simd::DotProd<$packed>; $each },
+            #[cfg(target_arch = "aarch64")]
+            { type $S = $crate::simd::Neon<$packed>; $each },
+            #[cfg(target_feature = "simd128")]
+            { type $S = $crate::simd::Simd128<$packed>; $each },
+            $($last,)?
+        ]
+    };
+}
+pub(crate) use for_each_simd;
 
 /// Work to be compiled for an instruction set.
 pub(crate) trait Job<S> {
@@ -116,6 +155,18 @@ const fn which_of_repeated<const BYTES: usize>() -> [u8; BYTES] {
     which
 }
 
+/// What is still to be subtracted from values that a format unpacks for `S`.
+pub(crate) const fn offset<S: Simd>(offset: u8) -> u8 {
+    if S::SIGNED && offset == SIGN_BIT { 0 } else { offset }
+}
+
+/// What signed bytes are to be exclusively or-ed with for `S`, so that [`offset`] is right.
+pub(crate) const fn sign_bit<S: Simd>() -> u8 {
+    if S::SIGNED { 0 } else { SIGN_BIT }
+}
+
+const SIGN_BIT: u8 = 128;
+
 /// A vector instruction set.
 pub(crate) trait Simd: Copy {
     /// What the CPU must have.
@@ -126,8 +177,13 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// Tokens in a tile, at most 6; chosen so that a tile fits in the registers.
     const TILE_TOKENS: usize;
+    /// Tokens whose sums stay in registers from the first column to the last, at most 6.
+    const DIRECT_TOKENS: usize = Self::TILE_TOKENS;
     /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
     const FLOAT_TILE_TOKENS: usize;
+    /// Whether [`dot`](Self::dot) multiplies signed bytes with signed bytes. Values of
+    /// which 128 is to be subtracted are unpacked without it then, see [`offset`].
+    const SIGNED: bool = false;
 
     /// Integers.
     type I: Copy;
@@ -172,8 +228,8 @@ pub(crate) trait Simd: Copy {
     fn load_bytes(self, bytes: &[i8]) -> Self::I;
     /// Writes as many bytes as a vector has.
     fn store_bytes(self, a: Self::I, to: &mut [u8]);
-    /// Eight numbers in the first lanes, zeros in the others.
-    fn load_eight(self, numbers: &[i32; 8]) -> Self::I;
+    /// Adds the products of eight times two signed 16-bit numbers, in any lanes.
+    fn dot_eight(self, sum: Self::I, a: &[i32; 8], b: &[i32; 8]) -> Self::I;
     /// As many runs of eight bytes as a vector has, one after another.
     fn collect_eights<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 8]) -> Self::I;
     /// As many runs of four bytes as a vector has, one after another.
@@ -217,7 +273,7 @@ pub(crate) trait Simd: Copy {
     fn add_f32(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub_f32(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once, or twice where there is no instruction for it.
     fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
 
     /// The first `LANES` little-endian f32 numbers of `bytes`.
@@ -228,6 +284,28 @@ pub(crate) trait Simd: Copy {
     fn load_bf16(self, bytes: &[u8]) -> Self::F;
     /// Writes the lanes to the first `LANES` elements of `to`.
     fn store_f32(self, a: Self::F, to: &mut [f32]);
+
+    /// For `T` tokens and `G` vectors of rows the sum of up to eight calls of
+    /// [`dot`](Self::dot), `[token][vector of rows]`: `w[g][j]` with `x[t][j]` in every lane.
+    #[inline(always)]
+    fn dots<const G: usize, const T: usize>(
+        self,
+        wide: bool,
+        w: [&[Self::I]; G],
+        x: [&[[i8; 4]]; T],
+    ) -> [[Self::I; G]; T] {
+        dots_in_order(self, wide, w, x)
+    }
+
+    /// [`dots`](Self::dots) of up to eight vectors of values below 64.
+    #[inline(always)]
+    fn dots_below_64<const G: usize, const T: usize>(
+        self,
+        w: [&[Self::I]; G],
+        x: [&[[i8; 4]]; T],
+    ) -> [[Self::I; G]; T] {
+        self.dots(true, w, x)
+    }
 
     /// Four bytes, the same in every lane.
     #[inline(always)]
@@ -251,8 +329,35 @@ pub(crate) trait Simd: Copy {
     }
 }
 
+/// [`Simd::dots`] by [`Simd::dot`], one after another.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "three arrays share an index, and it is a register")]
+fn dots_in_order<S: Simd, const G: usize, const T: usize>(
+    s: S,
+    wide: bool,
+    w: [&[S::I]; G],
+    x: [&[[i8; 4]]; T],
+) -> [[S::I; G]; T] {
+    let mut dots = [[s.dot_zero(); G]; T];
+    for j in 0..w[0].len() {
+        for t in 0..T {
+            let q = s.splat_bytes(x[t][j]);
+            for g in 0..G {
+                dots[t][g] = s.dot(wide, dots[t][g], w[g][j], q);
+            }
+        }
+    }
+    let mut sums = [[s.splat(0); G]; T];
+    for t in 0..T {
+        for g in 0..G {
+            sums[t][g] = s.dot_sum(wide, dots[t][g]);
+        }
+    }
+    sums
+}
+
 /// Defines operations that are one expression of intrinsics each.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! operations {
     ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:expr;)*) => {
         $(
@@ -268,5 +373,5 @@ macro_rules! operations {
         )*
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use operations;

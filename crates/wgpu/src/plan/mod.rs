@@ -244,7 +244,7 @@ impl<'a> Planner<'a> {
                 supported: TensorType::F32.to_string(),
             });
         }
-        Ok(tensor.bytes().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
+        Ok(tensor.fetch()?.bytes().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect())
     }
 
     /// The buffer of a slot.

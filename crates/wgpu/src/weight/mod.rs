@@ -67,7 +67,7 @@ impl Weight {
         }
         gpu.flush();
         gpu.check()?;
-        gpu.count_weight(tensor.bytes().len() as u64);
+        gpu.count_weight(tensor.n_bytes() as u64);
         let (name, width) = (tensor.name().to_owned(), tensor.row_len());
         Ok(Weight { name, width, n_rows, format, parts })
     }
@@ -120,7 +120,7 @@ fn upload_part(
     format: &Format,
     rows: Range<usize>,
 ) -> Result<Part> {
-    let bytes = &tensor.bytes()[rows.start * tensor.row_bytes()..rows.end * tensor.row_bytes()];
+    let bytes = rows.start * tensor.row_bytes()..rows.end * tensor.row_bytes();
     let n_values = rows.len() * tensor.row_len();
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let buffer = gpu.buffer(tensor.name(), 4 * format.words(n_values), usage)?;
@@ -130,7 +130,8 @@ fn upload_part(
     }
     let piece_bytes = PIECE_VALUES / tensor.ty().block_len() * tensor.ty().block_bytes();
     let (mut groups, mut scratch) = (Vec::new(), Planes::default());
-    for (index, piece) in bytes.chunks(piece_bytes).enumerate() {
+    for (index, start) in bytes.clone().step_by(piece_bytes).enumerate() {
+        let piece = &*tensor.read(start..bytes.end.min(start + piece_bytes))?;
         let first = index * PIECE_VALUES;
         let n_values = piece.len() / tensor.ty().block_bytes() * tensor.ty().block_len();
         match &format.values {

@@ -24,6 +24,16 @@ pub(crate) trait Element: Copy + Send + Sync {
     /// `from` points to 16 elements; the CPU has AVX-512F.
     #[cfg(target_arch = "x86_64")]
     unsafe fn load16(from: *const Self) -> std::arch::x86_64::__m512;
+
+    /// # Safety
+    /// `from` points to 4 elements.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn load4(from: *const Self) -> std::arch::aarch64::float32x4_t;
+
+    /// # Safety
+    /// `from` points to 8 elements.
+    #[cfg(target_feature = "simd128")]
+    unsafe fn load_pair(from: *const Self) -> [std::arch::wasm32::v128; 2];
 }
 
 impl Element for f32 {
@@ -44,6 +54,21 @@ impl Element for f32 {
     unsafe fn load16(from: *const f32) -> std::arch::x86_64::__m512 {
         // SAFETY: the caller's promise.
         unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load4(from: *const f32) -> std::arch::aarch64::float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::aarch64::vld1q_f32(from) }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f32) -> [std::arch::wasm32::v128; 2] {
+        use std::arch::wasm32::v128_load;
+        // SAFETY: the caller's promise.
+        unsafe { [v128_load(from.cast()), v128_load(from.add(4).cast())] }
     }
 }
 
@@ -67,6 +92,21 @@ impl Element for f16 {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
         // SAFETY: the caller's promise; an f16 is two bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load4(from: *const f16) -> std::arch::aarch64::float32x4_t {
+        use std::arch::aarch64::{vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16};
+        // SAFETY: the caller's promise; an f16 is two bytes.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    unsafe fn load_pair(from: *const f16) -> [std::arch::wasm32::v128; 2] {
+        // SAFETY: the caller's promise; an f16 is two bytes.
+        realm_quant::vector::eight_f16(unsafe { std::arch::wasm32::v128_load(from.cast()) })
     }
 }
 
@@ -368,6 +408,90 @@ mod lanes {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    mod arm {
+        use std::arch::aarch64::*;
+
+        use super::{Element, Lanes};
+
+        /// Two vectors: with one, there are too few sums to keep the CPU busy.
+        #[derive(Clone, Copy)]
+        pub struct Pair([float32x4_t; 2]);
+
+        impl Lanes for Pair {
+            const N: usize = 8;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                // SAFETY: vectors of this kind are only used where the CPU has NEON.
+                Self([unsafe { vdupq_n_f32(value) }; 2])
+            }
+
+            #[inline(always)]
+            unsafe fn load<T: Element>(from: *const T) -> Self {
+                // SAFETY: the caller's promise.
+                unsafe { Self([T::load4(from), T::load4(from.add(4))]) }
+            }
+
+            #[inline(always)]
+            fn add_product(self, a: Self, b: Self) -> Self {
+                // SAFETY: vectors of this kind are only used where the CPU has NEON.
+                Self(std::array::from_fn(|i| unsafe { vfmaq_f32(self.0[i], a.0[i], b.0[i]) }))
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    vst1q_f32(to, self.0[0]);
+                    vst1q_f32(to.add(4), self.0[1]);
+                }
+            }
+        }
+    }
+
+    #[cfg(target_feature = "simd128")]
+    mod wasm {
+        use std::arch::wasm32::*;
+
+        use realm_quant::vector::multiply_add;
+
+        use super::{Element, Lanes};
+
+        /// Two vectors.
+        #[derive(Clone, Copy)]
+        pub struct Pair([v128; 2]);
+
+        impl Lanes for Pair {
+            const N: usize = 8;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                Self([f32x4_splat(value); 2])
+            }
+
+            #[inline(always)]
+            unsafe fn load<T: Element>(from: *const T) -> Self {
+                // SAFETY: the caller's promise.
+                Self(unsafe { T::load_pair(from) })
+            }
+
+            #[inline(always)]
+            fn add_product(self, a: Self, b: Self) -> Self {
+                Self(std::array::from_fn(|i| multiply_add(a.0[i], b.0[i], self.0[i])))
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    v128_store(to.cast(), self.0[0]);
+                    v128_store(to.add(4).cast(), self.0[1]);
+                }
+            }
+        }
+    }
+
     /// Runs a job with the widest vectors there are; lengths have been checked for `n_rows`.
     pub fn run<J: Job>(n_rows: usize, job: J) {
         #[cfg(target_arch = "x86_64")]
@@ -384,8 +508,21 @@ mod lanes {
                 return unsafe { x86::avx2(n_rows, job) };
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            // SAFETY: the CPU has the instructions.
+            return unsafe { rows::<arm::Pair, J>(n_rows, job) };
+        }
+        #[cfg(target_feature = "simd128")]
+        // SAFETY: the module was compiled with the instructions.
+        unsafe {
+            rows::<wasm::Pair, J>(n_rows, job)
+        }
+        #[cfg(not(target_feature = "simd128"))]
         // SAFETY: plain code needs no instructions.
-        unsafe { rows::<Plain, J>(n_rows, job) }
+        unsafe {
+            rows::<Plain, J>(n_rows, job)
+        }
     }
 
     /// # Safety

@@ -1,0 +1,446 @@
+//! A model as programs hold it: a handle, and an engine that does the work.
+//!
+//! Every call returns at once; results come through a [`Reply`] or a [`Sink`], on
+//! the engine's thread. Dropping the handle ends what is running and frees the
+//! model without waiting for it. Natively [`Model::load`] gives the engine a thread;
+//! in a browser, [`Model::open`]'s caller makes it a task of the event loop.
+
+mod adapters;
+mod embed;
+mod reply;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use futures_channel::mpsc::{self, UnboundedSender};
+use realm_gguf::Gguf;
+use realm_tokenizer::{DecodeOptions, EncodeOptions};
+use web_time::Instant;
+
+pub use reply::Reply;
+#[cfg(not(target_arch = "wasm32"))]
+pub use reply::wait;
+pub use worker::{Engine, Sink};
+
+use crate::chat::{self, ChatArguments};
+use crate::core::{Core, CoreParts, GenerationId};
+use crate::error::{Error, Result};
+use crate::info::ModelInfo;
+use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Pause, Runnable, Watcher};
+use crate::options::{GenerateOptions, LoadOptions, Prompt};
+use crate::tensor::{Tensor, read_tensor};
+use worker::{Command, Listener, Start, no_weights};
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file, or any part of a split one: mapped.
+    #[cfg(not(target_arch = "wasm32"))]
+    Path(PathBuf),
+    /// A file in memory, or all parts of a split one in order.
+    Bytes(Vec<Arc<[u8]>>),
+}
+
+impl Source {
+    fn open(self) -> Result<Gguf> {
+        Ok(match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Path(path) => Gguf::open(path)?,
+            Source::Bytes(mut parts) if parts.len() == 1 => Gguf::from_bytes(parts.remove(0))?,
+            Source::Bytes(parts) => Gguf::from_parts(parts)?,
+        })
+    }
+}
+
+/// A loaded model. Can be used from any thread.
+pub struct Model {
+    /// None once it was disposed of.
+    loaded: Mutex<Option<Arc<Loaded>>>,
+    commands: UnboundedSender<Command>,
+    /// Set when everything is to end.
+    stop: Arc<AtomicBool>,
+    /// Flags of generations that may still run.
+    aborts: Mutex<Vec<Weak<AtomicBool>>>,
+    sequences: Mutex<Ids>,
+    adapters: Arc<Mutex<Ids>>,
+    next_generation: AtomicU64,
+}
+
+/// Kept sequences or adapters as programs know them.
+#[derive(Default)]
+struct Ids {
+    open: BTreeSet<u32>,
+    next: u32,
+}
+
+/// Ends a generation from outside.
+#[derive(Clone, Debug)]
+pub struct GenerationHandle {
+    abort: Arc<AtomicBool>,
+}
+
+impl GenerationHandle {
+    /// Ends the generation within one step. Any number of calls.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A lock whose data is whole whatever happened to its last holder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds since the first call.
+fn now_ms() -> f64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
+}
+
+/// 32 random bits: few enough to be read and typed again.
+fn random_seed() -> u64 {
+    // Every `RandomState` has keys of its own, drawn from the operating system.
+    std::hash::RandomState::new().build_hasher().finish() >> 32
+}
+
+impl Model {
+    /// Opens `source`, gives its weights to the first of `backends` that can run
+    /// it, and starts a thread for the engine. Takes as long as that takes: call it on
+    /// a thread that may be blocked.
+    ///
+    /// # Errors
+    /// What is wrong with the file, what each backend had against it, `ABORTED`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(
+        source: Source,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+        watcher: Watcher<'_>,
+    ) -> Result<Model> {
+        let open = async { Model::open(source.open()?, options, backends, watcher).await };
+        let (model, engine) = pollster::block_on(open)?;
+        spawn("realm-engine", move || pollster::block_on(engine.run()))?;
+        Ok(model)
+    }
+
+    /// Gives the weights of `gguf` to the first of `backends` that can run it; the caller
+    /// has to drive the engine.
+    ///
+    /// # Errors
+    /// What is wrong with the file, what each backend had against it, `ABORTED`.
+    pub async fn open(
+        gguf: Gguf,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+        mut watcher: Watcher<'_>,
+    ) -> Result<(Model, Engine)> {
+        let started = Instant::now();
+        let (mut loaded, runnable) = load::load(gguf, options, backends, &mut watcher).await?;
+        loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
+        Ok(Model::new(loaded, runnable, watcher.pause))
+    }
+
+    fn new(loaded: Loaded, runnable: Option<Runnable>, pause: Option<Pause>) -> (Model, Engine) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let core = runnable.map(|Runnable { session, program, embedding, limits }| {
+            Core::new(CoreParts {
+                session,
+                program,
+                embedding,
+                vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
+                limits,
+                stop: stop.clone(),
+                clock: now_ms,
+            })
+        });
+        let (commands, receiver) = mpsc::unbounded();
+        let engine = Engine::new(core, loaded.tokenizer.clone(), receiver, pause);
+        let model = Model {
+            loaded: Mutex::new(Some(Arc::new(loaded))),
+            commands,
+            stop,
+            aborts: Mutex::default(),
+            sequences: Mutex::default(),
+            adapters: Arc::default(),
+            next_generation: AtomicU64::new(0),
+        };
+        (model, engine)
+    }
+
+    fn loaded(&self) -> Result<Arc<Loaded>> {
+        lock(&self.loaded).clone().ok_or(Error::Disposed)
+    }
+
+    /// Facts about the model.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn info(&self) -> Result<ModelInfo> {
+        Ok(self.loaded()?.info.clone())
+    }
+
+    /// Token ids of `text`.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn tokenize(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
+        Ok(self.loaded()?.tokenizer.encode(text, options))
+    }
+
+    /// The text of `ids`, with U+FFFD for bytes that are no UTF-8. Ids that are not
+    /// in the vocabulary have no text.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<String> {
+        let bytes = self.loaded()?.tokenizer.decode(ids, DecodeOptions { special });
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// Renders a chat template: `template` (the name of a built-in one, or Jinja),
+    /// else the one the model was loaded with, else the file's own (with tools the
+    /// one named `tool_use`, if there is one), else the built-in one that fits the
+    /// vocabulary.
+    ///
+    /// # Errors
+    /// `TEMPLATE_ERROR` when there is none or it fails, `INVALID_ARGUMENT` for bad
+    /// JSON, `DISPOSED`.
+    pub fn apply_chat_template(
+        &self,
+        template: Option<&str>,
+        arguments: &ChatArguments<'_>,
+    ) -> Result<String> {
+        chat::render_for(&*self.loaded()?, template, arguments)
+    }
+
+    /// Starts a generation. Everything that happens to it, errors included, goes
+    /// to `sink`.
+    pub fn generate(
+        &self,
+        prompt: Prompt,
+        mut options: GenerateOptions,
+        sink: Sink,
+    ) -> GenerationHandle {
+        if options.draw_seed {
+            options.sampling.seed = random_seed();
+        }
+        let abort = Arc::new(AtomicBool::new(false));
+        let id = GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed));
+        {
+            let mut aborts = lock(&self.aborts);
+            aborts.retain(|flag| flag.strong_count() > 0);
+            aborts.push(Arc::downgrade(&abort));
+        }
+        let listener = Listener::new(sink);
+        let start = Start { id, prompt, options, abort: abort.clone(), listener };
+        self.send(Command::Generate(Box::new(start)));
+        GenerationHandle { abort }
+    }
+
+    /// A command that cannot be sent is dropped, and answers that the model is gone.
+    fn send(&self, command: Command) {
+        drop(self.commands.unbounded_send(command));
+    }
+
+    fn call<T: 'static>(
+        &self,
+        reply: Reply<T>,
+        work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
+    ) {
+        call(&self.commands, reply, work);
+    }
+
+    /// Opens a sequence that keeps its KV cache between generations.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn open_sequence(&self) -> Result<u32> {
+        self.loaded()?;
+        let id = lock(&self.sequences).add();
+        self.call(logged("open a sequence"), async move |core| core.open_sequence(id));
+        Ok(id)
+    }
+
+    /// Opens a sequence with what `sequence` holds; pages are shared until one
+    /// of them changes.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
+    pub fn fork_sequence(&self, sequence: u32) -> Result<u32> {
+        self.loaded()?;
+        let mut sequences = lock(&self.sequences);
+        sequences.check("sequence", sequence)?;
+        let id = sequences.add();
+        self.call(logged("fork a sequence"), async move |core| core.fork_sequence(sequence, id));
+        Ok(id)
+    }
+
+    /// Frees a sequence; one that is generating, when that ends.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
+    pub fn close_sequence(&self, sequence: u32) -> Result<()> {
+        self.loaded()?;
+        let mut sequences = lock(&self.sequences);
+        sequences.check("sequence", sequence)?;
+        sequences.open.remove(&sequence);
+        self.call(logged("close a sequence"), async move |core| core.close_sequence(sequence));
+        Ok(())
+    }
+
+    /// See [`Core::embed_tokens`].
+    pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) {
+        self.call(reply, async move |core| core.embed_tokens(&ids).await);
+    }
+
+    /// See [`Core::forward_layer`].
+    pub fn forward_layer(
+        &self,
+        layer: usize,
+        hidden: Vec<f32>,
+        position: usize,
+        sequence: u32,
+        reply: Reply<Vec<f32>>,
+    ) {
+        self.call(reply, async move |core| {
+            core.forward_layer(layer, &hidden, position, sequence).await
+        });
+    }
+
+    /// See [`Core::compute_logits`].
+    pub fn compute_logits(&self, hidden: Vec<f32>, reply: Reply<Vec<f32>>) {
+        self.call(reply, async move |core| core.compute_logits(&hidden).await);
+    }
+
+    /// See [`Core::drop_layer_sequence`].
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
+        self.loaded()?;
+        self.call(logged("drop a sequence"), async move |core| {
+            core.drop_layer_sequence(sequence);
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// The values of a tensor, on a thread of its own.
+    pub fn tensor(&self, name: String, reply: Reply<Tensor>) {
+        let loaded = match self.loaded() {
+            Ok(loaded) => loaded,
+            Err(error) => return reply.send(Err(error)),
+        };
+        // A thread that cannot be started drops the reply; what it says then is
+        // not the reason, but it answers.
+        drop(spawn("realm-tensor", move || {
+            let result = catch_unwind(AssertUnwindSafe(|| read_tensor(&loaded.gguf, &name)));
+            reply.send(result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))));
+        }));
+    }
+
+    /// Names of all tensors, in file order.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn tensor_names(&self) -> Result<Vec<String>> {
+        Ok(self.loaded()?.gguf.tensors().iter().map(|t| t.name().to_owned()).collect())
+    }
+
+    /// Bytes of each of the model's files that a load with `vocab_only` reads.
+    ///
+    /// # Errors
+    /// `DISPOSED`.
+    pub fn header_bytes(&self) -> Result<Vec<u64>> {
+        Ok(self.loaded()?.gguf.header_bytes().to_vec())
+    }
+
+    /// Ends what is running with `DISPOSED`, frees the model, then answers. Any
+    /// number of calls.
+    pub fn dispose(&self, done: impl FnOnce() + Send + 'static) {
+        let loaded = lock(&self.loaded).take();
+        self.stop.store(true, Ordering::Relaxed);
+        for abort in lock(&self.aborts).drain(..).filter_map(|flag| flag.upgrade()) {
+            abort.store(true, Ordering::Relaxed);
+        }
+        // The engine thread lets go of the file last, so that unmapping it never
+        // happens here.
+        self.send(Command::Stop(Reply::new(move |_| {
+            drop(loaded);
+            done();
+        })));
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.dispose(|| ());
+    }
+}
+
+impl Ids {
+    fn add(&mut self) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        self.open.insert(id);
+        id
+    }
+
+    fn check(&self, what: &str, id: u32) -> Result<()> {
+        match self.open.contains(&id) {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{what} {id} is not open"))),
+        }
+    }
+}
+
+/// Has `work` done between two steps.
+fn call<T: 'static>(
+    commands: &UnboundedSender<Command>,
+    reply: Reply<T>,
+    work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
+) {
+    let call: worker::Call = Box::new(move |core| {
+        Box::pin(async move {
+            reply.send(match core {
+                Some(core) => work(core).await,
+                None => Err(no_weights()),
+            });
+        })
+    });
+    // A command that cannot be sent is dropped, and answers that the model is gone.
+    drop(commands.unbounded_send(Command::Call(call)));
+}
+
+/// A reply for commands whose caller does not wait: errors go to the log.
+fn logged(what: &'static str) -> Reply<()> {
+    Reply::new(move |result| match result {
+        Ok(()) | Err(Error::Disposed) => {}
+        Err(error) => tracing::error!("cannot {what}: {error}"),
+    })
+}
+
+/// Does `work` on a thread of its own.
+#[cfg(not(target_arch = "wasm32"))]
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    match std::thread::Builder::new().name(name.into()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Error::OutOfMemory { message: format!("cannot start the thread {name}: {error}") })
+        }
+    }
+}
+
+/// Does `work` at once, where there are no threads.
+#[cfg(target_arch = "wasm32")]
+fn spawn(_name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    work();
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! wasm-bindgen bindings: convert arguments, forward to the engine, convert results.
+//!
+//! `ts/binding.ts` says what a model can do; the names here are the same. No logic
+//! lives here. Every error is a JS `Error` whose `code` is the engine's. Work is done
+//! by tasks of the event loop that let messages in between two steps, so this runs in
+//! a worker; a model without weights may as well be on a page's own thread.
+
+#![cfg(target_arch = "wasm32")]
+
+mod args;
+mod backends;
+mod error;
+mod events;
+mod load;
+mod model;
+mod source;
+mod values;
+
+use realm_engine::chat::render_chat_template as render;
+use wasm_bindgen::prelude::*;
+
+use crate::args::chat_arguments;
+use crate::error::{Result, thrown};
+
+/// Version of the engine.
+#[wasm_bindgen]
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}
+
+/// Threads that a model on the CPU would compute with if it were loaded now.
+#[wasm_bindgen]
+pub fn threads() -> usize {
+    realm_cpu::describe().default_threads
+}
+
+/// Lends the calling worker to models on the CPU that are loaded from now on. Never returns.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen(js_name = lendThread)]
+pub fn lend_thread() {
+    realm_cpu::lend_thread()
+}
+
+/// Renders a template that belongs to no model.
+#[wasm_bindgen(js_name = renderChatTemplate)]
+pub fn render_chat_template(
+    template: &str,
+    messages: &str,
+    tools: Option<String>,
+    variables: &str,
+    add_generation_prompt: bool,
+    continue_final_message: bool,
+) -> Result<String> {
+    let tools = tools.as_deref();
+    let arguments =
+        chat_arguments(messages, tools, variables, add_generation_prompt, continue_final_message);
+    render(template, &arguments).map_err(thrown)
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console)]
+    fn error(text: &str);
+}
+
+#[wasm_bindgen(start)]
+fn debug_start() {
+    std::panic::set_hook(Box::new(|info| error(&info.to_string())));
+}

@@ -1,0 +1,34 @@
+/**
+ * `npm run size`: what a browser downloads, part by part; fails when one build takes more than
+ * its budget.
+ */
+
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { root } from './steps.mjs'
+import { BUILDS } from './web.mjs'
+
+/** Bytes after gzip of the page's module, the worker's, and one build of the engine. */
+const BUDGET_BYTES = 400_000
+
+const sizes = (name) => {
+  const bytes = readFileSync(join(root, 'dist/browser', name))
+  return { name, bytes: bytes.length, gzip: gzipSync(bytes, { level: 9 }).length }
+}
+const kilobytes = (bytes) => (bytes / 1000).toFixed(1).padStart(8)
+const print = ({ name, bytes, gzip }) =>
+  console.log(`${name.padEnd(28)} ${kilobytes(bytes)} kB ${kilobytes(gzip)} kB gzip`)
+
+const scripts = ['index.mjs', 'worker.mjs'].map(sizes)
+for (const part of scripts) print(part)
+for (const build of Object.keys(BUILDS)) {
+  const file = `realm-${build}.wasm`
+  if (!existsSync(join(root, 'dist/browser', file))) continue
+  const engine = sizes(file)
+  print(engine)
+  const gzip = [...scripts, engine].reduce((sum, part) => sum + part.gzip, 0)
+  const verdict = gzip <= BUDGET_BYTES ? 'within' : 'OVER'
+  console.log(`  all for ${build}: ${kilobytes(gzip)} kB gzip, ${verdict} the budget of 400 kB`)
+  if (gzip > BUDGET_BYTES) process.exitCode = 1
+}

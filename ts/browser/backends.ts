@@ -1,0 +1,97 @@
+/**
+ * What this browser can run models on.
+ */
+
+import type { BindingBackendInfo } from '../binding.js'
+import { type Build, chooseBuild } from './features.js'
+import type { BackendWish } from './protocol.js'
+
+const KERNELS: Record<Build, string> = {
+  simd: 'WebAssembly with SIMD',
+  relaxed: 'WebAssembly with relaxed SIMD',
+  threads: 'WebAssembly with relaxed SIMD and threads',
+}
+
+/** Quick: nothing is fetched. */
+export async function backendInfos(): Promise<BindingBackendInfo[]> {
+  return [(await findWebgpu()).info, cpuInfo()]
+}
+
+/**
+ * The backends to try, each once. A software adapter computes slower than the engine does by
+ * itself: it is used when it is named.
+ */
+export async function orderOf(names: string[], device: string): Promise<BackendWish[]> {
+  const { info, isSoftware } = await findWebgpu()
+  const webgpu = { name: 'webgpu', refusal: webgpuRefusal(info, isSoftware, device) }
+  const wishes = names.flatMap((name): BackendWish[] => {
+    if (name === 'auto') return [webgpu, CPU]
+    return [[webgpu, CPU].find((known) => known.name === name) ?? { name, refusal: '' }]
+  })
+  return wishes.filter(({ name }, i) => wishes.findIndex((other) => other.name === name) === i)
+}
+
+/** What speaks against WebGPU; `device` is part of the name of an adapter, its number, or empty. */
+function webgpuRefusal(info: BindingBackendInfo, isSoftware: boolean, device: string): string {
+  const [adapter] = info.devices
+  if (adapter === undefined) return info.description
+  if (device === '') return isSoftware ? SOFTWARE : ''
+  const isMeant = device === '0' || adapter.toLowerCase().includes(device.toLowerCase())
+  return isMeant ? '' : `no adapter is called "${device}"; found: ${adapter}`
+}
+
+const CPU: BackendWish = { name: 'cpu', refusal: '' }
+const SOFTWARE = 'the only adapter computes in software, and runs when `device` names it'
+
+function cpuInfo(): BindingBackendInfo {
+  const choice = chooseBuild()
+  const description =
+    choice === null
+      ? 'this browser has no WebAssembly with SIMD'
+      : [KERNELS[choice.build], choice.reason].filter((part) => part !== '').join('; ')
+  return { name: 'cpu', available: choice !== null, description, devices: [] }
+}
+
+/** The parts of WebGPU that are used here. */
+interface Gpu {
+  requestAdapter(): Promise<{
+    info?: {
+      vendor?: string
+      architecture?: string
+      description?: string
+      device?: string
+      isFallbackAdapter?: boolean
+    }
+  } | null>
+}
+
+/** What there is of WebGPU, and whether it only looks like a graphics processor. */
+async function findWebgpu(): Promise<{ info: BindingBackendInfo; isSoftware: boolean }> {
+  const name = 'webgpu'
+  const refused = (description: string) => ({
+    info: { name, available: false, description, devices: [] },
+    isSoftware: false,
+  })
+  const { gpu } = navigator as { gpu?: Gpu }
+  if (gpu === undefined) {
+    return refused(
+      globalThis.isSecureContext
+        ? 'this browser has no WebGPU'
+        : 'WebGPU needs a page that was served over https or from localhost',
+    )
+  }
+  try {
+    const adapter = await gpu.requestAdapter()
+    if (adapter === null) return refused('the browser offers no graphics adapter')
+    const found = adapter.info ?? {}
+    const isSoftware = found.isFallbackAdapter === true
+    const words = [found.vendor, found.architecture, found.device, found.description].filter(
+      Boolean,
+    )
+    const devices = [words.length > 0 ? words.join(' ') : 'an adapter that gives no name']
+    const description = isSoftware ? SOFTWARE : 'WebGPU'
+    return { info: { name, available: !isSoftware, description, devices }, isSoftware }
+  } catch (error) {
+    return refused(error instanceof Error ? error.message : String(error))
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * The WebAssembly engine, as its bindings in crates/web export it.
+ */
+
+import { createEngine as relaxed } from 'realm-engine/relaxed'
+import { createEngine as simd } from 'realm-engine/simd'
+import { createEngine as threads } from 'realm-engine/threads'
+import type {
+  BindingAdapter,
+  BindingEvent,
+  BindingGenerateOptions,
+  BindingLoad,
+  BindingLoadOptions,
+  BindingLora,
+  BindingModel,
+} from '../binding.js'
+import type { Build } from './features.js'
+
+/** What the engine reads a file's bytes from. */
+export interface FileBytes {
+  readonly size: number
+  read(offset: number, length: number): Uint8Array
+  close(): void
+}
+
+/** A model of the engine: a BindingModel whose lists are plain arrays. */
+export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' | 'setLora'> {
+  generate(
+    prompt: string | Uint32Array,
+    options: BindingGenerateOptions,
+    onEvent: (event: BindingEvent) => void,
+  ): { abort(): void; free(): void }
+  loadAdapter(parts: Uint8Array[]): Promise<BindingAdapter>
+  rank(query: string, documents: string[]): Promise<Float32Array>
+  setLora(lora: BindingLora[]): void
+  headerBytes(): Float64Array
+  free(): void
+  /** Where it lies in the engine's memory. */
+  readonly __wbg_ptr: number
+}
+
+/** What one instance exports. */
+export interface Engine {
+  load(
+    sources: FileBytes[],
+    backends: string[],
+    refusals: string[],
+    options: BindingLoadOptions,
+    onProgress: ((fraction: number) => void) | null,
+  ): Omit<BindingLoad, 'model'> & { readonly model: Promise<EngineModel>; free(): void }
+  /** Never returns. Only in the build with threads. */
+  lendThread?(): void
+  /** Threads that a model would compute with if it were loaded now. */
+  threads(): number
+  renderChatTemplate(
+    template: string,
+    messages: string,
+    tools: string | null,
+    variables: string,
+    addGenerationPrompt: boolean,
+    continueFinalMessage: boolean,
+  ): string
+  version(): string
+  WebModel: { prototype: EngineModel }
+}
+
+/** The JavaScript side of an instance before it has one. */
+interface EngineScript extends Engine {
+  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<Raw>
+}
+
+/** The exports of an instance as WebAssembly sees them. */
+interface Raw {
+  memory: WebAssembly.Memory
+  /** JavaScript values that the engine holds. */
+  __wbindgen_externrefs: WebAssembly.Table
+}
+
+/** An engine with the insides of its instance. */
+export interface Instance {
+  engine: Engine
+  raw: Raw
+}
+
+const SCRIPTS = { simd, relaxed, threads } as unknown as Record<Build, () => EngineScript>
+
+/** A new instance of a compiled module; with `memory`, one more thread on it. */
+export async function startEngine(
+  build: Build,
+  module: WebAssembly.Module,
+  memory?: WebAssembly.Memory,
+): Promise<Instance> {
+  const engine = SCRIPTS[build]()
+  const raw = await engine.default({ module_or_path: module, ...(memory && { memory }) })
+  return { engine, raw }
+}

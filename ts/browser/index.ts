@@ -1,0 +1,5 @@
+/**
+ * Runs GGUF language models inside a page.
+ */
+
+export * from '../api.js'

@@ -1,0 +1,158 @@
+/**
+ * A model that runs in a worker, with its vocabulary on this thread: what does not wait is done
+ * here, the rest is asked for.
+ */
+
+import type {
+  BindingAdapter,
+  BindingEvent,
+  BindingGenerateOptions,
+  BindingGeneration,
+  BindingLora,
+  BindingModel,
+  BindingModelInfo,
+  BindingSource,
+  BindingTensor,
+} from '../binding.js'
+import { RealmError } from '../errors.js'
+import type { EngineModel } from './engine.js'
+import { DISPOSED, type RemoteWorker } from './remote-worker.js'
+
+export class BrowserModel implements BindingModel {
+  readonly #worker: RemoteWorker
+  readonly #info: BindingModelInfo
+  readonly #vocabulary: EngineModel
+  readonly #sequences = new Set<number>()
+  #lastSequence = 0
+  #disposed: Promise<void> | undefined
+
+  constructor(worker: RemoteWorker, info: BindingModelInfo, vocabulary: EngineModel) {
+    this.#worker = worker
+    this.#info = info
+    this.#vocabulary = vocabulary
+  }
+
+  info(): BindingModelInfo {
+    return this.#info
+  }
+
+  tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Uint32Array {
+    return this.#vocabulary.tokenize(text, addSpecial, parseSpecial)
+  }
+
+  detokenize(ids: Uint32Array, special: boolean): string {
+    return this.#vocabulary.detokenize(ids, special)
+  }
+
+  applyChatTemplate(...args: Parameters<BindingModel['applyChatTemplate']>): string {
+    return this.#vocabulary.applyChatTemplate(...args)
+  }
+
+  tensorNames(): string[] {
+    return this.#vocabulary.tensorNames()
+  }
+
+  generate(
+    prompt: string | Uint32Array,
+    options: BindingGenerateOptions,
+    onEvent: (event: BindingEvent) => void,
+  ): BindingGeneration {
+    return this.#worker.generate(prompt, options, onEvent)
+  }
+
+  openSequence(): number {
+    const id = this.#addSequence()
+    this.#tell(this.#worker.call('openSequence', id))
+    return id
+  }
+
+  forkSequence(sequence: number): number {
+    this.#checkSequence(sequence)
+    const id = this.#addSequence()
+    this.#tell(this.#worker.call('forkSequence', sequence, id))
+    return id
+  }
+
+  closeSequence(sequence: number): void {
+    this.#checkSequence(sequence)
+    this.#sequences.delete(sequence)
+    this.#tell(this.#worker.call('closeSequence', sequence))
+  }
+
+  loadAdapter(source: BindingSource): Promise<BindingAdapter> {
+    return this.#worker.call('loadAdapter', source)
+  }
+
+  removeAdapter(adapter: number): void {
+    this.#tell(this.#worker.call('removeAdapter', adapter))
+  }
+
+  setLora(lora: BindingLora[]): void {
+    this.#tell(this.#worker.call('setLora', lora))
+  }
+
+  embed(
+    texts: (string | Uint32Array)[],
+    pooling: string | null,
+    normalize: boolean,
+  ): Promise<Float32Array[]> {
+    return this.#worker.call('embed', texts, pooling, normalize)
+  }
+
+  rank(query: string, documents: string[]): Promise<Float32Array> {
+    return this.#worker.call('rank', query, documents)
+  }
+
+  embedTokens(ids: Uint32Array): Promise<Float32Array> {
+    return this.#worker.call('embedTokens', ids)
+  }
+
+  forwardLayer(
+    layer: number,
+    hidden: Float32Array,
+    position: number,
+    sequence: number,
+  ): Promise<Float32Array> {
+    return this.#worker.call('forwardLayer', layer, hidden, position, sequence)
+  }
+
+  computeLogits(hidden: Float32Array): Promise<Float32Array> {
+    return this.#worker.call('computeLogits', hidden)
+  }
+
+  dropLayerSequence(sequence: number): void {
+    this.#tell(this.#worker.call('dropLayerSequence', sequence))
+  }
+
+  tensor(name: string): Promise<BindingTensor> {
+    return this.#worker.call('tensor', name)
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#dispose()
+    return this.#disposed
+  }
+
+  /** The worker's memory goes with the worker, the vocabulary's with this object. */
+  async #dispose(): Promise<void> {
+    // A worker that has crashed has nothing left to dispose of.
+    await this.#worker.call('dispose').catch(() => {})
+    this.#worker.end(DISPOSED)
+  }
+
+  #addSequence(): number {
+    const id = ++this.#lastSequence
+    this.#sequences.add(id)
+    return id
+  }
+
+  #checkSequence(id: number): void {
+    if (!this.#sequences.has(id))
+      throw new RealmError('INVALID_ARGUMENT', `sequence ${id} is not open`)
+  }
+
+  /** A call that nobody waits for: what goes wrong shows in the calls that follow. */
+  #tell(answer: Promise<unknown>): void {
+    answer.catch(() => {})
+  }
+}

@@ -1,0 +1,37 @@
+/**
+ * What opening a source may use, with its defaults.
+ */
+
+import { DEFAULT_HUB } from '../../hub.js'
+import type { FetchContext } from '../../model-source.js'
+import type { LogEntry } from '../../reports.js'
+import { DEFAULT_POLICY, type FetchPolicy, type Hub } from './requests.js'
+
+/** Options of `openSource`. */
+export interface SourceOptions extends Partial<FetchContext> {
+  /** Told what was decided, such as that a download cannot be kept. */
+  logger?: ((entry: LogEntry) => void) | undefined
+  /** Model hub that `hf:` names lead to. Default https://huggingface.co. */
+  hubEndpoint?: string | undefined
+  /** Sent to the hub, for models that are not public. */
+  hubToken?: string | undefined
+  /** How downloads behave, where that is not to be the default. */
+  policy?: Partial<FetchPolicy> | undefined
+}
+
+/** The same with everything filled in. */
+export interface SourceContext extends FetchContext {
+  logger: ((entry: LogEntry) => void) | undefined
+  hub: Hub
+  policy: FetchPolicy
+}
+
+export function toContext(options: SourceOptions): SourceContext {
+  return {
+    onProgress: options.onProgress,
+    signal: options.signal,
+    logger: options.logger,
+    hub: { endpoint: options.hubEndpoint ?? DEFAULT_HUB, token: options.hubToken },
+    policy: { ...DEFAULT_POLICY, ...options.policy },
+  }
+}

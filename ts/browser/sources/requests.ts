@@ -1,0 +1,182 @@
+/**
+ * Requests to servers that may be slow, busy or gone: what an answer says about a file, which
+ * failures are worth another try, and when.
+ */
+
+import { RealmError } from '../../errors.js'
+import { isOfHub } from '../../hub.js'
+import { aborted } from '../../model-source.js'
+import type { FileVersion } from './journal.js'
+
+/** How a download behaves; the defaults suit models of gigabytes. */
+export interface FetchPolicy {
+  /** Bytes asked for at once. */
+  pieceBytes: number
+  /** Requests under way at once. */
+  parallel: number
+  /** Failures in a row, without a byte in between, after which a download is given up. */
+  attempts: number
+  /** Wait after the first failure; it doubles with each. */
+  backoffMs: number
+  /** A connection that is silent for so long counts as failed. */
+  stallMs: number
+}
+
+/** What is used unless told otherwise. */
+export const DEFAULT_POLICY: FetchPolicy = {
+  pieceBytes: 4 << 20,
+  parallel: 4,
+  attempts: 7,
+  backoffMs: 500,
+  stallMs: 30_000,
+}
+
+/** A hub, and what to show it. */
+export interface Hub {
+  endpoint: string
+  token: string | undefined
+}
+
+/** A failure that another try may mend. */
+export class Transient extends Error {
+  constructor(
+    message: string,
+    readonly waitMs = 0,
+    cause?: unknown,
+  ) {
+    super(message, { cause })
+  }
+}
+
+/** The server has another version of the file than the one that was begun. */
+export class Changed extends Error {}
+
+/** Answers of a server that is busy rather than unwilling. */
+const BUSY = new Set([408, 425, 429, 500, 502, 503, 504])
+
+/** Asks once. Throws Transient, or RealmError DOWNLOAD_FAILED or ABORTED. */
+export async function request(
+  url: URL,
+  init: { method?: string; headers?: Record<string, string> },
+  { hub, signal, stallMs }: { hub: Hub; signal: AbortSignal | undefined; stallMs: number },
+): Promise<Response> {
+  const headers = new Headers(init.headers)
+  if (hub.token !== undefined && isOfHub(hub.endpoint, url))
+    headers.set('authorization', `Bearer ${hub.token}`)
+  const late = AbortSignal.timeout(stallMs)
+  // The headers' deadline is not one for the body: `readBody` has its own.
+  const stop = new AbortController()
+  const onLate = () => stop.abort(late.reason)
+  late.addEventListener('abort', onLate)
+  const signals = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
+  let response: Response
+  try {
+    // Kept by us, so not by the browser's cache as well.
+    response = await fetch(url, { ...init, headers, signal: signals, cache: 'no-store' })
+  } catch (error) {
+    throw networkFailure(error, signal)
+  } finally {
+    late.removeEventListener('abort', onLate)
+  }
+  if (response.ok) return response
+  await response.body?.cancel().catch(() => {})
+  const text = `the server answered ${response.status} ${response.statusText}`.trim()
+  if (!BUSY.has(response.status)) throw failed(url, text)
+  const seconds = Number(response.headers.get('retry-after') ?? 0)
+  throw new Transient(text, Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : 0)
+}
+
+/** Hands out the parts of a body. Throws Transient when it breaks off or falls silent. */
+export async function* readBody(
+  response: Response,
+  signal: AbortSignal | undefined,
+  stallMs: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  const reader = response.body?.getReader()
+  if (reader === undefined) return
+  try {
+    for (;;) {
+      const timer = setTimeout(() => reader.cancel().catch(() => {}), stallMs)
+      const began = performance.now()
+      const { done, value } = await reader.read().finally(() => clearTimeout(timer))
+      if (value !== undefined) yield value
+      if (!done) continue
+      if (performance.now() - began >= stallMs) throw new Transient('the server fell silent')
+      return
+    }
+  } catch (error) {
+    throw error instanceof Transient ? error : networkFailure(error, signal)
+  } finally {
+    reader.cancel().catch(() => {})
+  }
+}
+
+/** Tries until it succeeds, or fails for good; `hasProgress` says whether to count anew. */
+export async function retrying<T>(
+  url: URL,
+  { attempts, backoffMs }: FetchPolicy,
+  signal: AbortSignal | undefined,
+  task: () => Promise<T>,
+  hasProgress: () => boolean = () => false,
+): Promise<T> {
+  for (let failures = 0; ; ) {
+    try {
+      return await task()
+    } catch (error) {
+      if (!(error instanceof Transient)) throw error
+      failures = hasProgress() ? 1 : failures + 1
+      if (failures >= attempts) throw failed(url, error.message, error)
+      await pause(Math.max(error.waitMs, backoffMs * 2 ** (failures - 1)), signal)
+    }
+  }
+}
+
+/** What an answer says about the file that it is of, or a part of. */
+export function versionOf(response: Response): Omit<FileVersion, 'size'> & { size: number | null } {
+  const range = /^bytes \d+-\d+\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1]
+  const isEncoded = (response.headers.get('content-encoding') ?? 'identity') !== 'identity'
+  const length =
+    response.status === 206 || isEncoded ? null : response.headers.get('content-length')
+  const size = range ?? length
+  return {
+    size: size === null ? null : Number(size),
+    etag: response.headers.get('etag')?.replace(/^W\//, '') ?? null,
+    lastModified: response.headers.get('last-modified'),
+  }
+}
+
+/** Whether what an answer says contradicts a version. Headers that a page may not see are null. */
+export function differs(
+  known: FileVersion,
+  { size, etag, lastModified }: ReturnType<typeof versionOf>,
+): boolean {
+  if (size !== null && size !== known.size) return true
+  if (etag !== null && known.etag !== null) return etag !== known.etag
+  if (lastModified !== null && known.lastModified !== null)
+    return lastModified !== known.lastModified
+  return false
+}
+
+export function failed(url: URL, reason: string, cause?: unknown): RealmError {
+  return new RealmError('DOWNLOAD_FAILED', `${url.href}: ${reason}`, { cause })
+}
+
+function networkFailure(error: unknown, signal: AbortSignal | undefined): Error {
+  if (signal?.aborted) return aborted(error)
+  return new Transient(error instanceof Error ? error.message : String(error), 0, error)
+}
+
+function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer)
+      reject(aborted(signal?.reason))
+    }
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', stop)
+      resolve()
+    }, milliseconds)
+    if (signal?.aborted) stop()
+    else signal?.addEventListener('abort', stop, { once: true })
+  })
+}

@@ -1,0 +1,184 @@
+/**
+ * The worker of one model: opens its source, loads it, and answers the page. The engine runs
+ * here; between two of its steps messages get their turn.
+ */
+
+import type { BindingEvent } from '../binding.js'
+import { RealmError } from '../errors.js'
+import { type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type LoadRequest, type Reply, type Request, toPosted } from './protocol.js'
+import { takeSnapshot } from './snapshot.js'
+import { type ByteSource, openSource } from './sources/index.js'
+import { lendThread, startThreads } from './threads.js'
+
+declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<void> }
+
+let model: EngineModel | undefined
+const loading = new AbortController()
+/** Generations in progress by their number. */
+const generations = new Map<number, { abort(): void; free(): void }>()
+/** The engine's numbers of sequences by the page's. */
+const sequences = new Map<number, number>()
+
+function post(reply: Reply, transfer: Transferable[] = []): void {
+  self.postMessage(reply, transfer)
+}
+
+self.realmPause = turns()
+
+/** Resolves in a later task; a timer would wait for milliseconds. */
+function turns(): () => Promise<void> {
+  const { port1, port2 } = new MessageChannel()
+  const waiting: (() => void)[] = []
+  port2.onmessage = () => waiting.shift()?.()
+  return () =>
+    new Promise((resolve) => {
+      waiting.push(resolve)
+      port1.postMessage(null)
+    })
+}
+
+self.onmessage = ({ data }: MessageEvent<Request>) => {
+  if (data.type === 'load') load(data).catch((error) => post({ type: 'load-failed', error }))
+  else if (data.type === 'lend') lendThread(data)
+  else if (data.type === 'abort-load') loading.abort()
+  else if (data.type === 'call') answer(data)
+  else if (data.type === 'generate') generate(data)
+  else generations.get(data.id)?.abort()
+}
+
+// The engine cannot go on after a panic: it has no way to unwind.
+self.onerror = (event) => crashed(event instanceof ErrorEvent ? event.error : event)
+self.onunhandledrejection = ({ reason }) => crashed(reason)
+
+function crashed(reason: unknown): void {
+  const { message } = toPosted(reason)
+  post({ type: 'crashed', error: { code: 'INTERNAL', message: `the engine stopped: ${message}` } })
+}
+
+async function load(request: LoadRequest): Promise<void> {
+  let files: ByteSource[] = []
+  try {
+    const instance = await startEngine(request.build, request.module)
+    const { engine } = instance
+    await startThreads(instance, request)
+    files = await openSource(request.source, {
+      signal: loading.signal,
+      onProgress: (progress) => post({ type: 'progress', progress }),
+      logger: (entry) => post({ type: 'progress', progress: entry }),
+    })
+    loading.signal.throwIfAborted()
+    const { backends, options } = request
+    const load = engine.load(
+      files,
+      backends.map(({ name }) => name),
+      backends.map(({ refusal }) => refusal),
+      options,
+      (progress) => post({ type: 'progress', progress }),
+    )
+    loading.signal.addEventListener('abort', () => load.abort())
+    model = await load.model
+    const { build, module } = request
+    const heads = headsOf(model, files)
+    const vocabulary = await takeSnapshot(build, module, heads, options)
+    post({ type: 'loaded', info: model.info(), vocabulary }, [vocabulary.memory.buffer])
+  } catch (error) {
+    for (const file of files) file.close()
+    const posted = loading.signal.aborted
+      ? new RealmError('ABORTED', 'loading was stopped by its signal')
+      : error
+    post({ type: 'load-failed', error: toPosted(posted) })
+  }
+}
+
+/** Files of which only the beginning is read; what is behind it reads as zeros. */
+function headsOf(model: EngineModel, files: ByteSource[]): FileBytes[] {
+  const lengths = model.headerBytes()
+  return files.map(({ size, read }, i) => ({
+    size,
+    read: (offset, length) => {
+      const out = new Uint8Array(length)
+      const end = Math.min(offset + length, lengths[i] ?? 0)
+      if (end > offset) out.set(read(offset, end - offset))
+      return out
+    },
+    close: () => {},
+  }))
+}
+
+function live(): EngineModel {
+  if (model === undefined) throw new RealmError('DISPOSED', 'the model was disposed of')
+  return model
+}
+
+async function answer({ id, method, args }: Extract<Request, { type: 'call' }>): Promise<void> {
+  try {
+    const call = CALLS[method] as (...args: unknown[]) => unknown
+    const value = await call(...args)
+    post({ type: 'settled', id, value }, buffersOf(value))
+  } catch (error) {
+    post({ type: 'failed', id, error: toPosted(error) })
+  }
+}
+
+const sequence = (id: number) => sequences.get(id) ?? id
+
+const CALLS = {
+  openSequence: (id: number) => void sequences.set(id, live().openSequence()),
+  forkSequence: (from: number, id: number) =>
+    void sequences.set(id, live().forkSequence(sequence(from))),
+  closeSequence: (id: number) => live().closeSequence(sequence(id)),
+  dropLayerSequence: (id: number) => live().dropLayerSequence(id),
+  embed: (...args: Parameters<EngineModel['embed']>) => live().embed(...args),
+  embedTokens: (ids: Uint32Array) => live().embedTokens(ids),
+  forwardLayer: (...args: Parameters<EngineModel['forwardLayer']>) => live().forwardLayer(...args),
+  computeLogits: (hidden: Float32Array) => live().computeLogits(hidden),
+  rank: (query: string, documents: string[]) => live().rank(query, documents),
+  tensor: (name: string) => live().tensor(name),
+  setLora: (lora: Parameters<EngineModel['setLora']>[0]) => live().setLora(lora),
+  removeAdapter: (id: number) => live().removeAdapter(id),
+  async loadAdapter(source: unknown) {
+    const files = await openSource(source)
+    try {
+      return await live().loadAdapter(files.map((file) => file.read(0, file.size)))
+    } finally {
+      for (const file of files) file.close()
+    }
+  },
+  async dispose() {
+    const disposed = live()
+    model = undefined
+    await disposed.dispose()
+    disposed.free()
+  },
+}
+
+/** What can be handed over instead of being copied. */
+function buffersOf(value: unknown): Transferable[] {
+  const values = Array.isArray(value) ? value : [value]
+  return values.flatMap((item) => {
+    const array = item instanceof Float32Array ? item : (item as { data?: unknown } | null)?.data
+    return array instanceof Float32Array ? [array.buffer as ArrayBuffer] : []
+  })
+}
+
+function generate({ id, prompt, options }: Extract<Request, { type: 'generate' }>): void {
+  const onEvent = (event: BindingEvent) => {
+    const isOver = event.type !== 'chunk'
+    const posted =
+      event.type === 'error' ? { type: event.type, error: toPosted(event.error) } : event
+    post({ type: 'event', id, event: posted })
+    if (!isOver) return
+    generations.get(id)?.free()
+    generations.delete(id)
+  }
+  try {
+    const settings = {
+      ...options,
+      sequence: options.sequence === null ? null : sequence(options.sequence),
+    }
+    generations.set(id, live().generate(prompt, settings, onEvent))
+  } catch (error) {
+    onEvent({ type: 'error', error: error as Error & { code: string } })
+  }
+}

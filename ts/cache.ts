@@ -1,0 +1,78 @@
+/**
+ * The interface of `Realm.cache`: models that were downloaded and kept. In Node they lie in a
+ * folder, in browsers in the origin's private file system.
+ */
+
+import { DEFAULT_HUB, hubFileUrl, parseHubName } from './hub.js'
+
+/** A downloaded model. */
+export interface CachedModel {
+  /** The address it came from; of a split file that of its first part. */
+  url: string
+  /** Bytes that are stored, of all parts. */
+  bytes: number
+  /** Bytes of the whole model; null while a server has not said. */
+  totalBytes: number | null
+  /** Whether all of it is there. Loading a partial one fetches what is missing. */
+  isComplete: boolean
+  /** When it was last loaded, or last grew. */
+  lastUsed: Date
+}
+
+/** Room for models, in bytes. */
+export interface StorageQuota {
+  /** Bytes in use: by this origin in browsers, on the file system in Node. */
+  usage: number
+  /** Bytes there may be at most. */
+  quota: number
+  /** Whether it is kept until somebody deletes it; a browser may otherwise do so when disk is short. */
+  persisted: boolean
+}
+
+/** Downloaded models, and the room for them. */
+export interface ModelCache {
+  /** Every model, the one used last first. */
+  list(): Promise<CachedModel[]>
+  /** Bytes of all models together. */
+  size(): Promise<number>
+  /**
+   * Deletes a model: by its address, or by `hf:owner/repo[/file][@revision]`, which without a file
+   * means all of the repository.
+   * @returns whether there was one
+   * @throws RealmError IN_USE  it is loaded, or being downloaded
+   */
+  delete(source: string | URL): Promise<boolean>
+  /**
+   * Deletes every model.
+   * @throws RealmError IN_USE  some are loaded or being downloaded; the others are gone
+   */
+  clear(): Promise<void>
+  /** How much room there is. */
+  quota(): Promise<StorageQuota>
+  /**
+   * Asks the browser to keep the models until somebody deletes them.
+   * @returns whether it does
+   */
+  persist(): Promise<boolean>
+}
+
+/**
+ * Tells which cached models are meant by what a caller of `delete` wrote, by their addresses.
+ * @throws RealmError INVALID_ARGUMENT  a name of the hub in another form
+ */
+export function namedBy(source: string | URL, hub: string = DEFAULT_HUB): (url: string) => boolean {
+  const name = String(source)
+  if (!name.startsWith('hf:')) return (url) => url === urlOrText(name)
+  const hubName = parseHubName(name)
+  const prefix = urlOrText(hubFileUrl(hub, hubName, hubName.file ?? ''))
+  return hubName.file === undefined ? (url) => url.startsWith(prefix) : (url) => url === prefix
+}
+
+/** The order of `list`. */
+export function byLastUse(a: CachedModel, b: CachedModel): number {
+  return b.lastUsed.getTime() - a.lastUsed.getTime()
+}
+
+function urlOrText(text: string): string {
+  return URL.canParse(text) ? new URL(text).href : text
+}

@@ -1,0 +1,95 @@
+/**
+ * Names of models on a model hub, and which of a repository's files is meant. Knows addresses and
+ * answers; asking is done by the download of each platform.
+ *
+ * Addresses and fields: https://huggingface.co/docs/hub/api
+ */
+
+import { RealmError } from './errors.js'
+import { isModelFile } from './split-file.js'
+import { invalid } from './validate.js'
+
+/** Where names beginning with `hf:` lead unless told otherwise. */
+export const DEFAULT_HUB = 'https://huggingface.co'
+
+/** The file types to take from a repository that has several, best first. */
+const PREFERRED = [/q4_k_m/i, /q8_0/i]
+
+/** `hf:owner/repo[/file][@revision]`, taken apart. */
+export interface HubName {
+  repo: string
+  file: string | undefined
+  revision: string
+}
+
+/** A file of a repository. Files in large file storage have a checksum. */
+export interface HubFile {
+  path: string
+  sizeBytes: number | undefined
+  /** SHA-256 in hexadecimal. */
+  sha256: string | undefined
+}
+
+/** @throws RealmError INVALID_ARGUMENT  the name has another form */
+export function parseHubName(source: string): HubName {
+  const parts = /^hf:([\w.-]+\/[\w.-]+)(?:\/([^@]+))?(?:@(.+))?$/.exec(source)
+  const [, repo, file, revision = 'main'] = parts ?? []
+  if (repo === undefined) throw invalid('model source', 'hf:owner/repo[/file][@revision]', source)
+  return { repo, file, revision }
+}
+
+/** Where a file of a repository is fetched from. */
+export function hubFileUrl(hub: string, { repo, revision }: HubName, file: string): string {
+  return `${trimmed(hub)}/${repo}/resolve/${encodeURIComponent(revision)}/${file}`
+}
+
+/** Where the list of a repository's files is. */
+export function hubListingUrl(hub: string, { repo, revision }: HubName): URL {
+  const url = new URL(`${trimmed(hub)}/api/models/${repo}/tree/${encodeURIComponent(revision)}`)
+  url.searchParams.set('recursive', 'true')
+  return url
+}
+
+/** Whether an address belongs to the hub, so that the hub's token may be sent to it. */
+export function isOfHub(hub: string, url: URL): boolean {
+  return url.href.startsWith(`${trimmed(hub)}/`)
+}
+
+/** Reads a hub's list of files; what is not a list is an empty one. */
+export function readListing(listing: unknown): HubFile[] {
+  if (!Array.isArray(listing)) return []
+  return listing.flatMap((entry: Record<string, unknown> | null) => {
+    const { path, size, lfs } = entry ?? {}
+    if (typeof path !== 'string') return []
+    const oid = (lfs as { oid?: unknown } | undefined)?.oid
+    return {
+      path,
+      sizeBytes: typeof size === 'number' ? size : undefined,
+      sha256: typeof oid === 'string' && /^[0-9a-f]{64}$/.test(oid) ? oid : undefined,
+    }
+  })
+}
+
+/**
+ * The model among a repository's files: the only GGUF, else its Q4_K_M, else its Q8_0.
+ * @throws RealmError DOWNLOAD_FAILED  there is none, or none that stands out
+ */
+export function chooseFile(repo: string, listing: readonly HubFile[]): string {
+  const files = listing.map(({ path }) => path).filter(isModelFile)
+  const [only] = files
+  if (files.length === 1 && only !== undefined) return only
+  for (const kind of PREFERRED) {
+    const match = files.find((path) => kind.test(path))
+    if (match !== undefined) return match
+  }
+  throw new RealmError(
+    'DOWNLOAD_FAILED',
+    files.length === 0
+      ? `${repo} has no .gguf file`
+      : `${repo} has several .gguf files; name one of: ${files.join(', ')}`,
+  )
+}
+
+function trimmed(hub: string): string {
+  return hub.replace(/\/+$/, '')
+}
