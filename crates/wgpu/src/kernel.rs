@@ -148,26 +148,30 @@ impl Pipelines {
         kernel: &'static Kernel,
         constants: &Constants,
     ) -> wgpu::ComputePipeline {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipeline = pipelines.entry(kernel.key(constants)).or_insert_with(|| {
-            let label = Some(kernel.name);
-            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label,
-                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
-            });
-            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label,
-                layout: Some(&self.layouts(gpu, kernel).pipeline),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants,
-                    ..Default::default()
-                },
-                cache: None,
-            })
+        let key = kernel.key(constants);
+        let pipelines = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines().get(&key) {
+            return pipeline.clone();
+        }
+        // Not while others wait: this takes long.
+        let label = Some(kernel.name);
+        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         });
-        pipeline.clone()
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&self.layouts(gpu, kernel).pipeline),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Everything is written before it is read.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        pipelines().entry(key).or_insert(pipeline).clone()
     }
 
     /// Binds `operands`, reads before writes, to group 0 of `kernel`.
