@@ -11,9 +11,10 @@ export const RUN_OPTIONS = {
   decode: { type: 'string', default: '64' },
   rounds: { type: 'string', default: '5' },
   layout: { type: 'string' },
+  record: { type: 'boolean', default: false },
 }
 
-/** The model's path, and what is needed to call `runRounds`; `jobFor` takes the prompt's length in tokens. */
+/** The options with their values checked; `jobFor` takes the prompt's length and makes a job for `runRounds`. */
 export async function readRunOptions(values) {
   if (values.model === undefined) refuse('--model FILE or --model SHAPE:TYPE is missing')
   const path = existsSync(values.model)
@@ -30,7 +31,7 @@ export async function readRunOptions(values) {
     contextLength: promptTokens + decodeTokens + 1,
     loadOptions,
   })
-  return { path, nRounds: count('rounds', values.rounds), jobFor }
+  return { path, threads, decodeTokens, nRounds: count('rounds', values.rounds), jobFor }
 }
 
 /** A whole number above 0. */

@@ -6,16 +6,15 @@
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import { count, RUN_OPTIONS, readRunOptions } from './options.mjs'
-import { addToRecord } from './record.mjs'
+import { addToRecord, today } from './record.mjs'
 import { runRounds, summarise } from './rounds.mjs'
-import { COLUMNS, printHeading, printSample, printTable, summaryCell } from './table.mjs'
+import { printHeading, printSample, printTable, tableOf } from './table.mjs'
 
 const { values } = parseArgs({
   options: {
     ...RUN_OPTIONS,
     prompt: { type: 'string', default: '512' },
     engines: { type: 'string', default: 'realm,node-llama-cpp' },
-    record: { type: 'boolean', default: false },
   },
 })
 const { path, nRounds, jobFor } = await readRunOptions(values)
@@ -28,24 +27,10 @@ printHeading(
 )
 
 const samples = await runRounds(engines, job, nRounds, printSample)
-const summaries = engines.map((name) => summarise(samples[name]))
-const rows = engines.map((name, i) => [
-  `${name} ${samples[name][0].version}`,
-  ...COLUMNS.map((column) => summaryCell(column, summaries[i])),
-])
-if (engines.length === 2) {
-  rows.push(['ratio of medians', ...COLUMNS.map((column) => ratioCell(column, summaries))])
-}
-printTable([['', ...COLUMNS.map(({ title }) => title)], ...rows])
+const result = toResult()
+printTable(tableOf(result))
 if (engines.length === 2) printAgreement(...engines.map((name) => samples[name][0].tokens))
-if (values.record) console.log(`recorded in ${addToRecord(toRecord())}`)
-
-/** How many times better the first engine's median is than the second's. */
-function ratioCell({ figure, moreIsBetter }, [ours, theirs]) {
-  if (moreIsBetter === undefined) return ''
-  const [a, b] = [ours[figure].median, theirs[figure].median]
-  return `${(moreIsBetter ? a / b : b / a).toFixed(2)}x`
-}
+if (values.record) console.log(`recorded in ${addToRecord(result)}`)
 
 /** Greedy answers part where two logits are closer than the engines' rounding. */
 function printAgreement(ours, theirs) {
@@ -54,16 +39,20 @@ function printAgreement(ours, theirs) {
   console.log(`both answers begin with the same ${nEqual} of ${ours.length} tokens`)
 }
 
-function toRecord() {
+function toResult() {
   const { promptTokens, decodeTokens, threads } = job
   const layout = values.layout ?? 'default'
+  const model = basename(path, '.gguf')
   return {
-    run: { model: basename(path, '.gguf'), threads, promptTokens, decodeTokens, layout, engines },
-    date: new Date().toISOString().slice(0, 10),
+    run: { bench: 'peers', model, threads, promptTokens, decodeTokens, layout, engines },
+    date: today(),
     node: process.version,
     rounds: nRounds,
     results: Object.fromEntries(
-      engines.map((name, i) => [name, { version: samples[name][0].version, ...summaries[i] }]),
+      engines.map((name) => [
+        name,
+        { version: samples[name][0].version, ...summarise(samples[name]) },
+      ]),
     ),
   }
 }

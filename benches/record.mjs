@@ -1,21 +1,15 @@
-/** Results kept in the repository: one file per kind of machine in `record/`. */
+/**
+ * Results kept in the repository: one file per kind of machine in `record/`, and a README with
+ * the tables of all.
+ */
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus, totalmem } from 'node:os'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { machine } from './machine.mjs'
+import { markdownTable, tableOf, titleOf } from './table.mjs'
 
 const FOLDER = join(dirname(fileURLToPath(import.meta.url)), 'record')
-
-/** What decides how fast this machine is; nothing that tells one machine of a kind from another. */
-export function machine() {
-  return {
-    processor: processorName(),
-    cores: availableParallelism(),
-    memoryGiB: Math.round(totalmem() / 2 ** 30),
-    platform: `${process.platform}-${process.arch}`,
-  }
-}
 
 /**
  * Adds a result to this kind of machine's file, in place of an earlier one of the same `run`.
@@ -30,16 +24,30 @@ export function addToRecord(result) {
   const results = [...earlier.filter((other) => JSON.stringify(other.run) !== run), result]
   mkdirSync(FOLDER, { recursive: true })
   writeFileSync(path, `${JSON.stringify({ machine: kind, results }, null, 2)}\n`)
+  writeFileSync(join(FOLDER, 'README.md'), readme())
   return path
 }
 
-/** Virtual machines hide the product's number; family and model still name the core. */
-function processorName() {
-  const name = cpus()[0].model.trim()
-  if (process.platform !== 'linux' || process.arch !== 'x64') return name
-  const info = readFileSync('/proc/cpuinfo', 'utf8')
-  const [family, model] = ['cpu family', 'model'].map(
-    (key) => info.match(new RegExp(`^${key}\\s*:\\s*(\\d+)$`, 'm'))[1],
-  )
-  return `${name} (family ${family} model ${model})`
+/** The day of a result. */
+export function today() {
+  return new Date().toISOString().slice(0, 10)
+}
+
+/** Every table of every machine. */
+function readme() {
+  const machines = readdirSync(FOLDER)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => JSON.parse(readFileSync(join(FOLDER, name), 'utf8')))
+  const sections = machines.flatMap(({ machine, results }) => [
+    `## ${machine.processor}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.platform}`,
+    ...results.flatMap((result) => [
+      `### ${titleOf(result)} (${result.date})`,
+      markdownTable(tableOf(result)),
+    ]),
+  ])
+  const head = [
+    '# Record',
+    'Written by the benches with `--record` from the JSON files here; ../README.md says how to repeat them.',
+  ]
+  return `${[...head, ...sections].join('\n\n')}\n`
 }

@@ -21,7 +21,7 @@ export async function runRounds(engines, job, nRounds, onSample = () => {}) {
   const samples = Object.fromEntries(engines.map((name) => [name, []]))
   for (let round = 0; round < nRounds; round++) {
     for (const name of round % 2 === 0 ? engines : engines.toReversed()) {
-      const sample = measure(name, job)
+      const sample = lastLine(name, [MEASURE, name, JSON.stringify(job)])
       samples[name].push(sample)
       onSample(name, sample)
     }
@@ -41,19 +41,22 @@ export function summarise(samples) {
   return Object.fromEntries(entries)
 }
 
-/** What an engine says went wrong is on standard error; there is nothing to compare then. */
-function measure(engine, job) {
-  const { status, signal, stdout } = spawnSync(
-    process.execPath,
-    [MEASURE, engine, JSON.stringify(job)],
-    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout: TIMEOUT_MS },
-  )
+/**
+ * The JSON in the last line that a program under Node prints. What it says went wrong is on
+ * standard error; there is nothing to compare then.
+ */
+export function lastLine(name, args) {
+  const { status, signal, stdout } = spawnSync(process.execPath, args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: TIMEOUT_MS,
+  })
   if (status === 0) return JSON.parse(stdout.trim().split('\n').at(-1))
-  console.error(`${engine} failed: ${signal ?? `exit status ${status}`}`)
+  console.error(`${name} failed: ${signal ?? `exit status ${status}`}`)
   process.exit(1)
 }
 
 /** Brings a file into the page cache, so that the first load finds what later ones find. */
-async function readWhole(path) {
+export async function readWhole(path) {
   for await (const _ of createReadStream(path, { highWaterMark: 4 << 20 }));
 }

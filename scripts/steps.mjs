@@ -19,10 +19,11 @@ import {
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { CROSS_TARGETS, cargoEnvironment } from './cross.mjs'
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-/** File name of the addon that cargo makes, by platform. */
+/** File name of the addon that cargo makes, by operating system. */
 const CARGO_LIBRARY = {
   linux: 'librealm_node.so',
   darwin: 'librealm_node.dylib',
@@ -58,11 +59,14 @@ export function runTool(name, args) {
   run(process.execPath, [join(dirname(manifest), path), ...args])
 }
 
-/** Everything that `npm start` and the tests need: dependencies, facade, addon. */
-export async function build({ profile = 'release', addon = true } = {}) {
+/**
+ * Everything that `npm start` and the tests need: dependencies, facade, addon; the addon for this
+ * machine's platform or the one that is named, unless it is not wanted.
+ */
+export async function build({ profile = 'release', platform, addon = true } = {}) {
   installDependencies()
   compileFacade()
-  if (addon) await buildAddon(profile)
+  if (addon) await buildAddon(profile, platform)
 }
 
 /** `npm ci`, unless node_modules is as new as the lock file. */
@@ -91,25 +95,32 @@ export function compileFacade() {
 }
 
 /** The addon to `npm/<platform>/realm.node`, with that platform's package.json. */
-export async function buildAddon(profile) {
-  const { currentPlatform } = (await import('../dist/platforms.js')).default
-  const platform = currentPlatform()
-  if (platform === undefined) {
-    console.error(`the addon is not built for ${process.platform}-${process.arch}`)
+export async function buildAddon(profile, name) {
+  const { PLATFORMS, currentPlatform } = (await import('../dist/platforms.js')).default
+  const current = currentPlatform()
+  const platform = name === undefined ? current : PLATFORMS.find((each) => each.name === name)
+  const cross = platform === current ? undefined : CROSS_TARGETS[platform?.name]
+  if (platform === undefined || (platform !== current && cross === undefined)) {
+    const wanted = name ?? `${process.platform}-${process.arch}`
+    console.error(`the addon cannot be built for ${wanted} on ${current?.name ?? 'this machine'}`)
     process.exit(1)
   }
   const output = `npm/${platform.name}/realm.node`
-  step('addon', {
+  step(cross === undefined ? 'addon' : `addon-${platform.name}`, {
     key: profile,
     inputs: ['crates', 'Cargo.toml', 'Cargo.lock'],
     output,
     make: () => {
-      run('cargo', ['build', '--locked', '--profile', profile, '-p', 'realm-node'])
-      const library = join(targetDirectory(), profile, CARGO_LIBRARY[process.platform])
+      const target = cross === undefined ? [] : ['--target', cross.triple]
+      const args = ['build', '--locked', '--profile', profile, '-p', 'realm-node', ...target]
+      run('cargo', args, {
+        env: { ...process.env, ...(cross && cargoEnvironment(cross)) },
+      })
+      const folder = join(targetDirectory(), cross?.triple ?? '', profile)
       mkdirSync(join(root, dirname(output)), { recursive: true })
       writePlatformPackage(platform)
       // By way of another name: a running process may have the old file mapped.
-      copyFileSync(library, join(root, `${output}.new`))
+      copyFileSync(join(folder, CARGO_LIBRARY[platform.os]), join(root, `${output}.new`))
       renameSync(join(root, `${output}.new`), join(root, output))
     },
   })
@@ -129,7 +140,7 @@ function writePlatformPackage({ name, os, cpu, libc }) {
     cpu: [cpu],
     ...(libc && { libc: [libc] }),
     engines: facade.engines,
-    scripts: { prepack: 'node ../../scripts/build.mjs --profile dist' },
+    scripts: { prepack: `node ../../scripts/build.mjs --profile dist --platform ${name}` },
   }
   const path = join(root, 'npm', name, 'package.json')
   const text = `${JSON.stringify(manifest, null, 2)}\n`

@@ -5,6 +5,8 @@
 
 import { existsSync, readdirSync } from 'node:fs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
+import { findFirefox } from '../test-js/support/firefox-path.mjs'
+import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 
 /** Where Vulkan's loader looks for drivers. */
@@ -26,10 +28,30 @@ export function installChromium() {
   installPackages(['chromium'])
 }
 
+/** The other browser for these tests. */
+export function installFirefox() {
+  if (process.platform !== 'linux' || findFirefox() !== undefined) return
+  installPackages(['firefox-esr'])
+}
+
 /** rustfmt and clippy, which a minimal toolchain lacks. */
 export function installRustComponents() {
   if (has('cargo', ['fmt', '--version']) && has('cargo', ['clippy', '--version'])) return
   run('rustup', ['component', 'add', 'rustfmt', 'clippy'])
+}
+
+/** Compiler and linker for a platform, if it is one that x64 Linux can build for. */
+export function installCrossCompiler(platform) {
+  const target = CROSS_TARGETS[platform]
+  if (target === undefined || process.platform !== 'linux' || process.arch !== 'x64') return
+  if (has('rustup')) run('rustup', ['target', 'add', target.triple])
+  if (!has(target.linker)) installPackages(target.compilerPackages)
+}
+
+/** What runs a platform's programs on this machine. */
+export function installEmulator(platform) {
+  const { emulator, emulatorPackages } = CROSS_TARGETS[platform]
+  if (!has(emulator[0])) installPackages(emulatorPackages)
 }
 
 /** What the tests of the WebAssembly build are compiled for, so that Node runs them. */

@@ -4,10 +4,12 @@
 
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
 import {
   installChromium,
+  installFirefox,
   installVulkanDriver,
   installWasiTarget,
   installWebTools,
@@ -17,6 +19,7 @@ import { buildWeb } from './web.mjs'
 
 installVulkanDriver()
 installChromium()
+installFirefox()
 installWasiTarget()
 installWebTools()
 await build()
@@ -29,6 +32,7 @@ if (has('cargo', ['nextest', '--version'])) {
 } else {
   run('cargo', ['test', '--workspace', '--locked'])
 }
+testOnArm()
 testOnWasm()
 
 const files = ['test-js', 'test-js/browser'].flatMap((folder) =>

@@ -62,6 +62,18 @@ describe('realm run', () => {
     assert.equal(JSON.parse(raw.stdout).text, plain.text)
   })
 
+  it('takes another chat template', async () => {
+    const template = '{% for m in messages %}{{ m.content }}{% endfor %}'
+    const told = realm([...run, '--json', '--chat-template', template, 'Once upon a time'])
+    const plain = await withModel(bundledModel, (model) =>
+      model.generate('Once upon a time', { temperature: 0, maxTokens: 20 }),
+    )
+    assert.equal(JSON.parse(told.stdout).text, plain.text)
+    const { status, stderr } = realm([...run, '--chat-template', '{% if %}', 'hi'])
+    assert.equal(status, 1)
+    assert.match(stderr, /TEMPLATE_ERROR/)
+  })
+
   it('says the same for the same seed', () => {
     const seeded = ['run', '--model', bundledModel, '--json', '--max-tokens', '20', '--seed', '5']
     const [first, second] = [1, 2].map(() => JSON.parse(realm([...seeded, QUESTION]).stdout))
@@ -127,6 +139,55 @@ describe('realm chat', () => {
     ])
     assert.ok(stdout.includes(first.text), stdout)
     assert.ok(stdout.includes(second.text), stdout)
+  })
+})
+
+describe('realm bench', () => {
+  const bench = ['bench', bundledModel, '--prompt', '32', '--decode', '8', '--context', '0,40']
+
+  it('prints rates with nothing and with some tokens before the prompt', () => {
+    const { stdout, stderr, status } = realm(bench)
+    assert.equal(stderr, '')
+    assert.equal(status, 0)
+    const lines = stdout.trimEnd().split('\n')
+    assert.match(lines[0], /^realm tiny stories: 3\.9 MB per token$/)
+    const rates = /prompt of 32 at [\d.]+ tokens\/s, 8 decoded at [\d.]+ tokens\/s \([\d.]+ GB\/s/
+    for (const [i, context] of [0, 40].entries()) {
+      const line = lines.at(i - 2)
+      assert.ok(line.startsWith(`context ${context}: `), line)
+      assert.match(line, rates)
+    }
+  })
+
+  it('prints one JSON object with --json', () => {
+    const { stdout, status } = realm([...bench, '--json', '--threads', '1'])
+    assert.equal(status, 0)
+    const { info, rates } = JSON.parse(stdout)
+    assert.equal(info.threads, 1)
+    assert.deepEqual(
+      rates.map(({ context }) => context),
+      [0, 40],
+    )
+    for (const rate of rates) {
+      assert.ok(rate.promptRate > 0 && rate.decodeRate > 0)
+      assert.equal(rate.decodeBytesPerSecond, rate.decodeRate * info.bytesPerToken)
+    }
+  })
+
+  it('refuses what it cannot measure', () => {
+    assert.equal(realm(['bench']).status, 2)
+    const { status, stderr } = realm(['bench', bundledModel, '--context', '0,x'])
+    assert.equal(status, 2)
+    assert.match(stderr, /--context: expected a number, got "x"/)
+    for (const [flag, value] of [
+      ['--decode', '0'],
+      ['--prompt', '1.5'],
+      ['--context', '-1'],
+    ]) {
+      const { status, stderr } = realm(['bench', bundledModel, `${flag}=${value}`])
+      assert.equal(status, 2, `${flag} ${value}`)
+      assert.match(stderr, new RegExp(`${flag}: expected a whole number`))
+    }
   })
 })
 

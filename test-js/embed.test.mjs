@@ -78,6 +78,18 @@ describe('an encoder', () => {
     assert.ok(length(await model.embed(TEXTS[0], { normalize: false })) > 2)
   })
 
+  it('stops when its signal says so, and goes on working', async () => {
+    const aborted = (promise) => assert.rejects(promise, { code: 'ABORTED' })
+    await aborted(model.embed('x', { signal: AbortSignal.abort() }))
+    const controller = new AbortController()
+    const many = model.embed(Array(2000).fill(TEXTS[0]), { signal: controller.signal })
+    controller.abort()
+    await aborted(many)
+    const { signal } = new AbortController()
+    assert.deepEqual(await model.embed(TEXTS, { signal }), await model.embed(TEXTS))
+    await assert.rejects(model.embed('x', { signal: 'now' }), { code: 'INVALID_ARGUMENT' })
+  })
+
   it('cannot generate, compute logits or rank, and says what it can do', async () => {
     const refused = { name: 'RealmError', code: 'INVALID_ARGUMENT' }
     await assert.rejects(model.generate('a boat'), { ...refused, message: /encoder.*use embed/ })

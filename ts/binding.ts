@@ -8,7 +8,7 @@
  * `RealmErrorCode`).
  */
 
-import type { LoadProgress } from './reports.js'
+import type { LoadProgress, LogEntry } from './reports.js'
 
 export interface BindingBackendInfo {
   /** Name to pass as `backend`. */
@@ -50,6 +50,8 @@ export interface BindingModelInfo {
   /** Bytes of weights, by storage type. */
   weightBytes: number
   weightTypes: Record<string, number>
+  /** Bytes of weights read to make one token, routed experts only; 0 when only the vocabulary was loaded. */
+  bytesPerToken: number
   parameterCount: number
   layerCount: number
   /** Values per token between two blocks: the hidden state, and what else the model carries there. */
@@ -277,6 +279,11 @@ export interface SyncBinding {
   computeLogitsSync(model: BindingModel, hidden: Float32Array): Float32Array
   tensorSync(model: BindingModel, name: string): BindingTensor
   disposeSync(model: BindingModel): void
+  /**
+   * Bytes per second that `threads` threads (0 = as many as a model would get) read from memory
+   * together, measured in about a second; null where there is no memory to measure with.
+   */
+  memoryBandwidthSync(threads: number): number | null
 }
 
 /** Every field is given; the facade fills in the defaults. */
@@ -318,10 +325,27 @@ export interface QuantizeBinding {
  * A path; bytes that are copied before the call returns, or several such for a split file. In
  * browsers whatever can be posted to a worker and opened there.
  */
-export type BindingSource = string | Uint8Array | Uint8Array[] | Blob | Blob[] | ReadableStream
+export type BindingSource =
+  | string
+  | Uint8Array
+  | Uint8Array[]
+  | Blob
+  | Blob[]
+  | ReadableStream
+  | HostedSource
 
-/** What loading reports: the share of 0..=1 that is loaded, or how far a download has come. */
-export type BindingProgress = number | LoadProgress
+/** An address for a browser's worker, with what its download is to be told. */
+export interface HostedSource {
+  address: string
+  hubEndpoint: string | undefined
+  hubToken: string | undefined
+}
+
+/**
+ * What loading reports: the share of 0..=1 that is loaded, how far a download has come, or what
+ * was decided.
+ */
+export type BindingProgress = number | LoadProgress | LogEntry
 
 export interface Binding {
   version(): string

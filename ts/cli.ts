@@ -4,17 +4,19 @@
 
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
-import { RealmError } from './errors.js'
+import { type BenchRates, bench, benchContextLength } from './bench.js'
+import { guarded, RealmError } from './errors.js'
 import type { GenerateResult, Generation } from './generation.js'
-import { version } from './load-binding.js'
-import type { Model } from './model.js'
-import type { GenerateOptions } from './options.js'
+import { loadBinding, version } from './load-binding.js'
+import type { Model, ModelInfo } from './model.js'
+import type { GenerateOptions, LoadOptions } from './options.js'
 import { quantize } from './quantize.js'
 import { Realm } from './realm.js'
 
 const USAGE = `Usage:
   realm run  --model SOURCE [options] PROMPT   answer once
   realm chat --model SOURCE [options]          talk, line by line
+  realm bench SOURCE [options]                 measure how fast a model runs here
   realm quantize INPUT OUTPUT MIX [options]    write a GGUF file with smaller types
 
 SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
@@ -24,9 +26,14 @@ SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
   --seed S           same seed, same text
   --system TEXT      system message
   --raw              continue the prompt as it is, without the chat template (run)
-  --json             print one JSON object instead of text (run)
+  --chat-template T  name of a built-in template, or Jinja, instead of the model's own
+  --json             print one JSON object instead of text (run, bench)
   --lora FILE[:S]    LoRA adapter, with factor S (default 1); can be given several times
-  --context N        positions of the context
+  --context N        positions of the context; of bench: tokens before the prompt, such as 0,4096
+                     (default 0,512)
+  --prompt N         tokens of the prompt (bench, default 512)
+  --decode N         tokens made after it (bench, default 128)
+  --layout NAME      'mapped', 'packed' or 'auto' (default)
   --threads N        threads; 0 = physical cores (default)
   --imatrix FILE     importance matrix (quantize)
   --allow-requantize quantise what is quantised already (quantize)
@@ -44,7 +51,11 @@ const OPTIONS = {
   raw: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
   lora: { type: 'string', multiple: true },
+  'chat-template': { type: 'string' },
   context: { type: 'string' },
+  prompt: { type: 'string' },
+  decode: { type: 'string' },
+  layout: { type: 'string' },
   threads: { type: 'string' },
   imatrix: { type: 'string' },
   'allow-requantize': { type: 'boolean', default: false },
@@ -95,12 +106,14 @@ async function dispatch(args: string[]): Promise<number> {
   if (flags.version) return print(`${version}\n`)
   if (flags.help) return print(USAGE)
   if (command === 'quantize') return quantizeFile(words, flags)
+  if (command === 'bench') return benchModel(words, flags)
   if (command !== 'run' && command !== 'chat')
-    throw new UsageError(`expected a command: run, chat or quantize\n\n${USAGE}`)
+    throw new UsageError(`expected a command: run, chat, bench or quantize\n\n${USAGE}`)
   const prompt = words.join(' ')
   if (command === 'run' && prompt === '') throw new UsageError(`expected a prompt\n\n${USAGE}`)
+  if (flags.model === undefined) throw new UsageError(`expected --model\n\n${USAGE}`)
   const options = generateOptions(flags)
-  const model = await loadModel(flags)
+  const model = await loadModel(flags.model, flags, numeric(flags, 'context'))
   try {
     return command === 'run'
       ? await run(model, prompt, flags, options)
@@ -127,6 +140,53 @@ async function quantizeFile(words: string[], flags: Flags): Promise<number> {
   )
 }
 
+async function benchModel(words: string[], flags: Flags): Promise<number> {
+  const [source, ...rest] = words
+  if (source === undefined || rest.length > 0)
+    throw new UsageError(`expected one model\n\n${USAGE}`)
+  const options = {
+    promptTokens: wholeNumber('prompt', flags.prompt ?? '512', 1),
+    decodeTokens: wholeNumber('decode', flags.decode ?? '128', 1),
+    contexts: (flags.context ?? '0,512').split(',').map((text) => wholeNumber('context', text, 0)),
+  }
+  // Before the model is there, whose weights may be copied in the background.
+  const bandwidth = guarded(() => loadBinding().memoryBandwidthSync(numeric(flags, 'threads') ?? 0))
+  const model = await loadModel(source, flags, benchContextLength(options))
+  try {
+    const { info } = model
+    const memory = info.backend === 'cpu' ? bandwidth : null
+    const rates = await bench(model, options, memory)
+    return print(
+      flags.json
+        ? `${JSON.stringify({ version, info, memoryBytesPerSecond: memory, rates })}\n`
+        : benchText(info, memory, rates),
+    )
+  } finally {
+    await model.dispose()
+  }
+}
+
+function benchText(info: ModelInfo, memory: number | null, rates: BenchRates[]): string {
+  const giga = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB/s`
+  const kernels = Object.entries(info.kernels).map(([type, kernel]) => `${type} ${kernel}`)
+  const lines = rates.map((rate) => {
+    const percent = rate.percentOfMemory === null ? '' : `, ${rate.percentOfMemory.toFixed(0)} %`
+    return (
+      `context ${rate.context}: ` +
+      `prompt of ${rate.promptTokens} at ${rate.promptRate.toFixed(1)} tokens/s, ` +
+      `${rate.decodeTokens} decoded at ${rate.decodeRate.toFixed(1)} tokens/s ` +
+      `(${giga(rate.decodeBytesPerSecond)}${percent})`
+    )
+  })
+  return [
+    `${info.name ?? info.architecture}: ${(info.bytesPerToken / 1e6).toFixed(1)} MB per token`,
+    `${info.backend}, ${info.threads} threads, ${info.layout}, ${kernels.join(', ')}`,
+    ...(memory === null ? [] : [`memory is read at ${giga(memory)}`]),
+    ...lines,
+    '',
+  ].join('\n')
+}
+
 /** Shows a percentage on a terminal's error stream. */
 function percentage(what: string): (fraction: number) => void {
   let last = -1
@@ -138,16 +198,21 @@ function percentage(what: string): (fraction: number) => void {
   }
 }
 
-async function loadModel(flags: Flags): Promise<Model> {
-  if (flags.model === undefined) throw new UsageError(`expected --model\n\n${USAGE}`)
+async function loadModel(
+  source: string,
+  flags: Flags,
+  contextLength: number | undefined,
+): Promise<Model> {
   const realm = await Realm.create({
     backend: flags.backend,
     device: flags.device,
     threads: numeric(flags, 'threads'),
   })
   const show = percentage('downloading')
-  return realm.load(flags.model, {
-    contextLength: numeric(flags, 'context'),
+  return realm.load(source, {
+    contextLength,
+    chatTemplate: flags['chat-template'],
+    layout: flags.layout as LoadOptions['layout'],
     lora: flags.lora?.map(loraSource),
     onProgress: ({ stage, fraction }) => {
       if (stage === 'download') show(fraction)
@@ -175,11 +240,20 @@ function numeric(
   name: 'max-tokens' | 'temperature' | 'seed' | 'context' | 'threads',
 ): number | undefined {
   const text = flags[name]
-  if (text === undefined) return undefined
+  return text === undefined ? undefined : numberOf(name, text)
+}
+
+function numberOf(name: string, text: string): number {
   const value = Number(text)
   if (text.trim() === '' || Number.isNaN(value))
     throw new UsageError(`--${name}: expected a number, got "${text}"`)
   return value
+}
+
+function wholeNumber(name: string, text: string, least: number): number {
+  const value = numberOf(name, text)
+  if (Number.isSafeInteger(value) && value >= least) return value
+  throw new UsageError(`--${name}: expected a whole number, at least ${least}, got "${text}"`)
 }
 
 async function run(

@@ -8,7 +8,7 @@ import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } fr
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
-import type { ModelSource } from './model-source.js'
+import type { ModelSource, SourceSettings } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -45,13 +45,31 @@ export interface Tensor {
 /** Texts of one call to the engine; generations take turns with such calls. */
 const TEXTS_PER_CALL = 32
 
-/** Calls `run` on parts of a list, and gives its results in order. */
-function inParts<T, R>(items: readonly T[], run: (part: T[]) => Promise<R>): Promise<R[]> {
-  const parts: T[][] = []
+/** Calls `run` on one part of a list after another, and gives its results in order. */
+async function inParts<T, R>(
+  items: readonly T[],
+  run: (part: T[]) => Promise<R>,
+  signal?: AbortSignal,
+): Promise<R[]> {
+  const results: R[] = []
   for (let i = 0; i < items.length; i += TEXTS_PER_CALL) {
-    parts.push(items.slice(i, i + TEXTS_PER_CALL))
+    const part = items.slice(i, i + TEXTS_PER_CALL)
+    results.push(await unlessAborted(signal, () => guardedAsync(() => run(part))))
   }
-  return guardedAsync(() => Promise.all(parts.map(run)))
+  return results
+}
+
+/** What `start` gives, unless the signal comes first; what was started goes on unseen. */
+function unlessAborted<T>(signal: AbortSignal | undefined, start: () => Promise<T>): Promise<T> {
+  if (signal === undefined) return start()
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(new RealmError('ABORTED', 'embedding was stopped by its signal'))
+    if (signal.aborted) return onAbort()
+    signal.addEventListener('abort', onAbort, { once: true })
+    start()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', onAbort))
+  })
 }
 
 /** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
@@ -74,19 +92,15 @@ export class Model {
   readonly info: ModelInfo
   readonly #binding: BindingModel
   readonly #onDispose: (model: Model) => void
-  readonly #cacheDirectory: string | undefined
+  readonly #settings: SourceSettings
   #lora: Required<LoraUse>[] = []
   #disposed: Promise<void> | undefined
 
   /** @internal */
-  constructor(
-    binding: BindingModel,
-    onDispose: (model: Model) => void,
-    cacheDirectory: string | undefined,
-  ) {
+  constructor(binding: BindingModel, onDispose: (model: Model) => void, settings: SourceSettings) {
     this.#binding = binding
     this.#onDispose = onDispose
-    this.#cacheDirectory = cacheDirectory
+    this.#settings = settings
     this.info = Object.freeze(guarded(() => binding.info()))
   }
 
@@ -165,16 +179,7 @@ export class Model {
    */
   generate(prompt: string | TokenIds, options?: CompletionOptions): Generation {
     try {
-      const { signal, addSpecial, parseSpecial, ...rest } = readCompletionOptions(options)
-      const tokens = { addSpecial, parseSpecial }
-      const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
-      const binding = this.#live()
-      const settings = toBindingGenerate(rest, tokens, this.info.contextLength, null, binding)
-      return new Generation({
-        start: (onEvent) => binding.generate(input, settings, onEvent),
-        signal,
-        loadMs: this.info.loadMs,
-      })
+      return this.generateIn(null, prompt, options)
     } catch (error) {
       return Generation.failed(error)
     }
@@ -214,8 +219,7 @@ export class Model {
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
     const { onProgress, signal } = readAdapterOptions(options)
-    const cacheDirectory = this.#cacheDirectory
-    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
+    const resolved = await resolveSource(source, { ...this.#settings, onProgress, signal })
     const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
     return new LoraAdapter(this.#binding, loaded, (gone) => {
       this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
@@ -252,6 +256,7 @@ export class Model {
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
    * @throws RealmError KV_EXHAUSTED      a text is longer than the context, or no page is free
+   * @throws RealmError ABORTED           the signal was aborted
    */
   embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
   embed(input: readonly (string | Uint32Array)[], options?: EmbedOptions): Promise<Float32Array[]>
@@ -259,9 +264,10 @@ export class Model {
     input: string | Uint32Array | readonly (string | Uint32Array)[],
     options?: EmbedOptions,
   ): Promise<Float32Array | Float32Array[]> {
-    const { pooling, normalize } = readEmbedOptions(options)
+    const { pooling, normalize, signal } = readEmbedOptions(options)
     const texts = toEmbedInputs(input)
-    const parts = await inParts(texts, (part) => this.#live().embed(part, pooling, normalize))
+    const embed = (part: typeof texts) => this.#live().embed(part, pooling, normalize)
+    const parts = await inParts(texts, embed, signal)
     const vectors = parts.flat()
     return Array.isArray(input) ? vectors : (vectors[0] as Float32Array)
   }
@@ -360,6 +366,40 @@ export class Model {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
+  }
+
+  /**
+   * A sequence that keeps its KV cache between generations, until `closeSequence`.
+   * @internal
+   */
+  openSequence(): number {
+    return guarded(() => this.#live().openSequence())
+  }
+
+  /** @internal */
+  closeSequence(sequence: number): void {
+    guarded(() => this.#live().closeSequence(sequence))
+  }
+
+  /**
+   * `generate`, on a sequence of one's own, or on none.
+   * @internal
+   */
+  generateIn(
+    sequence: number | null,
+    prompt: string | TokenIds,
+    options?: CompletionOptions,
+  ): Generation {
+    const { signal, addSpecial, parseSpecial, ...rest } = readCompletionOptions(options)
+    const tokens = { addSpecial, parseSpecial }
+    const input = typeof prompt === 'string' ? prompt : toTokenIds('prompt', prompt)
+    const binding = this.#live()
+    const settings = toBindingGenerate(rest, tokens, this.info.contextLength, sequence, binding)
+    return new Generation({
+      start: (onEvent) => binding.generate(input, settings, onEvent),
+      signal,
+      loadMs: this.info.loadMs,
+    })
   }
 
   /**

@@ -48,6 +48,10 @@ export interface RealmOptions {
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
   cacheDirectory?: string
+  /** Model hub that `hf:` names lead to. Default: HF_ENDPOINT in Node, else https://huggingface.co. */
+  hubEndpoint?: string
+  /** Sent to the hub, and to nobody else, for models that are not public. Default: HF_TOKEN in Node. */
+  hubToken?: string
 }
 
 /** Options of `realm.load`. */
@@ -164,6 +168,8 @@ export interface EmbedOptions {
   pooling?: 'mean' | 'cls' | 'last' | 'none'
   /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
   normalize?: boolean
+  /** Stops the work: it rejects with ABORTED. Texts that are being read, 32 at most, are read on. */
+  signal?: AbortSignal
 }
 
 /** Options of `model.forwardLayer`. */
@@ -202,6 +208,8 @@ const REALM = {
   threads: integer(0, 256, 0),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
+  hubEndpoint: string('an http(s) address', undefined),
+  hubToken: string('a token', undefined),
 }
 
 const LOAD = {
@@ -249,6 +257,7 @@ const DETOKENIZE = { special: boolean(false) }
 const EMBED = {
   pooling: { ...oneOf(['mean', 'cls', 'last', 'none'], 'mean'), fallback: null },
   normalize: boolean(true),
+  signal: signalField,
 }
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
 

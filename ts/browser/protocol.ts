@@ -7,8 +7,8 @@ import type {
   BindingGenerateOptions,
   BindingLoadOptions,
   BindingModelInfo,
+  BindingProgress,
 } from '../binding.js'
-import type { LoadProgress } from '../reports.js'
 import type { Build } from './features.js'
 import type { Snapshot } from './snapshot.js'
 
@@ -70,7 +70,7 @@ export interface PostedError {
 }
 
 export type Reply =
-  | { type: 'progress'; progress: LoadProgress | number }
+  | { type: 'progress'; progress: BindingProgress }
   | { type: 'loaded'; info: BindingModelInfo; vocabulary: Snapshot }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }

@@ -65,6 +65,7 @@ async function load(request: LoadRequest): Promise<void> {
     files = await openSource(request.source, {
       signal: loading.signal,
       onProgress: (progress) => post({ type: 'progress', progress }),
+      logger: (entry) => post({ type: 'progress', progress: entry }),
     })
     loading.signal.throwIfAborted()
     const { backends, options } = request

@@ -11,6 +11,8 @@
 
 mod adapter;
 mod backend;
+#[cfg(not(target_family = "wasm"))]
+mod bandwidth;
 mod kv;
 mod machine;
 mod math;
@@ -26,6 +28,8 @@ mod weight;
 mod zeroed;
 
 pub use backend::{CpuBackend, CpuOptions};
+#[cfg(not(target_family = "wasm"))]
+pub use bandwidth::read_bandwidth;
 pub use machine::{CpuInfo, describe};
 #[cfg(target_family = "wasm")]
 pub use threads::lend_thread;

@@ -1,7 +1,9 @@
 //! Elementwise functions, written so that the compiler makes vectors of them.
 //!
 //! Each is compiled once per instruction set; which one runs depends on the
-//! machine alone, so a value's result does not depend on where it stands.
+//! machine alone, so a value's result does not depend on where it stands. Neither does
+//! it on the machine: no product is fused with a sum, and sums have lanes of their own.
+//! AArch64's vectors belong to the baseline that everything is compiled for.
 
 use realm_ir::Activation;
 
@@ -96,9 +98,21 @@ macro_rules! per_instruction_set {
             fn body($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+                if has_avx2
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    // SAFETY: the CPU has the instructions.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if has_avx2 {
                     // SAFETY: the CPU has the instructions.
                     return unsafe { avx2($($arg),*) };
                 }

@@ -134,6 +134,21 @@ fn every_family_of_the_kit_runs_with_an_adapter_as_if_it_were_merged() {
 }
 
 #[test]
+fn the_projections_of_gemma_3n_have_a_pair_of_matrices_for_each_stream() {
+    let base = Base::new(realm_testkit::gemma3n::file()).unwrap();
+    for part in ["altup_proj", "altup_unembd_proj"] {
+        let wanted = |tensor: &TensorInfo| tensor.name() == format!("{part}.weight");
+        let lora = Lora::random(&base.gguf, 3, 4, TensorType::F32, wanted);
+        assert_eq!(lora.pairs.len(), 1, "{part}");
+        let merged = oracle(&base.merged(&[(&lora, 0.75)]));
+        let changed = compare(&oracle(&base), &merged);
+        assert!(changed.relative() > 0.02, "{part}: the adapter shows: {changed}");
+        let off = compare(&adapted(&base, &[(&lora, 0.75)]), &merged);
+        assert!(off.max_abs <= 1e-4 * off.rms_wanted.max(1.0), "{part}: {off}");
+    }
+}
+
+#[test]
 fn several_adapters_add_up() {
     let base = Base::kit("phi3");
     let (first, second) = (base.random(1, 4), base.random(2, 3));

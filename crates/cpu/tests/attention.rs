@@ -152,6 +152,19 @@ fn options_of_attention_hold_over_long_sequences() {
     Case::new(2, 32, windowed(150)).check("a window");
     Case::new(1, 32, windowed(1)).check("a window of one");
     Case::new(3, 16, windowed(33)).check("a window beside a page");
+    for (group, page_tokens, window) in [(2, 32, 150), (3, 16, 33), (1, 32, 128)] {
+        let of = |what: &str| format!("{what} of {window}, pages of {page_tokens}");
+        Case::new(group, page_tokens, |attend| {
+            (attend.window, attend.chunked) = (Some(window), true);
+        })
+        .check(&of("a chunked window"));
+        Case::new(group, page_tokens, |attend| {
+            (attend.window, attend.causal) = (Some(window), false);
+        })
+        .check(&of("a window to both sides"));
+    }
+    Case::new(1, 32, |attend| (attend.window, attend.causal) = (Some(300), false))
+        .check("a window to both sides over several chunks");
     Case::new(2, 32, |attend| attend.softcap = Some(2.0)).check("a cap");
     Case::new(2, 32, |attend| attend.alibi_max_bias = Some(8.0)).check("linear biases");
     Case::new(2, 32, |attend| attend.sinks = Some(WeightRef(0))).check("sinks");

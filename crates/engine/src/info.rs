@@ -17,6 +17,8 @@ pub struct ModelInfo {
     pub weight_bytes: u64,
     /// Bytes of tensors by storage type.
     pub weight_types: BTreeMap<String, u64>,
+    /// Bytes of weights read to make one token; 0 without weights.
+    pub bytes_per_token: u64,
     /// Values in all tensors.
     pub parameter_count: u64,
     /// Layers.

@@ -172,6 +172,7 @@ async fn first_that_runs(
     info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
     set_config(info, plan.config);
     info.hidden_size = plan.program.row_width();
+    info.bytes_per_token = plan.program.bytes_per_token();
     set_kv(info, kv);
     let config = SessionConfig {
         kv: kv.layout.clone(),
@@ -308,6 +309,10 @@ pub struct ModelVocabulary(pub Arc<Tokenizer>);
 impl Vocabulary for ModelVocabulary {
     fn end_of_generation_tokens(&self) -> &[u32] {
         self.0.end_of_generation()
+    }
+
+    fn suppressed_tokens(&self) -> &[u32] {
+        self.0.suppressed()
     }
 
     fn text_stream(&self) -> Box<dyn TextStream> {

@@ -55,6 +55,19 @@ fn end_tokens_wait_for_min_tokens_and_never_come_with_ignore_eos() {
 }
 
 #[test]
+fn tokens_that_the_vocabulary_suppresses_are_never_chosen() {
+    let prompt = letters("ab");
+    let best = greedy(&prompt, 1, &[END])[0];
+    let vocabulary = ToyVocabulary { suppressed: vec![best] };
+    let mut bench = Bench::with_vocabulary(LIMITS, vocabulary);
+    let answer = bench.generate(request(&prompt, 10)).unwrap();
+    assert_eq!(answer.tokens, greedy(&prompt, 10, &[END, best]));
+    let start = Request { ignore_eos: false, ..request(&prompt, 10) };
+    bench.bias(END, 100.0);
+    assert_eq!(bench.generate(start).unwrap().finish_reason, FinishReason::Stop);
+}
+
+#[test]
 fn the_context_ends_an_answer_with_length() {
     let prompt = letters("abcdefghijklmnopqrstuvwxyz");
     let mut bench = Bench::new();

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use realm_gguf::{TensorType, ValueType};
+use realm_gguf::{Gguf, TensorInfo, TensorType, ValueType};
+use realm_testkit::families;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
+use realm_testkit::lora::Lora;
 use realm_testkit::random::Random;
 
 fn main() -> std::io::Result<()> {
@@ -20,7 +22,21 @@ fn main() -> std::io::Result<()> {
     for architecture in ["llama", "gemma2", "qwen3moe", "phi3", "bert", "lfm2", "deepseek2"] {
         fs::write(seeds.join("model").join(architecture), tiny_model(architecture))?;
     }
+    for (name, architecture) in [("dense", "llama"), ("experts", "qwen3moe")] {
+        fs::write(seeds.join("adapter").join(name), adapter(architecture))?;
+    }
     fs::write(seeds.join("model/imatrix"), imatrix())
+}
+
+/// Pairs of rank 2 for some tensors of each kind.
+fn adapter(architecture: &str) -> Vec<u8> {
+    let family = families::all().into_iter().find(|family| family.name() == architecture);
+    let base = Gguf::from_bytes(family.expect("a family").file()).expect("a sound file");
+    let kinds = ["token_embd", "blk.0.attn_q.", "blk.0.ffn_down"];
+    let is_wanted = |tensor: &TensorInfo| {
+        tensor.shape().len() > 1 && kinds.iter().any(|kind| tensor.name().starts_with(kind))
+    };
+    Lora::random(&base, 1, 2, TensorType::F32, is_wanted).to_bytes()
 }
 
 fn every_type() -> GgufWriter {

@@ -5,12 +5,14 @@
 //! them from the package in `fuzz/`; the tests of this crate call them with every
 //! seed, so that a finding that was mended stays mended without a fuzzer.
 
+mod adapter;
 mod blocks;
 mod container;
 mod model;
 mod template;
 mod vocabulary;
 
+pub use adapter::adapter;
 pub use blocks::blocks;
 pub use container::gguf;
 pub use model::model;
@@ -22,6 +24,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by name; its seeds are in `fuzz/seeds/NAME/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("adapter", adapter),
     ("blocks", blocks),
     ("gguf", gguf),
     ("model", model),

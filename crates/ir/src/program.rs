@@ -88,6 +88,39 @@ impl Program {
         layers.iter().position(stores).unwrap_or(layer)
     }
 
+    /// Bytes of weights that are read to make one token: all of them but the rows of embedding
+    /// tables that other tokens have and the experts that it is not sent to.
+    pub fn bytes_per_token(&self) -> u64 {
+        // What a step reads of a weight; the last word has a step that reads all of it.
+        let mut read: Vec<u64> = self.weights.iter().map(|w| w.bytes().len() as u64).collect();
+        for step in self.segments.iter().flatten() {
+            match step {
+                Step::Embed(embed) => {
+                    for table in std::iter::once(&embed.table).chain(&embed.positions) {
+                        read[table.0] = self.weight(*table).row_bytes() as u64;
+                    }
+                }
+                Step::Moe(moe) => {
+                    let experts = &moe.experts;
+                    let matrices = [&experts.up, &experts.down].into_iter().chain(&experts.gate);
+                    for matrix in matrices {
+                        let bytes = self.weight(*matrix).bytes().len();
+                        read[matrix.0] = (bytes / moe.n_experts * moe.n_used) as u64;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let linears = self.segments.iter().flatten().filter_map(|step| match step {
+            Step::Linear(linear) => Some(&linear.outputs),
+            _ => None,
+        });
+        for output in linears.flatten() {
+            read[output.weight.0] = self.weight(output.weight).bytes().len() as u64;
+        }
+        read.iter().sum()
+    }
+
     /// Values per row of a slot.
     pub fn width(&self, slot: Slot) -> usize {
         self.slots[slot.0].width

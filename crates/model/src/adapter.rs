@@ -78,11 +78,16 @@ pub fn read_adapter(
                 // A factor on the whole matrix is not one on what is added to it.
                 let scale = scale / matrix_scale(base, name.trim_end_matches(".weight"))?;
                 for weight in weights {
-                    let b = match parts.get(weight) {
-                        Some(rows) => gather_rows(b, rows)?,
-                        None => b.clone(),
+                    let (a, b) = match parts.get(weight) {
+                        // One of a stack of matrices has its own matrix of either half.
+                        Some(rows) if !matrices.is_empty() => {
+                            let index = rows[0].start / n_rows;
+                            (a.rows(index * rank..(index + 1) * rank)?, gather_rows(b, rows)?)
+                        }
+                        Some(rows) => (a.clone(), gather_rows(b, rows)?),
+                        None => (a.clone(), b.clone()),
                     };
-                    adapter.products.push(LowRank { weight: *weight, a: a.clone(), b, scale });
+                    adapter.products.push(LowRank { weight: *weight, a, b, scale });
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::args;
 use crate::error::{Result, guard, thrown};
 use crate::load::{self, Load};
 use crate::model::{BindingModel, LayerRows};
-use crate::values::{BindingAdapter, BindingTensor, Floats};
+use crate::values::{BindingAdapter, BindingTensor, Floats, Nullable};
 
 #[napi]
 pub fn store_model_sync(source: Unknown<'_>, options: Unknown<'_>) -> Result<BindingModel> {
@@ -85,5 +85,14 @@ pub fn dispose_sync(model: Unknown<'_>) -> Result<()> {
     guard(|| {
         let model = args::model(model)?;
         waited(|reply| model.dispose(move || reply.send(Ok(()))))
+    })
+}
+
+/// Bytes per second that threads read from memory together.
+#[napi]
+pub fn memory_bandwidth_sync(threads: Unknown<'_>) -> Result<Nullable<f64>> {
+    guard(|| {
+        let threads = args::count(threads, "threads")?;
+        Ok(Nullable(realm_cpu::read_bandwidth((threads > 0).then_some(threads))))
     })
 }

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 /// Name of the environment variable that caps the choice of kernels.
 ///
-/// `scalar`, `avx2`, `avxvnni` or `avx512vnni`, on ARM `scalar`, `neon`, `dotprod` or `i8mm`: kernels above that level are not chosen.
+/// `scalar`, `avx2`, `avxvnni` or `avx512vnni`, on ARM `scalar`, `neon`, `dotprod` or
+/// `i8mm`, in WebAssembly `scalar` or `simd128`: kernels above that level are not chosen.
 /// Read once. Unset, or any other value: no cap. For tests and bug reports.
 pub const CPU_FEATURES_VARIABLE: &str = "REALM_CPU_FEATURES";
 

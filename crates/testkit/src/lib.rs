@@ -8,5 +8,6 @@ pub mod gguf_writer;
 pub mod kit;
 pub mod lora;
 pub mod oracle;
+pub mod perplexity;
 pub mod program;
 pub mod random;

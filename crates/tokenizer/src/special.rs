@@ -16,6 +16,10 @@ pub(crate) const PADDING: &str = "tokenizer.ggml.padding_token_id";
 pub(crate) const MASK: &str = "tokenizer.ggml.mask_token_id";
 pub(crate) const CLS: &str = "tokenizer.ggml.cls_token_id";
 
+/// Ids that are never to be chosen; llama.cpp gives their logits a bias of -infinity
+/// (`llama_vocab_get_suppress_tokens`).
+pub(crate) const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
+
 /// Without these no sequence begins or ends as it should: where one is given, it
 /// must be in the vocabulary.
 pub(crate) const MUST_EXIST: [&str; 3] = [BOS, EOS, EOT];

@@ -258,6 +258,11 @@ impl Tokenizer {
         &self.ids.end_of_generation
     }
 
+    /// Tokens that the file says a model must not choose.
+    pub fn suppressed(&self) -> &[u32] {
+        &self.ids.suppressed
+    }
+
     /// Whether this is a control token: one with a meaning but no text.
     pub fn is_control(&self, id: u32) -> bool {
         self.vocabulary.kinds.get(id as usize) == Some(&TokenKind::Control)

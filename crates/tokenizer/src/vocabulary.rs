@@ -58,6 +58,8 @@ pub(crate) struct SpecialIds {
     pub(crate) mask: Option<u32>,
     /// Ascending.
     pub(crate) end_of_generation: Vec<u32>,
+    /// In the file's order.
+    pub(crate) suppressed: Vec<u32>,
 }
 
 /// Texts by id and back, kinds, scores.
@@ -149,6 +151,7 @@ impl Vocabulary {
             separator: self.special_id(metadata, special::SEPARATOR, defaults.separator)?,
             padding: self.special_id(metadata, special::PADDING, defaults.padding)?,
             mask: self.special_id(metadata, special::MASK, defaults.mask)?,
+            suppressed: self.suppressed(metadata)?,
             ..SpecialIds::default()
         };
         let mut ends: Vec<u32> = Vec::new();
@@ -208,6 +211,13 @@ impl Vocabulary {
             Some(id) if (id as usize) < n_tokens => Ok(Some(id)),
             _ => Ok(default.filter(|id| (*id as usize) < n_tokens)),
         }
+    }
+
+    /// What the file says is never to be chosen; as everywhere, -1 stands for no token.
+    fn suppressed(&self, metadata: &Metadata) -> Result<Vec<u32>, Error> {
+        let ids = metadata.i32_array(special::SUPPRESSED)?.unwrap_or_default();
+        let ids = ids.into_iter().filter_map(|id| u32::try_from(id).ok());
+        Ok(ids.filter(|id| (*id as usize) < self.n_tokens()).collect())
     }
 
     /// The id a role has by its key, or else by one of its well-known names.

@@ -81,6 +81,17 @@ fn ids_out_of_range_that_no_sequence_needs_count_as_absent() {
 }
 
 #[test]
+fn suppressed_tokens_are_those_of_the_file_that_exist() {
+    let key = "tokenizer.ggml.suppress_tokens";
+    for (ids, expected) in [(vec![5i32, 3], vec![5, 3]), (vec![-1, 7, 6], vec![6])] {
+        let tokenizer = build("gpt2", &[(key, ids.as_slice().into())]).unwrap();
+        assert_eq!(tokenizer.suppressed(), expected);
+    }
+    assert!(build("gpt2", &[]).unwrap().suppressed().is_empty());
+    assert_error("gpt2", key, "all", &["array"]);
+}
+
+#[test]
 fn a_file_without_a_vocabulary_says_so() {
     for model in ["none", "no_vocab"] {
         let error = build(model, &[]).err().unwrap();

@@ -10,6 +10,7 @@ use realm_ir::{Error, Result};
 use crate::adapter::AdapterDescription;
 
 use crate::NAME;
+use crate::kernel::Pipelines;
 use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
@@ -35,6 +36,8 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of everything but matrix products, shared by all sessions.
+    pub pipelines: Pipelines,
     /// Pipelines of matrix products, shared by all sessions.
     pub products: Products,
     /// The kernels that products prefer.
@@ -117,6 +120,7 @@ impl Gpu {
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
         let mut gpu = Gpu {
+            pipelines: Pipelines::new(&device),
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),

@@ -1,17 +1,19 @@
 /** What the model is and how it runs, in a dialog. */
 
-import type { ModelInfo } from '@realm-ai/realm'
+import { type ModelInfo, Realm } from '@realm-ai/realm'
 import { byId, make } from './dom.js'
 import { formatBytes, formatCount, formatSeconds } from './format.js'
 
 /** Fills the header and the dialog. */
-export function showDetails(name: string, info: ModelInfo): void {
+export async function showDetails(name: string, info: ModelInfo): Promise<void> {
+  const others = (await Realm.backends()).filter((backend) => backend.name !== info.backend)
   byId('model-name').textContent = name
   byId('model-backend').textContent = info.backend
   byId('details-title').textContent = info.name ?? name
   const rows: [string, string][] = [
     ['Runs on', info.backend],
     ['Why', info.backendReason],
+    ...others.map(({ name, description }): [string, string] => [`Not on ${name}`, description]),
     [
       'Memory',
       `${formatBytes(info.weightBytes)} weights, ${formatBytes(info.kvCacheBytes)} context`,

@@ -14,8 +14,9 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`
 }
 
-/** Seconds in words: `40 s`, `3 min`, `1 h 20 min`. */
+/** Seconds in words: `80 ms`, `40 s`, `3 min`, `1 h 20 min`. */
 export function formatSeconds(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
   if (seconds < 10) return `${seconds.toFixed(1)} s`
   if (seconds < 60) return `${Math.round(seconds)} s`
   const minutes = Math.round(seconds / 60)

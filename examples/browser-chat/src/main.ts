@@ -39,7 +39,7 @@ async function load(choice: Choice): Promise<void> {
     const { signal } = loading
     const loaded = await (await realm).load(choice.source, { onProgress, signal })
     model = loaded
-    showDetails(choice.name, loaded.info)
+    await showDetails(choice.name, loaded.info)
     show('chat')
     await startChat(loaded)
     announce(`${choice.name} is ready`)

@@ -117,9 +117,10 @@ impl Core {
         let generations = planned.iter().map(|plan| &self.generations[plan.index]);
         let choosing = generations.filter(|generation| generation.n_pending() == 0);
         let ends = self.vocabulary.end_of_generation_tokens().len();
+        let suppressed = self.vocabulary.suppressed_tokens().len();
         let mut most = 0;
         for generation in choosing {
-            let n_forbidden = if generation.forbids_end() { ends } else { 0 };
+            let n_forbidden = suppressed + if generation.forbids_end() { ends } else { 0 };
             most = most.max(generation.sampler.n_enough(n_forbidden)?);
         }
         Some(most)
@@ -165,7 +166,8 @@ impl Core {
         let generation = &mut self.generations[index];
         let n_vocab = self.program.width(self.program.logits);
         let ends = self.vocabulary.end_of_generation_tokens();
-        let forbidden = if generation.forbids_end() { ends } else { &[] };
+        let ends = if generation.forbids_end() { ends } else { &[] };
+        let forbidden = self.vocabulary.suppressed_tokens().iter().chain(ends);
         match &mut self.logits {
             Logits::Best(rows) => generation.sampler.sample_best(&rows[row], forbidden),
             Logits::All(values) => {

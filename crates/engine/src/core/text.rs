@@ -15,6 +15,8 @@ pub trait TextStream: Send {
 pub trait Vocabulary: Send + Sync {
     /// Ids that end an answer.
     fn end_of_generation_tokens(&self) -> &[u32];
+    /// Ids that are never chosen.
+    fn suppressed_tokens(&self) -> &[u32];
     /// A decoder for one answer.
     fn text_stream(&self) -> Box<dyn TextStream>;
 }

@@ -116,10 +116,15 @@ impl Sampler {
     ///
     /// # Errors
     /// Those of [`Sampler::sample`].
-    pub(crate) fn sample_best(&mut self, best: &[Top], forbidden: &[u32]) -> Result<u32> {
+    pub(crate) fn sample_best<'a>(
+        &mut self,
+        best: &[Top],
+        forbidden: impl IntoIterator<Item = &'a u32>,
+    ) -> Result<u32> {
         if let Some(top) = best.iter().find(|top| !is_possible(top.value)) {
             return Err(impossible(top.column as usize, top.value));
         }
+        let forbidden: Vec<u32> = forbidden.into_iter().copied().collect();
         let allowed = |top: &&Top| !forbidden.contains(&top.column);
         let allowed: Vec<Top> = best.iter().filter(allowed).copied().collect();
         let best = allowed.first().filter(|best| best.value > f32::NEG_INFINITY);
@@ -136,11 +141,11 @@ impl Sampler {
     ///
     /// # Errors
     /// `INTERNAL` when a logit is not a number or infinite, or no token is left.
-    pub(crate) fn sample(
+    pub(crate) fn sample<'a>(
         &mut self,
         logits: &mut [f32],
         history: &[u32],
-        forbidden: &[u32],
+        forbidden: impl IntoIterator<Item = &'a u32>,
     ) -> Result<u32> {
         if let Some(token) = logits.iter().position(|logit| !is_possible(*logit)) {
             return Err(impossible(token, logits[token]));

@@ -321,11 +321,18 @@ impl Session for Toy {
 }
 
 /// Letters, and `é` in two tokens.
-pub struct ToyVocabulary;
+pub struct ToyVocabulary {
+    /// Never chosen.
+    pub suppressed: Vec<u32>,
+}
 
 impl Vocabulary for ToyVocabulary {
     fn end_of_generation_tokens(&self) -> &[u32] {
         &[END]
+    }
+
+    fn suppressed_tokens(&self) -> &[u32] {
+        &self.suppressed
     }
 
     fn text_stream(&self) -> Box<dyn TextStream> {
@@ -369,6 +376,10 @@ impl Bench {
     }
 
     pub fn with(limits: Limits) -> Self {
+        Bench::with_vocabulary(limits, ToyVocabulary { suppressed: Vec::new() })
+    }
+
+    pub fn with_vocabulary(limits: Limits, vocabulary: ToyVocabulary) -> Self {
         let toy = Toy::new(&limits);
         let observer = toy.observer.clone();
         let stop = Arc::new(AtomicBool::new(false));
@@ -376,7 +387,7 @@ impl Bench {
             session: Box::new(toy),
             program: program(),
             embedding: EMBEDDING,
-            vocabulary: Arc::new(ToyVocabulary),
+            vocabulary: Arc::new(vocabulary),
             limits,
             stop: stop.clone(),
             clock: || 0.0,

@@ -204,7 +204,8 @@ impl LayerBuilder<'_> {
         let tensor = self.builder.tensor(&format!("{name}.weight"), &[width, width, outs.len()])?;
         let scale = self.builder.matrix_scale(name)?;
         let matrix = |(index, out): (usize, &Slot)| {
-            let weight = self.builder.add(tensor.rows(index * width..(index + 1) * width)?);
+            let rows = index * width..(index + 1) * width;
+            let weight = self.builder.add_rows(&tensor, vec![rows])?;
             Ok(LinearOutput { weight, bias: None, out: *out, scale, accumulate: false })
         };
         outs.iter().enumerate().map(matrix).collect()

@@ -55,7 +55,7 @@ pub(crate) fn spread_bits<S: Simd>(s: S, bits: S::I, from: u32) -> S::I {
 }
 
 /// The rows of a format of this family.
-pub(super) struct Family<F>(PhantomData<F>);
+pub(crate) struct Family<F>(PhantomData<F>);
 
 impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;

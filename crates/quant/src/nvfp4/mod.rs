@@ -22,7 +22,7 @@
 //!
 //! `scalar.rs` is the definition, `rows.rs` the same for one row per lane.
 
-mod rows;
+pub(crate) mod rows;
 mod scalar;
 
 use realm_gguf::TensorType;

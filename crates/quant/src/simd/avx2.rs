@@ -418,3 +418,66 @@ pub(super) fn fours(bytes: [&[u8; 4]; 4]) -> __m128i {
     let v = _mm_insert_epi32::<2>(v, i32::from_le_bytes(*c));
     _mm_insert_epi32::<3>(v, i32::from_le_bytes(*d))
 }
+
+#[cfg(test)]
+mod tests {
+    //! AVX-VNNI's kernels with the instruction that AVX-512 has for the same, which more
+    //! of the machines that run tests have.
+
+    use realm_gguf::TensorType;
+
+    use super::*;
+    use crate::rows::{RowFormat, kernel};
+    use crate::{Activations, Kernel, block32, block256, codebook, nvfp4};
+
+    #[derive(Clone, Copy)]
+    struct Evex;
+
+    products_by!(
+        Evex,
+        Level::Avx512Vnni,
+        "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+        _mm256_dpbusd_epi32
+    );
+
+    const COLS: usize = 512;
+    const ROWS: usize = 21;
+
+    fn product(kernel: &Kernel, weights: &[u8], x: &Activations) -> Vec<u32> {
+        let mut out = vec![f32::NAN; ROWS * x.rows()];
+        kernel.matmul(weights, ROWS, COLS, x.view(0..x.rows()), &mut out).unwrap();
+        out.iter().map(|v| v.to_bits()).collect()
+    }
+
+    fn check<F: RowFormat>(ty: TensorType) {
+        let (vnni, format) = (kernel::<Avx2<false, Evex>, F>(ty), crate::format(ty).unwrap());
+        if !vnni.level.available() {
+            return;
+        }
+        let scalar = format.kernels().last().unwrap();
+        // Bytes below 0x3c keep the exponent of any f16 in range.
+        let byte = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8 % 0x3c;
+        let bytes = ROWS * COLS / ty.block_len() * ty.block_bytes();
+        let weights: Vec<u8> = (0..bytes).map(byte).collect();
+        for tokens in [1, 3, 4, 11] {
+            let mut x = Activations::new();
+            x.reset(format.activation, tokens, COLS).unwrap();
+            for row in 0..tokens {
+                let value = |i: usize| ((i * 37 + row * 11) % 255) as f32 - 127.0;
+                x.quantize_row(row, &(0..COLS).map(value).collect::<Vec<_>>()).unwrap();
+            }
+            let want = product(scalar, &weights, &x);
+            assert_eq!(product(&vnni, &weights, &x), want, "{ty}, {tokens} tokens");
+        }
+    }
+
+    #[test]
+    fn sums_by_one_instruction_equal_the_definition() {
+        check::<block32::rows::Family<crate::q4_0::Q4_0>>(TensorType::Q4_0);
+        check::<block32::rows::Family<crate::q8_0::Q8_0>>(TensorType::Q8_0);
+        check::<block256::rows::Family<crate::q4_k::Q4K>>(TensorType::Q4_K);
+        check::<block256::rows::Family<crate::q6_k::Q6K>>(TensorType::Q6_K);
+        check::<codebook::rows::Family<crate::iq2_s::IQ2S>>(TensorType::IQ2_S);
+        check::<nvfp4::rows::Family>(TensorType::NVFP4);
+    }
+}

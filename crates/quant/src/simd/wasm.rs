@@ -6,8 +6,6 @@
 
 use core::arch::wasm32::*;
 
-use half::f16;
-
 use super::{Job, MAX_LANES, Rows, Simd};
 use crate::cpu::Level;
 
@@ -142,11 +140,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         fn sub_f32(a, b) = f32x4_sub(a, b);
         fn mul_f32(a, b) = f32x4_mul(a, b);
         fn fma_f32(a, b, c) = multiply_add(a, b, c);
-        fn f16_to_f32(a) = {
-            let a = i32x4_shr(i32x4_shl(a, 16), 16);
-            let special = v128_any_true(i32x4_gt(v128_and(a, i32x4_splat(0x7fff)), i32x4_splat(0x7bff)));
-            if special { special_f16(a) } else { finite_f16(a) }
-        };
+        fn f16_to_f32(a) = any_f16(i32x4_shr(i32x4_shl(a, 16), 16));
     }
 
     #[inline(always)]
@@ -385,28 +379,35 @@ pub fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
 /// Eight f16 numbers as f32.
 #[inline(always)]
 pub fn eight_f16(halves: v128) -> Pair {
-    let exponent = i16x8_splat(0x7c00);
-    let is_special = i16x8_eq(v128_and(halves, exponent), exponent);
-    let lanes = [i32x4_extend_low_i16x8(halves), i32x4_extend_high_i16x8(halves)];
-    if v128_any_true(is_special) { lanes.map(special_f16) } else { lanes.map(finite_f16) }
+    // The lowest exponent becomes 1, the highest one 0.
+    let exponents = v128_and(i16x8_add(halves, i16x8_splat(0x0400)), i16x8_splat(0x7800));
+    if v128_any_true(i16x8_eq(exponents, i16x8_splat(0))) {
+        return eight_of_any_f16(halves);
+    }
+    [i32x4_extend_low_i16x8(halves), i32x4_extend_high_i16x8(halves)].map(|lanes| {
+        // Sign, exponent and mantissa where an f32 has them; the bias is 112 less.
+        let bits = v128_and(i32x4_shl(lanes, 13), u32x4_splat(0x8fff_e000));
+        i32x4_add(bits, i32x4_splat(112 << 23))
+    })
 }
 
-/// f16 numbers, sign-extended, as f32; none is infinite or NaN.
+/// [`eight_f16`] of any numbers: zeros, denormal ones and those that are none as well.
+#[inline(never)]
+fn eight_of_any_f16(halves: v128) -> Pair {
+    [any_f16(i32x4_extend_low_i16x8(halves)), any_f16(i32x4_extend_high_i16x8(halves))]
+}
+
+/// f16 numbers, sign-extended, as f32. No f32 is denormal in between: CPUs are slow at them.
 #[inline(always)]
-fn finite_f16(lanes: v128) -> v128 {
-    // Sign, exponent and mantissa where an f32 has them; the bias is 112 less.
-    let bits = v128_and(i32x4_shl(lanes, 13), u32x4_splat(0x8fff_e000));
-    f32x4_mul(bits, f32x4_splat(f32::from_bits((127 + 112) << 23)))
-}
-
-/// Any f16 numbers as f32.
-#[cold]
-fn special_f16(lanes: v128) -> v128 {
-    let value = |lane: i32| f16::from_bits(lane as u16).to_f32();
-    f32x4(
-        value(i32x4_extract_lane::<0>(lanes)),
-        value(i32x4_extract_lane::<1>(lanes)),
-        value(i32x4_extract_lane::<2>(lanes)),
-        value(i32x4_extract_lane::<3>(lanes)),
-    )
+fn any_f16(lanes: v128) -> v128 {
+    let magnitude = v128_and(lanes, i32x4_splat(0x7fff));
+    let bias = i32x4_splat(112 << 23);
+    let is_special = i32x4_gt(magnitude, i32x4_splat(0x7bff));
+    let normal = i32x4_add(i32x4_shl(magnitude, 13), bias);
+    let normal = i32x4_add(normal, v128_and(is_special, bias));
+    let unit = f32x4_splat(1.0 / 16_777_216.0);
+    let denormal = f32x4_mul(f32x4_convert_i32x4(magnitude), unit);
+    let is_denormal = i32x4_lt(magnitude, i32x4_splat(0x0400));
+    let sign = v128_and(lanes, i32x4_splat(i32::MIN));
+    v128_or(v128_bitselect(denormal, normal, is_denormal), sign)
 }

@@ -75,8 +75,8 @@ fn compare(kernel: &Kernel, found: &[f32], answers: &[f32], tolerance: f32) -> R
     let squares: f32 = answers.iter().map(|answer| answer * answer).sum();
     let allowed = tolerance * (squares / answers.len() as f32).sqrt();
     // Not a number is never within a tolerance.
-    let is_wrong = |(found, answer): &(&f32, &f32)| !((*found - *answer).abs() <= allowed);
-    match found.iter().zip(answers).find(is_wrong) {
+    let is_right = |(found, answer): &(&f32, &f32)| (*found - *answer).abs() <= allowed;
+    match found.iter().zip(answers).find(|pair| !is_right(pair)) {
         None => Ok(()),
         Some((found, answer)) => Err(Error::Unavailable {
             backend: NAME,

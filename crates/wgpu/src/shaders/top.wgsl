@@ -12,7 +12,7 @@ override row_width: u32;
 // `[rows, chunks, k]`: column and bits; the column NOTHING where a chunk has fewer than `k`.
 @group(0) @binding(1) var<storage, read_write> out: array<vec2<u32>>;
 
-const CHUNK: u32 = 2048u;
+const CHUNK: u32 = 1024u;
 const NOTHING: u32 = 0xffffffffu;
 
 // Column and rank.

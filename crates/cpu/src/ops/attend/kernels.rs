@@ -13,7 +13,6 @@ pub(super) const ROWS: usize = 6;
 
 /// Storage of keys and values.
 pub(crate) trait Element: Copy + Send + Sync {
-    #[cfg(any(test, not(target_feature = "simd128")))]
     fn to_f32(self) -> f32;
 
     /// # Safety
@@ -27,13 +26,17 @@ pub(crate) trait Element: Copy + Send + Sync {
     unsafe fn load16(from: *const Self) -> std::arch::x86_64::__m512;
 
     /// # Safety
+    /// `from` points to 4 elements.
+    #[cfg(target_arch = "aarch64")]
+    unsafe fn load4(from: *const Self) -> std::arch::aarch64::float32x4_t;
+
+    /// # Safety
     /// `from` points to 8 elements.
     #[cfg(target_feature = "simd128")]
     unsafe fn load_pair(from: *const Self) -> [std::arch::wasm32::v128; 2];
 }
 
 impl Element for f32 {
-    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
@@ -53,6 +56,13 @@ impl Element for f32 {
         unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load4(from: *const f32) -> std::arch::aarch64::float32x4_t {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::aarch64::vld1q_f32(from) }
+    }
+
     #[cfg(target_feature = "simd128")]
     #[inline(always)]
     unsafe fn load_pair(from: *const f32) -> [std::arch::wasm32::v128; 2] {
@@ -63,7 +73,6 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
-    #[cfg(any(test, not(target_feature = "simd128")))]
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f16::to_f32(self)
@@ -83,6 +92,14 @@ impl Element for f16 {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
         // SAFETY: the caller's promise; an f16 is two bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    unsafe fn load4(from: *const f16) -> std::arch::aarch64::float32x4_t {
+        use std::arch::aarch64::{vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16};
+        // SAFETY: the caller's promise; an f16 is two bytes.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
     }
 
     #[cfg(target_feature = "simd128")]
@@ -287,11 +304,9 @@ mod lanes {
     }
 
     /// What the compiler makes of plain code.
-    #[cfg(not(target_feature = "simd128"))]
     #[derive(Clone, Copy)]
     struct Plain([f32; 8]);
 
-    #[cfg(not(target_feature = "simd128"))]
     impl Lanes for Plain {
         const N: usize = 8;
 
@@ -393,6 +408,48 @@ mod lanes {
         }
     }
 
+    #[cfg(target_arch = "aarch64")]
+    mod arm {
+        use std::arch::aarch64::*;
+
+        use super::{Element, Lanes};
+
+        /// Two vectors: with one, there are too few sums to keep the CPU busy.
+        #[derive(Clone, Copy)]
+        pub struct Pair([float32x4_t; 2]);
+
+        impl Lanes for Pair {
+            const N: usize = 8;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                // SAFETY: vectors of this kind are only used where the CPU has NEON.
+                Self([unsafe { vdupq_n_f32(value) }; 2])
+            }
+
+            #[inline(always)]
+            unsafe fn load<T: Element>(from: *const T) -> Self {
+                // SAFETY: the caller's promise.
+                unsafe { Self([T::load4(from), T::load4(from.add(4))]) }
+            }
+
+            #[inline(always)]
+            fn add_product(self, a: Self, b: Self) -> Self {
+                // SAFETY: vectors of this kind are only used where the CPU has NEON.
+                Self(std::array::from_fn(|i| unsafe { vfmaq_f32(self.0[i], a.0[i], b.0[i]) }))
+            }
+
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    vst1q_f32(to, self.0[0]);
+                    vst1q_f32(to.add(4), self.0[1]);
+                }
+            }
+        }
+    }
+
     #[cfg(target_feature = "simd128")]
     mod wasm {
         use std::arch::wasm32::*;
@@ -450,6 +507,11 @@ mod lanes {
                 // SAFETY: the CPU has the instructions.
                 return unsafe { x86::avx2(n_rows, job) };
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            // SAFETY: the CPU has the instructions.
+            return unsafe { rows::<arm::Pair, J>(n_rows, job) };
         }
         #[cfg(target_feature = "simd128")]
         // SAFETY: the module was compiled with the instructions.

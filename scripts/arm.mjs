@@ -1,0 +1,38 @@
+/**
+ * The tests of what has code of its own for ARM, on an emulated processor. A processor that is
+ * itself ARM runs them with all the others.
+ */
+
+import { CROSS_TARGETS, cargoEnvironment } from './cross.mjs'
+import { run } from './steps.mjs'
+import { installCrossCompiler, installEmulator } from './system.mjs'
+
+const PLATFORM = 'linux-arm64-gnu'
+/** What `REALM_CPU_FEATURES` may be on this processor. */
+const LEVELS = ['scalar', 'neon', 'dotprod', 'i8mm']
+/** Random cases of each test: an emulator is slow. */
+const CASES = '4'
+/** What is built once for few runs is optimised less than for the tests of this machine. */
+const PROFILE = ['--config', 'profile.dev.package.realm-quant.opt-level=1']
+
+/** Kernels of every level against their definition, then the steps that choose among them. */
+export function testOnArm() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return
+  installCrossCompiler(PLATFORM)
+  installEmulator(PLATFORM)
+  const target = CROSS_TARGETS[PLATFORM]
+  const env = { ...process.env, ...cargoEnvironment(target), PROPTEST_CASES: CASES }
+  const test = (args, more = {}) =>
+    run('cargo', ['test', ...PROFILE, '--locked', '--target', target.triple, ...args], {
+      env: { ...env, ...more },
+    })
+  const files = ['activations', 'conformance', 'kernels'].flatMap((name) => ['--test', name])
+  test(['-p', 'realm-quant', ...files])
+  test(['-p', 'realm-cpu', '--lib'])
+  for (const level of LEVELS) {
+    const capped = { REALM_CPU_FEATURES: level }
+    test(['-p', 'realm-quant', '--test', 'levels'], capped)
+    // Those of experts try every type of weights, which takes an emulator minutes.
+    test(['-p', 'realm-cpu', '--test', 'steps', '--', '--skip', 'experts'], capped)
+  }
+}
