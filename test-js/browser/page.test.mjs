@@ -64,8 +64,13 @@ describe('a page with the browser package', () => {
     const describe = (page) =>
       page.evaluate(() =>
         window.withModel('/models/tiny.gguf', async (model) => {
-          const { text } = await model.generate('Once upon a time', { temperature: 0, maxTokens: 40 })
-          const [backend] = (await window.realm.Realm.backends()).filter(({ name }) => name === 'cpu')
+          const { text } = await model.generate('Once upon a time', {
+            temperature: 0,
+            maxTokens: 40,
+          })
+          const [backend] = (await window.realm.Realm.backends()).filter(
+            ({ name }) => name === 'cpu',
+          )
           return { text, threads: model.info.threads, description: backend.description }
         }),
       )
