@@ -22,10 +22,18 @@ const CONTEXT_COLUMNS = [
   { figure: 'percentOfMemory', title: '% of memory', unit: 1, digits: 0 },
 ]
 
+const BROWSER_COLUMNS = [
+  ...COLUMNS.slice(0, 1),
+  { figure: 'promptRatePerCpu', title: 'per CPU-second', unit: 1, digits: 1, moreIsBetter: true },
+  ...COLUMNS.slice(1, 2),
+  { figure: 'decodeRatePerCpu', title: 'per CPU-second', unit: 1, digits: 1, moreIsBetter: true },
+]
+
 /** The rows of a result's table, titles first, by `run.bench`. */
 const TABLES = {
   peers: peersRows,
   contexts: contextsRows,
+  browser: browserRows,
   kernels: kernelsRows,
   perplexity: perplexityRows,
 }
@@ -61,8 +69,8 @@ export function printHeading(path, settings) {
 
 /** One round of an engine, while the others are still to come. */
 export function printSample(name, sample) {
-  const columns = [...COLUMNS, ...CONTEXT_COLUMNS.slice(2)]
-  const cells = columns
+  const columns = new Set([...COLUMNS, ...CONTEXT_COLUMNS, ...BROWSER_COLUMNS])
+  const cells = [...columns]
     .filter(({ figure }) => typeof sample[figure] === 'number')
     .map((column) => `${column.title} ${format(column, sample[column.figure])}`)
   console.error(`  ${name}: ${cells.join(', ')}`)
@@ -84,16 +92,26 @@ export function markdownTable([titles, ...rows]) {
 }
 
 function peersRows({ results }) {
+  return enginesRows(results, COLUMNS)
+}
+
+function browserRows({ results }) {
+  return enginesRows(results, BROWSER_COLUMNS)
+}
+
+/** A row per engine, and how many times better the first is than each of the others. */
+function enginesRows(results, columns) {
   const engines = Object.entries(results)
   const rows = engines.map(([name, summary]) => [
     `${name} ${summary.version}`,
-    ...COLUMNS.map((column) => summaryCell(column, summary)),
+    ...columns.map((column) => summaryCell(column, summary)),
   ])
-  if (engines.length === 2) {
-    const summaries = engines.map(([, summary]) => summary)
-    rows.push(['ratio of medians', ...COLUMNS.map((column) => ratioCell(column, summaries))])
+  const [[, ours], ...others] = engines
+  for (const [name, theirs] of others) {
+    const ratios = columns.map((column) => ratioCell(column, [ours, theirs]))
+    rows.push([`ratio of medians to ${name}`, ...ratios])
   }
-  return [['', ...COLUMNS.map(({ title }) => title)], ...rows]
+  return [['', ...columns.map(({ title }) => title)], ...rows]
 }
 
 function contextsRows({ results }) {

@@ -1,5 +1,6 @@
 /**
- * `npm run build -- [--profile release|dist] [--platform NAME]`: dependencies, facade and addon.
+ * `npm run build -- [--profile release|dist] [--target native|web|all] [--platform NAME]`:
+ * dependencies and facade, then the addon, the browser package, or both.
  *
  * The addon is made for this machine unless another platform is named, such as linux-arm64-gnu,
  * which can be built for on x64 Linux.
@@ -7,10 +8,20 @@
 
 import { parseArgs } from 'node:util'
 import { build } from './steps.mjs'
-import { installCrossCompiler } from './system.mjs'
+import { installCrossCompiler, installWebTools } from './system.mjs'
+import { buildWeb } from './web.mjs'
 
 const { values } = parseArgs({
-  options: { profile: { type: 'string', default: 'release' }, platform: { type: 'string' } },
+  options: {
+    profile: { type: 'string', default: 'release' },
+    target: { type: 'string', default: 'native' },
+    platform: { type: 'string' },
+  },
 })
-installCrossCompiler(values.platform)
-await build(values)
+const { profile, target, platform } = values
+if (target !== 'web') installCrossCompiler(platform)
+await build({ profile, platform, addon: target !== 'web' })
+if (target !== 'native') {
+  installWebTools()
+  buildWeb()
+}

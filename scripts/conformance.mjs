@@ -1,5 +1,5 @@
 /**
- * `npm run conformance -- [--kit DIR] [--only GLOB] [--backend NAME] [--json] [--write]`:
+ * `npm run conformance -- [--kit DIR] [--only GLOB] [--backend NAME] [--browser] [--json] [--write]`:
  * builds what is out of date, then walks the conformance kit; `--write` makes
  * docs/conformance.md of the whole table.
  */

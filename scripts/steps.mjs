@@ -50,23 +50,23 @@ export function has(command, args = ['--version']) {
   return spawnSync(command, args, { stdio: 'ignore' }).status === 0
 }
 
-/** Runs a program of a development dependency; `program` names it where there are several. */
-export function runTool(name, args, program = undefined) {
+/** Runs a program of a development dependency. */
+export function runTool(name, args) {
   const require = createRequire(join(root, 'package.json'))
   const manifest = require.resolve(`${name}/package.json`)
   const { bin } = require(manifest)
-  const path = typeof bin === 'string' ? bin : (bin[program] ?? Object.values(bin)[0])
+  const path = typeof bin === 'string' ? bin : Object.values(bin)[0]
   run(process.execPath, [join(dirname(manifest), path), ...args])
 }
 
 /**
  * Everything that `npm start` and the tests need: dependencies, facade, addon; the addon for this
- * machine's platform or the one that is named.
+ * machine's platform or the one that is named, unless it is not wanted.
  */
-export async function build({ profile = 'release', platform } = {}) {
+export async function build({ profile = 'release', platform, addon = true } = {}) {
   installDependencies()
   compileFacade()
-  await buildAddon(profile, platform)
+  if (addon) await buildAddon(profile, platform)
 }
 
 /** `npm ci`, unless node_modules is as new as the lock file. */

@@ -5,6 +5,10 @@
 
 import { existsSync, readdirSync } from 'node:fs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
+<<<<<<< HEAD
+=======
+import { findFirefox } from '../test-js/support/firefox-path.mjs'
+>>>>>>> main
 import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 
@@ -25,6 +29,12 @@ export function installVulkanDriver() {
 export function installChromium() {
   if (process.platform !== 'linux' || findChromium() !== undefined) return
   installPackages(['chromium'])
+}
+
+/** The other browser for these tests. */
+export function installFirefox() {
+  if (process.platform !== 'linux' || findFirefox() !== undefined) return
+  installPackages(['firefox-esr'])
 }
 
 /** rustfmt and clippy, which a minimal toolchain lacks. */
@@ -50,6 +60,12 @@ export function installEmulator(platform) {
 /** What the tests of the WebAssembly build are compiled for, so that Node runs them. */
 export function installWasiTarget() {
   run('rustup', ['target', 'add', 'wasm32-wasip1'])
+}
+
+/** What the engine for browsers is compiled with, the standard library included. */
+export function installWebTools() {
+  run('rustup', ['target', 'add', 'wasm32-unknown-unknown'])
+  run('rustup', ['component', 'add', 'rust-src'])
 }
 
 /** The checker of dependencies' licences and advisories. */

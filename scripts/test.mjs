@@ -7,13 +7,23 @@ import { join } from 'node:path'
 import { testOnArm } from './arm.mjs'
 import { lintFacade } from './lint.mjs'
 import { build, has, root, run } from './steps.mjs'
-import { installChromium, installVulkanDriver, installWasiTarget } from './system.mjs'
+import {
+  installChromium,
+  installFirefox,
+  installVulkanDriver,
+  installWasiTarget,
+  installWebTools,
+} from './system.mjs'
 import { testOnWasm } from './wasm-tests.mjs'
+import { buildWeb } from './web.mjs'
 
 installVulkanDriver()
 installChromium()
+installFirefox()
 installWasiTarget()
+installWebTools()
 await build()
+buildWeb()
 lintFacade()
 
 if (has('cargo', ['nextest', '--version'])) {

@@ -3,9 +3,9 @@
  * with its worker, in `dist/browser`.
  */
 
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { has, root, run, runTool, step, targetDirectory } from './steps.mjs'
+import { root, run, step, targetDirectory } from './steps.mjs'
 
 const TARGET = 'wasm32-unknown-unknown'
 const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '+mutable-globals']
@@ -19,6 +19,18 @@ const SMALL = ['-Zunstable-options', '-Cpanic=immediate-abort']
 /** The builds, each for browsers that can do more. */
 export const BUILDS = {
   simd: { features: SIMD },
+  relaxed: { features: [...SIMD, '+relaxed-simd'] },
+  threads: {
+    features: [...SIMD, '+relaxed-simd', '+atomics'],
+    links: [
+      '--shared-memory',
+      '--import-memory',
+      '--max-memory=4294967296',
+      ...['__wasm_init_tls', '__tls_size', '__tls_align', '__tls_base', '__heap_base'].map(
+        (name) => `--export=${name}`,
+      ),
+    ],
+  },
 }
 
 /** Inputs of the engine. */
@@ -26,19 +38,9 @@ const CRATES = ['crates', 'Cargo.toml', 'Cargo.lock', 'tools/bindgen']
 
 /** Everything in `dist/browser`. */
 export function buildWeb() {
-  installTarget()
   buildBindgen()
   for (const name of Object.keys(BUILDS)) buildEngine(name)
   bundleFacade()
-}
-
-function installTarget() {
-  if (has('rustc', ['--print', 'target-libdir', '--target', TARGET]) && hasStd()) return
-  run('rustup', ['target', 'add', TARGET])
-}
-
-function hasStd() {
-  return has('sh', ['-c', `test -d "$(rustc --print target-libdir --target ${TARGET})"`])
 }
 
 /** What writes the JavaScript side of a build. */
@@ -60,8 +62,9 @@ function buildEngine(name) {
     inputs: CRATES,
     output,
     make: () => {
-      const { features } = BUILDS[name]
-      const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...SMALL]
+      const { features, links = [] } = BUILDS[name]
+      const linkArguments = links.map((argument) => `-Clink-arg=${argument}`)
+      const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...linkArguments, ...SMALL]
       const env = {
         ...process.env,
         // The standard library's own sources are only built with features of the nightly.
@@ -75,8 +78,8 @@ function buildEngine(name) {
       rmSync(folder, { recursive: true, force: true })
       run(join(root, 'target/tools/debug/realm-bindgen'), [compiled, folder])
       mkdirSync(join(root, dirname(output)), { recursive: true })
-      const optimised = ['-Oz', '--all-features', '-o', join(root, output)]
-      runTool('binaryen', [join(folder, 'realm_bg.wasm'), ...optimised], 'wasm-opt')
+      // As the compiler made it: wasm-opt makes it smaller, but not after gzip.
+      copyFileSync(join(folder, 'realm_bg.wasm'), join(root, output))
     },
   })
 }

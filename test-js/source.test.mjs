@@ -21,6 +21,8 @@ let origin
 let cacheDirectory
 /** What the server saw: paths, and which were answered with 304. */
 let requests
+/** What it was shown. */
+let authorizations = []
 
 before(async () => {
   cacheDirectory = mkdtempSync(join(tmpdir(), 'realm-cache-'))
@@ -45,6 +47,7 @@ const LISTING = ['README.md', 'tiny-Q8_0.gguf', 'tiny-Q4_K_M.gguf', 'tiny-Q2_K.g
 function answer(request, response) {
   const url = new URL(request.url, origin)
   requests.push(url.pathname)
+  authorizations.push(request.headers.authorization)
   if (url.pathname === '/api/models/owner/repo/tree/main') {
     response.end(JSON.stringify(LISTING.map((path) => ({ type: 'file', path }))))
   } else if (url.pathname === '/api/models/owner/many/tree/main') {
@@ -138,6 +141,16 @@ describe('a model is loaded from', () => {
     assert.deepEqual(requests, ['/tiny.gguf', '304'])
   })
 
+  it('what is kept, while the server cannot be reached', async () => {
+    const other = createServer(sendModel)
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve))
+    const url = `http://127.0.0.1:${other.address().port}/kept.gguf`
+    await check(url)
+    other.closeAllConnections()
+    await new Promise((resolve) => other.close(resolve))
+    await check(url)
+  })
+
   it('a hub, by repository, file and revision', async () => {
     process.env.HF_ENDPOINT = origin
     requests = []
@@ -149,6 +162,21 @@ describe('a model is loaded from', () => {
       '/owner/repo/resolve/main/tiny-Q4_K_M.gguf',
       '/owner/repo/resolve/v2/sub/tiny-Q8_0.gguf',
     ])
+  })
+})
+
+describe('the hub of the options', () => {
+  it('is asked, and is sent its token, which nobody else is', async () => {
+    const options = { cacheDirectory, hubEndpoint: origin, hubToken: 'secret' }
+    const own = await Realm.create(options)
+    authorizations = []
+    await (await own.load('hf:owner/repo')).dispose()
+    assert.deepEqual(authorizations, ['Bearer secret', 'Bearer secret'])
+    const elsewhere = await Realm.create({ ...options, hubEndpoint: 'https://hub.example' })
+    authorizations = []
+    await (await elsewhere.load(`${origin}/tiny.gguf`)).dispose()
+    assert.deepEqual(authorizations, [undefined])
+    await Promise.all([own.dispose(), elsewhere.dispose()])
   })
 })
 

@@ -8,7 +8,7 @@
  * `RealmErrorCode`).
  */
 
-import type { LoadProgress } from './reports.js'
+import type { LoadProgress, LogEntry } from './reports.js'
 
 export interface BindingBackendInfo {
   /** Name to pass as `backend`. */
@@ -325,10 +325,27 @@ export interface QuantizeBinding {
  * A path; bytes that are copied before the call returns, or several such for a split file. In
  * browsers whatever can be posted to a worker and opened there.
  */
-export type BindingSource = string | Uint8Array | Uint8Array[] | Blob | Blob[] | ReadableStream
+export type BindingSource =
+  | string
+  | Uint8Array
+  | Uint8Array[]
+  | Blob
+  | Blob[]
+  | ReadableStream
+  | HostedSource
 
-/** What loading reports: the share of 0..=1 that is loaded, or how far a download has come. */
-export type BindingProgress = number | LoadProgress
+/** An address for a browser's worker, with what its download is to be told. */
+export interface HostedSource {
+  address: string
+  hubEndpoint: string | undefined
+  hubToken: string | undefined
+}
+
+/**
+ * What loading reports: the share of 0..=1 that is loaded, how far a download has come, or what
+ * was decided.
+ */
+export type BindingProgress = number | LoadProgress | LogEntry
 
 export interface Binding {
   version(): string

@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { byLastUse, type CachedModel, type ModelCache, namedBy } from './cache.js'
 import { RealmError } from './errors.js'
 import { DEFAULT_HUB } from './hub.js'
+import type { SourceSettings } from './model-source.js'
 
 /** Where a file came from. When it was last used is when its record was last written. */
 export interface FileRecord {
@@ -25,8 +26,11 @@ export interface FileRecord {
   etag: string | null
 }
 
-/** The cache in a folder; undefined for that of the environment. */
-export function diskCache(cacheDirectory: string | undefined): ModelCache {
+/** The cache in a folder, for names of a hub; by default those of the environment. */
+export function diskCache({
+  cacheDirectory,
+  hubEndpoint,
+}: Partial<SourceSettings> = {}): ModelCache {
   const root = () => cacheDirectory ?? defaultCache()
   return {
     async list() {
@@ -38,7 +42,7 @@ export function diskCache(cacheDirectory: string | undefined): ModelCache {
     },
 
     async delete(source) {
-      const isNamed = namedBy(source, hubOfEnvironment())
+      const isNamed = namedBy(source, hubEndpoint ?? hubOfEnvironment())
       const named = (await listFolders(root())).filter(({ model }) => isNamed(model.url))
       await removeAll(named)
       return named.length > 0

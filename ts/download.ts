@@ -54,22 +54,18 @@ export async function download(url: string, context: NodeFetchContext): Promise<
 
 /**
  * Fetches from the model hub: `hf:owner/repo[/file][@revision]`. Without a file the repository's
- * only GGUF is taken, else its Q4_K_M, else its Q8_0. HF_ENDPOINT names another hub, HF_TOKEN is
- * sent to it.
+ * only GGUF is taken, else its Q4_K_M, else its Q8_0. Options or the environment's
+ * HF_ENDPOINT name another hub, and HF_TOKEN what is sent to it.
  */
 export async function fromHub(source: string, context: NodeFetchContext): Promise<string> {
   const name = parseHubName(source)
-  const hub = hubOfEnvironment()
-  const file = name.file ?? (await chosenFile(hub, name, context.signal))
+  const hub = context.hubEndpoint ?? hubOfEnvironment()
+  const file = name.file ?? (await chosenFile(hub, name, context))
   return download(hubFileUrl(hub, name, file), context)
 }
 
-async function chosenFile(
-  hub: string,
-  name: HubName,
-  signal: AbortSignal | undefined,
-): Promise<string> {
-  const response = await request(hubListingUrl(hub, name), {}, signal)
+async function chosenFile(hub: string, name: HubName, context: NodeFetchContext): Promise<string> {
+  const response = await request(hubListingUrl(hub, name), {}, context)
   return chooseFile(name.repo, readListing(await response.json().catch(() => [])))
 }
 
@@ -78,14 +74,22 @@ async function downloadFile(
   url: URL,
   path: string,
   parts: number,
-  { signal }: NodeFetchContext,
+  context: NodeFetchContext,
   onProgress: (share: number, counts: { receivedBytes: number; totalBytes?: number }) => void,
 ): Promise<void> {
+  const { signal } = context
   const record = { url: url.href, parts }
   const cached = (await readRecord(path))?.etag ?? null
   const isCached = cached !== null && (await stat(path).catch(() => undefined)) !== undefined
-  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, signal)
-  if (response.status === 304) return writeRecord(path, { ...record, etag: cached })
+  const response = await request(url, isCached ? { 'if-none-match': cached } : {}, context).catch(
+    (error: RealmError) => {
+      // What is there can be used while the server cannot be reached.
+      if (isCached && isUnreachable(error)) return undefined
+      throw error
+    },
+  )
+  if (response === undefined || response.status === 304)
+    return writeRecord(path, { ...record, etag: cached })
   const totalBytes = Number(response.headers.get('content-length') ?? 0)
   const partial = `${path}.${process.pid}-${Date.now()}.part`
   let receivedBytes = 0
@@ -115,10 +119,10 @@ async function downloadFile(
 async function request(
   url: URL,
   headers: Record<string, string>,
-  signal: AbortSignal | undefined,
+  { hubEndpoint, hubToken, signal }: NodeFetchContext,
 ): Promise<Response> {
-  const token = process.env.HF_TOKEN
-  const forHub = token !== undefined && isOfHub(hubOfEnvironment(), url)
+  const token = hubToken ?? process.env.HF_TOKEN
+  const forHub = token !== undefined && isOfHub(hubEndpoint ?? hubOfEnvironment(), url)
   let response: Response
   try {
     response = await fetch(url, {
@@ -156,6 +160,11 @@ async function failure(
     return new RealmError('STORAGE_FULL', `${url.href}: ${text}`, { cause: error })
   }
   return new RealmError('DOWNLOAD_FAILED', `${url.href}: ${reason}`, { cause: error })
+}
+
+/** Whether an error of `request` is that nobody answered. */
+function isUnreachable({ code, cause }: RealmError): boolean {
+  return code === 'DOWNLOAD_FAILED' && cause !== undefined
 }
 
 /** A name that is safe on every file system, whatever the server calls the file. */

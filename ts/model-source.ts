@@ -28,6 +28,13 @@ export interface FetchContext {
   signal: AbortSignal | undefined
 }
 
+/** Settings of a realm that its sources are opened with. */
+export interface SourceSettings {
+  cacheDirectory: string | undefined
+  hubEndpoint: string | undefined
+  hubToken: string | undefined
+}
+
 /** The error of a load that its signal stopped. */
 export function aborted(cause?: unknown): RealmError {
   return new RealmError('ABORTED', 'loading was stopped by its signal', { cause })

@@ -8,7 +8,7 @@ import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } fr
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
-import type { ModelSource } from './model-source.js'
+import type { ModelSource, SourceSettings } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -92,19 +92,15 @@ export class Model {
   readonly info: ModelInfo
   readonly #binding: BindingModel
   readonly #onDispose: (model: Model) => void
-  readonly #cacheDirectory: string | undefined
+  readonly #settings: SourceSettings
   #lora: Required<LoraUse>[] = []
   #disposed: Promise<void> | undefined
 
   /** @internal */
-  constructor(
-    binding: BindingModel,
-    onDispose: (model: Model) => void,
-    cacheDirectory: string | undefined,
-  ) {
+  constructor(binding: BindingModel, onDispose: (model: Model) => void, settings: SourceSettings) {
     this.#binding = binding
     this.#onDispose = onDispose
-    this.#cacheDirectory = cacheDirectory
+    this.#settings = settings
     this.info = Object.freeze(guarded(() => binding.info()))
   }
 
@@ -223,8 +219,7 @@ export class Model {
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
     const { onProgress, signal } = readAdapterOptions(options)
-    const cacheDirectory = this.#cacheDirectory
-    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
+    const resolved = await resolveSource(source, { ...this.#settings, onProgress, signal })
     const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
     return new LoraAdapter(this.#binding, loaded, (gone) => {
       this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)

@@ -48,6 +48,10 @@ export interface RealmOptions {
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
   cacheDirectory?: string
+  /** Model hub that `hf:` names lead to. Default: HF_ENDPOINT in Node, else https://huggingface.co. */
+  hubEndpoint?: string
+  /** Sent to the hub, and to nobody else, for models that are not public. Default: HF_TOKEN in Node. */
+  hubToken?: string
 }
 
 /** Options of `realm.load`. */
@@ -204,6 +208,8 @@ const REALM = {
   threads: integer(0, 256, 0),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
+  hubEndpoint: string('an http(s) address', undefined),
+  hubToken: string('a token', undefined),
 }
 
 const LOAD = {

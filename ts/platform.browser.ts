@@ -7,7 +7,7 @@ import { BrowserBinding } from './browser/binding.js'
 import { browserCache } from './browser/sources/cache.js'
 import type { ModelCache } from './cache.js'
 import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile } from './model-source.js'
+import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
 
 declare const REALM_VERSION: string
 
@@ -43,14 +43,12 @@ export function binding(): Binding {
 }
 
 /** There is one cache per origin. */
-export function modelCache(_directory: string | undefined): ModelCache {
-  return browserCache
+export function modelCache(settings: Partial<SourceSettings> = {}): ModelCache {
+  return browserCache(settings.hubEndpoint)
 }
 
 /** What preparing a source needs to know; the rest is the worker's. */
-interface PageFetchContext extends FetchContext {
-  cacheDirectory: string | undefined
-}
+interface PageFetchContext extends FetchContext, SourceSettings {}
 
 /** Bytes of an array that are copied in one go, so that the page stays responsive. */
 const COPY_BYTES = 4 << 20
@@ -61,19 +59,34 @@ const COPY_BYTES = 4 << 20
  */
 export async function resolveSource(
   source: unknown,
-  { signal }: PageFetchContext,
+  { signal, hubEndpoint, hubToken }: PageFetchContext,
 ): Promise<BindingSource> {
   if (signal?.aborted) throw aborted()
-  if (source instanceof URL) return source.href
-  if (typeof source === 'string' && !source.startsWith('hf:'))
-    return URL.canParse(source, globalThis.location.href)
-      ? new URL(source, globalThis.location.href).href
-      : source
+  if (source instanceof URL || typeof source === 'string')
+    return { address: absolute(String(source)), hubEndpoint, hubToken }
   if (hasGetFile(source)) return source.getFile()
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) return toBlob(source)
   if (Array.isArray(source))
     return Promise.all(source.map((part) => (part instanceof Uint8Array ? toBlob(part) : part)))
+  if (source instanceof ReadableStream && !canTransferStreams()) return new Response(source).blob()
   return source as BindingSource
+}
+
+/** Not every browser can hand a stream to a worker. */
+function canTransferStreams(): boolean {
+  const stream = new ReadableStream()
+  try {
+    structuredClone(stream, { transfer: [stream] })
+    return true
+  } catch {
+    return false
+  }
+}
+
+function absolute(address: string): string {
+  const { href } = globalThis.location
+  const isRelative = !address.startsWith('hf:') && URL.canParse(address, href)
+  return isRelative ? new URL(address, href).href : address
 }
 
 async function toBlob(source: ArrayBuffer | Uint8Array): Promise<Blob> {

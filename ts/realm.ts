@@ -26,7 +26,7 @@ export class Realm {
    * Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder; in browsers
    * those of this origin.
    */
-  static readonly cache: ModelCache = modelCache(undefined)
+  static readonly cache: ModelCache = modelCache()
 
   /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
   readonly cache: ModelCache
@@ -38,7 +38,7 @@ export class Realm {
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
-    this.cache = modelCache(options.cacheDirectory)
+    this.cache = modelCache(options)
   }
 
   /**
@@ -75,19 +75,18 @@ export class Realm {
     this.#requireLive()
     const checked = readLoadOptions(options)
     const { onProgress, signal } = checked
-    const { cacheDirectory, logger } = this.#options
-    const resolved = await resolveSource(source, { cacheDirectory, onProgress, signal })
-    const onLoad = onProgress
-      ? (progress: BindingProgress) =>
-          onProgress(
-            typeof progress === 'number' ? { stage: 'load', fraction: progress } : progress,
-          )
-      : null
+    const { logger } = this.#options
+    const resolved = await resolveSource(source, { ...this.#options, onProgress, signal })
+    const onLoad = (progress: BindingProgress) => {
+      if (typeof progress === 'number') onProgress?.({ stage: 'load', fraction: progress })
+      else if ('level' in progress) logger?.(progress)
+      else onProgress?.(progress)
+    }
     const load = guarded(() =>
       this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
     )
     const binding = await abortable(load, signal)
-    const model = new Model(binding, (gone) => this.#models.delete(gone), cacheDirectory)
+    const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
     try {
       await loadLora(model, checked)
       this.#requireLive()

@@ -5,16 +5,14 @@
 import { fileURLToPath } from 'node:url'
 import { download, fromHub } from './download.js'
 import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile } from './model-source.js'
+import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
 import { invalid } from './validate.js'
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
 
 /** What fetching a source needs to know. */
-export interface NodeFetchContext extends FetchContext {
-  cacheDirectory: string | undefined
-}
+export interface NodeFetchContext extends FetchContext, SourceSettings {}
 
 /**
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no

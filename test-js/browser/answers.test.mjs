@@ -214,6 +214,7 @@ describe('a model in a page', () => {
       const model = await realm.load('/models/tiny.gguf')
       const controller = new AbortController()
       const aborted = realm.load('/models/tiny.gguf', { signal: controller.signal })
+      aborted.catch(() => {})
       controller.abort()
       const { failure } = window
       const found = {

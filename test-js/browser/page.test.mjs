@@ -78,6 +78,7 @@ describe('a page with the browser package', () => {
     const session = await browser.newBrowserCDPSession()
     const round = async () => {
       assert.notEqual(await answer(page), '')
+      await page.waitForTimeout(50) // the browser tells of a worker's end a little later
       assert.equal(page.workers().length, 0)
       await page.requestGC()
       const { processInfo } = await session.send('SystemInfo.getProcessInfo')

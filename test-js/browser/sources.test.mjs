@@ -367,18 +367,19 @@ describe('a hub', () => {
     await checkFailure('hf:owner/repo', 'DOWNLOAD_FAILED', sizes, options)
   })
 
-  it('need not be there for a file that is named and kept', async () => {
+  it('need not be there for a model that is kept', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const name = 'hf:owner/repo/tiny.gguf'
     await check(name, content, { hubEndpoint: hubEndpoint() })
     await context.setOffline(true)
     await check(name, content, { hubEndpoint: hubEndpoint() })
+    await check('hf:owner/repo', content, { hubEndpoint: hubEndpoint() })
   })
 
   it('is sent its token, and nobody else is', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const options = { hubEndpoint: hubEndpoint(), hubToken: 'secret' }
-    await check('hf:owner/repo', content, options)
+    await check({ address: 'hf:owner/repo', ...options })
     for (const { headers } of server.requests) assert.equal(headers.authorization, 'Bearer secret')
     await check(serve('/elsewhere.gguf', {}, other), content, options)
     for (const { headers } of other.requests) assert.equal(headers.authorization, undefined)

@@ -5,18 +5,22 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
+import { withModel } from '../support/models.mjs'
 
 /**
  * The kit in a folder.
  *
  * @param backend the backend to run it on; the default of the machine where it is not given
+ * @param how     `withModel` to load models elsewhere than in this process, `device` of the backend
  */
-export function openKit(folder, backend) {
+export function openKit(folder, backend, how = {}) {
   const read = (path) => readFileSync(join(folder, path))
   const readJson = (path) => JSON.parse(read(path).toString('utf8'))
   return {
     cases: readJson('index.json').cases,
     backend,
+    withModel,
+    ...how,
     path: (path) => join(folder, path),
     readJson,
     readBytes: read,

@@ -3,7 +3,7 @@
  * layers one by one, and the greedy continuation through `generate`.
  */
 
-import { layerLogits, topGap, withModel } from '../support/models.mjs'
+import { layerLogits, topGap } from '../support/models.mjs'
 
 /** Logits in float32, and what a greedy answer must be. */
 export function logits(kit, { model: file, tokens, greedy, expected, tolerance }) {
@@ -21,7 +21,7 @@ export function logits(kit, { model: file, tokens, greedy, expected, tolerance }
     const mismatch = firstMismatch(answer.tokens, greedy, want.slice(prompt.length - 1), bound)
     return { worst: max, bound, pass: max <= bound && mismatch === null, note: mismatch ?? '' }
   }
-  return withModel(kit.readModel(file), use, { backend: kit.backend })
+  return kit.withModel(kit.readModel(file), use, { backend: kit.backend, device: kit.device })
 }
 
 /** Logits of quantised weights: activations may be rounded as well, hence two bounds. */
@@ -36,7 +36,7 @@ export function quantLogits(kit, { model: file, tokens, expected, tolerance }) {
       note: `rms ${rms.toPrecision(3)} of ${tolerance.rms_vs_expected}`,
     }
   }
-  return withModel(kit.readModel(file), use, { backend: kit.backend })
+  return kit.withModel(kit.readModel(file), use, { backend: kit.backend, device: kit.device })
 }
 
 /** Largest and root mean square difference of two matrices; what is not a number is infinitely far. */

@@ -5,13 +5,14 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { BROWSER_KINDS, openBrowserKit } from '../browser/support/browser-kit.mjs'
 import { conformanceKit, root } from '../support/models.mjs'
 import { openKit } from './kit.mjs'
 import { page } from './page.mjs'
 import { runCase } from './run.mjs'
 
 /**
- * @param args [--kit DIR] [--only GLOB] [--backend NAME] [--json] [--write]
+ * @param args [--kit DIR] [--only GLOB] [--backend NAME] [--browser] [--json] [--write]
  * @returns exit code: 1 when a case did not pass, 2 when none was run
  */
 export async function main(args) {
@@ -21,18 +22,22 @@ export async function main(args) {
       kit: { type: 'string' },
       only: { type: 'string', default: '*' },
       backend: { type: 'string' },
+      browser: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       write: { type: 'boolean', default: false },
     },
   })
-  const kit = openKit(values.kit ?? conformanceKit(), values.backend)
+  const browser = values.browser ? await openBrowserKit(values.backend ?? 'cpu') : undefined
+  const kit = openKit(values.kit ?? conformanceKit(), values.backend, browser?.how)
   const pattern = globPattern(values.only)
   const results = []
-  for (const entry of kit.cases.filter(({ id }) => pattern.test(id))) {
+  const isRun = ({ id, kind }) => pattern.test(id) && (!browser || BROWSER_KINDS.includes(kind))
+  for (const entry of kit.cases.filter(isRun)) {
     const result = await runCase(kit, entry)
     results.push(result)
     if (!values.json) console.log(line(result))
   }
+  await browser?.close()
   console.log(values.json ? JSON.stringify(results, null, 1) : `\n${summary(results)}`)
   if (values.write) writeFileSync(join(root, 'docs', 'conformance.md'), page(results))
   if (results.length === 0) return 2

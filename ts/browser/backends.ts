@@ -3,7 +3,6 @@
  */
 
 import type { BindingBackendInfo } from '../binding.js'
-import { BUILDS } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import type { BackendWish } from './protocol.js'
 
@@ -45,7 +44,7 @@ const CPU: BackendWish = { name: 'cpu', refusal: '' }
 const SOFTWARE = 'the only adapter computes in software, and runs when `device` names it'
 
 function cpuInfo(): BindingBackendInfo {
-  const choice = chooseBuild(BUILDS)
+  const choice = chooseBuild()
   const description =
     choice === null
       ? 'this browser has no WebAssembly with SIMD'

@@ -1,6 +1,5 @@
 /**
- * The engine in a browser: a worker for each model, and on the page's thread an instance of its
- * own, without weights, for what does not wait.
+ * The engine in a browser: a worker for each model, and on the page's thread what does not wait.
  */
 
 import type {
@@ -14,31 +13,29 @@ import type {
 } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { backendInfos, orderOf } from './backends.js'
-import { BUILDS, type Engine, type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import { BrowserModel } from './model.js'
-import type { FileHead } from './protocol.js'
+import type { BackendWish } from './protocol.js'
 import { RemoteWorker } from './remote-worker.js'
+import { restoreSnapshot } from './snapshot.js'
 import { compileEngine } from './wasm.js'
 
 export class BrowserBinding implements Binding {
-  readonly #build: Build
-  readonly #module: WebAssembly.Module
   readonly #engine: Engine
+  readonly #modules: Map<Build, Promise<WebAssembly.Module>>
 
-  private constructor(build: Build, module: WebAssembly.Module, engine: Engine) {
-    this.#build = build
-    this.#module = module
+  private constructor(build: Build, engine: Engine, module: Promise<WebAssembly.Module>) {
     this.#engine = engine
+    this.#modules = new Map([[build, module]])
   }
 
-  /** Fetches and starts the engine. */
+  /** Fetches and starts the engine: the build that models are most likely to run on. */
   static async open(): Promise<BrowserBinding> {
-    const choice = chooseBuild(BUILDS)
-    if (choice === null)
-      throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
-    const module = await compileEngine(choice.build)
-    return new BrowserBinding(choice.build, module, await startEngine(choice.build, module))
+    const build = buildFor(await orderOf(['auto'], ''))
+    const module = compileEngine(build)
+    const { engine } = await startEngine(build, await module)
+    return new BrowserBinding(build, engine, module)
   }
 
   version(): string {
@@ -58,21 +55,13 @@ export class BrowserBinding implements Binding {
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
       const backends = await orderOf([options.backend, ...options.fallback], options.device)
+      const build = buildFor(backends)
+      const module = await this.#module(build)
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
-      worker = new RemoteWorker(
-        {
-          type: 'load',
-          build: this.#build,
-          module: this.#module,
-          source,
-          backends,
-          options,
-        },
-        onProgress,
-      )
-      const { info, heads } = await worker.loaded
-      const vocabulary = await this.#vocabulary(heads, options)
-      return new BrowserModel(worker, info, vocabulary)
+      const request = { type: 'load' as const, build, module, source, backends, options }
+      worker = new RemoteWorker(request, onProgress)
+      const { info, vocabulary } = await worker.loaded
+      return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
     }
     return {
       model: load(),
@@ -87,32 +76,21 @@ export class BrowserBinding implements Binding {
     return this.#engine.renderChatTemplate(...args)
   }
 
-  /** The model's vocabulary in this thread's instance. */
-  async #vocabulary(heads: FileHead[], options: BindingLoadOptions): Promise<EngineModel> {
-    const load = this.#engine.load(
-      heads.map(headSource),
-      [],
-      [],
-      { ...options, vocabOnly: true },
-      null,
-    )
-    try {
-      return await load.model
-    } finally {
-      load.free()
-    }
+  #module(build: Build): Promise<WebAssembly.Module> {
+    const known = this.#modules.get(build)
+    if (known !== undefined) return known
+    const module = compileEngine(build)
+    // The network may be back the next time.
+    module.catch(() => this.#modules.delete(build))
+    this.#modules.set(build, module)
+    return module
   }
 }
 
-/** A file of which only the beginning is read; what is behind it reads as zeros. */
-function headSource({ size, bytes }: FileHead): FileBytes {
-  return {
-    size,
-    read: (offset, length) => {
-      const out = new Uint8Array(length)
-      out.set(bytes.subarray(offset, offset + length))
-      return out
-    },
-    close: () => {},
-  }
+/** The build to run one of these backends. */
+function buildFor(backends: BackendWish[]): Build {
+  const withWebgpu = backends.some(({ name, refusal }) => name === 'webgpu' && refusal === '')
+  const choice = chooseBuild(withWebgpu)
+  if (choice !== null) return choice.build
+  throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
 }

@@ -1,2 +1,4 @@
-/** The JavaScript that wasm-bindgen writes for each build; `engine.ts` says what is in it. */
-declare module 'realm-engine/*'
+/** The JavaScript that wasm-bindgen writes for each build; `engine.ts` says what it gives. */
+declare module 'realm-engine/*' {
+  export function createEngine(): unknown
+}

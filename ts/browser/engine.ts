@@ -2,7 +2,9 @@
  * The WebAssembly engine, as its bindings in crates/web export it.
  */
 
-import * as simd from 'realm-engine/simd'
+import { createEngine as relaxed } from 'realm-engine/relaxed'
+import { createEngine as simd } from 'realm-engine/simd'
+import { createEngine as threads } from 'realm-engine/threads'
 import type {
   BindingAdapter,
   BindingEvent,
@@ -33,11 +35,12 @@ export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' |
   setLora(lora: BindingLora[]): void
   headerBytes(): Float64Array
   free(): void
+  /** Where it lies in the engine's memory. */
+  readonly __wbg_ptr: number
 }
 
-/** The exports of one build. */
+/** What one instance exports. */
 export interface Engine {
-  default(input: { module_or_path: WebAssembly.Module }): Promise<unknown>
   load(
     sources: FileBytes[],
     backends: string[],
@@ -45,6 +48,10 @@ export interface Engine {
     options: BindingLoadOptions,
     onProgress: ((fraction: number) => void) | null,
   ): Omit<BindingLoad, 'model'> & { readonly model: Promise<EngineModel>; free(): void }
+  /** Never returns. Only in the build with threads. */
+  lendThread?(): void
+  /** Threads that a model would compute with if it were loaded now. */
+  threads(): number
   renderChatTemplate(
     template: string,
     messages: string,
@@ -54,16 +61,36 @@ export interface Engine {
     continueFinalMessage: boolean,
   ): string
   version(): string
+  WebModel: { prototype: EngineModel }
 }
 
-/** The JavaScript side of each build that there is. */
-const ENGINES: Partial<Record<Build, Engine>> = { simd: simd as unknown as Engine }
+/** The JavaScript side of an instance before it has one. */
+interface EngineScript extends Engine {
+  default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<Raw>
+}
 
-export const BUILDS = Object.keys(ENGINES) as Build[]
+/** The exports of an instance as WebAssembly sees them. */
+interface Raw {
+  memory: WebAssembly.Memory
+  /** JavaScript values that the engine holds. */
+  __wbindgen_externrefs: WebAssembly.Table
+}
 
-/** Starts the engine from a compiled module. */
-export async function startEngine(build: Build, module: WebAssembly.Module): Promise<Engine> {
-  const engine = ENGINES[build] as Engine
-  await engine.default({ module_or_path: module })
-  return engine
+/** An engine with the insides of its instance. */
+export interface Instance {
+  engine: Engine
+  raw: Raw
+}
+
+const SCRIPTS = { simd, relaxed, threads } as unknown as Record<Build, () => EngineScript>
+
+/** A new instance of a compiled module; with `memory`, one more thread on it. */
+export async function startEngine(
+  build: Build,
+  module: WebAssembly.Module,
+  memory?: WebAssembly.Memory,
+): Promise<Instance> {
+  const engine = SCRIPTS[build]()
+  const raw = await engine.default({ module_or_path: module, ...(memory && { memory }) })
+  return { engine, raw }
 }

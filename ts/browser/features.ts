@@ -17,17 +17,19 @@ const RELAXED_SIMD = [
 
 const isValid = (bytes: number[]) => WebAssembly.validate(new Uint8Array(bytes))
 
-/** The best build, and why no better one; null where there is none. */
-export function chooseBuild(available: readonly Build[]): { build: Build; reason: string } | null {
+/**
+ * The best build, and why no better one; null where there is none. With WebGPU in mind, the best
+ * that has it.
+ */
+export function chooseBuild(withWebgpu = false): { build: Build; reason: string } | null {
   if (typeof WebAssembly === 'undefined' || !isValid(SIMD)) return null
   const refusals: string[] = []
   const builds: [Build, string | undefined][] = [
-    ['threads', whyNoThreads()],
+    ['threads', withWebgpu ? 'WebGPU goes with one thread' : whyNoThreads()],
     ['relaxed', isValid(RELAXED_SIMD) ? undefined : 'the browser lacks relaxed SIMD'],
     ['simd', undefined],
   ]
   for (const [build, refusal] of builds) {
-    if (!available.includes(build)) continue
     if (refusal === undefined) return { build, reason: refusals.join('; ') }
     refusals.push(refusal)
   }

@@ -133,13 +133,11 @@ export class BrowserModel implements BindingModel {
     return this.#disposed
   }
 
-  /** The worker's memory goes with the worker. */
+  /** The worker's memory goes with the worker, the vocabulary's with this object. */
   async #dispose(): Promise<void> {
     // A worker that has crashed has nothing left to dispose of.
     await this.#worker.call('dispose').catch(() => {})
     this.#worker.end(DISPOSED)
-    await this.#vocabulary.dispose()
-    this.#vocabulary.free()
   }
 
   #addSequence(): number {

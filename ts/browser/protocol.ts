@@ -7,9 +7,10 @@ import type {
   BindingGenerateOptions,
   BindingLoadOptions,
   BindingModelInfo,
+  BindingProgress,
 } from '../binding.js'
-import type { LoadProgress } from '../reports.js'
 import type { Build } from './features.js'
+import type { Snapshot } from './snapshot.js'
 
 /** What loading a model takes. The module is compiled already, and shared with the page. */
 export interface LoadRequest {
@@ -28,9 +29,18 @@ export interface BackendWish {
   refusal: string
 }
 
+/** Makes the worker a thread of the engine in another worker. */
+export interface LendRequest {
+  type: 'lend'
+  build: Build
+  module: WebAssembly.Module
+  memory: WebAssembly.Memory
+}
+
 /** Calls by number; the answer has the same. */
 export type Request =
   | LoadRequest
+  | LendRequest
   | { type: 'abort-load' }
   | { type: 'call'; id: number; method: Method; args: unknown[] }
   | { type: 'generate'; id: number; prompt: string | Uint32Array; options: BindingGenerateOptions }
@@ -53,13 +63,6 @@ export type Method =
   | 'setLora'
   | 'tensor'
 
-/** A file's first bytes: what its vocabulary is read from. */
-export interface FileHead {
-  /** Bytes of the whole file. */
-  size: number
-  bytes: Uint8Array<ArrayBuffer>
-}
-
 /** An error on its way: errors lose their code when they are posted. */
 export interface PostedError {
   code: string
@@ -67,8 +70,8 @@ export interface PostedError {
 }
 
 export type Reply =
-  | { type: 'progress'; progress: LoadProgress | number }
-  | { type: 'loaded'; info: BindingModelInfo; heads: FileHead[] }
+  | { type: 'progress'; progress: BindingProgress }
+  | { type: 'loaded'; info: BindingModelInfo; vocabulary: Snapshot }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }
   | { type: 'failed'; id: number; error: PostedError }

@@ -5,7 +5,6 @@
 import type { BindingEvent, BindingProgress } from '../binding.js'
 import { RealmError } from '../errors.js'
 import {
-  type FileHead,
   fromPosted,
   type LoadRequest,
   type Method,
@@ -122,5 +121,3 @@ export const DISPOSED: PostedError = {
   code: 'DISPOSED',
   message: new RealmError('DISPOSED', 'the model was disposed of').message,
 }
-
-export type { FileHead, Loaded }

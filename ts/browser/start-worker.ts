@@ -2,6 +2,8 @@
  * Starts the worker, wherever the package came from.
  */
 
+let bootstrapUrl: string | undefined
+
 /** A new worker of this package. Bundlers find the worker by the expression below. */
 export function startWorker(): Worker {
   if (isSameOrigin(import.meta.url))
@@ -9,13 +11,9 @@ export function startWorker(): Worker {
   // A worker must be of the page's origin; what it imports need not be.
   const here = import.meta.url
   const bootstrap = `import ${JSON.stringify(new URL('worker.mjs', here).href)}`
-  const url = URL.createObjectURL(new Blob([bootstrap], { type: 'text/javascript' }))
-  const worker = new Worker(url, { type: 'module', name: 'realm' })
-  // It has been fetched once anything arrives from it, or never will be.
-  const done = () => URL.revokeObjectURL(url)
-  worker.addEventListener('message', done, { once: true })
-  worker.addEventListener('error', done, { once: true })
-  return worker
+  // Never revoked: the worker starts its threads from the same address.
+  bootstrapUrl ??= URL.createObjectURL(new Blob([bootstrap], { type: 'text/javascript' }))
+  return new Worker(bootstrapUrl, { type: 'module', name: 'realm' })
 }
 
 function isSameOrigin(url: string): boolean {

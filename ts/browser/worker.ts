@@ -5,9 +5,11 @@
 
 import type { BindingEvent } from '../binding.js'
 import { RealmError } from '../errors.js'
-import { type EngineModel, startEngine } from './engine.js'
-import { type FileHead, type LoadRequest, type Reply, type Request, toPosted } from './protocol.js'
+import { type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type LoadRequest, type Reply, type Request, toPosted } from './protocol.js'
+import { takeSnapshot } from './snapshot.js'
 import { type ByteSource, openSource } from './sources/index.js'
+import { lendThread, startThreads } from './threads.js'
 
 declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<void> }
 
@@ -38,6 +40,7 @@ function turns(): () => Promise<void> {
 
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   if (data.type === 'load') load(data).catch((error) => post({ type: 'load-failed', error }))
+  else if (data.type === 'lend') lendThread(data)
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)
   else if (data.type === 'generate') generate(data)
@@ -56,10 +59,13 @@ function crashed(reason: unknown): void {
 async function load(request: LoadRequest): Promise<void> {
   let files: ByteSource[] = []
   try {
-    const engine = await startEngine(request.build, request.module)
+    const instance = await startEngine(request.build, request.module)
+    const { engine } = instance
+    await startThreads(instance, request)
     files = await openSource(request.source, {
       signal: loading.signal,
       onProgress: (progress) => post({ type: 'progress', progress }),
+      logger: (entry) => post({ type: 'progress', progress: entry }),
     })
     loading.signal.throwIfAborted()
     const { backends, options } = request
@@ -72,11 +78,10 @@ async function load(request: LoadRequest): Promise<void> {
     )
     loading.signal.addEventListener('abort', () => load.abort())
     model = await load.model
+    const { build, module } = request
     const heads = headsOf(model, files)
-    post(
-      { type: 'loaded', info: model.info(), heads },
-      heads.map(({ bytes }) => bytes.buffer),
-    )
+    const vocabulary = await takeSnapshot(build, module, heads, options)
+    post({ type: 'loaded', info: model.info(), vocabulary }, [vocabulary.memory.buffer])
   } catch (error) {
     for (const file of files) file.close()
     const posted = loading.signal.aborted
@@ -86,12 +91,18 @@ async function load(request: LoadRequest): Promise<void> {
   }
 }
 
-/** What the page reads the vocabulary from. */
-function headsOf(model: EngineModel, files: ByteSource[]): FileHead[] {
+/** Files of which only the beginning is read; what is behind it reads as zeros. */
+function headsOf(model: EngineModel, files: ByteSource[]): FileBytes[] {
   const lengths = model.headerBytes()
-  return files.map((file, i) => ({
-    size: file.size,
-    bytes: file.read(0, lengths[i] ?? 0).slice(),
+  return files.map(({ size, read }, i) => ({
+    size,
+    read: (offset, length) => {
+      const out = new Uint8Array(length)
+      const end = Math.min(offset + length, lengths[i] ?? 0)
+      if (end > offset) out.set(read(offset, end - offset))
+      return out
+    },
+    close: () => {},
   }))
 }
 

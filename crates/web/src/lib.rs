@@ -28,6 +28,19 @@ pub fn version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }
 
+/// Threads that a model on the CPU would compute with if it were loaded now.
+#[wasm_bindgen]
+pub fn threads() -> usize {
+    realm_cpu::describe().default_threads
+}
+
+/// Lends the calling worker to models on the CPU that are loaded from now on. Never returns.
+#[cfg(target_feature = "atomics")]
+#[wasm_bindgen(js_name = lendThread)]
+pub fn lend_thread() {
+    realm_cpu::lend_thread()
+}
+
 /// Renders a template that belongs to no model.
 #[wasm_bindgen(js_name = renderChatTemplate)]
 pub fn render_chat_template(
@@ -42,4 +55,15 @@ pub fn render_chat_template(
     let arguments =
         chat_arguments(messages, tools, variables, add_generation_prompt, continue_final_message);
     render(template, &arguments).map_err(thrown)
+}
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console)]
+    fn error(text: &str);
+}
+
+#[wasm_bindgen(start)]
+fn debug_start() {
+    std::panic::set_hook(Box::new(|info| error(&info.to_string())));
 }

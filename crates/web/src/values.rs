@@ -51,6 +51,7 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("fileBytes", (info.file_bytes as f64).into()),
         ("weightBytes", (info.weight_bytes as f64).into()),
         ("weightTypes", record(info.weight_types)),
+        ("bytesPerToken", (info.bytes_per_token as f64).into()),
         ("parameterCount", (info.parameter_count as f64).into()),
         ("layerCount", number(info.n_layers)),
         ("hiddenSize", number(info.hidden_size)),

@@ -10,6 +10,7 @@ use realm_ir::{Error, Result};
 use crate::adapter::AdapterDescription;
 
 use crate::NAME;
+use crate::kernel::Pipelines;
 use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
@@ -35,6 +36,8 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Pipelines of everything but matrix products, shared by all sessions.
+    pub pipelines: Pipelines,
     /// Pipelines of matrix products, shared by all sessions.
     pub products: Products,
     /// The kernels that products prefer.
@@ -117,6 +120,7 @@ impl Gpu {
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
         let mut gpu = Gpu {
+            pipelines: Pipelines::new(&device),
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
@@ -185,10 +189,13 @@ impl Gpu {
     fn allocate(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Option<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = self.device.create_buffer(descriptor);
+        // Closed now: scopes end in the order in which they began.
+        let error = scope.pop();
         let (sender, failed) = oneshot::channel();
         // Nobody asks any more when the receiver is gone.
-        let tell = async move { drop(sender.send(scope.pop().await.is_some())) };
-        wasm_bindgen_futures::spawn_local(tell);
+        wasm_bindgen_futures::spawn_local(async move {
+            let _ = sender.send(error.await.is_some());
+        });
         self.allocations.lock().unwrap_or_else(PoisonError::into_inner).push(Allocation {
             what: descriptor.label.unwrap_or_default().to_owned(),
             bytes: descriptor.size as usize,

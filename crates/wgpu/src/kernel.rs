@@ -5,7 +5,7 @@
 //! pipeline-overridable constants, so that layers of one shape share a pipeline.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 use crate::gpu::Gpu;
 
@@ -102,73 +102,83 @@ impl Kernel {
     }
 }
 
-/// Makes pipelines, each once.
+/// Pipelines of the kernels, each made once for a device and shared by its sessions.
 pub(crate) struct Pipelines {
-    gpu: Arc<Gpu>,
     /// Group 1 of every kernel: the batch.
     pub batch_layout: wgpu::BindGroupLayout,
-    layouts: HashMap<&'static Kernel, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    pipelines: HashMap<Key, wgpu::ComputePipeline>,
+    layouts: Mutex<HashMap<&'static Kernel, Layouts>>,
+    pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+}
+
+#[derive(Clone)]
+struct Layouts {
+    operands: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
 }
 
 impl Pipelines {
-    pub fn new(gpu: Arc<Gpu>) -> Self {
-        let batch_layout = bind_group_layout(&gpu, "batch", 1, 0);
-        Pipelines { gpu, batch_layout, layouts: HashMap::new(), pipelines: HashMap::new() }
+    pub fn new(device: &wgpu::Device) -> Self {
+        Pipelines {
+            batch_layout: bind_group_layout(device, "batch", 1, 0),
+            layouts: Mutex::default(),
+            pipelines: Mutex::default(),
+        }
     }
 
-    fn layout(
-        &mut self,
-        kernel: &'static Kernel,
-    ) -> &(wgpu::BindGroupLayout, wgpu::PipelineLayout) {
-        self.layouts.entry(kernel).or_insert_with(|| {
-            let operands =
-                bind_group_layout(&self.gpu, kernel.name, kernel.n_reads, kernel.n_writes);
+    fn layouts(&self, gpu: &Gpu, kernel: &'static Kernel) -> Layouts {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let layouts = layouts.entry(kernel).or_insert_with(|| {
+            let Kernel { name, n_reads, n_writes, .. } = kernel;
+            let operands = bind_group_layout(&gpu.device, name, *n_reads, *n_writes);
             let descriptor = wgpu::PipelineLayoutDescriptor {
-                label: Some(kernel.name),
+                label: Some(name),
                 bind_group_layouts: &[Some(&operands), Some(&self.batch_layout)],
                 immediate_size: 0,
             };
-            let pipeline = self.gpu.device.create_pipeline_layout(&descriptor);
-            (operands, pipeline)
-        })
+            let pipeline = gpu.device.create_pipeline_layout(&descriptor);
+            Layouts { operands, pipeline }
+        });
+        layouts.clone()
     }
 
     /// The pipeline of `kernel` with `constants`.
     pub fn pipeline(
-        &mut self,
+        &self,
+        gpu: &Gpu,
         kernel: &'static Kernel,
         constants: &Constants,
     ) -> wgpu::ComputePipeline {
-        let key = kernel.key(constants);
-        if let Some(pipeline) = self.pipelines.get(&key) {
-            return pipeline.clone();
-        }
-        let layout = self.layout(kernel).1.clone();
-        let module = self.gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipeline = pipelines.entry(kernel.key(constants)).or_insert_with(|| {
+            let label = Some(kernel.name);
+            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label,
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            });
+            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: Some(&self.layouts(gpu, kernel).pipeline),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants,
+                    ..Default::default()
+                },
+                cache: None,
+            })
         });
-        let pipeline = self.gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(kernel.name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        self.pipelines.insert(key, pipeline.clone());
-        pipeline
+        pipeline.clone()
     }
 
     /// Binds `operands`, reads before writes, to group 0 of `kernel`.
-    pub fn bind(&mut self, kernel: &'static Kernel, operands: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+    pub fn bind(
+        &self,
+        gpu: &Gpu,
+        kernel: &'static Kernel,
+        operands: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
         assert_eq!(operands.len(), kernel.n_reads + kernel.n_writes, "{}", kernel.name);
-        let layout = self.layout(kernel).0.clone();
-        bind_group(&self.gpu, kernel.name, &layout, operands)
+        bind_group(gpu, kernel.name, &self.layouts(gpu, kernel).operands, operands)
     }
 }
 
@@ -192,7 +202,7 @@ pub(crate) fn bind_group(
 }
 
 fn bind_group_layout(
-    gpu: &Gpu,
+    device: &wgpu::Device,
     label: &str,
     n_reads: usize,
     n_writes: usize,
@@ -210,5 +220,5 @@ fn bind_group_layout(
         })
         .collect();
     let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries };
-    gpu.device.create_bind_group_layout(&descriptor)
+    device.create_bind_group_layout(&descriptor)
 }

@@ -14,7 +14,7 @@ use realm_ir::{
 use crate::NAME;
 use crate::batch;
 use crate::gpu::Gpu;
-use crate::kernel::{Pipelines, bind_group};
+use crate::kernel::bind_group;
 use crate::memory::Memory;
 use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
 use crate::product::check::Pending;
@@ -31,7 +31,6 @@ pub(crate) struct WgpuSession {
     config: SessionConfig,
     memory: Memory,
     segments: Vec<Vec<Dispatch>>,
-    pipelines: Pipelines,
     /// By slot and number of values.
     tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
@@ -73,10 +72,9 @@ impl WgpuSession {
             return unsupported(format!("a batch of more than {MAX_GRID} rows"));
         }
         let memory = Memory::new(&gpu, &program, &config)?;
-        let mut pipelines = Pipelines::new(Arc::clone(&gpu));
         let n_words = batch::n_words(config.max_rows, config.max_outputs, config.kv.n_pages);
-        let batch = BatchBuffer::new(&gpu, &pipelines.batch_layout, n_words)?;
-        let mut planner = Planner::new(&gpu, &program, &weights, &config, &memory, &mut pipelines);
+        let batch = BatchBuffer::new(&gpu, &gpu.pipelines.batch_layout, n_words)?;
+        let mut planner = Planner::new(&gpu, &program, &weights, &config, &memory);
         let mut segments = Vec::new();
         for steps in &program.segments {
             let mut dispatches = Vec::new();
@@ -105,7 +103,6 @@ impl WgpuSession {
             config,
             memory,
             segments,
-            pipelines,
             tops: HashMap::new(),
             batch,
             words: Vec::new(),
@@ -137,10 +134,18 @@ impl WgpuSession {
         let needed = self.words.len();
         if 4 * needed as u64 > self.batch.buffer.size() {
             let n_words = needed.next_power_of_two();
-            self.batch = BatchBuffer::new(&self.gpu, &self.pipelines.batch_layout, n_words)?;
+            self.batch = BatchBuffer::new(&self.gpu, &self.gpu.pipelines.batch_layout, n_words)?;
         }
         self.gpu.queue.write_buffer(&self.batch.buffer, 0, cast_slice(&self.words));
         Ok(())
+    }
+
+    /// Looks at known answers that could not be waited for before.
+    async fn look(&mut self) -> Result<()> {
+        match self.unchecked.take() {
+            Some(pending) => pending.look(&self.gpu).await,
+            None => Ok(()),
+        }
     }
 
     fn n_slot_rows(&self, slot: Slot) -> usize {
@@ -199,9 +204,7 @@ impl Session for WgpuSession {
                 return Ok(());
             }
             self.gpu.check()?;
-            if let Some(pending) = self.unchecked.take() {
-                pending.look(&self.gpu).await?;
-            }
+            self.look().await?;
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let staging = self.gpu.buffer("rows to read", 4 * out.len(), usage)?;
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -227,11 +230,11 @@ impl Session for WgpuSession {
                 return Err(Error::ShapeMismatch { what, expected: max_rows, found: n_rows });
             }
             self.gpu.check()?;
+            self.look().await?;
             let plan = match self.tops.entry((slot.0, rounded)) {
                 Entry::Occupied(plan) => plan.into_mut(),
                 Entry::Vacant(place) => place.insert(TopPlan::new(
                     &self.gpu,
-                    &mut self.pipelines,
                     &self.memory.slots[slot.0],
                     width,
                     max_rows,

@@ -3,7 +3,7 @@
 use realm_ir::{Result, Top};
 
 use crate::gpu::Gpu;
-use crate::kernel::{Kernel, Pipelines, TOP_OF_TOP, TOP_VALUES};
+use crate::kernel::{Kernel, TOP_OF_TOP, TOP_VALUES};
 use crate::plan::MAX_GRID;
 
 /// Values that a workgroup chooses from: `CHUNK` of `top.wgsl`.
@@ -37,7 +37,6 @@ impl TopPlan {
     /// Those of [`Gpu::buffer`].
     pub fn new(
         gpu: &Gpu,
-        pipelines: &mut Pipelines,
         slot: &wgpu::Buffer,
         width: usize,
         max_rows: usize,
@@ -54,8 +53,8 @@ impl TopPlan {
             let output = gpu.buffer("largest values", bytes, usage)?;
             let constants = vec![("n", n as f64), ("k", k as f64), ("row_width", n as f64)];
             levels.push(Level {
-                pipeline: pipelines.pipeline(kernel, &constants),
-                bind_group: pipelines.bind(kernel, &[&input, &output]),
+                pipeline: gpu.pipelines.pipeline(gpu, kernel, &constants),
+                bind_group: gpu.pipelines.bind(gpu, kernel, &[&input, &output]),
                 n_chunks,
             });
             input = output;

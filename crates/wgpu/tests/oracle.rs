@@ -10,7 +10,7 @@ use realm_gguf::{TensorData, TensorType};
 use realm_ir::{Activation, Backend, Coded, Error, ErrorCode, NormKind, RopeStyle, StepKind};
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Model, Size, read};
-use realm_testkit::random::{self, Random};
+use realm_testkit::random::Random;
 use realm_wgpu::{WgpuBackend, WgpuOptions};
 
 use common::{F32_ROUNDING, assert_close, backend, open};

@@ -24,7 +24,10 @@ export function setUpChoosing(onChoose: (choice: Choice) => void): { refresh(): 
     event.preventDefault()
     const problem = problemOf(input.value.trim())
     showProblem(problem)
-    if (problem === undefined) onChoose(choiceOf(input.value.trim()))
+    if (problem !== undefined) return
+    onChoose(choiceOf(input.value.trim()))
+    // What took long to download is not to go when the disk is short.
+    Realm.cache.persist()
   })
   input.addEventListener('input', () => showProblem(undefined))
   byId<HTMLInputElement>('file-input').addEventListener('change', ({ target }) => {

@@ -8,7 +8,7 @@ let last = 0
 
 window.progress = []
 window.log = []
-window.cache = browserCache
+window.cache = browserCache()
 window.call = (name, args, transfer = []) =>
   new Promise((resolve) => {
     last += 1

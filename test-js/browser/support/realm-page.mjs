@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from '../../../scripts/steps.mjs'
+import { BUILDS } from '../../../scripts/web.mjs'
 import { serveFiles } from '../../support/file-server.mjs'
 
 const BUILT = join(root, 'dist/browser')
@@ -39,7 +40,7 @@ export async function serveRealm(models, { headers = {}, packageOrigin = '' } = 
 }
 
 function wasmFiles() {
-  return ['simd'].map((build) => `realm-${build}.wasm`)
+  return Object.keys(BUILDS).map((build) => `realm-${build}.wasm`)
 }
 
 /**

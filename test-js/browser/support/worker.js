@@ -78,7 +78,7 @@ const calls = {
       throw new DOMException('not here', 'SecurityError')
     }
   },
-  list: () => browserCache.list(),
+  list: () => browserCache().list(),
 }
 
 self.onmessage = async ({ data: { id, name, args } }) => {

@@ -16,37 +16,41 @@ import {
 } from './storage.js'
 
 /** The cache of this page's origin; empty where the browser has no private file system. */
-export const browserCache: ModelCache = {
-  async list() {
-    return (await listFolders()).map(({ model }) => model).sort(byLastUse)
-  },
+export function browserCache(hubEndpoint?: string): ModelCache {
+  return {
+    async list() {
+      return (await listFolders()).map(({ model }) => model).sort(byLastUse)
+    },
 
-  async size() {
-    return (await listFolders()).reduce((sum, { model }) => sum + model.bytes, 0)
-  },
+    async size() {
+      return (await listFolders()).reduce((sum, { model }) => sum + model.bytes, 0)
+    },
 
-  async delete(source) {
-    const isNamed = namedBy(source)
-    const named = (await listFolders()).filter(({ model }) => isNamed(model.url))
-    await removeAll(named)
-    return named.length > 0
-  },
+    async delete(source) {
+      const isNamed = namedBy(source, hubEndpoint)
+      const named = (await listFolders()).filter(({ model }) => isNamed(model.url))
+      await removeAll(named)
+      return named.length > 0
+    },
 
-  async clear() {
-    await removeAll(await listFolders())
-  },
+    async clear() {
+      await removeAll(await listFolders())
+    },
 
-  async quota() {
-    const { storage } = navigator as { storage?: StorageManager }
-    const { usage = 0, quota = 0 } = (await storage?.estimate()) ?? {}
-    return { usage, quota, persisted: (await storage?.persisted()) ?? false }
-  },
+    async quota() {
+      const { storage } = navigator as { storage?: StorageManager }
+      const { usage = 0, quota = 0 } = (await storage?.estimate()) ?? {}
+      return { usage, quota, persisted: (await storage?.persisted()) ?? false }
+    },
 
-  async persist() {
-    const { storage } = navigator as { storage?: StorageManager & { persist?(): Promise<boolean> } }
-    // Only pages can ask; workers learn what was granted.
-    return (await (storage?.persist?.() ?? storage?.persisted())) ?? false
-  },
+    async persist() {
+      const { storage } = navigator as {
+        storage?: StorageManager & { persist?(): Promise<boolean> }
+      }
+      // Only pages can ask; workers learn what was granted.
+      return (await (storage?.persist?.() ?? storage?.persisted())) ?? false
+    },
+  }
 }
 
 interface ModelFolder {

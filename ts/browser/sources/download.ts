@@ -3,9 +3,11 @@
  * take turns: the first downloads, the others hear how far it is and then find it there.
  */
 
+import { namedBy } from '../../cache.js'
 import { chooseFile, hubFileUrl, hubListingUrl, parseHubName, readListing } from '../../hub.js'
 import { partUrls } from '../../split-file.js'
 import type { ByteSource } from './byte-source.js'
+import { browserCache } from './cache.js'
 import type { SourceContext } from './context.js'
 import { type Journal, storedBytes } from './journal.js'
 import { lock, tryLock, writerLock } from './locks.js'
@@ -20,6 +22,9 @@ interface Expected {
   sizeBytes: number | undefined
   sha256: string | undefined
 }
+
+/** How long a server may take to say whether it has another version than the one that is there. */
+const CHECK_MS = 8000
 
 const NOTHING_EXPECTED: Expected = { sizeBytes: undefined, sha256: undefined }
 
@@ -78,21 +83,33 @@ export async function download(
 /** Fetches from a model hub: `hf:owner/repo[/file][@revision]`. */
 export async function fromHub(source: string, context: SourceContext): Promise<ByteSource[]> {
   const name = parseHubName(source)
-  const { endpoint } = context.hub
+  const { signal, hub, policy } = context
+  const { endpoint } = hub
   const listingUrl = hubListingUrl(endpoint, name)
-  const listing = await retrying(listingUrl, context.policy, context.signal, async () => {
-    const { signal, hub, policy } = context
+  const kept = await keptModel(source, endpoint)
+  // A file that is named, or the one that is kept, can be had without the list.
+  const isOptional = name.file !== undefined || kept !== undefined
+  const patience = isOptional ? { ...policy, attempts: 1 } : policy
+  const listing = await retrying(listingUrl, patience, signal, async () => {
     const response = await request(listingUrl, {}, { signal, hub, stallMs: policy.stallMs })
     return readListing(await response.json().catch(() => []))
   }).catch((error) => {
-    // A file that is named can be had without the list, from the cache if need be.
-    if (name.file === undefined || context.signal?.aborted) throw error
-    return []
+    if (!isOptional || signal?.aborted) throw error
+    return undefined
   })
-  const file = name.file ?? chooseFile(name.repo, listing)
+  if (listing === undefined && kept !== undefined) return download(kept, context)
+  const file = name.file ?? chooseFile(name.repo, listing ?? [])
   const urlOf = (path: string) => new URL(hubFileUrl(endpoint, name, path))
-  const expectations = new Map(listing.map((entry) => [urlOf(entry.path).href, entry]))
+  const expectations = new Map(listing?.map((entry) => [urlOf(entry.path).href, entry]))
   return download(urlOf(file), context, expectations)
+}
+
+/** The model that a name of the hub means among those that are kept, if there is just one. */
+async function keptModel(source: string, endpoint: string): Promise<URL | undefined> {
+  const isNamed = namedBy(source, endpoint)
+  const models = await browserCache(endpoint).list()
+  const [only, ...others] = models.filter(({ url, isComplete }) => isComplete && isNamed(url))
+  return only === undefined || others.length > 0 ? undefined : new URL(only.url)
 }
 
 async function openParts(
@@ -148,7 +165,7 @@ async function isCurrent(url: URL, store: PieceStore, context: SourceContext): P
   const { hub, policy, signal, logger } = context
   const { version } = store
   if (version === null) return false
-  const options = { hub, signal, stallMs: policy.stallMs }
+  const options = { hub, signal, stallMs: Math.min(policy.stallMs, CHECK_MS) }
   const head = () => request(url, { method: 'HEAD' }, options)
   // Some servers answer only to GET, such as those with addresses signed for it.
   const firstByte = () => request(url, { headers: { range: 'bytes=0-0' } }, options)

@@ -47,14 +47,18 @@ export async function readJournal(
   folder: FileSystemDirectoryHandle,
   name: string,
 ): Promise<Journal | undefined> {
-  try {
-    const handle = await folder.getFileHandle(name)
-    const [line = ''] = (await (await handle.getFile()).text()).split('\n', 1)
-    const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
-    return format === FORMAT ? journal : undefined
-  } catch {
-    return undefined
+  for (let tries = 0; tries < 5; tries += 1) {
+    try {
+      const handle = await folder.getFileHandle(name)
+      const [line = ''] = (await (await handle.getFile()).text()).split('\n', 1)
+      const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
+      return format === FORMAT ? journal : undefined
+    } catch (error) {
+      // Written to between being opened and being read, by a download in another tab.
+      if ((error as DOMException).name !== 'NotReadableError') return undefined
+    }
   }
+  return undefined
 }
 
 /** Writes the journal of a file. Only in a dedicated worker, by the holder of the writer's lock. */

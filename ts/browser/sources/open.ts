@@ -2,6 +2,7 @@
  * Turns whatever a model may be loaded from into bytes that can be read at any place.
  */
 
+import type { HostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
 import { aborted, hasGetFile } from '../../model-source.js'
 import { partOf } from '../../split-file.js'
@@ -25,6 +26,10 @@ export async function openSource(
   options: SourceOptions = {},
 ): Promise<ByteSource[]> {
   const { signal } = options
+  if (isHosted(source)) {
+    const { address, ...hub } = source
+    return openSource(address, { ...options, ...hub })
+  }
   if (signal?.aborted) throw aborted(signal.reason)
   if (typeof source === 'string' && source.startsWith('hf:'))
     return fromHub(source, toContext(options))
@@ -39,6 +44,10 @@ export async function openSource(
     'a URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
     source,
   )
+}
+
+function isHosted(source: unknown): source is HostedSource {
+  return typeof (source as Partial<HostedSource> | null)?.address === 'string'
 }
 
 function openUrl(source: string, options: SourceOptions): Promise<ByteSource[]> {

@@ -88,9 +88,11 @@ fn unit(kernel: &str, is_float: bool) -> Option<Unit> {
         // SAFETY: as above.
         ("avx512vnni", true) => (|| unsafe { x86::fma_512() }, x86::FMA_512_PRODUCTS),
         // SAFETY: as above.
+        ("avxvnni", false) => (|| unsafe { x86::vnni_256() }, x86::VNNI_256_PRODUCTS),
+        // SAFETY: as above.
         ("avx2", false) => (|| unsafe { x86::bytes_256() }, x86::BYTES_256_PRODUCTS),
         // SAFETY: as above.
-        ("avx2", true) => (|| unsafe { x86::fma_256() }, x86::FMA_256_PRODUCTS),
+        ("avx2" | "avxvnni", true) => (|| unsafe { x86::fma_256() }, x86::FMA_256_PRODUCTS),
         _ => return None,
     };
     Some(Unit { run, operations: 2 * products })
@@ -112,6 +114,7 @@ mod x86 {
     const SUMS: usize = 12;
 
     pub const VNNI_512_PRODUCTS: usize = ROUNDS * SUMS * 64;
+    pub const VNNI_256_PRODUCTS: usize = ROUNDS * SUMS * 32;
     pub const FMA_512_PRODUCTS: usize = ROUNDS * SUMS * 16;
     pub const BYTES_256_PRODUCTS: usize = ROUNDS * BYTES_SUMS * BYTES_TERMS * 32;
     pub const FMA_256_PRODUCTS: usize = ROUNDS * SUMS * 8;
@@ -122,6 +125,16 @@ mod x86 {
         let mut sums = [_mm512_setzero_si512(); SUMS];
         for _ in 0..ROUNDS {
             sums = sums.map(|sum| _mm512_dpbusd_epi32(sum, a, b));
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avxvnni")]
+    pub fn vnni_256() {
+        let (a, b) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi8(5)));
+        let mut sums = [_mm256_setzero_si256(); SUMS];
+        for _ in 0..ROUNDS {
+            sums = sums.map(|sum| _mm256_dpbusd_avx_epi32(sum, a, b));
         }
         black_box(sums);
     }

@@ -197,11 +197,11 @@ impl Planner<'_> {
                 ("tile_keys", count(tiling.keys)),
                 ("piece", count(tiling.piece)),
             ]);
-            self.pipelines.pipeline(kernel, &constants)
+            self.gpu.pipelines.pipeline(self.gpu, kernel, &constants)
         });
         let attend = Dispatch {
             variants: variants.collect(),
-            bind_group: self.pipelines.bind(kernel, &[q, kv, &terms, &shares, out]),
+            bind_group: self.gpu.pipelines.bind(self.gpu, kernel, &[q, kv, &terms, &shares, out]),
             grid: Grid::Attend(grid.clone()),
         };
         let constants = vec![
@@ -212,8 +212,8 @@ impl Planner<'_> {
             ("has_sinks", flag(step.sinks.is_some())),
         ];
         let merge = Dispatch {
-            variants: vec![self.pipelines.pipeline(&ATTEND_MERGE, &constants)],
-            bind_group: self.pipelines.bind(&ATTEND_MERGE, &[&terms, &shares, out]),
+            variants: vec![self.gpu.pipelines.pipeline(self.gpu, &ATTEND_MERGE, &constants)],
+            bind_group: self.gpu.pipelines.bind(self.gpu, &ATTEND_MERGE, &[&terms, &shares, out]),
             grid: Grid::AttendMerge(grid),
         };
         Ok(vec![attend, merge])

@@ -339,10 +339,17 @@ impl Planner<'_> {
         Ok(dispatches)
     }
 
-    /// Those of [`WORKS`] that a slot has rows for.
+    /// Those of [`WORKS`] that a slot has rows for. Software takes long to compile the largest
+    /// tiles and is not faster with them.
     fn works(&self, rows: Rows) -> impl Iterator<Item = (RangeInclusive<usize>, Work)> + use<> {
         let most = super::max_rows(rows, self.config);
-        WORKS.into_iter().filter(move |(when, _)| *when.start() <= most)
+        let n_works = if self.gpu.adapter.software { WORKS.len() - 1 } else { WORKS.len() };
+        let works = WORKS.into_iter().take(n_works).enumerate();
+        let last_goes_on = move |(index, (when, work)): (usize, (RangeInclusive<usize>, Work))| {
+            let end = if index + 1 == n_works { usize::MAX } else { *when.end() };
+            (*when.start()..=end, work)
+        };
+        works.map(last_goes_on).filter(move |(when, _)| *when.start() <= most)
     }
 
     fn kernels(

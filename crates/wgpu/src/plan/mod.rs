@@ -19,7 +19,7 @@ use realm_ir::{
 
 use crate::NAME;
 use crate::gpu::Gpu;
-use crate::kernel::{Constants, Kernel, Pipelines};
+use crate::kernel::{Constants, Kernel};
 use crate::memory::Memory;
 use crate::product;
 use crate::weight::Weight;
@@ -139,7 +139,6 @@ pub(crate) struct Planner<'a> {
     pub weights: &'a [Arc<Weight>],
     pub config: &'a SessionConfig,
     pub memory: &'a Memory,
-    pub pipelines: &'a mut Pipelines,
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
     /// The kernels of products that the steps run.
@@ -163,10 +162,9 @@ impl<'a> Planner<'a> {
         weights: &'a [Arc<Weight>],
         config: &'a SessionConfig,
         memory: &'a Memory,
-        pipelines: &'a mut Pipelines,
     ) -> Self {
         let (angles, kernels, scratch) = (Vec::new(), HashSet::new(), HashMap::new());
-        Planner { gpu, program, weights, config, memory, pipelines, angles, kernels, scratch }
+        Planner { gpu, program, weights, config, memory, angles, kernels, scratch }
     }
 
     /// The dispatches of one step.
@@ -307,8 +305,8 @@ impl<'a> Planner<'a> {
         grid: Grid,
     ) -> Dispatch {
         Dispatch {
-            variants: vec![self.pipelines.pipeline(kernel, constants)],
-            bind_group: self.pipelines.bind(kernel, operands),
+            variants: vec![self.gpu.pipelines.pipeline(self.gpu, kernel, constants)],
+            bind_group: self.gpu.pipelines.bind(self.gpu, kernel, operands),
             grid,
         }
     }

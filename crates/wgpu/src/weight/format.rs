@@ -185,10 +185,4 @@ impl Format {
     pub fn words(&self, n_values: usize) -> usize {
         self.plane_words(n_values).iter().sum()
     }
-
-    /// Bits per value on the device, scales included.
-    pub fn bits_per_value(&self) -> f32 {
-        let block = BLOCK_GROUPS * GROUP;
-        32.0 * self.words(block) as f32 / block as f32
-    }
 }
