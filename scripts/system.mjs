@@ -5,10 +5,7 @@
 
 import { existsSync, readdirSync } from 'node:fs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
-<<<<<<< HEAD
-=======
 import { findFirefox } from '../test-js/support/firefox-path.mjs'
->>>>>>> main
 import { CROSS_TARGETS } from './cross.mjs'
 import { has, run } from './steps.mjs'
 

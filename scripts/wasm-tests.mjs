@@ -14,21 +14,8 @@ const RELAXED = '+simd128,+relaxed-simd'
 
 /** Runs the kernels' tests for each set of instructions, whole models with all of them. */
 export function testOnWasm() {
-<<<<<<< HEAD
   for (const features of [SIMD, RELAXED]) {
     test(features, '-p', 'realm-quant', '--test', 'kernels', '--test', 'levels')
-=======
-  for (const features of FEATURES) {
-    const env = {
-      ...process.env,
-      CARGO_TARGET_WASM32_WASIP1_RUNNER: `node --no-warnings ${join(root, 'scripts/wasi.mjs')}`,
-      CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS: `-C target-feature=${features}`,
-    }
-    const test = (...args) =>
-      run('cargo', ['test', '--locked', '--target', TARGET, ...args], { env })
-    test('-p', 'realm-quant', '--tests')
-    test('-p', 'realm-cpu', '--lib', '--test', 'conformance')
->>>>>>> main
   }
   test(RELAXED, '-p', 'realm-cpu', '--lib', '--test', 'conformance')
 }

@@ -61,11 +61,7 @@ pub fn unpack(ty: TensorType, bytes: &[u8], out: &mut [Group]) -> Result<(), Err
     Ok(())
 }
 
-<<<<<<< HEAD
-/// Takes whole blocks, and as many groups as they have.
-=======
 /// Whole blocks to groups; lengths are checked by the caller.
->>>>>>> main
 type Unpack = fn(&[u8], &mut [Group]);
 
 fn unpacker(ty: TensorType) -> Option<Unpack> {
