@@ -8,20 +8,23 @@ import { root, run } from './steps.mjs'
 
 const TARGET = 'wasm32-wasip1'
 
-/** What the builds for browsers are compiled for; the others add threads to the second. */
-const FEATURES = ['+simd128', '+simd128,+relaxed-simd']
+/** What the builds for browsers are compiled for; the one with threads is like the second. */
+const SIMD = '+simd128'
+const RELAXED = '+simd128,+relaxed-simd'
 
-/** Runs the tests once for each set of instructions. */
+/** Runs the kernels' tests for each set of instructions, whole models with all of them. */
 export function testOnWasm() {
-  for (const features of FEATURES) {
-    const env = {
-      ...process.env,
-      CARGO_TARGET_WASM32_WASIP1_RUNNER: `node --no-warnings ${join(root, 'scripts/wasi.mjs')}`,
-      CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS: `-C target-feature=${features}`,
-    }
-    const test = (...args) =>
-      run('cargo', ['test', '--locked', '--target', TARGET, ...args], { env })
-    test('-p', 'realm-quant', '--tests')
-    test('-p', 'realm-cpu', '--lib', '--test', 'conformance')
+  for (const features of [SIMD, RELAXED]) {
+    test(features, '-p', 'realm-quant', '--test', 'kernels', '--test', 'levels')
   }
+  test(RELAXED, '-p', 'realm-cpu', '--lib', '--test', 'conformance')
+}
+
+function test(features, ...args) {
+  const env = {
+    ...process.env,
+    CARGO_TARGET_WASM32_WASIP1_RUNNER: `node --no-warnings ${join(root, 'scripts/wasi.mjs')}`,
+    CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS: `-C target-feature=${features}`,
+  }
+  run('cargo', ['test', '--locked', '--target', TARGET, ...args], { env })
 }
