@@ -1,7 +1,6 @@
 //! Whole models: every family against the oracle, and the reference logits of the
 //! conformance kit. Most of a prompt is read in one call, the rest token by token.
 
-#[allow(dead_code, reason = "models have bounds of their own")]
 mod common;
 
 use std::sync::Arc;
