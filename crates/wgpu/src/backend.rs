@@ -24,8 +24,8 @@ pub struct WgpuOptions {
     /// Most bytes of one binding, to lower the adapter's own limit; weights above
     /// it are split by rows. Default: the adapter's limit.
     pub max_binding_bytes: Option<usize>,
-    /// The kernels that matrix products prefer. Default: the fastest by a short benchmark; on
-    /// software adapters those that run everywhere.
+    /// The kernels that matrix products prefer, as far as the device has them. Default: the
+    /// fastest by a short benchmark; on software adapters those that run everywhere.
     pub tuning: Option<Tuning>,
 }
 

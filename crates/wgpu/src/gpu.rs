@@ -137,7 +137,7 @@ impl Gpu {
             allocations: Mutex::default(),
         };
         gpu.tuning = match tuning {
-            Some(tuning) => tuning,
+            Some(tuning) => tuning.within(gpu.device.features()),
             None => tune::fastest(&gpu).await?,
         };
         Ok(gpu)

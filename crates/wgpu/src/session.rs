@@ -35,8 +35,8 @@ pub(crate) struct WgpuSession {
     tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
     words: Vec<u32>,
-    /// Known answers of products that have not been looked at.
-    unchecked: Option<Pending>,
+    /// Known answers of products that have not been looked at, or what was wrong with them.
+    answers: Result<Option<Pending>>,
 }
 
 /// Where batches are uploaded to.
@@ -83,12 +83,12 @@ impl WgpuSession {
             }
             segments.push(dispatches);
         }
-        let unchecked = Pending::ask(&gpu, std::mem::take(&mut planner.kernels))?;
+        let pending = Pending::ask(&gpu, std::mem::take(&mut planner.kernels))?;
         gpu.flush();
         gpu.check()?;
         // A browser cannot wait here; the first read does.
         #[cfg(not(target_arch = "wasm32"))]
-        let unchecked = match unchecked {
+        let pending = match pending {
             Some(pending) => {
                 pollster::block_on(pending.look(&gpu))?;
                 None
@@ -97,7 +97,7 @@ impl WgpuSession {
         };
         Ok(WgpuSession {
             gpu,
-            unchecked,
+            answers: Ok(pending),
             program,
             weights,
             config,
@@ -142,10 +142,13 @@ impl WgpuSession {
 
     /// Looks at known answers that could not be waited for before.
     async fn look(&mut self) -> Result<()> {
-        match self.unchecked.take() {
-            Some(pending) => pending.look(&self.gpu).await,
-            None => Ok(()),
-        }
+        let looked = match std::mem::replace(&mut self.answers, Ok(None)) {
+            Ok(Some(pending)) => pending.look(&self.gpu).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.answers = looked.clone().map(|()| None);
+        looked
     }
 
     fn n_slot_rows(&self, slot: Slot) -> usize {

@@ -30,6 +30,22 @@ impl Default for Tuning {
     }
 }
 
+impl Tuning {
+    /// The same without what a device does not have.
+    pub(crate) fn within(self, features: wgpu::Features) -> Self {
+        let has_f16 = features.contains(wgpu::Features::SHADER_F16);
+        let within = |arithmetic| match arithmetic {
+            Arithmetic::F16 if !has_f16 => Arithmetic::F32,
+            arithmetic => arithmetic,
+        };
+        Tuning {
+            vector: within(self.vector),
+            matrix: within(self.matrix),
+            subgroups: self.subgroups && features.contains(wgpu::Features::SUBGROUP),
+        }
+    }
+}
+
 /// What a candidate must take at most, in parts of the time of the one before it: others give
 /// up accuracy or depend on more of the driver.
 const WORTH_IT: f64 = 0.9;
@@ -38,26 +54,37 @@ const WORTH_IT: f64 = 0.9;
 const N_DISPATCHES: usize = 8;
 const N_RUNS: usize = 3;
 
+/// Width, columns and rows of the products that are timed.
+struct Sizes {
+    vector: [usize; 3],
+    matrix: [usize; 3],
+}
+
+/// The weight of the first is not in the caches of most devices, as those of a model are not.
+const SIZES: Sizes = Sizes { vector: [2048, 16_384, 1], matrix: [2048, 2048, 256] };
+
 /// The fastest kernels among those that the device offers and computes rightly.
 ///
 /// # Errors
 /// When the device fails, or computes wrongly what runs everywhere.
 pub(crate) async fn fastest(gpu: &Gpu) -> Result<Tuning> {
-    let mut tuning = Tuning::default();
     if gpu.adapter.software {
-        return Ok(tuning);
+        return Ok(Tuning::default());
     }
+    let tuning = measure(gpu, &SIZES).await?;
+    tracing::info!(?tuning, "chose kernels");
+    Ok(tuning)
+}
+
+async fn measure(gpu: &Gpu, sizes: &Sizes) -> Result<Tuning> {
     let arithmetics = [Arithmetic::F32, Arithmetic::F16, Arithmetic::Int8];
     let vectors = arithmetics.iter().flat_map(|arithmetic| {
         [false, true].map(|by_subgroup| kernel(Work::Vector(1), *arithmetic, by_subgroup))
     });
-    // Not in the caches of most devices, as the weights of a model are not.
-    let vector = best(gpu, vectors, [2048, 16_384, 1]).await?;
-    (tuning.vector, tuning.subgroups) = (vector.arithmetic, vector.by_subgroup);
+    let vector = best(gpu, vectors, sizes.vector).await?;
     let matrices = arithmetics.map(|arithmetic| kernel(Work::Matrix(64), arithmetic, false));
-    tuning.matrix = best(gpu, matrices, [2048, 2048, 256]).await?.arithmetic;
-    tracing::info!(?tuning, "chose kernels");
-    Ok(tuning)
+    let matrix = best(gpu, matrices, sizes.matrix).await?.arithmetic;
+    Ok(Tuning { vector: vector.arithmetic, subgroups: vector.by_subgroup, matrix })
 }
 
 /// The most common format stands for all.
@@ -142,4 +169,51 @@ async fn time(gpu: &Gpu, sample: &Sample) -> Result<Duration> {
         }
     }
     Ok(shortest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{WgpuBackend, WgpuOptions, adapters};
+
+    fn open() -> WgpuBackend {
+        let found = pollster::block_on(adapters());
+        let adapter = found.first().expect("no graphics adapter found: install a driver");
+        let (adapter, tuning) = (Some(adapter.name.clone()), Some(Tuning::default()));
+        WgpuBackend::new(WgpuOptions { adapter, tuning, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_fastest_is_offered_and_right() {
+        let backend = open();
+        let sizes = Sizes { vector: [256, 8, 1], matrix: [256, 64, 64] };
+        let tuning = pollster::block_on(measure(backend.gpu(), &sizes)).unwrap();
+        let chosen = [
+            kernel(Work::Vector(1), tuning.vector, tuning.subgroups),
+            kernel(Work::Matrix(64), tuning.matrix, false),
+        ];
+        for kernel in chosen {
+            assert!(pollster::block_on(offers(backend.gpu(), kernel)).unwrap(), "{kernel}");
+        }
+        // Known to be right, so there is nothing left to ask.
+        assert!(Pending::ask(backend.gpu(), chosen).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_wish_for_what_is_not_there_is_left_out() {
+        let wish = Tuning { vector: Arithmetic::F16, matrix: Arithmetic::Int8, subgroups: true };
+        let all = crate::product::FEATURES;
+        assert_eq!(wish.within(all), wish);
+        let bare = Tuning { vector: Arithmetic::F32, subgroups: false, ..wish };
+        assert_eq!(wish.within(wgpu::Features::empty()), bare);
+    }
+
+    #[test]
+    fn kernels_for_features_that_a_device_lacks_are_not_offered() {
+        let backend = open();
+        let features = backend.gpu().device.features();
+        let f16 = kernel(Work::Vector(1), Arithmetic::F16, false);
+        let offered = pollster::block_on(offers(backend.gpu(), f16)).unwrap();
+        assert_eq!(offered, features.contains(wgpu::Features::SHADER_F16));
+    }
 }
