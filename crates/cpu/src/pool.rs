@@ -146,24 +146,34 @@ impl Team<'_> {
         assert!(!panicked, "a worker panicked");
     }
 
-    /// Calls `work(worker, task)` once for each task below `n_tasks`, on whichever
-    /// worker is free, and waits for all of them.
+    /// Calls `work(worker, task)` once for each task below `n_tasks` and waits for all of them.
+    ///
+    /// Each worker has a share of tasks that follow each other, so that what one prefetches
+    /// behind its data is the next one's; who is done with his own helps the others.
     pub fn for_each(&self, n_tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
         if n_tasks <= 1 || self.n_workers() == 1 {
             return (0..n_tasks).for_each(|task| work(0, task));
         }
-        let next = AtomicUsize::new(0);
+        let n_workers = self.n_workers();
+        let share = |worker: usize| n_tasks * worker / n_workers;
+        let next: Vec<_> = (0..n_workers).map(|worker| NextTask(share(worker).into())).collect();
         self.run(&|worker| {
-            loop {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= n_tasks {
-                    break;
+            for owner in (worker..n_workers).chain(0..worker) {
+                loop {
+                    let task = next[owner].0.fetch_add(1, Ordering::Relaxed);
+                    if task >= share(owner + 1) {
+                        break;
+                    }
+                    work(worker, task);
                 }
-                work(worker, task);
             }
         });
     }
 }
+
+/// The next task of a worker's share, in a cache line of its own.
+#[repr(align(64))]
+struct NextTask(AtomicUsize);
 
 /// Wakes a thread that may be parked. One whose work has not begun will not park before
 /// it has looked for a region.

@@ -88,13 +88,15 @@ pub(crate) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// The rows from `first` on, the last one again when there are no more.
     ///
-    /// While they are read, as many rows from `next` on are prefetched.
+    /// While they are read, as many rows from `next` on are prefetched. They may lie behind
+    /// the weights given: a caller who splits a matrix goes on there.
     #[inline(always)]
     pub fn new<S: Simd>(weights: &'a [u8], row_bytes: usize, first: usize, next: usize) -> Self {
         let last = weights.len() / row_bytes - 1;
         let row = |lane: usize| &weights[(first + lane).min(last) * row_bytes..][..row_bytes];
         let from_first = &weights[first.min(last / S::LANES * S::LANES) * row_bytes..];
-        let end = weights.len().min((next + S::LANES) * row_bytes);
+        let end = (next + S::LANES) * row_bytes;
+        let end = if S::PREFETCH_READS { end.min(weights.len()) } else { end };
         let next = Cell::new(next * row_bytes);
         Self { rows: std::array::from_fn(row), from_first, row_bytes, weights, next, end }
     }
