@@ -46,8 +46,8 @@ pub struct OpenBackend {
     pub threads: usize,
     /// The device it computes on.
     pub device: String,
-    /// Name of the kernel for a weight type.
-    pub kernel: fn(TensorType) -> Option<String>,
+    /// Name of the kernel for matrices of a weight type that are kept in a layout.
+    pub kernel: fn(TensorType, WeightLayout) -> Option<String>,
 }
 
 /// A future that stays on its thread.
@@ -186,8 +186,10 @@ async fn first_that_runs(
     for choice in backends {
         match open(choice, &program, config.clone(), watcher).await {
             Ok((open, session)) => {
-                set_backend(info, &choice.name, &open, &refusals);
-                set_layout(info, session.layout());
+                let (layout, packed_bytes) = session.layout();
+                info.layout = layout.as_str().to_owned();
+                info.packed_bytes = packed_bytes;
+                set_backend(info, &choice.name, &open, layout, &refusals);
                 let backend = open.backend;
                 let adapters = AdapterLoader { backend, program: program.clone(), parts };
                 return Ok((Runnable { session, program, embedding, limits }, adapters));
@@ -282,12 +284,13 @@ fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
     info.kv_cache_bytes = kv.bytes;
 }
 
-fn set_layout(info: &mut ModelInfo, (layout, packed_bytes): (WeightLayout, u64)) {
-    info.layout = layout.as_str().to_owned();
-    info.packed_bytes = packed_bytes;
-}
-
-fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {
+fn set_backend(
+    info: &mut ModelInfo,
+    name: &str,
+    open: &OpenBackend,
+    layout: WeightLayout,
+    refusals: &[(String, Error)],
+) {
     let mut reason: String =
         refusals.iter().map(|(name, error)| format!("{name} refused: {error}; ")).collect();
     reason.push_str(name);
@@ -296,7 +299,7 @@ fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &
     info.backend_reason = reason;
     info.threads = open.threads;
     info.device.clone_from(&open.device);
-    let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty)?));
+    let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty, layout)?));
     info.kernels = TensorType::all()
         .filter(|ty| info.weight_types.contains_key(ty.name()))
         .filter_map(kernel)

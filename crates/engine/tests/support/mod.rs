@@ -118,7 +118,7 @@ pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
     let open = move || {
         let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
-        let kernel = |_| Some("a kernel".to_owned());
+        let kernel = |_, _| Some("a kernel".to_owned());
         Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
     };
     BackendChoice { name: "cpu".into(), open: Box::new(open) }
