@@ -307,6 +307,21 @@ export interface BindingQuantization {
   abort(): void
 }
 
+/** A lock that this process has, until `release` or its end. */
+export interface FileLock {
+  /** Any number of calls. */
+  release(): void
+}
+
+/** Locks that processes share. Native only. */
+export interface LockBinding {
+  /**
+   * Takes an exclusive lock on the file at `path`, which is made if it is not there; null while
+   * somebody else has it. Throws WRITE_FAILED.
+   */
+  tryLockFile(path: string): FileLock | null
+}
+
 /** What writes model files; not in browsers. */
 export interface QuantizeBinding {
   /**
