@@ -62,6 +62,15 @@ describe('a model in a page', () => {
     })
   }
 
+  it('names the kernel that runs: packed rows have one for vectors', async () => {
+    const { layout, kernels } = await page.evaluate(() =>
+      window.withModel('/models/tiny.gguf', (model) => model.info),
+    )
+    assert.equal(layout, 'packed')
+    // The definition, which has no vectors, is what there is for the file's own rows.
+    assert.equal(kernels.Q8_0, 'relaxed-simd')
+  })
+
   it('streams chunks that make up the answer', async () => {
     const { chunks, text } = await page.evaluate(
       (prompt) =>
