@@ -32,10 +32,12 @@ export interface BindingLoadOptions {
   contextLength: number
   /** Sequences that can be at full length at once; 0 = default. */
   maxSequences: number
-  /** 'auto' | 'f32' | 'f16' */
+  /** 'auto' | 'f32' | 'f16' | 'q8_0' */
   kvCacheType: string
   /** 'auto' | 'mapped' | 'packed' */
   layout: string
+  /** Bytes that weights, KV cache and packed copies may take together; Infinity for no limit. */
+  memoryLimit: number
   vocabOnly: boolean
   /** The chat template instead of the file's: the name of a built-in one, or Jinja. */
   chatTemplate: string | null

@@ -17,7 +17,7 @@ use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, StepKind, Uploaded,
+    Slot, StepKind, Uploaded, WeightLayout,
 };
 
 pub fn bundled() -> PathBuf {
@@ -111,6 +111,10 @@ impl Session for DisturbedSession {
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.inner.copy_state(from, to)
+    }
+
+    fn layout(&self) -> (WeightLayout, u64) {
+        self.inner.layout()
     }
 }
 
