@@ -138,6 +138,35 @@ describe('a download', () => {
     assert.equal((await cache.list()).length, 1)
   })
 
+  it('is fetched anew where what is kept cannot be relied on', async () => {
+    const url = serve('/tampered.gguf')
+    const path = await check(url)
+    const journalPath = join(dirname(path), '1.json')
+    const journal = JSON.parse(readFileSync(journalPath, 'utf8'))
+    const tampered = [
+      '',
+      'null',
+      '{"format":1}',
+      JSON.stringify({ ...journal, file: '../../elsewhere' }),
+      JSON.stringify({ ...journal, isComplete: false, pieceBytes: 0 }),
+      JSON.stringify({ ...journal, isComplete: false, laterPieces: [1e300] }),
+      JSON.stringify({ ...journal, version: { ...journal.version, size: 5 } }),
+    ]
+    for (const text of tampered) {
+      writeFileSync(journalPath, text)
+      await check(url)
+    }
+  })
+
+  it('has a name that any disk can have, whatever the address', async () => {
+    const names = [`${'x'.repeat(400)}-00001-of-00001.gguf`, '%2e%2e%2f..', 'a b:c*.gguf']
+    for (const name of names) {
+      const path = await check(serve(`/names/${name.replace(/ /g, '%20')}`))
+      assert.match(basename(path), /^[\w-][\w.-]{0,203}$/)
+    }
+    assert.match(await check(serve('/')), /model\.gguf$/)
+  })
+
   it('starts anew when the file changes under way', async () => {
     const url = serve('/changing.gguf', { delayMs: 10 })
     const changed = randomBytes(900_000)

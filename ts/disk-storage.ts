@@ -38,6 +38,9 @@ const LOCK_RETRY_MS = 150
 const LOCKS = 'locks'
 const UNFINISHED = '.part'
 
+/** Letters of a file's name; its end tells which part of a model it is. */
+const MAX_NAME = 200
+
 /** Codes of errors of a disk without room, or of a user who may not have more of it. */
 const FULL: readonly unknown[] = ['ENOSPC', 'EDQUOT']
 
@@ -127,8 +130,10 @@ export class DiskFolder implements ModelFolder {
 
   /** A name that is safe on every file system, whatever the server calls the file. */
   dataFileName(_part: number, url: URL): string {
-    const name = basename(url.pathname).replace(/[^\w.-]|^\.+/g, '_') || 'model.gguf'
-    return `${name}${UNFINISHED}`
+    const name = basename(url.pathname)
+      .replace(/[^\w.-]/g, '_')
+      .slice(-MAX_NAME)
+    return `${name.replace(/^\.*/, '') || 'model.gguf'}${UNFINISHED}`
   }
 
   async sizeOf(file: string): Promise<number | undefined> {

@@ -47,10 +47,25 @@ export function parseJournal(text: string): Journal | undefined {
   try {
     const [line = ''] = text.split('\n', 1)
     const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
-    return format === FORMAT ? journal : undefined
+    return format === FORMAT && isSound(journal) ? journal : undefined
   } catch {
     return undefined
   }
+}
+
+/** Whether a journal can be relied on: folders may be written to by others. */
+function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): boolean {
+  const { leadingPieces, laterPieces, isComplete, lastUsed } = rest
+  const counts = [parts, pieceBytes, leadingPieces, ...laterPieces, version?.size ?? 0]
+  return (
+    URL.canParse(url) &&
+    // A name in the same folder, or none yet.
+    /^[\w.-]*$/.test(file) &&
+    counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
+    pieceBytes > 0 &&
+    typeof isComplete === 'boolean' &&
+    typeof lastUsed === 'number'
+  )
 }
 
 /** A journal as it is written. */
