@@ -226,7 +226,9 @@ describe('a model in a page', () => {
       aborted.catch(() => {})
       controller.abort()
       const { failure } = window
+      const small = await Realm.create({ memoryLimit: 1_000_000 })
       const found = {
+        OUT_OF_MEMORY: await failure(() => small.load('/models/tiny.gguf')),
         DOWNLOAD_FAILED: await failure(() => realm.load('/models/nothing.gguf')),
         MODEL_INVALID: await failure(() => realm.load(new Uint8Array(4096))),
         INVALID_ARGUMENT: await failure(() => realm.load('/models/tiny.gguf', { layers: 3 })),
