@@ -34,6 +34,7 @@ const TABLES = {
   peers: peersRows,
   contexts: contextsRows,
   browser: browserRows,
+  'browser-loads': loadsRows,
   kernels: kernelsRows,
   perplexity: perplexityRows,
 }
@@ -45,13 +46,14 @@ export function tableOf(result) {
 
 /** One line about what was measured. */
 export function titleOf({ run, rounds }) {
-  const { bench, model, threads, layout, promptTokens, decodeTokens } = run
+  const { bench, model, threads, layout, promptTokens, decodeTokens, nLoads } = run
   const parts = [
     bench,
     model,
     threads && `${threads} threads`,
     promptTokens && `prompt of ${promptTokens}`,
     decodeTokens && `${decodeTokens} tokens decoded`,
+    nLoads && `${nLoads} loads`,
     layout && layout !== 'default' && layout,
     run.options,
     rounds && `median (least-greatest) of ${rounds} rounds`,
@@ -99,6 +101,31 @@ function browserRows({ results }) {
   return enginesRows(results, BROWSER_COLUMNS)
 }
 
+/** A row per engine: MiB that its processes hold after so many loads. */
+function loadsRows({ results }) {
+  const engines = Object.entries(results)
+  const loads = Object.keys(engines.find(([, one]) => one.residentBytes)?.[1].residentBytes ?? {})
+  return [
+    ['resident MiB after loads', ...loads],
+    ...engines.map(([name, { version, residentBytes }]) => [
+      `${name} ${version}`,
+      ...loads.map((n) => (residentBytes ? (residentBytes[n] / 2 ** 20).toFixed(0) : '-')),
+    ]),
+  ]
+}
+
+/** How many times faster the engines of a browser are with several threads than with one. */
+export function scalingRows(one, several) {
+  const columns = [COLUMNS[0], COLUMNS[1]]
+  return [
+    [`${several.run.model}, ${several.run.threads} threads to 1`, ...columns.map((c) => c.title)],
+    ...Object.entries(several.results).map(([name, summary]) => [
+      name,
+      ...columns.map((column) => ratioCell(column, [summary, one.results[name]])),
+    ]),
+  ]
+}
+
 /** A row per engine, and how many times better the first is than each of the others. */
 function enginesRows(results, columns) {
   const engines = Object.entries(results)
@@ -108,6 +135,7 @@ function enginesRows(results, columns) {
   ])
   const [[, ours], ...others] = engines
   for (const [name, theirs] of others) {
+    if (!columns.some(({ figure }) => theirs[figure])) continue
     const ratios = columns.map((column) => ratioCell(column, [ours, theirs]))
     rows.push([`ratio of medians to ${name}`, ...ratios])
   }
@@ -165,7 +193,7 @@ function summaryCell(column, summary) {
 
 /** How many times better the first engine's median is than the second's. */
 function ratioCell({ figure, moreIsBetter }, [ours, theirs]) {
-  if (moreIsBetter === undefined) return ''
+  if (moreIsBetter === undefined || !ours[figure] || !theirs[figure]) return ''
   const [a, b] = [ours[figure].median, theirs[figure].median]
   return `${(moreIsBetter ? a / b : b / a).toFixed(2)}x`
 }

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { Realm } from '@realm-ai/realm'
 import * as native from '@realm-ai/realm/native'
 import { bundledModel, root, withModel } from './support/models.mjs'
 
@@ -54,4 +55,52 @@ describe('memory', () => {
       }
       native.removeModel(id)
     }))
+})
+
+describe('the memory limit of a realm', () => {
+  const memoryOf = ({ info }) => info.weightBytes + info.kvCacheBytes + info.packedBytes
+
+  /** Loads with a limit; what it was refused with, if it was. */
+  async function loadWithin(memoryLimit, options) {
+    const realm = await Realm.create({ backend: 'cpu', memoryLimit })
+    const model = await realm.load(bundledModel, options).catch((error) => error)
+    const outcome = model instanceof Error ? model : { ...model.info }
+    await realm.dispose()
+    return outcome
+  }
+
+  it('refuses a model that needs more, and names both numbers', async () => {
+    const needed = await withModel(bundledModel, memoryOf, { layout: 'mapped' })
+    const { code, message } = await loadWithin(needed - 1, { layout: 'mapped' })
+    assert.equal(code, 'OUT_OF_MEMORY')
+    assert.match(message, new RegExp(`needs ${needed} bytes .* leaves ${needed - 1};`))
+    assert.equal((await loadWithin(needed, { layout: 'mapped' })).layout, 'mapped')
+  })
+
+  it('keeps matrices as the file has them where copies are too much', async () => {
+    const packed = await withModel(bundledModel, memoryOf, { layout: 'packed' })
+    assert.equal((await loadWithin(packed, { layout: 'packed' })).layout, 'packed')
+    assert.equal((await loadWithin(packed - 1, { layout: 'packed' })).code, 'OUT_OF_MEMORY')
+    assert.equal((await loadWithin(packed - 1)).layout, 'mapped')
+  })
+
+  it('is for all its models together, and what is disposed of counts no more', async () => {
+    const options = { layout: 'mapped' }
+    const needed = await withModel(bundledModel, memoryOf, options)
+    const realm = await Realm.create({ memoryLimit: 2 * needed })
+    const [first] = [
+      await realm.load(bundledModel, options),
+      await realm.load(bundledModel, options),
+    ]
+    await assert.rejects(realm.load(bundledModel, options), {
+      code: 'OUT_OF_MEMORY',
+      message: /leaves 0/,
+    })
+    await (await realm.load(bundledModel, { vocabOnly: true })).dispose()
+    await first.dispose()
+    const both = [realm.load(bundledModel, options), realm.load(bundledModel, options)]
+    const outcomes = await Promise.allSettled(both)
+    assert.deepEqual(outcomes.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+    await realm.dispose()
+  })
 })

@@ -72,12 +72,16 @@ describe('the information on a model', () => {
     await other.dispose()
   })
 
-  it('answers the same in either layout, and says which it is', async () => {
+  it('answers the same in either layout, and says which it is, with which kernel', async () => {
     const answers = []
+    const cpu = (await Realm.backends()).find(({ name }) => name === 'cpu')
+    // Whatever the layout, the best that the processor has.
+    const kernel = cpu.description.split(' ')[0]
     for (const layout of ['mapped', 'packed']) {
       const other = await realm.load(bundledModel, { layout })
       assert.equal(other.info.layout, layout)
       assert.equal(other.info.packedBytes > 0, layout === 'packed')
+      assert.equal(other.info.kernels.Q8_0, kernel)
       answers.push((await other.generate('Once', { ...GREEDY, maxTokens: 32 })).text)
       await other.dispose()
     }

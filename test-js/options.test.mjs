@@ -145,7 +145,7 @@ describe('loading refuses', () => {
     await assert.rejects(realm.load(bundledModel, { nCtx: 3 }), invalid('nCtx', 'contextLength'))
     await assert.rejects(realm.load(bundledModel, { layout: 'x' }), invalid("'packed'", '"x"'))
     await assert.rejects(realm.load(bundledModel, { kvCacheType: 'q8' }), invalid("'q8_0'", '"q8"'))
-    await assert.rejects(Realm.create({ memoryLimit: 1 }), invalid('not supported yet'))
+    await assert.rejects(Realm.create({ memoryLimit: 0 }), invalid('memoryLimit', 'at least 1'))
     await assert.rejects(Realm.create({ threads: -1 }), invalid('threads'))
   })
 

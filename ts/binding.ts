@@ -32,10 +32,12 @@ export interface BindingLoadOptions {
   contextLength: number
   /** Sequences that can be at full length at once; 0 = default. */
   maxSequences: number
-  /** 'auto' | 'f32' | 'f16' */
+  /** 'auto' | 'f32' | 'f16' | 'q8_0' */
   kvCacheType: string
   /** 'auto' | 'mapped' | 'packed' */
   layout: string
+  /** Bytes that weights, KV cache and packed copies may take together; Infinity for no limit. */
+  memoryLimit: number
   vocabOnly: boolean
   /** The chat template instead of the file's: the name of a built-in one, or Jinja. */
   chatTemplate: string | null
@@ -305,6 +307,21 @@ export interface BindingReport {
 export interface BindingQuantization {
   report: Promise<BindingReport>
   abort(): void
+}
+
+/** A lock that this process has, until `release` or its end. */
+export interface FileLock {
+  /** Any number of calls. */
+  release(): void
+}
+
+/** Locks that processes share. Native only. */
+export interface LockBinding {
+  /**
+   * Takes an exclusive lock on the file at `path`, which is made if it is not there; null while
+   * somebody else has it. Throws WRITE_FAILED.
+   */
+  tryLockFile(path: string): FileLock | null
 }
 
 /** What writes model files; not in browsers. */

@@ -4,12 +4,12 @@
  */
 
 import { join } from 'node:path'
-import type { Binding, QuantizeBinding, SyncBinding } from './binding.js'
+import type { Binding, LockBinding, QuantizeBinding, SyncBinding } from './binding.js'
 import { RealmError } from './errors.js'
 import { currentPlatform, PLATFORMS, packageName } from './platforms.js'
 
 /** What the addon exports. */
-export type NativeBinding = Binding & SyncBinding & QuantizeBinding
+export type NativeBinding = Binding & SyncBinding & QuantizeBinding & LockBinding
 
 /** This package's version; the platform packages are released with the same one. */
 export const version: string = (require('../package.json') as { version: string }).version

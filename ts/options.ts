@@ -44,6 +44,13 @@ export interface RealmOptions {
   device?: string
   /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
+  /**
+   * Bytes that the models of this realm may take together, each counted in full: its weights, KV
+   * cache and packed copies (`weightBytes`, `kvCacheBytes` and `packedBytes` of `model.info`).
+   * A load that needs more rejects with OUT_OF_MEMORY; layout 'auto' makes copies only where they
+   * fit. Default: no limit.
+   */
+  memoryLimit?: number
   /** Called with what was decided, such as the backend of a model and why. Default: nothing. */
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
@@ -185,7 +192,6 @@ export interface LayerOptions {
 }
 
 /** Names of the API that are reserved and refused until they do something. */
-const LATER_REALM = ['memoryLimit']
 const LATER_GENERATE = [
   'typicalP',
   'frequencyPenalty',
@@ -210,6 +216,7 @@ const REALM = {
   fallback: strings(['cpu']),
   device: string('the number of an adapter or part of its name', undefined),
   threads: integer(0, 256, 0),
+  memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
   hubEndpoint: string('an http(s) address', undefined),
@@ -296,7 +303,7 @@ const { signal: _, ...ANSWERS } = CHAT
 const SESSION = { ...ANSWERS, system: string('the text of the system message', undefined) }
 
 export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
-  readOptions('options', given, REALM, LATER_REALM)
+  readOptions('options', given, REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
@@ -320,10 +327,11 @@ export const readChatOptions = (given: unknown): Values<typeof CHAT> =>
 export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
   readOptions('session options', given, SESSION, LATER_GENERATE)
 
-/** What the engine takes to load a model. */
+/** What the engine takes to load a model into what is left of the realm's memory limit. */
 export function toBindingLoad(
   realm: ReturnType<typeof readRealmOptions>,
   load: ReturnType<typeof readLoadOptions>,
+  memoryLimit: number = realm.memoryLimit,
 ): BindingLoadOptions {
   return {
     backend: realm.backend,
@@ -334,6 +342,7 @@ export function toBindingLoad(
     maxSequences: load.maxSequences,
     kvCacheType: load.kvCacheType,
     layout: load.layout,
+    memoryLimit,
     vocabOnly: load.vocabOnly,
     chatTemplate: load.chatTemplate ?? null,
   }

@@ -68,6 +68,8 @@ export class Realm {
    * @throws RealmError MODEL_UNSUPPORTED  the file needs something that is not there
    * @throws RealmError DOWNLOAD_FAILED    the server cannot be reached or says no
    * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
+   * @throws RealmError WRITE_FAILED       what is downloaded cannot be written
+   * @throws RealmError OUT_OF_MEMORY      memory could not be had, or `memoryLimit` forbids it
    * @throws RealmError ABORTED            the signal was aborted
    * @throws RealmError INVALID_ARGUMENT   an option is wrong
    */
@@ -82,12 +84,12 @@ export class Realm {
       else if ('level' in progress) logger?.(progress)
       else onProgress?.(progress)
     }
-    const load = guarded(() =>
-      this.#binding.load(resolved, toBindingLoad(this.#options, checked), onLoad),
-    )
+    const settings = toBindingLoad(this.#options, checked, this.#memoryLeft())
+    const load = guarded(() => this.#binding.load(resolved, settings, onLoad))
     const binding = await abortable(load, signal)
     const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
     try {
+      this.#requireRoom(model)
       await loadLora(model, checked)
       this.#requireLive()
     } catch (error) {
@@ -113,9 +115,33 @@ export class Realm {
     await this.dispose()
   }
 
+  /** Bytes that models to come may take. */
+  #memoryLeft(): number {
+    return [...this.#models].reduce(
+      (left, model) => left - memoryOf(model),
+      this.#options.memoryLimit,
+    )
+  }
+
+  /** That models which were loaded meanwhile have left room for this one. */
+  #requireRoom(model: Model): void {
+    const [needed, left] = [memoryOf(model), this.#memoryLeft()]
+    if (needed <= left) return
+    throw new RealmError(
+      'OUT_OF_MEMORY',
+      `the model needs ${needed} bytes, the memory limit leaves ${left} beside models loaded meanwhile`,
+    )
+  }
+
   #requireLive(): void {
     if (this.#disposed) throw new RealmError('DISPOSED', 'the realm was disposed of')
   }
+}
+
+/** Bytes that count against `memoryLimit`. */
+function memoryOf({ info }: Model): number {
+  // Without weights there is no layout.
+  return info.layout === null ? 0 : info.weightBytes + info.kvCacheBytes + info.packedBytes
 }
 
 /** Backends that need not be asked for: asking takes time where drivers are slow. */

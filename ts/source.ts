@@ -2,20 +2,36 @@
  * Turns whatever a model may be loaded from into a path or bytes for the engine.
  */
 
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { download, fromHub } from './download.js'
+import { defaultCache, hubOfEnvironment } from './disk-cache.js'
+import { type DiskFolder, DiskStorage, folderName } from './disk-storage.js'
+import type { DownloadContext } from './download/context.js'
+import { download, findOnHub, type Opener, type Wanted } from './download/download.js'
+import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
 import { RealmError } from './errors.js'
 import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
+import { nodeNetwork } from './network.js'
+import type { LogEntry } from './reports.js'
 import { invalid } from './validate.js'
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
 
 /** What fetching a source needs to know. */
-export interface NodeFetchContext extends FetchContext, SourceSettings {}
+export interface NodeFetchContext extends FetchContext, SourceSettings {
+  logger?: ((entry: LogEntry) => void) | undefined
+  /** How downloads behave, where that is not to be the default. */
+  policy?: Partial<FetchPolicy>
+}
+
+/** Files on a disk are large and fetched by fast machines: fewer, larger requests than in a browser. */
+const POLICY: FetchPolicy = { ...DEFAULT_POLICY, pieceBytes: 16 << 20 }
 
 /**
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no
+ * @throws RealmError STORAGE_FULL      there is no room for what is downloaded
+ * @throws RealmError WRITE_FAILED      the cache folder cannot be written to
  * @throws RealmError ABORTED           the signal was aborted
  * @throws RealmError INVALID_ARGUMENT  no known kind of source
  */
@@ -40,9 +56,44 @@ export async function resolveSource(
 }
 
 async function fromString(source: string, context: NodeFetchContext): Promise<string> {
-  if (/^https?:\/\//i.test(source)) return download(source, context)
-  if (source.startsWith('hf:')) return fromHub(source, context)
+  if (/^https?:\/\//i.test(source)) return fetched({ url: new URL(source) }, context)
+  if (source.startsWith('hf:')) {
+    const wanted = await findOnHub(source, storageOf(context), toDownload(context))
+    return fetched(wanted, context)
+  }
   return source.startsWith('file:') ? fileURLToPath(source) : source
+}
+
+/** The path of a downloaded model's (first) file: the engine finds the other parts beside it. */
+async function fetched(wanted: Wanted, context: NodeFetchContext): Promise<string> {
+  const name = folderName(wanted.url)
+  const storage = storageOf(context)
+  const [path = ''] = await download(wanted, name, storage, paths, toDownload(context))
+  return path
+}
+
+const paths: Opener<string> = {
+  open: async (folder, file) => join((folder as DiskFolder).path, file),
+  close: () => {},
+}
+
+function storageOf({ cacheDirectory }: NodeFetchContext): DiskStorage {
+  return new DiskStorage(cacheDirectory ?? defaultCache())
+}
+
+function toDownload(context: NodeFetchContext): DownloadContext {
+  const { onProgress, signal, logger, hubEndpoint, hubToken, policy } = context
+  return {
+    onProgress,
+    signal,
+    logger,
+    hub: {
+      endpoint: hubEndpoint ?? hubOfEnvironment(),
+      token: hubToken ?? process.env.HF_TOKEN,
+    },
+    policy: { ...POLICY, ...policy },
+    platform: nodeNetwork,
+  }
 }
 
 async function fromStream(

@@ -4,6 +4,9 @@ import init, { FlareEngine } from '/flare/flare_web.js'
 
 let engine
 
+// A promise that fails in a worker would tell nobody.
+self.onunhandledrejection = ({ reason }) => self.postMessage({ error: String(reason) })
+
 self.onmessage = async ({ data: { model, text, maxTokens } }) => {
   if (model) {
     await init({ module_or_path: '/flare/flare_web_bg.wasm' })

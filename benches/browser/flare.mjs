@@ -5,7 +5,8 @@ export async function open(model, { threads }) {
   const worker = new Worker('/browser/flare-worker.mjs', { type: 'module' })
   const call = (message) =>
     new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }) => resolve(data)
+      worker.onmessage = ({ data }) =>
+        data?.error === undefined ? resolve(data) : reject(new Error(`flare: ${data.error}`))
       worker.onerror = ({ message }) => reject(new Error(`flare: ${message}`))
       worker.postMessage(message)
     })

@@ -1,6 +1,7 @@
 /**
- * One measurement in a page of its own. `cpuSeconds` is what the browser says that this page's
- * processes have used; the clock is the same for all engines.
+ * Measurements, each in a page of its own. `cpuSeconds` is what the browser says that this page's
+ * processes have used, `residentBytes` what the system says that they hold; the clock is the same
+ * for all engines.
  */
 
 /**
@@ -31,6 +32,25 @@ window.measure = async (name, job) => {
     if (made !== nTokens) throw new Error(`${name} made ${made} tokens, expected ${nTokens}`)
     return promptTokens
   }
+}
+
+/**
+ * Loads the model, takes one token of it and disposes of it, `nLoads` times, in a page of its own.
+ *
+ * @returns bytes that the page's processes have resident, by how many loads there were before
+ */
+window.measureLoads = async (name, { threads, nLoads }) => {
+  const { open } = await import(`/browser/${name}.mjs`)
+  const model = await (await fetch('/model.gguf')).blob()
+  const residentBytes = { 0: await window.residentBytes() }
+  for (let loads = 1; loads <= nLoads; loads++) {
+    const engine = await open(model, { threads, contextLength: 64 })
+    await engine.generate(text(loads, 4), 1)
+    await engine.close()
+    if (loads === 1 || loads * 2 === nLoads || loads === nLoads)
+      residentBytes[loads] = await window.residentBytes()
+  }
+  return residentBytes
 }
 
 /** The same letters for every engine; two texts differ from their first letter on. */

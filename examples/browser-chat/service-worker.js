@@ -1,5 +1,6 @@
 /**
- * Keeps the page, so that it opens without a network. Models are kept by Realm itself, in the
+ * Keeps the page, so that it opens without a network: its files from the start, and of the engine
+ * the build that this browser runs, once that was fetched. Models are kept by Realm itself, in the
  * origin's private file system.
  *
  * The build writes two lines above: FILES, the names of the page's files, and VERSION, a hash of
@@ -30,12 +31,28 @@ self.addEventListener('activate', (event) => {
   )
 })
 
-self.addEventListener('fetch', (event) => {
-  const url = new URL(event.request.url)
-  const isOurs = url.origin === location.origin && event.request.method === 'GET'
-  if (!isOurs || event.request.headers.has('range')) return
-  const cached = caches.match(event.request.mode === 'navigate' ? './' : event.request, {
-    ignoreSearch: true,
-  })
-  event.respondWith(cached.then((response) => response ?? fetch(event.request)))
+// What the page fetched before this worker was there: addresses of the engine.
+self.addEventListener('message', (event) => {
+  event.waitUntil(Promise.all(event.data.map((url) => answer(new Request(url)))))
 })
+
+self.addEventListener('fetch', (event) => {
+  const { request } = event
+  const url = new URL(request.url)
+  const isOurs = url.origin === location.origin && request.method === 'GET'
+  if (!isOurs || request.headers.has('range')) return
+  event.respondWith(answer(request))
+})
+
+/** From the cache, else from the network; an engine is kept. */
+async function answer(request) {
+  const wanted = request.mode === 'navigate' ? './' : request
+  const cached = await caches.match(wanted, { ignoreSearch: true })
+  if (cached !== undefined) return cached
+  const response = await fetch(request)
+  if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) {
+    const cache = await caches.open(NAME)
+    await cache.put(request, response.clone())
+  }
+  return response
+}

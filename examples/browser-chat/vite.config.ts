@@ -38,14 +38,14 @@ function tinyModel(): Plugin {
   }
 }
 
-/** Writes the service worker with the list of what the build made. */
+/** Writes the service worker with the list of what every browser needs of the build. */
 function serviceWorker(): Plugin {
   return {
     name: 'service-worker',
     apply: 'build',
     enforce: 'post',
     generateBundle(_, bundle) {
-      const names = Object.keys(bundle).filter((name) => !/\.(gguf|map)$/.test(name))
+      const names = Object.keys(bundle).filter((name) => !/\.(gguf|map|wasm)$/.test(name))
       const hash = createHash('sha256')
       for (const name of names) {
         const file = bundle[name]

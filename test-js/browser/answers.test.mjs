@@ -62,6 +62,15 @@ describe('a model in a page', () => {
     })
   }
 
+  it('names the kernel that runs: packed rows have one for vectors', async () => {
+    const { layout, kernels } = await page.evaluate(() =>
+      window.withModel('/models/tiny.gguf', (model) => model.info),
+    )
+    assert.equal(layout, 'packed')
+    // The definition, which has no vectors, is what there is for the file's own rows.
+    assert.equal(kernels.Q8_0, 'relaxed-simd')
+  })
+
   it('streams chunks that make up the answer', async () => {
     const { chunks, text } = await page.evaluate(
       (prompt) =>
@@ -217,7 +226,9 @@ describe('a model in a page', () => {
       aborted.catch(() => {})
       controller.abort()
       const { failure } = window
+      const small = await Realm.create({ memoryLimit: 1_000_000 })
       const found = {
+        OUT_OF_MEMORY: await failure(() => small.load('/models/tiny.gguf')),
         DOWNLOAD_FAILED: await failure(() => realm.load('/models/nothing.gguf')),
         MODEL_INVALID: await failure(() => realm.load(new Uint8Array(4096))),
         INVALID_ARGUMENT: await failure(() => realm.load('/models/tiny.gguf', { layers: 3 })),

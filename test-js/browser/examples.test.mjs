@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { root, runTool } from '../../scripts/steps.mjs'
 import { launchChromium } from '../support/chromium.mjs'
 import { inFolder, serveFiles } from '../support/file-server.mjs'
@@ -159,7 +160,16 @@ describe('the chat page', () => {
 
   it('works without a network after the first visit', async () => {
     await startTiny()
-    await page.evaluate(() => navigator.serviceWorker.ready)
+    const engines = () =>
+      page.evaluate(async () => {
+        const names = await caches.keys()
+        const caches_ = await Promise.all(names.map((name) => caches.open(name)))
+        const kept = (await Promise.all(caches_.map((cache) => cache.keys()))).flat()
+        return kept.map(({ url }) => url).filter((url) => url.endsWith('.wasm'))
+      })
+    while ((await engines()).length === 0) await sleep(50)
+    // Of the builds of the engine, the one that this browser runs.
+    assert.match((await engines()).join(), /^[^,]+realm-(threads|relaxed)[^,]*\.wasm$/)
     server.close()
     await page.reload()
     await startTiny()

@@ -89,6 +89,8 @@ async function answer(file, requests, request, response) {
   }
   if (request.method === 'HEAD' && file.head === false) return response.writeHead(405).end()
   const { start, end, status } = rangeOf(file, request.headers.range)
+  if (start >= end && status === 206)
+    return response.writeHead(416, { 'content-range': `bytes */${file.bytes.length}` }).end()
   response.writeHead(status, headersOf(file, start, end, status))
   if (request.method === 'HEAD') return response.end()
   await send(file, file.bytes.subarray(start, end), response, record)

@@ -8,8 +8,11 @@ import type { LendRequest, LoadRequest } from './protocol.js'
 /** More do not pay: hardware threads share cores, and browsers count them. */
 const MOST_THREADS = 8
 
-/** How long threads may take to arrive before the model is loaded without them. */
-const PATIENCE_MS = 3000
+/**
+ * How long threads may take to arrive before the model is loaded without them. A busy machine may
+ * need seconds; those that cannot start at all say so at once.
+ */
+const PATIENCE_MS = 10_000
 
 /** Starts as many workers as the model is to have threads, besides the caller's own. */
 export async function startThreads({ engine, raw }: Instance, request: LoadRequest): Promise<void> {
@@ -18,13 +21,17 @@ export async function startThreads({ engine, raw }: Instance, request: LoadReque
     request.options.threads || Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
   const { build, module } = request
   const lend: LendRequest = { type: 'lend', build, module, memory: raw.memory }
+  let failed = 0
   for (let i = 1; i < wanted; i++) {
     // This worker's own script: whatever a bundler or a bootstrap made of its address.
     const worker = new Worker(self.location.href, { type: 'module', name: 'realm-thread' })
+    worker.onerror = () => {
+      failed += 1
+    }
     worker.postMessage(lend)
   }
   const deadline = performance.now() + PATIENCE_MS
-  while (engine.threads() < wanted && performance.now() < deadline)
+  while (engine.threads() < wanted - failed && performance.now() < deadline)
     await new Promise((resolve) => setTimeout(resolve, 2))
 }
 

@@ -30,6 +30,6 @@ mod zeroed;
 pub use backend::{CpuBackend, CpuOptions};
 #[cfg(not(target_family = "wasm"))]
 pub use bandwidth::read_bandwidth;
-pub use machine::{CpuInfo, describe};
+pub use machine::{CpuInfo, describe, kernel_name};
 #[cfg(target_family = "wasm")]
 pub use threads::lend_thread;

@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use realm_gguf::TensorType;
+use realm_ir::WeightLayout;
+
 use crate::threads;
 
 /// The processor as the backend sees it.
@@ -19,14 +22,19 @@ pub struct CpuInfo {
 
 /// Describes this machine.
 pub fn describe() -> CpuInfo {
-    let q8_0 = realm_quant::format(realm_gguf::TensorType::Q8_0);
     CpuInfo {
         name: processor_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-        kernels: q8_0.map_or("scalar", |format| {
-            format.packed_kernel().unwrap_or_else(|| format.kernel()).name
-        }),
+        kernels: kernel_name(TensorType::Q8_0, WeightLayout::Packed).unwrap_or("scalar"),
         default_threads: default_threads(),
     }
+}
+
+/// Name of the kernel that multiplies with matrices of a type, kept in a layout; `None` for types
+/// without kernels. Types that cannot be packed have one kernel for either.
+pub fn kernel_name(ty: TensorType, layout: WeightLayout) -> Option<&'static str> {
+    let format = realm_quant::format(ty)?;
+    let packed = format.packed_kernel().filter(|_| layout == WeightLayout::Packed);
+    Some(packed.unwrap_or_else(|| format.kernel()).name)
 }
 
 /// Threads to start when nobody says how many. Those available are within affinity and

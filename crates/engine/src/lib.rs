@@ -6,6 +6,7 @@
 //! commands go to an engine that has a thread of its own, or a task of an event loop.
 
 mod adapter;
+mod budget;
 pub mod chat;
 pub mod core;
 mod error;

@@ -12,6 +12,7 @@ use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
+use crate::budget::Budget;
 use crate::chat;
 use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
@@ -46,8 +47,8 @@ pub struct OpenBackend {
     pub threads: usize,
     /// The device it computes on.
     pub device: String,
-    /// Name of the kernel for a weight type.
-    pub kernel: fn(TensorType) -> Option<String>,
+    /// Name of the kernel for matrices of a weight type that are kept in a layout.
+    pub kernel: fn(TensorType, WeightLayout) -> Option<String>,
 }
 
 /// A future that stays on its thread.
@@ -154,8 +155,9 @@ pub async fn load(
         false => options,
     };
     let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
+    let budget = Budget::new(options.memory_limit, info.weight_bytes, kv.bytes as u64)?;
     let (runnable, adapters) =
-        first_that_runs(plan, &kv, options.layout, backends, &mut info, watcher).await?;
+        first_that_runs(plan, &kv, (options.layout, budget), backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
     Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
 }
@@ -163,7 +165,7 @@ pub async fn load(
 async fn first_that_runs(
     plan: ModelPlan,
     kv: &KvPlan,
-    layout: WeightLayout,
+    (layout, budget): (WeightLayout, Budget),
     backends: &[BackendChoice],
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
@@ -184,10 +186,12 @@ async fn first_that_runs(
     let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, config.clone(), watcher).await {
+        match open(choice, &program, &config, budget, watcher).await {
             Ok((open, session)) => {
-                set_backend(info, &choice.name, &open, &refusals);
-                set_layout(info, session.layout());
+                let (layout, packed_bytes) = session.layout();
+                info.layout = layout.as_str().to_owned();
+                info.packed_bytes = packed_bytes;
+                set_backend(info, &choice.name, &open, layout, &refusals);
                 let backend = open.backend;
                 let adapters = AdapterLoader { backend, program: program.clone(), parts };
                 return Ok((Runnable { session, program, embedding, limits }, adapters));
@@ -224,7 +228,8 @@ fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
 async fn open(
     choice: &BackendChoice,
     program: &Arc<Program>,
-    config: SessionConfig,
+    config: &SessionConfig,
+    budget: Budget,
     watcher: &mut Watcher<'_>,
 ) -> Result<(OpenBackend, Box<dyn Session>)> {
     let open = (choice.open)()?;
@@ -236,9 +241,31 @@ async fn open(
         done += weight.n_bytes();
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
-    let session = open.backend.session(program.clone(), weights.into(), config)?;
+    let session = session(&*open.backend, program, weights.into(), config, budget)?;
     open.backend.settle().await?;
     Ok((open, session))
+}
+
+/// Opens a session whose copies of the weights find room; without copies where they need
+/// not be made.
+fn session(
+    backend: &dyn Backend,
+    program: &Arc<Program>,
+    weights: Arc<[Uploaded]>,
+    config: &SessionConfig,
+    budget: Budget,
+) -> Result<Box<dyn Session>> {
+    let session = backend.session(program.clone(), weights.clone(), config.clone())?;
+    let (_, copied_bytes) = session.layout();
+    match budget.require(copied_bytes) {
+        Ok(()) => Ok(session),
+        Err(error) if config.layout != WeightLayout::Auto => Err(error),
+        Err(_) => {
+            drop(session);
+            let config = SessionConfig { layout: WeightLayout::Mapped, ..config.clone() };
+            Ok(backend.session(program.clone(), weights, config)?)
+        }
+    }
 }
 
 fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
@@ -282,12 +309,13 @@ fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
     info.kv_cache_bytes = kv.bytes;
 }
 
-fn set_layout(info: &mut ModelInfo, (layout, packed_bytes): (WeightLayout, u64)) {
-    info.layout = layout.as_str().to_owned();
-    info.packed_bytes = packed_bytes;
-}
-
-fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {
+fn set_backend(
+    info: &mut ModelInfo,
+    name: &str,
+    open: &OpenBackend,
+    layout: WeightLayout,
+    refusals: &[(String, Error)],
+) {
     let mut reason: String =
         refusals.iter().map(|(name, error)| format!("{name} refused: {error}; ")).collect();
     reason.push_str(name);
@@ -296,7 +324,7 @@ fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &
     info.backend_reason = reason;
     info.threads = open.threads;
     info.device.clone_from(&open.device);
-    let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty)?));
+    let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty, layout)?));
     info.kernels = TensorType::all()
         .filter(|ty| info.weight_types.contains_key(ty.name()))
         .filter_map(kernel)

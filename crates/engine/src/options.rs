@@ -19,6 +19,9 @@ pub struct LoadOptions {
     pub kv_type: Option<KvType>,
     /// How matrices are kept.
     pub layout: WeightLayout,
+    /// Bytes that weights, KV cache and packed copies may take together; none for no limit.
+    /// With [`WeightLayout::Auto`] copies are made only where they fit.
+    pub memory_limit: Option<u64>,
     /// Reads the tokenizer and leaves the weights alone.
     pub vocab_only: bool,
     /// The chat template instead of the file's: the name of a built-in one, or Jinja.

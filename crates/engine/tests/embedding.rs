@@ -83,7 +83,7 @@ fn a_normalised_vector_has_length_one_and_one_of_zeros_stays() {
 fn load(model: &str) -> Model {
     let open = || {
         let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
-        Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_| None })
+        Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
     let cancel = AtomicBool::new(false);

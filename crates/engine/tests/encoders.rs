@@ -106,7 +106,7 @@ impl Toy {
     fn load(&self) -> Model {
         let open = || {
             let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
-            Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_| None })
+            Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
         };
         let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
         let cancel = AtomicBool::new(false);

@@ -7,65 +7,67 @@ use crate::step::StepKind;
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Stable names for what can go wrong, the same on Node and in browsers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorCode {
-    /// The model's source does not exist.
-    ModelNotFound,
-    /// The file could not be read.
-    ModelUnreadable,
-    /// The file contradicts itself or the format.
-    ModelInvalid,
-    /// The file is sound but needs something that is not there.
-    ModelUnsupported,
-    /// The wanted backend does not work here.
-    BackendUnavailable,
-    /// The device failed while it was in use; models on it have to be loaded again.
-    DeviceLost,
-    /// An array has the wrong number of values.
-    ShapeMismatch,
-    /// No free page in the KV cache.
-    KvExhausted,
-    /// Memory could not be had, or the limit forbids it.
-    OutOfMemory,
-    /// Stopped by an abort signal.
-    Aborted,
-    /// An argument is out of its range.
-    InvalidArgument,
-    /// The object was disposed of.
-    Disposed,
-    /// A source on the network could not be fetched.
-    DownloadFailed,
-    /// A chat template is missing, does not parse or raised an error.
-    TemplateError,
-    /// A file could not be written.
-    WriteFailed,
-    /// A defect of ours, caught before it could do harm.
-    Internal,
+/// The codes and their names, written once: the enumeration, the list and the names follow.
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $code:ident = $name:literal,)*) => {
+        /// Stable names for what can go wrong, the same on Node and in browsers. Some come from
+        /// the part around the engine alone, such as those of downloads.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$code),*];
+
+            /// The name as programs see it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl ErrorCode {
-    /// The name as programs see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ErrorCode::ModelNotFound => "MODEL_NOT_FOUND",
-            ErrorCode::ModelUnreadable => "MODEL_UNREADABLE",
-            ErrorCode::ModelInvalid => "MODEL_INVALID",
-            ErrorCode::ModelUnsupported => "MODEL_UNSUPPORTED",
-            ErrorCode::BackendUnavailable => "BACKEND_UNAVAILABLE",
-            ErrorCode::DeviceLost => "DEVICE_LOST",
-            ErrorCode::ShapeMismatch => "SHAPE_MISMATCH",
-            ErrorCode::KvExhausted => "KV_EXHAUSTED",
-            ErrorCode::OutOfMemory => "OUT_OF_MEMORY",
-            ErrorCode::Aborted => "ABORTED",
-            ErrorCode::InvalidArgument => "INVALID_ARGUMENT",
-            ErrorCode::Disposed => "DISPOSED",
-            ErrorCode::DownloadFailed => "DOWNLOAD_FAILED",
-            ErrorCode::TemplateError => "TEMPLATE_ERROR",
-            ErrorCode::WriteFailed => "WRITE_FAILED",
-            ErrorCode::Internal => "INTERNAL",
-        }
-    }
+error_codes! {
+    /// The model's source does not exist.
+    ModelNotFound = "MODEL_NOT_FOUND",
+    /// The file could not be read.
+    ModelUnreadable = "MODEL_UNREADABLE",
+    /// The file contradicts itself or the format.
+    ModelInvalid = "MODEL_INVALID",
+    /// The file is sound but needs something that is not there.
+    ModelUnsupported = "MODEL_UNSUPPORTED",
+    /// The wanted backend does not work here.
+    BackendUnavailable = "BACKEND_UNAVAILABLE",
+    /// The device failed while it was in use; models on it have to be loaded again.
+    DeviceLost = "DEVICE_LOST",
+    /// An array has the wrong number of values.
+    ShapeMismatch = "SHAPE_MISMATCH",
+    /// No free page in the KV cache.
+    KvExhausted = "KV_EXHAUSTED",
+    /// Memory could not be had, or the limit forbids it.
+    OutOfMemory = "OUT_OF_MEMORY",
+    /// Stopped by an abort signal.
+    Aborted = "ABORTED",
+    /// An argument is out of its range.
+    InvalidArgument = "INVALID_ARGUMENT",
+    /// The object was disposed of.
+    Disposed = "DISPOSED",
+    /// A source on the network could not be fetched.
+    DownloadFailed = "DOWNLOAD_FAILED",
+    /// No room on the disk, or none that a browser grants.
+    StorageFull = "STORAGE_FULL",
+    /// A file cannot be deleted or replaced, since somebody has it open.
+    InUse = "IN_USE",
+    /// A chat template is missing, does not parse or raised an error.
+    TemplateError = "TEMPLATE_ERROR",
+    /// A file could not be written.
+    WriteFailed = "WRITE_FAILED",
+    /// A defect of ours, caught before it could do harm.
+    Internal = "INTERNAL",
 }
 
 /// An error that programs can tell apart by its code.
@@ -177,5 +179,24 @@ impl Coded for Error {
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Interrupted => ErrorCode::Aborted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ErrorCode;
+
+    /// The names in the union type `RealmErrorCode`, in its order.
+    fn names_in_typescript(source: &str) -> Vec<&str> {
+        let (_, union) = source.split_once("export type RealmErrorCode =").unwrap();
+        let (union, _) = union.split_once("\n\n").unwrap();
+        let names = union.lines().filter_map(|line| line.trim().strip_prefix("| '"));
+        names.map(|name| name.trim_end_matches('\'')).collect()
+    }
+
+    #[test]
+    fn the_public_api_has_the_same_codes_in_the_same_order() {
+        let names: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names, names_in_typescript(include_str!("../../../ts/errors.ts")));
     }
 }

@@ -130,7 +130,7 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     let threads = (threads > 0).then_some(threads);
     let backend = CpuBackend::new(CpuOptions { threads })?;
     let threads = backend.threads();
-    let kernel = |ty| realm_quant::format(ty).map(|format| format.kernel().name.to_owned());
+    let kernel = |ty, layout| realm_cpu::kernel_name(ty, layout).map(str::to_owned);
     let device = realm_cpu::describe().name;
     Ok(OpenBackend { backend: Arc::new(backend), threads, device, kernel })
 }
@@ -138,7 +138,7 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
 fn open_webgpu(device: Option<&str>) -> realm_engine::Result<OpenBackend> {
     let backend = WgpuBackend::shared(device)?;
     let device = device_name(backend.adapter());
-    let kernel = |ty| realm_wgpu::kernel_name(ty).map(str::to_owned);
+    let kernel = |ty, _| realm_wgpu::kernel_name(ty).map(str::to_owned);
     Ok(OpenBackend { backend: Arc::new(backend), threads: 0, device, kernel })
 }
 

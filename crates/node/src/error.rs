@@ -32,6 +32,11 @@ pub(crate) fn invalid(message: impl ToString) -> Thrown {
     Thrown::new(Code(ErrorCode::InvalidArgument), message.to_string())
 }
 
+/// A file that cannot be written.
+pub(crate) fn unwritable(message: String) -> Thrown {
+    Thrown::new(Code(ErrorCode::WriteFailed), message)
+}
+
 /// Something that Node refused to do.
 pub(crate) fn refused(error: napi::Error) -> Thrown {
     Thrown::new(Code(ErrorCode::Internal), error.reason.clone())

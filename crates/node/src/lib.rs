@@ -17,6 +17,7 @@ mod args;
 mod backends;
 mod error;
 mod events;
+mod file_lock;
 mod load;
 mod model;
 mod promise;

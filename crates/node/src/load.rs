@@ -37,6 +37,7 @@ impl Load {
         let (chat_template, name) = property("chatTemplate")?;
         let chat_template = args::nullable(chat_template);
         let chat_template = chat_template.map(|text| args::string(text, name)).transpose()?;
+        let (memory_limit, name_of_limit) = property("memoryLimit")?;
         let (vocab_only, name) = property("vocabOnly")?;
         Ok(Load {
             backends: backends::choices(
@@ -50,6 +51,7 @@ impl Load {
                 max_sequences: count("maxSequences")?,
                 kv_type: kv_type(&string("kvCacheType")?)?,
                 layout: layout(&string("layout")?)?,
+                memory_limit: Some(args::number(memory_limit, name_of_limit)? as u64),
                 vocab_only: args::boolean(vocab_only, name)?,
                 chat_template,
             },

@@ -82,7 +82,9 @@ impl Level {
             Self::DotProd => "dotprod",
             #[cfg(target_arch = "aarch64")]
             Self::I8mm => "i8mm",
-            #[cfg(target_feature = "simd128")]
+            #[cfg(target_feature = "relaxed-simd")]
+            Self::Simd128 => "relaxed-simd",
+            #[cfg(all(target_feature = "simd128", not(target_feature = "relaxed-simd")))]
             Self::Simd128 => "simd128",
         }
     }

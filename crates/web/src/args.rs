@@ -104,6 +104,7 @@ pub(crate) fn load_options(options: &Options<'_>) -> Result<LoadOptions> {
     let kv_type = match options.string("kvCacheType")?.as_str() {
         "f32" => Some(KvType::F32),
         "f16" => Some(KvType::F16),
+        "q8_0" => Some(KvType::Q8_0),
         _ => None,
     };
     Ok(LoadOptions {
@@ -112,6 +113,7 @@ pub(crate) fn load_options(options: &Options<'_>) -> Result<LoadOptions> {
         kv_type,
         // There is nothing to map: a packed copy would be a second one.
         layout: WeightLayout::Mapped,
+        memory_limit: Some(options.number("memoryLimit")? as u64),
         vocab_only: options.boolean("vocabOnly")?,
         chat_template: options.nullable("chatTemplate")?.and_then(|text| text.as_string()),
     })

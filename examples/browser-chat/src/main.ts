@@ -101,5 +101,17 @@ function setUpOffline(): void {
   addEventListener('online', update)
   addEventListener('offline', update)
   update()
-  if (import.meta.env.PROD) navigator.serviceWorker?.register('./service-worker.js')
+  if (import.meta.env.PROD) keepPage(navigator.serviceWorker)
+}
+
+/** Starts the service worker, and tells it of the engine, which may be fetched before it is there. */
+async function keepPage(container: ServiceWorkerContainer | undefined): Promise<void> {
+  if (container === undefined) return
+  await container.register('./service-worker.js')
+  const { active } = await container.ready
+  const observer = new PerformanceObserver((fetched) => {
+    const engines = fetched.getEntries().filter(({ name }) => name.endsWith('.wasm'))
+    if (engines.length > 0) active?.postMessage(engines.map(({ name }) => name))
+  })
+  observer.observe({ type: 'resource', buffered: true })
 }

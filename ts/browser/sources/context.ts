@@ -2,10 +2,12 @@
  * What opening a source may use, with its defaults.
  */
 
+import type { DownloadContext } from '../../download/context.js'
+import { DEFAULT_POLICY, type FetchPolicy } from '../../download/requests.js'
 import { DEFAULT_HUB } from '../../hub.js'
 import type { FetchContext } from '../../model-source.js'
 import type { LogEntry } from '../../reports.js'
-import { DEFAULT_POLICY, type FetchPolicy, type Hub } from './requests.js'
+import { browserNetwork } from './network.js'
 
 /** Options of `openSource`. */
 export interface SourceOptions extends Partial<FetchContext> {
@@ -19,19 +21,13 @@ export interface SourceOptions extends Partial<FetchContext> {
   policy?: Partial<FetchPolicy> | undefined
 }
 
-/** The same with everything filled in. */
-export interface SourceContext extends FetchContext {
-  logger: ((entry: LogEntry) => void) | undefined
-  hub: Hub
-  policy: FetchPolicy
-}
-
-export function toContext(options: SourceOptions): SourceContext {
+export function toContext(options: SourceOptions): DownloadContext {
   return {
     onProgress: options.onProgress,
     signal: options.signal,
     logger: options.logger,
     hub: { endpoint: options.hubEndpoint ?? DEFAULT_HUB, token: options.hubToken },
     policy: { ...DEFAULT_POLICY, ...options.policy },
+    platform: browserNetwork,
   }
 }

@@ -55,7 +55,7 @@ function openUrl(source: string, options: SourceOptions): Promise<ByteSource[]> 
     ? new URL(source, self.location.href)
     : undefined
   if (url?.protocol === 'http:' || url?.protocol === 'https:')
-    return download(url, toContext(options))
+    return download({ url }, toContext(options))
   throw invalid('model source', 'an http(s) address or hf:owner/repo[/file][@revision]', source)
 }
 

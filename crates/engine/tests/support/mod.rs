@@ -17,7 +17,7 @@ use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, StepKind, Uploaded,
+    Slot, StepKind, Uploaded, WeightLayout,
 };
 
 pub fn bundled() -> PathBuf {
@@ -112,13 +112,17 @@ impl Session for DisturbedSession {
     fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.inner.copy_state(from, to)
     }
+
+    fn layout(&self) -> (WeightLayout, u64) {
+        self.inner.layout()
+    }
 }
 
 pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
     let open = move || {
         let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
-        let kernel = |_| Some("a kernel".to_owned());
+        let kernel = |_, _| Some("a kernel".to_owned());
         Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
     };
     BackendChoice { name: "cpu".into(), open: Box::new(open) }

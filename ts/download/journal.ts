@@ -42,39 +42,33 @@ export function storedBytes(journal: Journal): number {
   return version === null ? bytes : Math.min(bytes, version.size)
 }
 
-/** The journal of a file, or undefined if there is none that can be read. */
-export async function readJournal(
-  folder: FileSystemDirectoryHandle,
-  name: string,
-): Promise<Journal | undefined> {
-  for (let tries = 0; tries < 5; tries += 1) {
-    try {
-      const handle = await folder.getFileHandle(name)
-      const [line = ''] = (await (await handle.getFile()).text()).split('\n', 1)
-      const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
-      return format === FORMAT ? journal : undefined
-    } catch (error) {
-      // Written to between being opened and being read, by a download in another tab.
-      if ((error as DOMException).name !== 'NotReadableError') return undefined
-    }
+/** Reads what `journalText` wrote; undefined for anything else. */
+export function parseJournal(text: string): Journal | undefined {
+  try {
+    const [line = ''] = text.split('\n', 1)
+    const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
+    return format === FORMAT && isSound(journal) ? journal : undefined
+  } catch {
+    return undefined
   }
-  return undefined
 }
 
-/** Writes the journal of a file. Only in a dedicated worker, by the holder of the writer's lock. */
-export async function writeJournal(
-  folder: FileSystemDirectoryHandle,
-  name: string,
-  journal: Journal,
-): Promise<void> {
-  const bytes = new TextEncoder().encode(`${JSON.stringify({ format: FORMAT, ...journal })}\n`)
-  const file = await folder.getFileHandle(name, { create: true })
-  const handle = await file.createSyncAccessHandle()
-  try {
-    handle.write(bytes, { at: 0 })
-    handle.truncate(bytes.byteLength)
-    handle.flush()
-  } finally {
-    handle.close()
-  }
+/** Whether a journal can be relied on: folders may be written to by others. */
+function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): boolean {
+  const { leadingPieces, laterPieces, isComplete, lastUsed } = rest
+  const counts = [parts, pieceBytes, leadingPieces, ...laterPieces, version?.size ?? 0]
+  return (
+    URL.canParse(url) &&
+    // A name in the same folder, or none yet.
+    /^[\w.-]*$/.test(file) &&
+    counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
+    pieceBytes > 0 &&
+    typeof isComplete === 'boolean' &&
+    typeof lastUsed === 'number'
+  )
+}
+
+/** A journal as it is written. */
+export function journalText(journal: Journal): string {
+  return `${JSON.stringify({ format: FORMAT, ...journal })}\n`
 }

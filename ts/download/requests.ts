@@ -3,9 +3,10 @@
  * failures are worth another try, and when.
  */
 
-import { RealmError } from '../../errors.js'
-import { isOfHub } from '../../hub.js'
-import { aborted } from '../../model-source.js'
+import { RealmError } from '../errors.js'
+import { isOfHub } from '../hub.js'
+import { aborted } from '../model-source.js'
+import type { NetworkPlatform } from './context.js'
 import type { FileVersion } from './journal.js'
 
 /** How a download behaves; the defaults suit models of gigabytes. */
@@ -48,19 +49,32 @@ export class Transient extends Error {
   }
 }
 
+/** Nobody answered, or the connection broke. */
+class Unreachable extends Transient {}
+
 /** The server has another version of the file than the one that was begun. */
 export class Changed extends Error {}
 
 /** Answers of a server that is busy rather than unwilling. */
 const BUSY = new Set([408, 425, 429, 500, 502, 503, 504])
 
+/** What a request needs to know. */
+export interface RequestContext {
+  platform: NetworkPlatform
+  hub: Hub
+  signal: AbortSignal | undefined
+  /** Milliseconds until the headers must be there. */
+  stallMs: number
+}
+
 /** Asks once. Throws Transient, or RealmError DOWNLOAD_FAILED or ABORTED. */
 export async function request(
   url: URL,
   init: { method?: string; headers?: Record<string, string> },
-  { hub, signal, stallMs }: { hub: Hub; signal: AbortSignal | undefined; stallMs: number },
+  { platform, hub, signal, stallMs }: RequestContext,
 ): Promise<Response> {
-  const headers = new Headers(init.headers)
+  // Bytes as they are: a length that counts compressed ones would not match.
+  const headers = new Headers({ 'accept-encoding': 'identity', ...init.headers })
   if (hub.token !== undefined && isOfHub(hub.endpoint, url))
     headers.set('authorization', `Bearer ${hub.token}`)
   const late = AbortSignal.timeout(stallMs)
@@ -71,8 +85,7 @@ export async function request(
   const signals = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
   let response: Response
   try {
-    // Kept by us, so not by the browser's cache as well.
-    response = await fetch(url, { ...init, headers, signal: signals, cache: 'no-store' })
+    response = await platform.fetch(url, { ...init, headers, signal: signals })
   } catch (error) {
     throw networkFailure(error, signal)
   } finally {
@@ -81,6 +94,9 @@ export async function request(
   if (response.ok) return response
   await response.body?.cancel().catch(() => {})
   const text = `the server answered ${response.status} ${response.statusText}`.trim()
+  // A range that is there no more: the file has become shorter.
+  if (response.status === 416 && !headers.get('range')?.startsWith('bytes=0-'))
+    throw new Changed(text)
   if (!BUSY.has(response.status)) throw failed(url, text)
   const seconds = Number(response.headers.get('retry-after') ?? 0)
   throw new Transient(text, Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : 0)
@@ -131,6 +147,28 @@ export async function retrying<T>(
   }
 }
 
+/** How often a server is asked that has never answered: rather than busy, it may not be there. */
+const UNANSWERED_ATTEMPTS = 3
+
+/** The first answer of a server. Tries as `retrying` does, but less often where nobody answers. */
+export function firstAnswer<T>(
+  url: URL,
+  policy: FetchPolicy,
+  signal: AbortSignal | undefined,
+  ask: () => Promise<T>,
+): Promise<T> {
+  let unanswered = 0
+  return retrying(url, policy, signal, async () => {
+    try {
+      return await ask()
+    } catch (error) {
+      if (error instanceof Unreachable) unanswered += 1
+      if (unanswered < UNANSWERED_ATTEMPTS || !(error instanceof Error)) throw error
+      throw failed(url, error.message, error)
+    }
+  })
+}
+
 /** What an answer says about the file that it is of, or a part of. */
 export function versionOf(response: Response): Omit<FileVersion, 'size'> & { size: number | null } {
   const range = /^bytes \d+-\d+\/(\d+)$/.exec(response.headers.get('content-range') ?? '')?.[1]
@@ -163,7 +201,9 @@ export function failed(url: URL, reason: string, cause?: unknown): RealmError {
 
 function networkFailure(error: unknown, signal: AbortSignal | undefined): Error {
   if (signal?.aborted) return aborted(error)
-  return new Transient(error instanceof Error ? error.message : String(error), 0, error)
+  // Node says "fetch failed" and tells why in the cause.
+  const reason = error instanceof Error ? (error.cause ?? error) : error
+  return new Unreachable(reason instanceof Error ? reason.message : String(reason), 0, error)
 }
 
 function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {

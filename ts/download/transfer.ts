@@ -3,8 +3,9 @@
  * one stream. What is there already is not asked for again, as long as it is of the same version.
  */
 
-import { aborted } from '../../model-source.js'
+import { aborted } from '../model-source.js'
 import { Checksum } from './checksum.js'
+import type { NetworkPlatform } from './context.js'
 import type { FileVersion } from './journal.js'
 import type { PieceStore } from './piece-store.js'
 import {
@@ -12,6 +13,7 @@ import {
   differs,
   type FetchPolicy,
   failed,
+  firstAnswer,
   type Hub,
   readBody,
   request,
@@ -31,6 +33,7 @@ export interface Transfer {
   expected: { sizeBytes: number | undefined; sha256: string | undefined }
   policy: FetchPolicy
   hub: Hub
+  platform: NetworkPlatform
   signal: AbortSignal | undefined
   /** Called as bytes arrive; 0 for a total that is not known. */
   onBytes: (receivedBytes: number, totalBytes: number) => void
@@ -57,7 +60,7 @@ class Attempt {
   readonly #job: Transfer
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
-  #checksum = new Checksum()
+  #checksum: Checksum
   /** Pieces end in any order; their bytes are taken in turn. */
   #checksumTurn: Promise<void> = Promise.resolve()
   /** What the server said about the file's checksum. */
@@ -68,6 +71,7 @@ class Attempt {
 
   constructor(job: Transfer) {
     this.#job = job
+    this.#checksum = new Checksum(job.platform.createHash())
     this.#sha256 = job.expected.sha256
     const { signal } = this.#stop
     this.#signal = job.signal === undefined ? signal : AbortSignal.any([job.signal, signal])
@@ -77,7 +81,7 @@ class Attempt {
     const { store, url } = this.#job
     let first: Response | undefined
     if (store.version === null) {
-      first = await retrying(url, this.#job.policy, this.#signal, () => this.#requestRange(0))
+      first = await firstAnswer(url, this.#job.policy, this.#signal, () => this.#requestRange(0))
       const version = first.status === 206 ? await this.#wholeVersion(first) : null
       if (version === null) return this.#stream(first)
       this.#requireExpectedSize(version.size)
@@ -176,7 +180,7 @@ class Attempt {
     if (said !== null) this.#requireExpectedSize(said)
     await store.begin(null)
     this.#receivedBytes = 0
-    this.#checksum = new Checksum()
+    this.#checksum = new Checksum(this.#job.platform.createHash())
     const total = said ?? expected.sizeBytes ?? 0
     const piece = new Uint8Array(store.pieceBytes)
     let filled = 0
@@ -231,8 +235,9 @@ class Attempt {
   }
 
   async #request(init: Parameters<typeof request>[1]): Promise<Response> {
-    const { url, hub, policy } = this.#job
+    const { url, hub, platform, policy } = this.#job
     const response = await request(url, init, {
+      platform,
       hub,
       signal: this.#signal,
       stallMs: policy.stallMs,

@@ -1,0 +1,447 @@
+/**
+ * Downloads in Node survive whatever servers, disks and users do to them: against real servers
+ * that misbehave, in processes that are killed.
+ */
+
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { open, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+import { diskCache } from '../dist/disk-cache.js'
+import { DiskStorage } from '../dist/disk-storage.js'
+import { resolveSource } from '../dist/source.js'
+import { startDownload } from './support/download-process.mjs'
+import { serveFiles } from './support/file-server.mjs'
+
+/** Small pieces and short waits, so that a test of many requests is quick. */
+const policy = { pieceBytes: 65536, parallel: 4, attempts: 4, backoffMs: 20, stallMs: 700 }
+const content = randomBytes((1 << 20) + 12345)
+const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex')
+
+let server
+/** A server of another origin. */
+let other
+let cacheDirectory
+let cache
+/** What the last download reported, and logged. */
+let progress
+let log
+
+before(async () => {
+  server = await serveFiles()
+  other = await serveFiles()
+})
+after(() => {
+  server.close()
+  other.close()
+})
+beforeEach(() => {
+  cacheDirectory = mkdtempSync(join(tmpdir(), 'realm-download-'))
+  cache = diskCache({ cacheDirectory })
+  server.requests.length = 0
+  other.requests.length = 0
+})
+afterEach(() => rmSync(cacheDirectory, { recursive: true, force: true }))
+
+/** Serves a file and gives its address. */
+function serve(path, file, from = server) {
+  from.files.set(path, { bytes: content, etag: '"v1"', ...file })
+  return from.origin + path
+}
+
+function fetchModel(source, options) {
+  progress = []
+  log = []
+  return resolveSource(source, {
+    cacheDirectory,
+    policy,
+    onProgress: (event) => progress.push(event),
+    logger: ({ message }) => log.push(message),
+    ...options,
+  })
+}
+
+/** Downloads and checks that these bytes are there. Gives the path. */
+async function check(source, bytes = content, options) {
+  const path = await fetchModel(source, options)
+  assert.equal(sha256(readFileSync(path)), sha256(bytes))
+  return path
+}
+
+const fails = (source, code, message, options) =>
+  assert.rejects(fetchModel(source, options), { name: 'RealmError', code, message })
+
+/** Downloads until so much is there, then does something else. */
+async function underWay(url, fraction, act, options) {
+  let acted
+  const done = fetchModel(url, {
+    ...options,
+    onProgress: (event) => {
+      if (event.fraction >= fraction) acted ??= act()
+    },
+  })
+  const path = await done
+  assert.ok(acted !== undefined, 'the download was over too soon')
+  return path
+}
+
+describe('a download', () => {
+  it('asks for ranges, several at once, and reports how far it is', async () => {
+    const path = await check(serve('/plain.gguf'))
+    assert.equal(basename(path), 'plain.gguf')
+    const ranges = server.requests.map(({ range }) => range)
+    assert.equal(new Set(ranges).size, Math.ceil(content.length / policy.pieceBytes))
+    assert.equal(ranges[0], 'bytes=0-65535')
+    assert.deepEqual(progress.at(-1), {
+      stage: 'download',
+      fraction: 1,
+      receivedBytes: content.length,
+      totalBytes: content.length,
+    })
+    const fractions = progress.map(({ fraction }) => fraction)
+    assert.deepEqual(
+      fractions,
+      fractions.toSorted((a, b) => a - b),
+    )
+  })
+
+  it('is kept: the second time the server is only asked whether it has another', async () => {
+    const url = serve('/kept.gguf')
+    await check(url)
+    server.requests.length = 0
+    await check(url)
+    assert.deepEqual(
+      server.requests.map(({ method }) => method),
+      ['HEAD'],
+    )
+  })
+
+  it('is used as it is kept while the server cannot be reached', async () => {
+    const url = serve('/offline.gguf')
+    await check(url)
+    serve('/offline.gguf', { status: 503 })
+    await check(url)
+    assert.match(log[0], /503.*using the stored file/)
+  })
+
+  it('is fetched again when the server has another version, beside who reads the old one', async () => {
+    const url = serve('/new.gguf')
+    const reader = await open(await check(url))
+    const changed = randomBytes(200_000)
+    serve('/new.gguf', { bytes: changed, etag: '"v2"' })
+    await check(url, changed)
+    assert.deepEqual(await reader.readFile(), content)
+    await reader.close()
+    assert.equal((await cache.list()).length, 1)
+  })
+
+  it('is fetched anew where what is kept cannot be relied on', async () => {
+    const url = serve('/tampered.gguf')
+    const path = await check(url)
+    const journalPath = join(dirname(path), '1.json')
+    const journal = JSON.parse(readFileSync(journalPath, 'utf8'))
+    const tampered = [
+      '',
+      'null',
+      '{"format":1}',
+      JSON.stringify({ ...journal, file: '../../elsewhere' }),
+      JSON.stringify({ ...journal, isComplete: false, pieceBytes: 0 }),
+      JSON.stringify({ ...journal, isComplete: false, laterPieces: [1e300] }),
+      JSON.stringify({ ...journal, version: { ...journal.version, size: 5 } }),
+    ]
+    for (const text of tampered) {
+      writeFileSync(journalPath, text)
+      await check(url)
+    }
+  })
+
+  it('has a name that any disk can have, whatever the address', async () => {
+    const names = [`${'x'.repeat(400)}-00001-of-00001.gguf`, '%2e%2e%2f..', 'a b:c*.gguf']
+    for (const name of names) {
+      const path = await check(serve(`/names/${name.replace(/ /g, '%20')}`))
+      assert.match(basename(path), /^[\w-][\w.-]{0,203}$/)
+    }
+    assert.match(await check(serve('/')), /model\.gguf$/)
+  })
+
+  it('starts anew when the file changes under way', async () => {
+    const url = serve('/changing.gguf', { delayMs: 10 })
+    const changed = randomBytes(900_000)
+    const path = await underWay(url, 0.3, () =>
+      serve('/changing.gguf', { bytes: changed, etag: '"v2"' }),
+    )
+    assert.deepEqual(readFileSync(path), changed)
+  })
+
+  it('starts anew when the file has become so short that a range is gone', async () => {
+    const url = serve('/shorter.gguf', { delayMs: 10 })
+    const changed = randomBytes(70_000)
+    const path = await underWay(url, 0.5, () =>
+      serve('/shorter.gguf', { bytes: changed, etag: undefined }),
+    )
+    assert.deepEqual(readFileSync(path), changed)
+  })
+
+  it('is given up when the file never stops changing', async () => {
+    const url = serve('/restless.gguf')
+    let version = 0
+    Object.defineProperty(server.files.get('/restless.gguf'), 'etag', {
+      get: () => {
+        version += 1
+        return `"${version}"`
+      },
+    })
+    await fails(url, 'DOWNLOAD_FAILED', /keeps changing/)
+  })
+
+  it('survives connections that are cut, going on where they were', async () => {
+    const url = serve('/cut.gguf', { dropAfter: 20_000, drops: 12 })
+    await check(url)
+    const sent = server.sentBytes('/cut.gguf')
+    assert.ok(sent < content.length * 1.05, `${sent} bytes for ${content.length}`)
+  })
+
+  it('survives servers that are busy for a while', async () => {
+    await check(serve('/busy.gguf', { status: 503, failures: 2, headers: { 'retry-after': '0' } }))
+  })
+
+  it('survives a server that falls silent', async () => {
+    const url = serve('/silent.gguf', { silent: true })
+    const path = await underWay(url, 0.01, () => serve('/silent.gguf'))
+    assert.deepEqual(readFileSync(path), content)
+  })
+
+  it('takes the whole file from a server without ranges', async () => {
+    const url = serve('/whole.gguf', { ranges: false })
+    await check(url)
+    assert.equal(server.sentBytes('/whole.gguf'), content.length)
+    await check(serve('/chunked.gguf', { ranges: false, chunked: true }))
+    await check(serve('/whole-cut.gguf', { ranges: false, dropAfter: 300_000, drops: 2 }))
+  })
+
+  it('needs no answer to HEAD', async () => {
+    const url = serve('/no-head.gguf', { head: false })
+    await check(url)
+    await check(url)
+    assert.ok(server.sentBytes('/no-head.gguf') < content.length + 10)
+  })
+
+  it('stops when its signal says so, and goes on from there', async () => {
+    const url = serve('/stopped.gguf', { delayMs: 10 })
+    const controller = new AbortController()
+    await assert.rejects(
+      underWay(url, 0.5, () => controller.abort() ?? true, { signal: controller.signal }),
+      { code: 'ABORTED' },
+    )
+    const [partial] = await cache.list()
+    assert.equal(partial.isComplete, false)
+    assert.equal(partial.totalBytes, content.length)
+    assert.ok(partial.bytes > 0.2 * content.length, `${partial.bytes} bytes`)
+    serve('/stopped.gguf')
+    server.requests.length = 0
+    await check(url)
+    assert.equal(server.sentBytes('/stopped.gguf'), content.length - partial.bytes)
+    assert.ok(progress[0].receivedBytes >= partial.bytes)
+  })
+
+  it('of a split file brings all parts beside each other', async () => {
+    const parts = [content.subarray(0, 400_000), content.subarray(400_000)]
+    const [first] = parts.map((bytes, i) => serve(`/m-0000${i + 1}-of-00002.gguf`, { bytes }))
+    const path = await check(first, parts[0])
+    assert.deepEqual(
+      readFileSync(join(dirname(path), 'm-00002-of-00002.gguf')),
+      Buffer.from(parts[1]),
+    )
+    const [model, ...rest] = await cache.list()
+    assert.deepEqual(rest, [])
+    assert.equal(model.bytes, content.length)
+    assert.equal(model.isComplete, true)
+  })
+})
+
+describe('a download that fails', () => {
+  it('says what the server answered, and leaves nothing behind', async () => {
+    const message = /missing\.gguf: the server answered 404/
+    await fails(`${server.origin}/missing.gguf`, 'DOWNLOAD_FAILED', message)
+    assert.deepEqual(await cache.list(), [])
+    assert.deepEqual(readdirSync(cacheDirectory), ['locks'])
+  })
+
+  it('says why nobody answers, after some tries', async () => {
+    await fails(
+      'http://127.0.0.1:1/x.gguf',
+      'DOWNLOAD_FAILED',
+      /127\.0\.0\.1:1\/x\.gguf: .*(REFUSED|bad port)/,
+    )
+  })
+
+  it('says when the connection is always cut', async () => {
+    await fails(serve('/hopeless.gguf', { dropAfter: 0 }), 'DOWNLOAD_FAILED', /hopeless/)
+    const whole = serve('/hopeless-whole.gguf', { ranges: false, dropAfter: 300_000 })
+    await fails(whole, 'DOWNLOAD_FAILED', /hopeless-whole/)
+    assert.deepEqual(await cache.list(), [])
+  })
+
+  it('keeps nothing of a file with another checksum than the server says', async () => {
+    const headers = { 'x-linked-etag': `"${sha256(content)}"` }
+    const right = serve('/right.gguf', { headers })
+    await check(right)
+    const wrong = serve('/wrong.gguf', { headers, bytes: randomBytes(300_000) })
+    const message = /SHA-256 is [0-9a-f]{64}, expected [0-9a-f]{64}/
+    await fails(wrong, 'DOWNLOAD_FAILED', message)
+    const whole = { headers, bytes: randomBytes(300_000), ranges: false }
+    await fails(serve('/whole.gguf', whole), 'DOWNLOAD_FAILED', message)
+    assert.deepEqual(
+      (await cache.list()).map(({ url }) => url),
+      [right],
+    )
+  })
+
+  it('says before it fetches that there is no room, what is needed and what there is', async () => {
+    const size = 2 ** 60
+    const headers = { 'content-range': `bytes 0-65535/${size}` }
+    const message = new RegExp(`large\\.gguf: ${size} bytes are needed, .* has \\d+ left`)
+    await fails(serve('/large.gguf', { headers }), 'STORAGE_FULL', message)
+    assert.equal(server.requests.length, 1)
+    assert.deepEqual(await cache.list(), [])
+  })
+
+  it('tells a full disk from one that cannot be written to', async () => {
+    const folder = await new DiskStorage(cacheDirectory).open('any')
+    const full = await writeFile('/dev/full', 'x').catch((error) => error)
+    const error = await folder.writeError(full, 'http://host/x.gguf', 77)
+    assert.equal(error.code, 'STORAGE_FULL')
+    assert.match(error.message, /x\.gguf: 77 bytes are needed/)
+    const file = join(cacheDirectory, 'file')
+    writeFileSync(file, '')
+    await fails(serve('/any.gguf'), 'WRITE_FAILED', /file/, { cacheDirectory: file })
+  })
+})
+
+describe('a hub', () => {
+  const options = () => ({ hubEndpoint: server.origin })
+
+  function serveHub(files) {
+    const listing = files.map(({ path, bytes, oid }) => ({
+      path,
+      size: bytes.length,
+      lfs: { oid: oid ?? sha256(bytes), size: bytes.length },
+    }))
+    const bytes = Buffer.from(JSON.stringify(listing))
+    server.files.set('/api/models/owner/repo/tree/main', { bytes })
+    for (const { path, bytes } of files) serve(`/owner/repo/resolve/main/${path}`, { bytes })
+  }
+
+  it('is asked for the file by repository alone, and for its checksum', async () => {
+    serveHub([
+      { path: 'tiny-Q2_K.gguf', bytes: randomBytes(10) },
+      { path: 'tiny-Q4_K_M.gguf', bytes: content },
+    ])
+    await check('hf:owner/repo', content, options())
+    serveHub([{ path: 'tiny-Q8_0.gguf', bytes: content, oid: '0'.repeat(64) }])
+    await fails('hf:owner/repo', 'DOWNLOAD_FAILED', /SHA-256.*expected 0000/, options())
+  })
+
+  it('must have what its list says', async () => {
+    serveHub([{ path: 'tiny.gguf', bytes: content }])
+    serve('/owner/repo/resolve/main/tiny.gguf', { bytes: content.subarray(1) })
+    const message = /has 1060920 bytes, the hub's list says 1060921/
+    await fails('hf:owner/repo', 'DOWNLOAD_FAILED', message, options())
+  })
+
+  it('need not be there for a model that is kept', async () => {
+    serveHub([{ path: 'tiny.gguf', bytes: content }])
+    await check('hf:owner/repo/tiny.gguf', content, options())
+    server.files.set('/api/models/owner/repo/tree/main', { status: 503 })
+    serve('/owner/repo/resolve/main/tiny.gguf', { status: 503 })
+    await check('hf:owner/repo/tiny.gguf', content, options())
+    await check('hf:owner/repo', content, options())
+  })
+
+  it('may tell the checksum where it sends us on, and its token goes no further', async () => {
+    const stored = serve('/stored', {}, other)
+    const hubFile = '/owner/repo/resolve/main/sent-on.gguf'
+    const sendOn = (checksum) => ({
+      status: 302,
+      headers: { location: stored, 'x-linked-etag': `"${checksum}"` },
+    })
+    const url = serve(hubFile, sendOn(sha256(content)))
+    await check(url, content, { ...options(), hubToken: 'secret' })
+    for (const { headers } of server.requests) assert.equal(headers.authorization, 'Bearer secret')
+    assert.ok(other.requests.length > 10)
+    for (const { headers } of other.requests) assert.equal(headers.authorization, undefined)
+    await cache.clear()
+    serve(hubFile, sendOn('1'.repeat(64)))
+    await fails(url, 'DOWNLOAD_FAILED', /SHA-256.*expected 1111/)
+  })
+})
+
+describe('two loads of one address', () => {
+  const options = () => ({ cacheDirectory, policy })
+
+  it('in one process download it once', async () => {
+    const url = serve('/twice.gguf', { delayMs: 5 })
+    await Promise.all([check(url), check(url)])
+    assert.equal(server.sentBytes('/twice.gguf'), content.length)
+  })
+
+  it('in two processes download it once, and both see how far it is', async () => {
+    const url = serve('/processes.gguf', { delayMs: 40 })
+    const first = startDownload(url, options())
+    await first.reached(0.1)
+    const second = startDownload(url, options())
+    const [{ path }, end] = await Promise.all([first.end, second.end])
+    assert.equal(end.path, path)
+    assert.deepEqual(readFileSync(path), content)
+    assert.equal(server.sentBytes('/processes.gguf'), content.length)
+    const seen = second.lines.map((line) => line.progress?.fraction)
+    assert.ok(seen.some((fraction) => fraction > 0 && fraction < 1))
+  })
+
+  it('when the first process is killed, the second goes on from there', async () => {
+    const url = serve('/killed.gguf', { delayMs: 20 })
+    const first = startDownload(url, options())
+    await first.reached(0.4)
+    const second = startDownload(url, options())
+    await first.kill()
+    const { path } = await second.end
+    assert.deepEqual(readFileSync(path), content)
+    assert.ok(server.sentBytes('/killed.gguf') < 1.6 * content.length)
+  })
+
+  it('a process that was killed leaves what the next one goes on with', async () => {
+    const url = serve('/crashed.gguf', { delayMs: 20 })
+    const first = startDownload(url, options())
+    await first.reached(0.5)
+    await first.kill()
+    const [partial] = await cache.list()
+    assert.ok(partial.bytes > 0.2 * content.length, `${partial.bytes} bytes`)
+    serve('/crashed.gguf')
+    server.requests.length = 0
+    await check(url)
+    assert.equal(server.sentBytes('/crashed.gguf'), content.length - partial.bytes)
+  })
+
+  it('and the file that has changed after a crash is fetched anew', async () => {
+    const url = serve('/moved-on.gguf', { delayMs: 20 })
+    const first = startDownload(url, options())
+    await first.reached(0.4)
+    await first.kill()
+    const changed = randomBytes(content.length)
+    serve('/moved-on.gguf', { bytes: changed, etag: '"v2"' })
+    await check(url, changed)
+  })
+
+  it('what is being downloaded is not deleted', async () => {
+    const url = serve('/under-way.gguf', { delayMs: 20 })
+    const first = startDownload(url, options())
+    await first.reached(0.2)
+    await assert.rejects(cache.delete(url), { code: 'IN_USE', message: /under-way/ })
+    assert.deepEqual(readFileSync((await first.end).path), content)
+    assert.equal(await cache.delete(url), true)
+    assert.deepEqual(await cache.list(), [])
+  })
+})

@@ -1,0 +1,221 @@
+/**
+ * Where Node keeps downloads: a folder on the disk, which processes share.
+ *
+ * ```text
+ * <cache>/<hash of the first part's address>/1.json      journal of part 1
+ *                                            name.gguf   its bytes, for the engine to map;
+ *                                            name.gguf.part   until they are complete
+ *         locks/<the same hash>   locked by who writes to that folder; always empty
+ * ```
+ *
+ * A complete file is never written to again, and a new version takes its place by renaming: who
+ * has the old one mapped goes on reading it.
+ */
+
+import { createHash } from 'node:crypto'
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+  writeFile,
+} from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ModelFolder, ModelStorage, Release, WritableFile } from './download/storage.js'
+import { guarded, RealmError } from './errors.js'
+import { loadBinding } from './load-binding.js'
+import { aborted } from './model-source.js'
+
+/** Milliseconds between two tries to get a lock that somebody has. */
+const LOCK_RETRY_MS = 150
+
+const LOCKS = 'locks'
+const UNFINISHED = '.part'
+
+/** Letters of a file's name; its end tells which part of a model it is. */
+const MAX_NAME = 200
+
+/** Codes of errors of a disk without room, or of a user who may not have more of it. */
+const FULL: readonly unknown[] = ['ENOSPC', 'EDQUOT']
+
+/** Codes of errors of a file that somebody has mapped: on Windows it can be neither removed nor replaced. */
+const BUSY: readonly unknown[] = ['EBUSY', 'EPERM', 'EACCES']
+
+/** The folders of all models, in a folder of the user's. */
+export class DiskStorage implements ModelStorage {
+  readonly #root: string
+
+  constructor(root: string) {
+    this.#root = root
+  }
+
+  async open(name: string): Promise<DiskFolder> {
+    return new DiskFolder(this.#root, name)
+  }
+
+  async list(): Promise<DiskFolder[]> {
+    const entries = await readdir(this.#root, { withFileTypes: true }).catch(() => [])
+    return entries
+      .filter((entry) => entry.isDirectory() && entry.name !== LOCKS)
+      .map(({ name }) => new DiskFolder(this.#root, name))
+  }
+}
+
+/** Bytes in use and in all of the file system that a folder is on; 0 where it does not say. */
+export async function diskSpace(folder: string): Promise<{ usage: number; quota: number }> {
+  const { blocks, bavail, bsize } = await statfs(folder)
+  return { usage: (blocks - bavail) * bsize, quota: blocks * bsize }
+}
+
+/** Name of a model's folder, by the address of its first part. */
+export function folderName(first: URL): string {
+  return createHash('sha256').update(first.href).digest('hex').slice(0, 24)
+}
+
+/** The files of one model. */
+export class DiskFolder implements ModelFolder {
+  readonly path: string
+  readonly #lockPath: string
+
+  constructor(
+    root: string,
+    readonly name: string,
+  ) {
+    this.path = join(root, name)
+    this.#lockPath = join(root, LOCKS, name)
+  }
+
+  /** Takes the lock, under which the folder is there. */
+  async tryLock(): Promise<Release | undefined> {
+    try {
+      await mkdir(dirname(this.#lockPath), { recursive: true })
+      const held = guarded(() => loadBinding().tryLockFile(this.#lockPath))
+      if (held === null) return undefined
+      await mkdir(this.path, { recursive: true })
+      return () => held.release()
+    } catch (error) {
+      throw await this.writeError(error, this.path, 0)
+    }
+  }
+
+  async lock(signal: AbortSignal | undefined): Promise<Release> {
+    for (;;) {
+      const release = await this.tryLock()
+      if (release !== undefined) return release
+      await sleep(LOCK_RETRY_MS, undefined, { ...(signal && { signal }) }).catch((error) => {
+        throw aborted(error)
+      })
+    }
+  }
+
+  files(): Promise<string[]> {
+    return readdir(this.path).catch(() => [])
+  }
+
+  readText(file: string): Promise<string | undefined> {
+    return readFile(join(this.path, file), 'utf8').catch(() => undefined)
+  }
+
+  async writeText(file: string, text: string): Promise<void> {
+    const path = join(this.path, file)
+    await writeFile(`${path}${UNFINISHED}`, text)
+    await rename(`${path}${UNFINISHED}`, path)
+  }
+
+  /** A name that is safe on every file system, whatever the server calls the file. */
+  dataFileName(_part: number, url: URL): string {
+    const name = basename(url.pathname)
+      .replace(/[^\w.-]/g, '_')
+      .slice(-MAX_NAME)
+    return `${name.replace(/^\.*/, '') || 'model.gguf'}${UNFINISHED}`
+  }
+
+  async sizeOf(file: string): Promise<number | undefined> {
+    return (await stat(join(this.path, file)).catch(() => undefined))?.size
+  }
+
+  async openForWriting(file: string): Promise<WritableFile> {
+    const path = join(this.path, file)
+    // Opened as it is, or made.
+    const handle = await open(path, 'r+').catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error
+      return open(path, 'w+')
+    })
+    return writable(handle, this.path)
+  }
+
+  async publish(file: string): Promise<string> {
+    const published = file.slice(0, -UNFINISHED.length)
+    try {
+      await rename(join(this.path, file), join(this.path, published))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (process.platform !== 'win32' || !BUSY.includes(code)) throw error
+      const text = `${join(this.path, published)} is loaded, so that its new version cannot replace it`
+      throw new RealmError('IN_USE', text, { cause: error })
+    }
+    return published
+  }
+
+  async removeDataFile(file: string): Promise<boolean> {
+    try {
+      await rm(join(this.path, file), { force: true })
+      return true
+    } catch (error) {
+      if (BUSY.includes((error as NodeJS.ErrnoException).code)) return false
+      throw error
+    }
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true })
+  }
+
+  async writeError(error: unknown, what: string, neededBytes: number): Promise<unknown> {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (error instanceof RealmError || typeof code !== 'string') return error
+    if (!FULL.includes(code))
+      return new RealmError('WRITE_FAILED', `${what}: ${message}`, { cause: error })
+    const { usage, quota } = await diskSpace(this.path).catch(() => ({ usage: 0, quota: 0 }))
+    return new RealmError(
+      'STORAGE_FULL',
+      `${what}: ${neededBytes} bytes are needed, ${this.path} has ${quota - usage} left`,
+      { cause: error },
+    )
+  }
+}
+
+function writable(handle: FileHandle, folder: string): WritableFile {
+  return {
+    async reserve(size, missingBytes) {
+      const { usage, quota } = await diskSpace(folder)
+      if (quota > 0 && missingBytes > quota - usage)
+        throw Object.assign(new Error('too few bytes are free'), { code: 'ENOSPC' })
+      await handle.truncate(size)
+    },
+
+    async write(bytes, offset) {
+      for (let at = 0; at < bytes.byteLength; ) {
+        const { bytesWritten } = await handle.write(bytes, at, bytes.byteLength - at, offset + at)
+        at += bytesWritten
+      }
+      // The journal is not to tell of bytes that a power cut takes away.
+      await handle.datasync()
+    },
+
+    async read(offset, length) {
+      const bytes = new Uint8Array(length)
+      const { bytesRead } = await handle.read(bytes, 0, length, offset)
+      return bytes.subarray(0, bytesRead)
+    },
+
+    truncate: (size) => handle.truncate(size),
+    close: () => handle.close(),
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * What a download may use: what the caller wants, and what its platform has.
+ */
+
+import type { FetchContext } from '../model-source.js'
+import type { LogEntry } from '../reports.js'
+import type { Hash } from './checksum.js'
+import type { FetchPolicy, Hub } from './requests.js'
+
+/** What is different between Node and browsers. */
+export interface NetworkPlatform {
+  /** `fetch`; where the platform shows redirections, with their `x-linked-etag` in the answer. */
+  readonly fetch: (url: URL, init: RequestInit) => Promise<Response>
+  /** A SHA-256 to be fed. */
+  readonly createHash: () => Hash
+}
+
+/** What a download is told. */
+export interface DownloadContext extends FetchContext {
+  /** Told what was decided, such as that a download cannot be kept. */
+  logger: ((entry: LogEntry) => void) | undefined
+  hub: Hub
+  policy: FetchPolicy
+  platform: NetworkPlatform
+}

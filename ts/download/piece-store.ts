@@ -1,0 +1,208 @@
+/**
+ * Takes the pieces of a file in any order, and knows which are there.
+ */
+
+import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
+import { journalName, type ModelFolder, readJournal, type WritableFile } from './storage.js'
+
+/** A file that is being put together. All pieces but the last are of `pieceBytes`. */
+export interface PieceStore {
+  readonly pieceBytes: number
+  /** The version that the pieces belong to; null while there are none. */
+  readonly version: FileVersion | null
+  readonly isComplete: boolean
+  /** Pieces from the first without a gap. */
+  readonly leadingPieces: number
+  has(piece: number): boolean
+  /** Starts anew: what is there is dropped. Null for a size that is not known yet. */
+  begin(version: FileVersion | null): Promise<void>
+  write(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>
+  /** Reads from the pieces that are there. */
+  read(offset: number, length: number): Uint8Array | Promise<Uint8Array>
+  /** Says that every piece is there, and of which version. */
+  complete(version: FileVersion): Promise<void>
+}
+
+/** Which pieces are there. */
+export class Pieces {
+  leading = 0
+  readonly later = new Set<number>()
+
+  add(piece: number): void {
+    if (piece >= this.leading) this.later.add(piece)
+    while (this.later.delete(this.leading)) this.leading += 1
+  }
+
+  has(piece: number): boolean {
+    return piece < this.leading || this.later.has(piece)
+  }
+}
+
+/** Which file a store is for. */
+export interface StoredPart {
+  url: URL
+  /** Counts from 1. */
+  part: number
+  /** Parts of the model. */
+  parts: number
+}
+
+/** A part of a model in its folder. For the holder of the folder's lock. */
+export class FileStore implements PieceStore {
+  readonly pieceBytes: number
+  readonly #folder: ModelFolder
+  readonly #part: StoredPart
+  #journal: Journal
+  #pieces = new Pieces()
+  #handle: WritableFile | undefined
+  /** Journals are written one after the other. */
+  #written: Promise<void> = Promise.resolve()
+
+  private constructor(folder: ModelFolder, part: StoredPart, journal: Journal) {
+    this.#folder = folder
+    this.#part = part
+    this.#journal = journal
+    this.pieceBytes = journal.pieceBytes
+  }
+
+  /** The part as it is stored, or an empty one. */
+  static async load(
+    folder: ModelFolder,
+    part: StoredPart,
+    { pieceBytes }: { pieceBytes: number },
+  ): Promise<FileStore> {
+    const fresh: Journal = {
+      url: part.url.href,
+      parts: part.parts,
+      file: '',
+      version: null,
+      pieceBytes,
+      leadingPieces: 0,
+      laterPieces: [],
+      isComplete: false,
+      lastUsed: 0,
+    }
+    const stored = await readJournal(folder, journalName(part.part))
+    const store = new FileStore(folder, part, stored?.url === fresh.url ? stored : fresh)
+    await store.#resume()
+    return store
+  }
+
+  get version(): FileVersion | null {
+    return this.#journal.version
+  }
+
+  get isComplete(): boolean {
+    return this.#journal.isComplete
+  }
+
+  get leadingPieces(): number {
+    return this.#pieces.leading
+  }
+
+  has(piece: number): boolean {
+    return this.#pieces.has(piece)
+  }
+
+  async begin(version: FileVersion | null): Promise<void> {
+    await this.close()
+    const { file: old } = this.#journal
+    const file = this.#folder.dataFileName(this.#part.part, this.#part.url)
+    this.#pieces = new Pieces()
+    this.#journal = { ...this.#journal, version, file, isComplete: false }
+    const size = version?.size ?? this.pieceBytes
+    await this.#writing(size, () => this.#writeJournal())
+    if (old !== '') await this.#folder.removeDataFile(old)
+    await this.#writing(size, async () => {
+      this.#handle = await this.#folder.openForWriting(file)
+      // Room is taken up before anything is fetched.
+      if (version !== null) await this.#handle.reserve(size, size)
+    })
+  }
+
+  async write(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const handle = this.#requireHandle()
+    const at = piece * this.pieceBytes
+    await this.#writing(this.version?.size ?? at + bytes.byteLength, async () => {
+      await handle.write(bytes, at)
+      this.#pieces.add(piece)
+      await this.#writeJournal()
+    })
+  }
+
+  read(offset: number, length: number): Promise<Uint8Array> {
+    return this.#requireHandle().read(offset, length)
+  }
+
+  async complete(version: FileVersion): Promise<void> {
+    await this.#writing(version.size, async () => {
+      await this.#requireHandle().truncate(version.size)
+      await this.close()
+      const file = await this.#folder.publish(this.#journal.file)
+      this.#journal = { ...this.#journal, file, version, isComplete: true }
+      await this.#writeJournal()
+    })
+  }
+
+  /** The name of the complete file, which counts as used now. */
+  async use(): Promise<string> {
+    // A full disk is no reason not to.
+    await this.#writeJournal().catch(() => {})
+    return this.#journal.file
+  }
+
+  /** Lets go of what only writing needs. Any number of calls. */
+  async close(): Promise<void> {
+    const handle = this.#handle
+    this.#handle = undefined
+    await handle?.close()
+  }
+
+  /** Takes up what the journal tells of, as far as the bytes are really there. */
+  async #resume(): Promise<void> {
+    const { file, version, leadingPieces, laterPieces, isComplete } = this.#journal
+    if (file === '') return
+    const size = await this.#folder.sizeOf(file)
+    const isSound = isComplete ? size === version?.size : size !== undefined && version !== null
+    if (!isSound) {
+      this.#journal = { ...this.#journal, version: null, isComplete: false }
+      return
+    }
+    this.#pieces.leading = leadingPieces
+    for (const piece of laterPieces) this.#pieces.add(piece)
+    if (isComplete || version === null) return
+    const missing = version.size - storedBytes(this.#journal)
+    await this.#writing(missing, async () => {
+      this.#handle = await this.#folder.openForWriting(file)
+      await this.#handle.reserve(version.size, missing)
+    })
+  }
+
+  /** Writes, with the folder's word on what went wrong. */
+  async #writing(neededBytes: number, write: () => Promise<void>): Promise<void> {
+    try {
+      await write()
+    } catch (error) {
+      throw await this.#folder.writeError(error, this.#journal.url, neededBytes)
+    }
+  }
+
+  #requireHandle(): WritableFile {
+    if (this.#handle === undefined) throw new Error('the store is not open for writing')
+    return this.#handle
+  }
+
+  #writeJournal(): Promise<void> {
+    this.#journal = {
+      ...this.#journal,
+      leadingPieces: this.#pieces.leading,
+      laterPieces: [...this.#pieces.later],
+      lastUsed: Date.now(),
+    }
+    const text = journalText(this.#journal)
+    this.#written = this.#written
+      .catch(() => {})
+      .then(() => this.#folder.writeText(journalName(this.#part.part), text))
+    return this.#written
+  }
+}
