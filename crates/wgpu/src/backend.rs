@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind, Uploaded,
+    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind,
+    Uploaded,
 };
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
 use crate::gpu::{Counters, Gpu};
+use crate::low_rank::LowRankAdapter;
 use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
@@ -181,6 +183,10 @@ impl Backend for WgpuBackend {
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
         let upload = || Weight::upload(&self.device.gpu, tensor);
         Ok(self.device.weights.get(tensor, upload)?)
+    }
+
+    fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {
+        Ok(Arc::new(LowRankAdapter::upload(&self.device.gpu, adapter)?))
     }
 
     fn settle(&self) -> ReadFuture<'_> {

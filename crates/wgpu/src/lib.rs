@@ -8,7 +8,8 @@
 //!
 //! Where things are: `adapter` chooses, `gpu` holds the device and its health,
 //! `weight` repacks, `product` has the kernels of matrix products, `kernel` lists all others and
-//! makes their pipelines, `plan` turns steps into dispatches, `batch` packs what varies, `session` runs.
+//! makes their pipelines, `plan` turns steps into dispatches, `low_rank` and
+//! `additions` have LoRA adapters, `batch` packs what varies, `session` runs.
 //!
 //! What goes wrong on the device — lost, out of memory, a rejected command —
 //! becomes a [`realm_ir::Error`] of the call that meets it, never a panic. After a
@@ -23,10 +24,12 @@
 
 mod activation;
 mod adapter;
+mod additions;
 mod backend;
 mod batch;
 mod gpu;
 mod kernel;
+mod low_rank;
 mod memory;
 mod plan;
 mod product;

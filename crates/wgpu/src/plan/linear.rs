@@ -1,10 +1,10 @@
 //! Embedding rows and matrix products.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use realm_ir::{Embed, HeadLinear, Linear, Result, Rows, StepKind, WeightRef};
 
+use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
 use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
@@ -26,7 +26,7 @@ const WORKS: [(RangeInclusive<usize>, Work); 4] = [
 pub(super) const FEWEST_TILED: usize = 9;
 
 /// The same for experts, each of which has few rows however long a batch.
-const EXPERT_WORKS: [(RangeInclusive<usize>, Places, Work); 2] = [
+pub(super) const EXPERT_WORKS: [(RangeInclusive<usize>, Places, Work); 2] = [
     (1..=FEWEST_TILED - 1, Places::Choices, Work::Vector(1)),
     (FEWEST_TILED..=usize::MAX, Places::Tiles, Work::Matrix(TILE_ROWS)),
 ];
@@ -63,7 +63,9 @@ pub(super) struct Experts<'a> {
 
 /// A product whose operands need not be slots.
 pub(super) struct Product<'a> {
-    pub weight: WeightRef,
+    pub weight: &'a Weight,
+    /// The weight as adapters name it, where they may add to the result.
+    pub target: Option<WeightRef>,
     pub bias: Option<WeightRef>,
     pub input: &'a wgpu::Buffer,
     /// Values per row.
@@ -81,28 +83,33 @@ pub(super) struct Product<'a> {
 
 impl Planner<'_> {
     pub(super) fn embed(&mut self, step: &Embed) -> Result<Vec<Dispatch>> {
-        let mut dispatches = self.look_up(step, step.table, Source::Token, step.scale)?;
+        let (rows, out) = (self.rows(step.out), self.slot(step.out));
+        let out = (out, self.width(step.out));
+        let weights = self.weights;
+        let table = &weights[step.table.0];
+        let mut dispatches = self.look_up(table, out, rows, Source::Token, step.scale)?;
+        mark(&mut dispatches, Some(Site::of_lookup(step.table, out, rows, step.scale)));
         let others = [(step.positions, Source::Position), (step.constant, Source::First)];
         for (table, source) in others {
             if let Some(table) = table {
-                dispatches.extend(self.look_up(step, table, source, 1.0)?);
+                let table = &weights[table.0];
+                dispatches.extend(self.look_up(table, out, rows, source, 1.0)?);
             }
         }
         Ok(dispatches)
     }
 
     /// Rows of a table, a dispatch for each part of it. The first table's replace what is there.
-    fn look_up(
+    pub(super) fn look_up(
         &mut self,
-        step: &Embed,
-        table: WeightRef,
+        table: &Weight,
+        (out, out_width): (&wgpu::Buffer, usize),
+        rows: Rows,
         source: Source,
         scale: f32,
     ) -> Result<Vec<Dispatch>> {
-        let table = Arc::clone(&self.weights[table.0]);
-        let out_width = self.width(step.out);
         at_least("embedding", out_width, table.width)?;
-        let kernel = EmbedKernel { format: table.format, any_width: any_width(&table), source };
+        let kernel = EmbedKernel { format: table.format, any_width: any_width(table), source };
         let mut dispatches = Vec::new();
         for part in &table.parts {
             let parameters = Parameters {
@@ -111,16 +118,16 @@ impl Planner<'_> {
                 out_stride: out_width as u32,
                 scale,
                 flags: Flags::of(&[(Flags::ACCUMULATE, source != Source::Token)]),
-                ..Parameters::of(&table, part)
+                ..Parameters::of(table, part)
             };
             let products = &self.gpu.products;
-            let out = self.slot(step.out);
             let n_threads = 4 * n_groups(table.width);
-            let grid = RowsGrid::new(n_threads.div_ceil(THREADS), self.rows(step.out));
+            let grid = RowsGrid::new(n_threads.div_ceil(THREADS), rows);
             dispatches.push(Dispatch {
                 variants: vec![products.embed(self.gpu, kernel)],
                 bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
                 grid: Grid::Rows(grid),
+                site: None,
             });
         }
         Ok(dispatches)
@@ -131,7 +138,8 @@ impl Planner<'_> {
         let mut rounded = None;
         for output in &step.outputs {
             let product = Product {
-                weight: output.weight,
+                weight: &self.weights[output.weight.0],
+                target: Some(output.weight),
                 bias: output.bias,
                 input: self.slot(step.input),
                 in_stride: self.width(step.input),
@@ -160,7 +168,8 @@ impl Planner<'_> {
         let name = &self.weights[step.weight.0].name;
         expect(name, self.weights[step.weight.0].width, step.in_width)?;
         let product = Product {
-            weight: step.weight,
+            weight: &self.weights[step.weight.0],
+            target: None,
             bias: None,
             input: self.slot(step.input),
             in_stride,
@@ -196,20 +205,19 @@ impl Planner<'_> {
         product: &Product<'_>,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let weight = product.weight;
         at_least(&weight.name, product.in_stride, weight.width)?;
         at_least(&weight.name, product.out_stride, weight.n_rows)?;
         let bias = self.vector(product.bias, weight.n_rows, product.step)?;
-        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
+        let any_width = any_width(weight) || !product.in_stride.is_multiple_of(4);
         let works = self.works(product.rows).map(|(when, work)| (when, Places::Dense, work));
-        let kernels = self.kernels(product, &weight, any_width, works);
-        let mut dispatches = self.round(product, &kernels, &weight, 1, rounded)?;
+        let kernels = self.kernels(product, any_width, works);
+        let mut dispatches = self.round(product, &kernels, 1, rounded)?;
         for part in &weight.parts {
             let parameters = Parameters {
                 first_column: part.rows.start as u32,
                 flags: self.flags(product),
-                scale: product.scale,
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
             for (when, kernel) in &kernels {
                 let grid = RowsGrid {
@@ -231,19 +239,19 @@ impl Planner<'_> {
                 dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
             }
         }
+        mark(&mut dispatches, Site::of_product(product, None));
         Ok(dispatches)
     }
 
     /// The dispatches of products with a matrix for each head, which are never in int8.
     fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let weight = product.weight;
         let n_columns = weight.n_rows / heads.n_heads;
         expect(&weight.name, weight.n_rows, heads.n_heads * n_columns)?;
         let strides = [product.in_stride, heads.in_step];
-        let any_width =
-            any_width(&weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
+        let any_width = any_width(weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
         let works = self.works(product.rows).map(|(when, work)| (when, Places::Heads, work));
-        let kernels = self.kernels(product, &weight, any_width, works);
+        let kernels = self.kernels(product, any_width, works);
         let mut dispatches = Vec::new();
         for part in &weight.parts {
             let parameters = Parameters {
@@ -253,7 +261,7 @@ impl Planner<'_> {
                 first_matrix: (part.rows.start / n_columns) as u32,
                 in_step: heads.in_step as u32,
                 out_step: heads.out_step as u32,
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
             for (when, kernel) in &kernels {
                 let grid = RowsGrid {
@@ -284,9 +292,10 @@ impl Planner<'_> {
         &mut self,
         product: &Product<'_>,
         experts: &Experts<'_>,
+        works: &[(RangeInclusive<usize>, Places, Work)],
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let weight = product.weight;
         at_least(&weight.name, product.in_stride, weight.width)?;
         let matrix_rows = weight.n_rows / experts.n_experts;
         expect(&weight.name, weight.n_rows, experts.n_experts * matrix_rows)?;
@@ -294,10 +303,10 @@ impl Planner<'_> {
         let n_biases = experts.n_experts * experts.n_columns;
         let bias = self.vector(product.bias, n_biases, product.step)?;
         let scales = self.vector(experts.scale, experts.n_experts, product.step)?;
-        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
-        let kernels = self.kernels(product, &weight, any_width, EXPERT_WORKS);
+        let any_width = any_width(weight) || !product.in_stride.is_multiple_of(4);
+        let kernels = self.kernels(product, any_width, works.iter().cloned());
         let input_items = if experts.of_rows { 1 } else { experts.n_used };
-        let mut dispatches = self.round(product, &kernels, &weight, input_items, rounded)?;
+        let mut dispatches = self.round(product, &kernels, input_items, rounded)?;
         for part in &weight.parts {
             let parameters = Parameters {
                 n_columns: experts.n_columns as u32,
@@ -311,7 +320,7 @@ impl Planner<'_> {
                         (Flags::HAS_MATRIX_SCALE, experts.scale.is_some()),
                         (Flags::WEIGH_INPUT, experts.weigh_input),
                     ]),
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
             for (when, kernel) in &kernels {
                 let is_tiled = kernel.places == Places::Tiles;
@@ -336,6 +345,7 @@ impl Planner<'_> {
                 dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
             }
         }
+        mark(&mut dispatches, Site::of_product(product, Some(experts)));
         Ok(dispatches)
     }
 
@@ -355,22 +365,22 @@ impl Planner<'_> {
     fn kernels(
         &mut self,
         product: &Product<'_>,
-        weight: &Weight,
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
     ) -> Vec<(RangeInclusive<usize>, Kernel)> {
         let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
-            (when, Kernel::choose(&tuning, weight.format, places, work, any_width))
+            (when, Kernel::choose(&tuning, product.weight.format, places, work, any_width))
         };
         works.into_iter().map(kernel).collect()
     }
 
-    fn parameters(&self, product: &Product<'_>, weight: &Weight, part: &Part) -> Parameters {
+    fn parameters(&self, product: &Product<'_>, part: &Part) -> Parameters {
         Parameters {
             in_stride: product.in_stride as u32,
             out_stride: product.out_stride as u32,
-            ..Parameters::of(weight, part)
+            scale: product.scale,
+            ..Parameters::of(product.weight, part)
         }
     }
 
@@ -387,7 +397,6 @@ impl Planner<'_> {
         &mut self,
         product: &Product<'_>,
         kernels: &[(RangeInclusive<usize>, Kernel)],
-        weight: &Weight,
         row_items: usize,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
@@ -395,7 +404,7 @@ impl Planner<'_> {
         let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
         let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
         let last = wanted.next_back().map_or(first, |(when, _)| when);
-        let n_groups = n_groups(weight.width);
+        let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
         let words = QUANTIZED_WORDS * n_groups * n_items;
         let buffer = self.scratch("inputs in int8", words)?;
@@ -429,7 +438,15 @@ impl Planner<'_> {
             variants: vec![products.pipeline(self.gpu, kernel)],
             bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
             grid: Grid::Rows(grid),
+            site: None,
         })
+    }
+}
+
+/// Sets the site behind some dispatches.
+fn mark(dispatches: &mut [Dispatch], site: Option<Site>) {
+    if let Some(last) = dispatches.last_mut() {
+        last.site = site.map(Box::new);
     }
 }
 
