@@ -104,8 +104,10 @@ impl Additions {
         let mut dispatches = HashMap::new();
         for (segment, commands) in segments.iter().enumerate() {
             for (index, command) in commands.iter().enumerate() {
-                let Some(site) = &command.site else { continue };
-                let added = planner.add_low_rank(site, adapter, rows.of(site.rows))?;
+                let mut added = Vec::new();
+                for site in &command.sites {
+                    added.extend(planner.add_low_rank(site, adapter, rows.of(site.rows))?);
+                }
                 if !added.is_empty() {
                     dispatches.insert((segment, index), added);
                 }

@@ -36,6 +36,8 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Bound where a kernel declares a result that a step does not have.
+    pub nowhere: wgpu::Buffer,
     /// Pipelines of everything but matrix products, shared by all sessions.
     pub pipelines: Pipelines,
     /// Pipelines of matrix products, shared by all sessions.
@@ -111,11 +113,13 @@ impl Gpu {
             on_lost.record(format!("device lost ({reason:?}): {message}"));
         });
 
-        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("nothing"),
-            size: 16,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
+        let [nothing, nowhere] = ["nothing", "nowhere"].map(|label| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
@@ -126,6 +130,7 @@ impl Gpu {
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             adapter,
             nothing,
+            nowhere,
             products: Products::default(),
             tuning: Tuning::default(),
             failure,

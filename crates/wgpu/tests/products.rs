@@ -64,6 +64,38 @@ fn every_type_is_multiplied_with_few_and_many_rows() {
     }
 }
 
+/// Products of one input with weights of so many columns each, the second with a bias.
+fn beside_each_other(bench: &mut Bench, ty: TensorType, columns: &[usize]) -> (Step, Vec<Slot>) {
+    let input = bench.slot(512);
+    let mut output = |(index, n_columns): (usize, &usize)| LinearOutput {
+        weight: bench.matrix(&[512, *n_columns], ty),
+        bias: (index == 1).then(|| bench.values(&[*n_columns])),
+        out: bench.slot(n_columns + index),
+        scale: 0.7,
+        accumulate: false,
+    };
+    let outputs: Vec<_> = columns.iter().enumerate().map(&mut output).collect();
+    let outs = outputs.iter().map(|output| output.out).collect();
+    (Step::Linear(Linear { input, outputs }), outs)
+}
+
+#[test]
+fn matrices_of_one_input_are_multiplied_as_if_each_were_alone() {
+    // The last of four has no place beside the first three.
+    let lists = [&[37, 5][..], &[8, 8, 8, 30]].map(|columns| (TensorType::Q6_K, columns));
+    let of_types = types().map(|ty| (ty, &[40, 70, 3][..]));
+    for (ty, columns) in of_types.chain(lists) {
+        let mut bench = Bench::new(11);
+        let (step, outs) = beside_each_other(&mut bench, ty, columns);
+        let what = format!("{ty}, {columns:?}");
+        check(backend(), &bench, &what, &[step], &outs, 2.0 * F32_ROUNDING);
+    }
+    let tuning = Tuning { vector: Arithmetic::Int8, matrix: Arithmetic::Int8, subgroups: true };
+    let mut bench = Bench::new(12);
+    let (step, outs) = beside_each_other(&mut bench, TensorType::Q4_K, &[40, 70, 3]);
+    check(&open_with(tuning), &bench, "int8", &[step], &outs, 3e-2);
+}
+
 #[test]
 fn every_arithmetic_is_as_close_as_its_numbers_are_and_leaves_floats_alone() {
     let types = [TensorType::F16, TensorType::Q8_0, TensorType::Q4_K, TensorType::MXFP4];

@@ -120,7 +120,7 @@ pub(crate) struct Dispatch {
     bind_group: wgpu::BindGroup,
     grid: Grid,
     /// Where adapters add to what was made up to here.
-    pub site: Option<Box<Site>>,
+    pub sites: Vec<Site>,
 }
 
 impl Dispatch {
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
             variants: vec![self.gpu.pipelines.pipeline(self.gpu, kernel, constants)],
             bind_group: self.gpu.pipelines.bind(self.gpu, kernel, operands),
             grid,
-            site: None,
+            sites: Vec::new(),
         }
     }
 }

@@ -174,7 +174,7 @@ impl Planner<'_> {
             step: StepKind::Moe,
             exact: true,
         };
-        let mut dispatches = self.product(&router, &mut None)?;
+        let mut dispatches = self.products(&[router], &mut None)?;
         let routes = Routes {
             experts: self.scratch("chosen experts", n_rows * n_used)?,
             weights: self.scratch("weights of experts", n_rows * n_used)?,

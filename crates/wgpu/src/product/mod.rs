@@ -46,6 +46,8 @@ pub enum Arithmetic {
 pub(crate) enum Places {
     /// One matrix for all rows.
     Dense,
+    /// Up to [`MOST_OUTS`] such matrices one after another in a buffer.
+    SideBySide,
     /// A matrix for each head.
     Heads,
     /// A matrix for each chosen expert of a row, one by one.
@@ -53,6 +55,9 @@ pub(crate) enum Places {
     /// The same, those of one expert together.
     Tiles,
 }
+
+/// Results of a dispatch: with more of them, some devices could not bind all operands.
+pub(crate) const MOST_OUTS: usize = 3;
 
 /// What a workgroup makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,9 +121,13 @@ impl Kernel {
     }
 
     /// Operands beside the parameters: weight, bias, input and result, then what says which
-    /// experts are chosen.
+    /// experts are chosen, or the other results.
     fn n_operands(&self) -> usize {
-        if self.has_choices() { 7 } else { 4 }
+        match self.places {
+            Places::Dense | Places::Heads => 4,
+            Places::SideBySide => 3 + MOST_OUTS,
+            Places::Choices | Places::Tiles => 7,
+        }
     }
 
     fn has_choices(&self) -> bool {
@@ -141,14 +150,16 @@ pub(crate) struct Operands<'a> {
     pub bias: &'a wgpu::Buffer,
     pub input: &'a wgpu::Buffer,
     pub out: &'a wgpu::Buffer,
-    /// Weights of the choices, scales of the matrices, and the choices or tiles.
-    pub choices: Option<[&'a wgpu::Buffer; 3]>,
+    /// Of experts the weights of the choices, the scales of the matrices, and the choices or
+    /// tiles; of matrices side by side the other results.
+    pub more: Vec<&'a wgpu::Buffer>,
 }
 
 /// Pipelines of products, each made once for a device.
 #[derive(Default)]
 pub(crate) struct Products {
-    layouts: Mutex<HashMap<bool, Layouts>>,
+    /// By the number of operands.
+    layouts: Mutex<HashMap<usize, Layouts>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     embeds: Mutex<HashMap<EmbedKernel, wgpu::ComputePipeline>>,
     embed_layouts: OnceLock<Layouts>,
@@ -205,7 +216,7 @@ impl Products {
             (3, operands.out),
             (4, &uniform),
         ];
-        buffers.extend((5..).zip(operands.choices.into_iter().flatten()));
+        buffers.extend((5..).zip(operands.more.iter().copied()));
         let entries: Vec<_> = buffers
             .iter()
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
@@ -231,11 +242,12 @@ impl Products {
 
     fn layouts(&self, gpu: &Gpu, kernel: &Kernel) -> Layouts {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        let layouts = layouts.entry(kernel.has_choices()).or_insert_with(|| {
+        let layouts = layouts.entry(kernel.n_operands()).or_insert_with(|| {
             let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
             let ty = |binding| match binding {
                 3 => storage(false),
                 4 => wgpu::BufferBindingType::Uniform,
+                _ if kernel.places == Places::SideBySide && binding > 4 => storage(false),
                 _ => storage(true),
             };
             let types: Vec<_> = (0..kernel.n_operands() as u32 + 1).map(ty).collect();

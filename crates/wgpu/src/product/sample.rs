@@ -1,5 +1,7 @@
 //! Small products with known answers.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use realm_gguf::TensorType;
 use realm_ir::Result;
@@ -17,7 +19,9 @@ const N_MATRICES: usize = 2;
 pub(super) struct Sample {
     pub kernel: Kernel,
     pub bind_group: wgpu::BindGroup,
-    pub out: wgpu::Buffer,
+    /// Results, of so many values; the answers have one after another.
+    pub outs: Vec<wgpu::Buffer>,
+    pub out_values: Vec<usize>,
     /// Workgroups in x, y and z.
     pub grid: [u32; 3],
     pub batch: wgpu::Buffer,
@@ -95,7 +99,8 @@ struct Problem {
     per_input: usize,
     n_items: usize,
     in_stride: usize,
-    out_stride: usize,
+    /// Columns of each result.
+    outs: Vec<Range<usize>>,
     /// The weight as it lies on the device, and its values.
     words: Vec<u32>,
     weights: Vec<f32>,
@@ -115,7 +120,8 @@ impl Problem {
     /// Of such a width, so many columns per matrix and rows of the input; without a weight.
     fn new(kernel: Kernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
         let mut numbers = Numbers(1);
-        let n_matrices = if kernel.places == Places::Dense { 1 } else { N_MATRICES };
+        let is_one = matches!(kernel.places, Places::Dense | Places::SideBySide);
+        let n_matrices = if is_one { 1 } else { N_MATRICES };
         let per_input = if kernel.has_choices() { N_MATRICES } else { 1 };
         let n_items = n_rows * per_input;
         let n_heads = if kernel.places == Places::Heads { N_MATRICES } else { 1 };
@@ -127,7 +133,18 @@ impl Problem {
         };
         let mut parameters = parameters(kernel, width, n_columns, n_matrices * n_columns);
         parameters.in_stride = in_stride as u32;
-        parameters.out_stride = out_stride as u32;
+        let mut bounds = vec![0, out_stride];
+        if kernel.places == Places::SideBySide {
+            // The last has one column, and the results are as wide as their columns.
+            let [second, third] = [n_columns / 2, n_columns - 1];
+            bounds = vec![0, second, third, n_columns];
+            parameters.second_at = second as u32;
+            parameters.third_at = third as u32;
+            parameters.second_stride = (third - second) as u32;
+            parameters.third_stride = 1;
+        }
+        let outs: Vec<_> = bounds.windows(2).map(|bounds| bounds[0]..bounds[1]).collect();
+        parameters.out_stride = outs[0].len() as u32;
         if kernel.arithmetic == Arithmetic::Int8 {
             parameters.in_stride = (GROUP * n_groups(width)) as u32;
         }
@@ -140,7 +157,7 @@ impl Problem {
             per_input,
             n_items,
             in_stride,
-            out_stride,
+            outs,
             words: Vec::new(),
             weights: Vec::new(),
             input_words,
@@ -154,8 +171,11 @@ impl Problem {
     }
 
     fn answers(&self) -> Vec<f32> {
-        let places =
-            (0..self.n_items).flat_map(|item| (0..self.out_stride).map(move |c| (item, c)));
+        let of_out = |columns: &Range<usize>| {
+            let columns = columns.clone();
+            (0..self.n_items).flat_map(move |item| columns.clone().map(move |c| (item, c)))
+        };
+        let places = self.outs.iter().flat_map(of_out);
         places.map(|(item, column)| self.answer(item, column)).collect()
     }
 
@@ -187,7 +207,9 @@ impl Problem {
         let constant = |data: &[u32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let constants = |data: &[f32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let out = gpu.buffer("sample", 4 * self.n_items * self.out_stride, usage)?;
+        let out =
+            |columns: &Range<usize>| gpu.buffer("sample", 4 * self.n_items * columns.len(), usage);
+        let outs = self.outs.iter().map(out).collect::<Result<Vec<_>>>()?;
         let rows_of_group = kernel.work.n_rows();
         let listed = match kernel.places {
             Places::Tiles => tiles(&self.chosen, rows_of_group),
@@ -198,12 +220,16 @@ impl Problem {
             weight: &constant(&self.words)?,
             bias: &constants(&self.bias)?,
             input: &constant(&self.input_words)?,
-            out: &out,
-            choices: kernel.has_choices().then_some(choices.each_ref()),
+            out: &outs[0],
+            more: if kernel.has_choices() {
+                choices.iter().collect()
+            } else {
+                outs[1..].iter().collect()
+            },
         };
         let bind_group = gpu.products.bind(gpu, &kernel, &operands, &self.parameters)?;
         let (y, z) = match kernel.places {
-            Places::Dense => (self.n_items.div_ceil(rows_of_group), 1),
+            Places::Dense | Places::SideBySide => (self.n_items.div_ceil(rows_of_group), 1),
             Places::Heads => (self.n_items.div_ceil(rows_of_group), N_MATRICES),
             Places::Choices => (self.n_items, 1),
             // One more than there are.
@@ -216,7 +242,8 @@ impl Problem {
         };
         let batch = constant(&[self.n_rows as u32, self.n_rows as u32, 0, 0])?;
         let grid = [x, y, z].map(|n| n as u32);
-        Ok(Sample { kernel, bind_group, out, grid, batch, answers, tolerance })
+        let out_values = self.outs.iter().map(|columns| self.n_items * columns.len()).collect();
+        Ok(Sample { kernel, bind_group, outs, out_values, grid, batch, answers, tolerance })
     }
 }
 
