@@ -24,6 +24,8 @@ pub struct Counters {
     pub batch_bytes: u64,
     /// Bytes of weights uploaded.
     pub weight_bytes: u64,
+    /// Bytes read back.
+    pub read_bytes: u64,
 }
 
 /// An open device; sessions and weights share it.
@@ -49,6 +51,7 @@ pub(crate) struct Gpu {
     dispatches: AtomicU64,
     batch_bytes: AtomicU64,
     weight_bytes: AtomicU64,
+    read_bytes: AtomicU64,
     /// What the browser has yet to say about allocations.
     #[cfg(target_arch = "wasm32")]
     allocations: Mutex<Vec<Allocation>>,
@@ -138,6 +141,7 @@ impl Gpu {
             dispatches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
             #[cfg(target_arch = "wasm32")]
             allocations: Mutex::default(),
         };
@@ -261,12 +265,17 @@ impl Gpu {
         self.weight_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub fn count_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
             submissions: self.submissions.load(Ordering::Relaxed),
             dispatches: self.dispatches.load(Ordering::Relaxed),
             batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
             weight_bytes: self.weight_bytes.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
         }
     }
 }

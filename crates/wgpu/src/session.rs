@@ -330,5 +330,6 @@ pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Re
         Err(error) => return lost(error.to_string()),
     }
     staging.unmap();
+    gpu.count_read(bytes);
     Ok(())
 }
