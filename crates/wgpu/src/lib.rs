@@ -45,6 +45,8 @@ pub use backend::adapters_blocking;
 pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
 pub use product::{Arithmetic, Tuning};
+#[cfg(not(target_arch = "wasm32"))]
+pub use product::{Question, questions};
 
 /// The backend's name in options, reports and errors.
 pub(crate) const NAME: &str = "webgpu";

@@ -18,11 +18,16 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+#[cfg(not(target_arch = "wasm32"))]
+use realm_gguf::TensorType;
+
 use crate::gpu::Gpu;
 use crate::kernel::bind_group;
 use crate::weight::{Format, GROUP, Values};
 use embed::EmbedKernel;
 pub(crate) use parameters::{Flags, Parameters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use sample::Question;
 pub use tune::Tuning;
 
 /// What products use of a device that has it.
@@ -133,6 +138,28 @@ impl Kernel {
     fn has_choices(&self) -> bool {
         matches!(self.places, Places::Choices | Places::Tiles)
     }
+}
+
+/// A question about every kernel for one kind of numbers: all types for few and for many rows,
+/// and all other kinds of places with one type.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn questions(arithmetic: Arithmetic) -> impl Iterator<Item = Question> {
+    let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: false };
+    let dense = [Work::Vector(1), Work::Matrix(32)].map(|work| (Places::Dense, work));
+    let others = [
+        (Places::Dense, Work::Vector(4)),
+        (Places::Dense, Work::Matrix(64)),
+        (Places::SideBySide, Work::Vector(1)),
+        (Places::Heads, Work::Vector(1)),
+        (Places::Choices, Work::Vector(1)),
+        (Places::Tiles, Work::Matrix(32)),
+    ];
+    let all = crate::weight::types().flat_map(move |ty| dense.map(|kind| (ty, kind)));
+    let q4_k = others.map(|kind| (TensorType::Q4_K, kind));
+    all.chain(q4_k).filter_map(move |(ty, (places, work))| {
+        let format = crate::weight::format(ty)?;
+        Some(sample::Sample::question(Kernel::choose(&tuning, format, places, work, false)))
+    })
 }
 
 impl fmt::Display for Kernel {
