@@ -15,6 +15,9 @@ const FLAGS = [
   '--disable-sync',
 ]
 
+/** Flags for WebGPU on the adapter that Chromium brings along, which computes in software. */
+export const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader']
+
 /** Starts the browser. Its contexts keep everything in memory. */
 export async function launchChromium({ args = [] } = {}) {
   return chromium.launch({ executablePath: requireChromium(), args: [...FLAGS, ...args] })

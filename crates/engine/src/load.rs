@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorData, TensorType};
-use realm_ir::{Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout};
+use realm_ir::{
+    Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout, WeightRef,
+};
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
 use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
@@ -235,13 +237,16 @@ async fn open(
     let open = (choice.open)()?;
     let total: usize = program.weights.iter().map(TensorData::n_bytes).sum();
     let mut done = 0;
-    let mut weights: Vec<Uploaded> = Vec::with_capacity(program.weights.len());
-    for weight in &program.weights {
-        weights.push(open.backend.upload(weight)?);
-        done += weight.n_bytes();
+    let mut weights: Vec<(WeightRef, Uploaded)> = Vec::with_capacity(program.weights.len());
+    for together in program.weights_together() {
+        let tensors: Vec<_> = together.iter().map(|weight| program.weight(*weight)).collect();
+        done += tensors.iter().map(|tensor| tensor.n_bytes()).sum::<usize>();
+        weights.extend(together.into_iter().zip(open.backend.upload_together(&tensors)?));
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
-    let session = session(&*open.backend, program, weights.into(), config, budget)?;
+    weights.sort_by_key(|(weight, _)| weight.0);
+    let weights = weights.into_iter().map(|(_, weight)| weight).collect();
+    let session = session(&*open.backend, program, weights, config, budget)?;
     open.backend.settle().await?;
     Ok((open, session))
 }

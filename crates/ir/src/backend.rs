@@ -183,6 +183,15 @@ pub trait Backend: Send + Sync {
     /// `UnsupportedType` when no step can read it, `OutOfMemory`.
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded>;
 
+    /// [`Backend::upload`] for matrices that one step multiplies with the same input: a backend
+    /// may keep them so that it can do so at once.
+    ///
+    /// # Errors
+    /// As above.
+    fn upload_together(&self, tensors: &[&TensorData]) -> Result<Vec<Uploaded>> {
+        tensors.iter().map(|tensor| self.upload(tensor)).collect()
+    }
+
     /// Waits until everything asked for so far is known to be there: some devices tell
     /// late that memory ran out.
     ///

@@ -63,6 +63,26 @@ impl Program {
         &self.weights[weight.0]
     }
 
+    /// All weights, each once: those that one step multiplies with the same input together, all
+    /// others alone.
+    pub fn weights_together(&self) -> Vec<Vec<WeightRef>> {
+        let mut is_taken = vec![false; self.weights.len()];
+        let mut take = |weight: &WeightRef| !std::mem::replace(&mut is_taken[weight.0], true);
+        let mut together = Vec::new();
+        for step in self.segments.iter().flatten() {
+            if let Step::Linear(linear) = step {
+                let weights = linear.outputs.iter().map(|output| output.weight);
+                together.push(weights.filter(&mut take).collect());
+            }
+        }
+        let all = (0..self.weights.len()).map(WeightRef);
+        together.extend(all.filter(&mut take).map(|weight| vec![weight]));
+        // As near as can be to the order in which they were found.
+        together.retain(|weights: &Vec<WeightRef>| !weights.is_empty());
+        together.sort_by_key(|weights| weights.iter().map(|weight| weight.0).min());
+        together
+    }
+
     /// The slots that a row of the layer-level API consists of, in its order.
     pub fn row_slots(&self) -> impl Iterator<Item = Slot> {
         std::iter::once(self.hidden).chain(self.carried.iter().copied())

@@ -96,7 +96,8 @@ impl Bench {
         self.push(tensor)
     }
 
-    fn push(&mut self, tensor: TensorData) -> WeightRef {
+    /// A weight as it is.
+    pub fn push(&mut self, tensor: TensorData) -> WeightRef {
         self.weights.push(tensor);
         WeightRef(self.weights.len() - 1)
     }

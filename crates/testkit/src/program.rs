@@ -110,8 +110,13 @@ impl Model {
     /// # Errors
     /// Those of [`Backend::upload`] and [`Backend::session`].
     pub fn open(&self, backend: &dyn Backend, size: Size) -> Result<Box<dyn Session>> {
-        let weights: Result<Vec<_>> =
-            self.program.weights.iter().map(|weight| backend.upload(weight)).collect();
+        let mut weights = Vec::new();
+        for together in self.program.weights_together() {
+            let tensors: Vec<_> = together.iter().map(|w| self.program.weight(*w)).collect();
+            weights.extend(together.into_iter().zip(backend.upload_together(&tensors)?));
+        }
+        weights.sort_by_key(|(weight, _)| weight.0);
+        let weights = weights.into_iter().map(|(_, weight)| weight).collect();
         let kv = KvLayout {
             layers: self.kv_layers.clone(),
             page_tokens: size.page_tokens,
@@ -125,7 +130,7 @@ impl Model {
             max_outputs: size.max_outputs,
             layout: size.layout,
         };
-        backend.session(Arc::clone(&self.program), weights?.into(), config)
+        backend.session(Arc::clone(&self.program), weights, config)
     }
 
     /// Every segment: embedding, layers and head.

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind, Uploaded,
+    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind,
+    Uploaded,
 };
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
 use crate::gpu::{Counters, Gpu};
+use crate::low_rank::LowRankAdapter;
 use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
@@ -116,24 +118,31 @@ struct WeightKey {
 }
 
 impl SharedWeights {
-    /// The weight as it lies on the device already, or as `upload` brings it there.
+    /// Weights as they lie on the device already, all of them, or as `upload` brings them there.
     fn get(
         &self,
-        tensor: &TensorData,
-        upload: impl FnOnce() -> Result<Weight>,
-    ) -> Result<Arc<Weight>> {
+        tensors: &[&TensorData],
+        upload: impl FnOnce() -> Result<Vec<Weight>>,
+    ) -> Result<Vec<Arc<Weight>>> {
+        let key = |tensor: &&TensorData| {
+            let (ty, row_len) = (tensor.ty(), tensor.row_len());
+            Some(WeightKey { origin: tensor.origin()?, ty, row_len })
+        };
+        let upload = || -> Result<Vec<_>> { Ok(upload()?.into_iter().map(Arc::new).collect()) };
         // Bytes in memory are nobody else's.
-        let Some(origin) = tensor.origin() else { return upload().map(Arc::new) };
-        let key = WeightKey { origin, ty: tensor.ty(), row_len: tensor.row_len() };
+        let Some(keys) = tensors.iter().map(key).collect::<Option<Vec<_>>>() else {
+            return upload();
+        };
         // Held while uploading, so that models loading side by side do not both do it.
         let mut weights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(weight) = weights.get(&key).and_then(Weak::upgrade) {
-            return Ok(weight);
+        let known = keys.iter().map(|key| weights.get(key).and_then(Weak::upgrade));
+        if let Some(known) = known.collect() {
+            return Ok(known);
         }
-        let weight = Arc::new(upload()?);
+        let uploaded = upload()?;
         weights.retain(|_, weight| weight.strong_count() > 0);
-        weights.insert(key, Arc::downgrade(&weight));
-        Ok(weight)
+        weights.extend(keys.into_iter().zip(uploaded.iter().map(Arc::downgrade)));
+        Ok(uploaded)
     }
 }
 
@@ -179,8 +188,24 @@ impl Backend for WgpuBackend {
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        let upload = || Weight::upload(&self.device.gpu, tensor);
-        Ok(self.device.weights.get(tensor, upload)?)
+        Ok(self.upload_together(&[tensor])?.remove(0))
+    }
+
+    fn upload_together(&self, tensors: &[&TensorData]) -> Result<Vec<Uploaded>> {
+        let gpu = &self.device.gpu;
+        let mut uploaded = vec![None; tensors.len()];
+        for group in weight::side_by_side(gpu, tensors) {
+            let members: Vec<_> = group.iter().map(|index| tensors[*index]).collect();
+            let upload = || Weight::upload_together(gpu, &members);
+            for (index, weight) in group.iter().zip(self.device.weights.get(&members, upload)?) {
+                uploaded[*index] = Some(weight as Uploaded);
+            }
+        }
+        Ok(uploaded.into_iter().flatten().collect())
+    }
+
+    fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {
+        Ok(Arc::new(LowRankAdapter::upload(&self.device.gpu, adapter)?))
     }
 
     fn settle(&self) -> ReadFuture<'_> {

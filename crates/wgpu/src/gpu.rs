@@ -24,6 +24,8 @@ pub struct Counters {
     pub batch_bytes: u64,
     /// Bytes of weights uploaded.
     pub weight_bytes: u64,
+    /// Bytes read back.
+    pub read_bytes: u64,
 }
 
 /// An open device; sessions and weights share it.
@@ -36,6 +38,8 @@ pub(crate) struct Gpu {
     pub adapter: AdapterDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
+    /// Bound where a kernel declares a result that a step does not have.
+    pub nowhere: wgpu::Buffer,
     /// Pipelines of everything but matrix products, shared by all sessions.
     pub pipelines: Pipelines,
     /// Pipelines of matrix products, shared by all sessions.
@@ -47,6 +51,7 @@ pub(crate) struct Gpu {
     dispatches: AtomicU64,
     batch_bytes: AtomicU64,
     weight_bytes: AtomicU64,
+    read_bytes: AtomicU64,
     /// What the browser has yet to say about allocations.
     #[cfg(target_arch = "wasm32")]
     allocations: Mutex<Vec<Allocation>>,
@@ -111,11 +116,13 @@ impl Gpu {
             on_lost.record(format!("device lost ({reason:?}): {message}"));
         });
 
-        let nothing = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("nothing"),
-            size: 16,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
+        let [nothing, nowhere] = ["nothing", "nowhere"].map(|label| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding = usize::try_from(binding).unwrap_or(usize::MAX);
@@ -126,6 +133,7 @@ impl Gpu {
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
             adapter,
             nothing,
+            nowhere,
             products: Products::default(),
             tuning: Tuning::default(),
             failure,
@@ -133,6 +141,7 @@ impl Gpu {
             dispatches: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
             #[cfg(target_arch = "wasm32")]
             allocations: Mutex::default(),
         };
@@ -256,12 +265,17 @@ impl Gpu {
         self.weight_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub fn count_read(&self, bytes: u64) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
             submissions: self.submissions.load(Ordering::Relaxed),
             dispatches: self.dispatches.load(Ordering::Relaxed),
             batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
             weight_bytes: self.weight_bytes.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
         }
     }
 }

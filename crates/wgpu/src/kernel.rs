@@ -51,6 +51,8 @@ pub(crate) static HEAD_REST: Kernel = kernel("head_rest", &[shader!("linear/head
 pub(crate) static QUANTIZE: Kernel = kernel("quantize", &[shader!("linear/quantize")], 1, 1);
 pub(crate) static GROUP_CHOICES: Kernel =
     kernel("group_choices", &[BATCH, TILES, shader!("linear/group_choices")], 1, 1);
+pub(crate) static ADAPT_CHOICES: Kernel =
+    kernel("adapt_choices", &[shader!("linear/adapt_choices")], 4, 2);
 pub(crate) static SUM_CHOICES: Kernel =
     kernel("sum_choices", &[shader!("linear/sum_choices")], 2, 1);
 pub(crate) static ROPE: Kernel = kernel("rope", &[BATCH, ROTATE, shader!("rope")], 1, 1);

@@ -8,7 +8,8 @@
 //!
 //! Where things are: `adapter` chooses, `gpu` holds the device and its health,
 //! `weight` repacks, `product` has the kernels of matrix products, `kernel` lists all others and
-//! makes their pipelines, `plan` turns steps into dispatches, `batch` packs what varies, `session` runs.
+//! makes their pipelines, `plan` turns steps into dispatches, `low_rank` and
+//! `additions` have LoRA adapters, `batch` packs what varies, `session` runs.
 //!
 //! What goes wrong on the device — lost, out of memory, a rejected command —
 //! becomes a [`realm_ir::Error`] of the call that meets it, never a panic. After a
@@ -23,10 +24,12 @@
 
 mod activation;
 mod adapter;
+mod additions;
 mod backend;
 mod batch;
 mod gpu;
 mod kernel;
+mod low_rank;
 mod memory;
 mod plan;
 mod product;
@@ -42,6 +45,8 @@ pub use backend::adapters_blocking;
 pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
 pub use product::{Arithmetic, Tuning};
+#[cfg(not(target_arch = "wasm32"))]
+pub use product::{Question, questions};
 
 /// The backend's name in options, reports and errors.
 pub(crate) const NAME: &str = "webgpu";

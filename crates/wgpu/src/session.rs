@@ -1,7 +1,7 @@
 //! A program ready to run: buffers, bind groups, and one submission per call.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,11 +12,14 @@ use realm_ir::{
 };
 
 use crate::NAME;
+use crate::additions::Additions;
 use crate::batch;
 use crate::gpu::Gpu;
 use crate::kernel::bind_group;
+use crate::low_rank::LowRankAdapter;
 use crate::memory::Memory;
 use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
+use crate::product::Kernel;
 use crate::product::check::Pending;
 use crate::signal::Signal;
 use crate::top::TopPlan;
@@ -35,8 +38,10 @@ pub(crate) struct WgpuSession {
     tops: HashMap<(usize, usize), TopPlan>,
     batch: BatchBuffer,
     words: Vec<u32>,
+    /// What adapters add that this session has run with.
+    additions: Vec<Additions>,
     /// Known answers of products that have not been looked at, or what was wrong with them.
-    answers: Result<Option<Pending>>,
+    answers: Result<Vec<Pending>>,
 }
 
 /// Where batches are uploaded to.
@@ -83,21 +88,11 @@ impl WgpuSession {
             }
             segments.push(dispatches);
         }
-        let pending = Pending::ask(&gpu, std::mem::take(&mut planner.kernels))?;
-        gpu.flush();
-        gpu.check()?;
-        // A browser cannot wait here; the first read does.
-        #[cfg(not(target_arch = "wasm32"))]
-        let pending = match pending {
-            Some(pending) => {
-                pollster::block_on(pending.look(&gpu))?;
-                None
-            }
-            None => None,
-        };
+        let answers = ask(&gpu, std::mem::take(&mut planner.kernels))?;
         Ok(WgpuSession {
             gpu,
-            answers: Ok(pending),
+            additions: Vec::new(),
+            answers: Ok(answers),
             program,
             weights,
             config,
@@ -122,10 +117,39 @@ impl WgpuSession {
             n_pages: self.config.kv.n_pages,
             n_states: self.config.states.n_states,
         })?;
-        if batch.has_adapters() {
-            return Err(Error::Unsupported { what: "a LoRA adapter".to_owned(), backend: NAME });
-        }
         Ok(())
+    }
+
+    /// Plans what adapters add that have not been seen before and uploads which rows run with
+    /// which; gives their places among the additions.
+    fn prepare_additions(&mut self, batch: &BatchView<'_>) -> Result<Vec<usize>> {
+        self.additions.retain(Additions::are_in_use);
+        let mut used = Vec::new();
+        for adapter in batch.sequences.iter().flat_map(|sequence| sequence.adapters) {
+            let adapter = LowRankAdapter::of(adapter)?;
+            let known = self.additions.iter().position(|known| known.are_of(&adapter));
+            let index = match known {
+                Some(index) => index,
+                None => self.plan_additions(&adapter)?,
+            };
+            if !used.contains(&index) {
+                self.additions[index].write(&self.gpu, batch);
+                used.push(index);
+            }
+        }
+        Ok(used)
+    }
+
+    fn plan_additions(&mut self, adapter: &Arc<LowRankAdapter>) -> Result<usize> {
+        let mut planner =
+            Planner::new(&self.gpu, &self.program, &self.weights, &self.config, &self.memory);
+        let additions = Additions::new(&mut planner, &self.segments, adapter, &self.config)?;
+        let answers = ask(&self.gpu, std::mem::take(&mut planner.kernels))?;
+        if let Ok(earlier) = &mut self.answers {
+            earlier.extend(answers);
+        }
+        self.additions.push(additions);
+        Ok(self.additions.len() - 1)
     }
 
     /// Packs and uploads the batch; more page tables than ever make the buffer grow.
@@ -142,12 +166,11 @@ impl WgpuSession {
 
     /// Looks at known answers that could not be waited for before.
     async fn look(&mut self) -> Result<()> {
-        let looked = match std::mem::replace(&mut self.answers, Ok(None)) {
-            Ok(Some(pending)) => pending.look(&self.gpu).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        self.answers = looked.clone().map(|()| None);
+        let mut looked = Ok(());
+        for pending in std::mem::take(self.answers.as_mut().map_err(|error| error.clone())?) {
+            looked = looked.and(pending.look(&self.gpu).await);
+        }
+        self.answers = looked.clone().map(|()| Vec::new());
         looked
     }
 
@@ -163,6 +186,7 @@ impl Session for WgpuSession {
         if batch.is_interrupted() {
             return Err(Error::Interrupted);
         }
+        let adapters = self.prepare_additions(batch)?;
         self.upload_batch(batch)?;
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let extent = Extent::of(batch);
@@ -170,8 +194,14 @@ impl Session for WgpuSession {
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_bind_group(1, &self.batch.bind_group, &[]);
-            for dispatch in self.segments[segments].iter().flatten() {
-                n_dispatches += u64::from(dispatch.encode(&mut pass, &extent));
+            for segment in segments {
+                for (index, dispatch) in self.segments[segment].iter().enumerate() {
+                    let added = adapters.iter().map(|adapter| &self.additions[*adapter]);
+                    let added = added.flat_map(|additions| additions.after(segment, index));
+                    for dispatch in std::iter::once(dispatch).chain(added) {
+                        n_dispatches += u64::from(dispatch.encode(&mut pass, &extent));
+                    }
+                }
             }
         }
         self.gpu.queue.submit([encoder.finish()]);
@@ -262,6 +292,23 @@ impl Session for WgpuSession {
     }
 }
 
+/// Asks for the known answers of kernels. Natively they are looked at, too; a browser cannot wait
+/// here, the next read does.
+fn ask(gpu: &Gpu, kernels: HashSet<Kernel>) -> Result<Vec<Pending>> {
+    let pending = Pending::ask(gpu, kernels)?;
+    gpu.flush();
+    gpu.check()?;
+    #[cfg(not(target_arch = "wasm32"))]
+    let pending = match pending {
+        Some(pending) => {
+            pollster::block_on(pending.look(gpu))?;
+            None
+        }
+        None => None,
+    };
+    Ok(pending.into_iter().collect())
+}
+
 /// Waits until the first bytes of `staging` can be read and fills `out` with them.
 pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
     let bytes = out.len() as u64;
@@ -283,5 +330,6 @@ pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Re
         Err(error) => return lost(error.to_string()),
     }
     staging.unmap();
+    gpu.count_read(bytes);
     Ok(())
 }

@@ -6,13 +6,13 @@ mod common;
 use std::sync::Arc;
 
 use realm_gguf::Gguf;
-use realm_ir::{Backend, KvType};
+use realm_ir::{Backend, BatchView, KvType, SequenceView, Session};
 use realm_model::{Error, build};
 use realm_testkit::compare::compare;
 use realm_testkit::families::{self, CONTEXT_LENGTH, Family, PROMPT};
 use realm_testkit::kit;
 use realm_testkit::oracle::NaiveBackend;
-use realm_testkit::program::{Call, Model, Size};
+use realm_testkit::program::{Call, Model, Size, read};
 use realm_wgpu::{Arithmetic, Tuning};
 use serde_json::Value;
 
@@ -77,6 +77,72 @@ fn every_family_gives_what_the_oracle_gives() {
         [faults_of(second), first.join().expect("no panic")].concat()
     });
     assert!(faults.is_empty(), "{} off:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Runs tokens of one sequence and gives the logits of the last.
+fn last_logits(
+    model: &Model,
+    session: &mut dyn Session,
+    tokens: &[u32],
+    start: u32,
+    (pages, state): (&[u32], u32),
+) -> Vec<f32> {
+    let n_rows = tokens.len();
+    let sequence = SequenceView { first_row: 0, n_rows, pages, state, adapters: &[] };
+    let positions: Vec<u32> = (start..).take(n_rows).collect();
+    let batch = BatchView {
+        tokens,
+        positions: &positions,
+        sequences: &[sequence],
+        output_rows: &[n_rows as u32 - 1],
+        interrupt: None,
+    };
+    session.run(model.segments(), &batch).unwrap();
+    read(model, session, model.program.logits, 1).unwrap()
+}
+
+#[test]
+fn a_forked_sequence_with_recurrent_states_goes_its_own_way() {
+    for name in ["qwen35", "mamba", "mamba2"] {
+        let Some(family) = families::all().into_iter().find(|family| family.name() == name) else {
+            panic!("{name} is among the families");
+        };
+        let model = model(family.file()).unwrap();
+        let open = |backend: &dyn Backend| model.open(backend, Size::default()).unwrap();
+        let (own, fork) = ((&[0, 1, 2, 3][..], 1), (&[8, 9, 10, 11][..], 0));
+        let (start, rest) = PROMPT.split_at(6);
+        let at = start.len() as u32;
+        // The oracle reads either text from its beginning.
+        let alone = |last: &[u32]| {
+            let tokens = [start, last].concat();
+            last_logits(&model, &mut *open(&NaiveBackend), &tokens, 0, own)
+        };
+        let others = [rest[1], rest[0]];
+        let (wanted, wanted_of_fork) = (alone(&rest[..2]), alone(&others));
+        assert!(compare(&wanted, &wanted_of_fork).relative() > 1e-2, "{name}: both differ");
+
+        let mut session = open(backend());
+        last_logits(&model, &mut *session, start, 0, own);
+        for (from, to) in own.0.iter().zip(fork.0) {
+            session.copy_page(*from, *to).unwrap();
+        }
+        session.copy_state(own.1, fork.1).unwrap();
+        // In turns: neither may change what the other has.
+        let mut ends = [Vec::new(), Vec::new()];
+        for i in 0..2 {
+            let at = at + i as u32;
+            ends[0] = last_logits(&model, &mut *session, &others[i..=i], at, fork);
+            ends[1] = last_logits(&model, &mut *session, &rest[i..=i], at, own);
+        }
+        for (what, got, wanted) in
+            [("fork", &ends[0], &wanted_of_fork), ("original", &ends[1], &wanted)]
+        {
+            let off = compare(got, wanted);
+            assert!(off.max_abs <= 5e-5 * off.rms_wanted, "{name}, {what}: {off}");
+        }
+        let error = session.copy_state(0, 2).unwrap_err().to_string();
+        assert!(error.contains("state 0 to 2, the session has 2"), "{error}");
+    }
 }
 
 /// Token ids of a case: the prompt, then the greedy continuation, one per expected row.

@@ -2,9 +2,10 @@
 
 mod common;
 
-use realm_gguf::TensorType;
+use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Backend, Embed, ExpertWeights, Gating, Linear, LinearOutput, Moe, Slot, Step,
+    WeightRef,
 };
 use realm_testkit::bench::{Bench, N_VOCAB};
 use realm_testkit::compare::compare;
@@ -62,6 +63,38 @@ fn every_type_is_multiplied_with_few_and_many_rows() {
         let (step, outs) = two_products(&mut bench, ty, 768);
         check(backend(), &bench, ty.name(), &[step], &outs, 2.0 * F32_ROUNDING);
     }
+}
+
+/// Products of one input with weights of so many columns each, the second with a bias.
+fn beside_each_other(bench: &mut Bench, ty: TensorType, columns: &[usize]) -> (Step, Vec<Slot>) {
+    let input = bench.slot(512);
+    let mut output = |(index, n_columns): (usize, &usize)| LinearOutput {
+        weight: bench.matrix(&[512, *n_columns], ty),
+        bias: (index == 1).then(|| bench.values(&[*n_columns])),
+        out: bench.slot(n_columns + index),
+        scale: 0.7,
+        accumulate: false,
+    };
+    let outputs: Vec<_> = columns.iter().enumerate().map(&mut output).collect();
+    let outs = outputs.iter().map(|output| output.out).collect();
+    (Step::Linear(Linear { input, outputs }), outs)
+}
+
+#[test]
+fn matrices_of_one_input_are_multiplied_as_if_each_were_alone() {
+    // The last of four has no place beside the first three.
+    let lists = [&[37, 5][..], &[8, 8, 8, 30]].map(|columns| (TensorType::Q6_K, columns));
+    let of_types = types().map(|ty| (ty, &[40, 70, 3][..]));
+    for (ty, columns) in of_types.chain(lists) {
+        let mut bench = Bench::new(11);
+        let (step, outs) = beside_each_other(&mut bench, ty, columns);
+        let what = format!("{ty}, {columns:?}");
+        check(backend(), &bench, &what, &[step], &outs, 2.0 * F32_ROUNDING);
+    }
+    let tuning = Tuning { vector: Arithmetic::Int8, matrix: Arithmetic::Int8, subgroups: true };
+    let mut bench = Bench::new(12);
+    let (step, outs) = beside_each_other(&mut bench, TensorType::Q4_K, &[40, 70, 3]);
+    check(&open_with(tuning), &bench, "int8", &[step], &outs, 3e-2);
 }
 
 #[test]
@@ -236,6 +269,43 @@ fn options_of_a_mixture_match_and_change_the_result() {
         let (wanted, got) = run(Some(change));
         assert_ne!(wanted, plain, "{what} changes something");
         assert_close(what, &got, &wanted, 1e-4);
+    }
+}
+
+/// A router of nine experts, of which several always get the same score.
+fn router_with_ties(bench: &mut Bench) -> WeightRef {
+    let mut random = Random::new(13);
+    let different = [(); 4].map(|()| random.normals(256));
+    let rows = [0, 1, 0, 2, 1, 0, 3, 3, 2].map(|row: usize| different[row].clone());
+    let bytes = rows.concat().iter().flat_map(|value| (value / 16.0).to_le_bytes()).collect();
+    bench.push(TensorData::from_vec("router", &[256, 9], TensorType::F32, bytes).unwrap())
+}
+
+#[test]
+fn of_experts_with_equal_scores_the_first_are_chosen_by_every_gating() {
+    // A bias that keeps ties, and makes some of what had none.
+    let bias = [0.5f32, 0.0, 0.5, 0.25, 0.0, 0.5, 0.25, 0.25, 0.25];
+    for gating in [Gating::Softmax, Gating::SoftmaxOfChosen, Gating::Sigmoid] {
+        for (n_used, normalize, n_groups, n_groups_used, has_bias) in [
+            (2, true, 1, 1, false),
+            (4, false, 1, 1, true),
+            (1, false, 3, 1, false),
+            (3, true, 3, 2, true),
+            (9, true, 1, 1, true),
+        ] {
+            let mut bench = Bench::new(14);
+            let mut moe = plain_mixture(&mut bench, TensorType::F16);
+            let mut matrices = |shape: [usize; 3]| bench.matrix(&shape, TensorType::F16);
+            moe.experts.gate = Some(matrices([256, 64, 9]));
+            moe.experts.up = matrices([256, 64, 9]);
+            moe.experts.down = matrices([64, 256, 9]);
+            moe.router = router_with_ties(&mut bench);
+            moe.choice_bias = has_bias.then(|| bench.push(random::vector("choice", &bias)));
+            (moe.n_experts, moe.n_used, moe.normalize) = (9, n_used, normalize);
+            (moe.gating, moe.n_groups, moe.n_groups_used) = (gating, n_groups, n_groups_used);
+            let (out, what) = (moe.out, format!("{gating:?}, {n_used} of {n_groups} groups"));
+            check(backend(), &bench, &what, &[Step::Moe(Box::new(moe))], &[out], 1e-4);
+        }
     }
 }
 

@@ -2,15 +2,12 @@
  * The conformance kit on models of a page in a real Chromium.
  */
 
-import { launchChromium } from '../../support/chromium.mjs'
+import { launchChromium, WEBGPU } from '../../support/chromium.mjs'
 import { pageModels } from './page-model.mjs'
 import { openRealmPage, serveRealm } from './realm-page.mjs'
 
 /** Kinds of cases that are about what the engine computes. */
 export const BROWSER_KINDS = ['logits', 'quant-logits']
-
-/** WebGPU on the adapter that Chromium brings along, which computes in software. */
-const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader']
 
 /** What `openKit` needs to run cases on a backend of a page, and a way to end it. */
 export async function openBrowserKit(backend) {

@@ -206,6 +206,7 @@ impl Planner<'_> {
             variants: variants.collect(),
             bind_group: self.gpu.pipelines.bind(self.gpu, kernel, &[q, kv, &terms, &shares, out]),
             grid: Grid::Attend(grid.clone()),
+            sites: Vec::new(),
         };
         let constants = vec![
             ("n_heads", count(step.n_heads)),
@@ -218,6 +219,7 @@ impl Planner<'_> {
             variants: vec![self.gpu.pipelines.pipeline(self.gpu, &ATTEND_MERGE, &constants)],
             bind_group: self.gpu.pipelines.bind(self.gpu, &ATTEND_MERGE, &[&terms, &shares, out]),
             grid: Grid::AttendMerge(grid),
+            sites: Vec::new(),
         };
         Ok(vec![attend, merge])
     }

@@ -1,16 +1,17 @@
 //! Embedding rows and matrix products.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
-use realm_ir::{Embed, HeadLinear, Linear, Result, Rows, StepKind, WeightRef};
+use bytemuck::cast_slice;
+use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, StepKind, WeightRef};
 
+use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
 use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
 use crate::product::{
-    Arithmetic, Flags, Kernel, Operands, Parameters, Places, Tuning, Work, n_groups,
+    Arithmetic, Flags, Kernel, MOST_OUTS, Operands, Parameters, Places, Tuning, Work, n_groups,
 };
 use crate::weight::{GROUP, Part, Values, Weight};
 
@@ -26,7 +27,7 @@ const WORKS: [(RangeInclusive<usize>, Work); 4] = [
 pub(super) const FEWEST_TILED: usize = 9;
 
 /// The same for experts, each of which has few rows however long a batch.
-const EXPERT_WORKS: [(RangeInclusive<usize>, Places, Work); 2] = [
+pub(super) const EXPERT_WORKS: [(RangeInclusive<usize>, Places, Work); 2] = [
     (1..=FEWEST_TILED - 1, Places::Choices, Work::Vector(1)),
     (FEWEST_TILED..=usize::MAX, Places::Tiles, Work::Matrix(TILE_ROWS)),
 ];
@@ -63,7 +64,9 @@ pub(super) struct Experts<'a> {
 
 /// A product whose operands need not be slots.
 pub(super) struct Product<'a> {
-    pub weight: WeightRef,
+    pub weight: &'a Weight,
+    /// The weight as adapters name it, where they may add to the result.
+    pub target: Option<WeightRef>,
     pub bias: Option<WeightRef>,
     pub input: &'a wgpu::Buffer,
     /// Values per row.
@@ -79,71 +82,102 @@ pub(super) struct Product<'a> {
     pub exact: bool,
 }
 
+impl Product<'_> {
+    /// Whether one dispatch can make this beside others, whose matrices lie before its own.
+    fn joins(&self, others: &[Self]) -> bool {
+        others.len() < MOST_OUTS
+            && others.last().is_some_and(|last| {
+                last.weight.goes_on_with(self.weight)
+                    && [last, self].iter().all(|product| !product.accumulate)
+                    && (last.rows, last.scale) == (self.rows, self.scale)
+            })
+    }
+}
+
 impl Planner<'_> {
     pub(super) fn embed(&mut self, step: &Embed) -> Result<Vec<Dispatch>> {
-        let mut dispatches = self.look_up(step, step.table, Source::Token, step.scale)?;
+        let (rows, out) = (self.rows(step.out), self.slot(step.out));
+        let out = (out, self.width(step.out));
+        let weights = self.weights;
+        let table = &weights[step.table.0];
+        let mut dispatches = self.look_up(table, out, rows, Source::Token, step.scale)?;
+        if let Some(last) = dispatches.last_mut() {
+            last.sites = vec![Site::of_lookup(step.table, out, rows, step.scale)];
+        }
         let others = [(step.positions, Source::Position), (step.constant, Source::First)];
         for (table, source) in others {
             if let Some(table) = table {
-                dispatches.extend(self.look_up(step, table, source, 1.0)?);
+                let table = &weights[table.0];
+                dispatches.extend(self.look_up(table, out, rows, source, 1.0)?);
             }
         }
         Ok(dispatches)
     }
 
     /// Rows of a table, a dispatch for each part of it. The first table's replace what is there.
-    fn look_up(
+    pub(super) fn look_up(
         &mut self,
-        step: &Embed,
-        table: WeightRef,
+        table: &Weight,
+        (out, out_width): (&wgpu::Buffer, usize),
+        rows: Rows,
         source: Source,
         scale: f32,
     ) -> Result<Vec<Dispatch>> {
-        let table = Arc::clone(&self.weights[table.0]);
-        let out_width = self.width(step.out);
         at_least("embedding", out_width, table.width)?;
-        let kernel = EmbedKernel { format: table.format, any_width: any_width(&table), source };
+        let kernel = EmbedKernel { format: table.format, any_width: any_width(table), source };
         let mut dispatches = Vec::new();
         for part in &table.parts {
             let parameters = Parameters {
-                first_row: part.rows.start as u32,
+                first_matrix: part.rows.start as u32,
                 matrix_rows: table.n_rows as u32,
                 out_stride: out_width as u32,
                 scale,
                 flags: Flags::of(&[(Flags::ACCUMULATE, source != Source::Token)]),
-                ..Parameters::of(&table, part)
+                ..Parameters::of(table, part)
             };
             let products = &self.gpu.products;
-            let out = self.slot(step.out);
             let n_threads = 4 * n_groups(table.width);
-            let grid = RowsGrid::new(n_threads.div_ceil(THREADS), self.rows(step.out));
+            let grid = RowsGrid::new(n_threads.div_ceil(THREADS), rows);
             dispatches.push(Dispatch {
                 variants: vec![products.embed(self.gpu, kernel)],
                 bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
                 grid: Grid::Rows(grid),
+                sites: Vec::new(),
             });
         }
         Ok(dispatches)
     }
 
     pub(super) fn linear(&mut self, step: &Linear) -> Result<Vec<Dispatch>> {
+        let weights = self.weights;
+        let product = |output: &LinearOutput| Product {
+            weight: &weights[output.weight.0],
+            target: Some(output.weight),
+            bias: output.bias,
+            input: self.slot(step.input),
+            in_stride: self.width(step.input),
+            out: self.slot(output.out),
+            out_stride: self.width(output.out),
+            rows: self.rows(output.out),
+            scale: output.scale,
+            accumulate: output.accumulate,
+            step: StepKind::Linear,
+            exact: false,
+        };
+        let mut products: Vec<_> = step.outputs.iter().map(product).collect();
+        // As they lie in their buffers, which keeps those in one buffer next to each other.
+        products.sort_by_key(|product| product.weight.parts[0].first_row);
+        let mut groups: Vec<Vec<Product<'_>>> = Vec::new();
+        for product in products {
+            match groups.iter_mut().find(|group| product.joins(group)) {
+                Some(group) => group.push(product),
+                None => groups.push(vec![product]),
+            }
+        }
         let mut dispatches = Vec::new();
         let mut rounded = None;
-        for output in &step.outputs {
-            let product = Product {
-                weight: output.weight,
-                bias: output.bias,
-                input: self.slot(step.input),
-                in_stride: self.width(step.input),
-                out: self.slot(output.out),
-                out_stride: self.width(output.out),
-                rows: self.rows(output.out),
-                scale: output.scale,
-                accumulate: output.accumulate,
-                step: StepKind::Linear,
-                exact: false,
-            };
-            dispatches.extend(self.product(&product, &mut rounded)?);
+        for group in groups {
+            dispatches.extend(self.products(&group, &mut rounded)?);
         }
         Ok(dispatches)
     }
@@ -160,7 +194,8 @@ impl Planner<'_> {
         let name = &self.weights[step.weight.0].name;
         expect(name, self.weights[step.weight.0].width, step.in_width)?;
         let product = Product {
-            weight: step.weight,
+            weight: &self.weights[step.weight.0],
+            target: None,
             bias: None,
             input: self.slot(step.input),
             in_stride,
@@ -189,44 +224,64 @@ impl Planner<'_> {
         Ok(dispatches)
     }
 
-    /// The dispatches of a product with one matrix. `rounded` is the input in int8, once it has
-    /// been needed.
-    pub(super) fn product(
+    /// The dispatches of products of one input with a matrix each. `rounded` is the input in int8,
+    /// once it has been needed. Of few rows one dispatch makes all products; with many rows there is
+    /// nothing to be gained.
+    pub(super) fn products(
         &mut self,
-        product: &Product<'_>,
+        products: &[Product<'_>],
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
-        at_least(&weight.name, product.in_stride, weight.width)?;
-        at_least(&weight.name, product.out_stride, weight.n_rows)?;
+        let Some(first) = products.first() else { return Ok(Vec::new()) };
+        for Product { weight, in_stride, out_stride, .. } in products {
+            at_least(&weight.name, *in_stride, weight.width)?;
+            at_least(&weight.name, *out_stride, weight.n_rows)?;
+        }
+        let any_width = any_width(first.weight) || !first.in_stride.is_multiple_of(4);
+        let places = |work: &Work| match work {
+            Work::Vector(_) if products.len() > 1 => Places::SideBySide,
+            _ => Places::Dense,
+        };
+        let works = self.works(first.rows).map(|(when, work)| (when, places(&work), work));
+        let kernels = self.kernels(first, any_width, works);
+        let mut dispatches = self.round(first, &kernels, 1, rounded)?;
+        let (together, alone): (Vec<_>, Vec<_>) =
+            kernels.into_iter().partition(|(_, kernel)| kernel.places == Places::SideBySide);
+        if !together.is_empty() {
+            dispatches.extend(self.side_by_side(products, &together, rounded)?);
+        }
+        for product in products {
+            dispatches.extend(self.product(product, &alone, rounded)?);
+        }
+        if let Some(last) = dispatches.last_mut() {
+            last.sites = products.iter().filter_map(|own| Site::of_product(own, None)).collect();
+        }
+        Ok(dispatches)
+    }
+
+    fn product(
+        &mut self,
+        product: &Product<'_>,
+        kernels: &[(RangeInclusive<usize>, Kernel)],
+        rounded: &Option<wgpu::Buffer>,
+    ) -> Result<Vec<Dispatch>> {
+        let weight = product.weight;
         let bias = self.vector(product.bias, weight.n_rows, product.step)?;
-        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
-        let works = self.works(product.rows).map(|(when, work)| (when, Places::Dense, work));
-        let kernels = self.kernels(product, &weight, any_width, works);
-        let mut dispatches = self.round(product, &kernels, &weight, 1, rounded)?;
+        let mut dispatches = Vec::new();
         for part in &weight.parts {
             let parameters = Parameters {
                 first_column: part.rows.start as u32,
                 flags: self.flags(product),
-                scale: product.scale,
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
-            for (when, kernel) in &kernels {
-                let grid = RowsGrid {
-                    n_groups: part.rows.len().div_ceil(kernel.work.n_columns()),
-                    rows: product.rows,
-                    when: when.clone(),
-                    row_items: 1,
-                    group_items: kernel.work.n_rows(),
-                    more: 0,
-                    depth: 1,
-                };
+            for (when, kernel) in kernels {
+                let grid = dense_grid(part.rows.len(), product.rows, when, kernel);
                 let operands = Operands {
                     weight: &part.buffer,
                     bias: &bias,
                     input: product.input,
                     out: product.out,
-                    choices: None,
+                    more: Vec::new(),
                 };
                 dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
             }
@@ -234,16 +289,67 @@ impl Planner<'_> {
         Ok(dispatches)
     }
 
+    /// The dispatches of products whose matrices follow each other in one buffer.
+    fn side_by_side(
+        &mut self,
+        products: &[Product<'_>],
+        kernels: &[(RangeInclusive<usize>, Kernel)],
+        rounded: &Option<wgpu::Buffer>,
+    ) -> Result<Vec<Dispatch>> {
+        let (first, part) = (&products[0], &products[0].weight.parts[0]);
+        let ends = products.iter().scan(0, |end, product| {
+            *end += product.weight.n_rows;
+            Some(*end)
+        });
+        let ends: Vec<_> = ends.collect();
+        let n_columns = ends[products.len() - 1];
+        let mut biases = Vec::new();
+        for (product, end) in products.iter().zip(&ends) {
+            if let Some(bias) = product.bias {
+                biases.extend(self.vector_values(bias, product.weight.n_rows, product.step)?);
+            }
+            // Zeros where one of them has none.
+            biases.resize(*end, 0.0);
+        }
+        let has_bias = products.iter().any(|product| product.bias.is_some());
+        let bias = match has_bias {
+            true => self.gpu.constant("biases", cast_slice(&biases))?,
+            false => self.gpu.nothing.clone(),
+        };
+        let third = products.get(2);
+        let parameters = Parameters {
+            n_columns: n_columns as u32,
+            second_at: ends[0] as u32,
+            third_at: ends[1] as u32,
+            second_stride: products[1].out_stride as u32,
+            third_stride: third.map_or(0, |third| third.out_stride as u32),
+            flags: self.flags(first) | Flags::of(&[(Flags::HAS_BIAS, has_bias)]),
+            ..self.parameters(first, part)
+        };
+        let mut dispatches = Vec::new();
+        for (when, kernel) in kernels {
+            let grid = dense_grid(n_columns, first.rows, when, kernel);
+            let operands = Operands {
+                weight: &part.buffer,
+                bias: &bias,
+                input: first.input,
+                out: first.out,
+                more: vec![products[1].out, third.map_or(&self.gpu.nowhere, |third| third.out)],
+            };
+            dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
+        }
+        Ok(dispatches)
+    }
+
     /// The dispatches of products with a matrix for each head, which are never in int8.
     fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let weight = product.weight;
         let n_columns = weight.n_rows / heads.n_heads;
         expect(&weight.name, weight.n_rows, heads.n_heads * n_columns)?;
         let strides = [product.in_stride, heads.in_step];
-        let any_width =
-            any_width(&weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
+        let any_width = any_width(weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
         let works = self.works(product.rows).map(|(when, work)| (when, Places::Heads, work));
-        let kernels = self.kernels(product, &weight, any_width, works);
+        let kernels = self.kernels(product, any_width, works);
         let mut dispatches = Vec::new();
         for part in &weight.parts {
             let parameters = Parameters {
@@ -253,7 +359,7 @@ impl Planner<'_> {
                 first_matrix: (part.rows.start / n_columns) as u32,
                 in_step: heads.in_step as u32,
                 out_step: heads.out_step as u32,
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
             for (when, kernel) in &kernels {
                 let grid = RowsGrid {
@@ -270,7 +376,7 @@ impl Planner<'_> {
                     bias: &self.gpu.nothing,
                     input: product.input,
                     out: product.out,
-                    choices: None,
+                    more: Vec::new(),
                 };
                 dispatches.push(self.run(*kernel, operands, parameters, grid, &None)?);
             }
@@ -284,9 +390,10 @@ impl Planner<'_> {
         &mut self,
         product: &Product<'_>,
         experts: &Experts<'_>,
+        works: &[(RangeInclusive<usize>, Places, Work)],
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let weight = Arc::clone(&self.weights[product.weight.0]);
+        let weight = product.weight;
         at_least(&weight.name, product.in_stride, weight.width)?;
         let matrix_rows = weight.n_rows / experts.n_experts;
         expect(&weight.name, weight.n_rows, experts.n_experts * matrix_rows)?;
@@ -294,15 +401,15 @@ impl Planner<'_> {
         let n_biases = experts.n_experts * experts.n_columns;
         let bias = self.vector(product.bias, n_biases, product.step)?;
         let scales = self.vector(experts.scale, experts.n_experts, product.step)?;
-        let any_width = any_width(&weight) || !product.in_stride.is_multiple_of(4);
-        let kernels = self.kernels(product, &weight, any_width, EXPERT_WORKS);
+        let any_width = any_width(weight) || !product.in_stride.is_multiple_of(4);
+        let kernels = self.kernels(product, any_width, works.iter().cloned());
         let input_items = if experts.of_rows { 1 } else { experts.n_used };
-        let mut dispatches = self.round(product, &kernels, &weight, input_items, rounded)?;
+        let mut dispatches = self.round(product, &kernels, input_items, rounded)?;
         for part in &weight.parts {
             let parameters = Parameters {
                 n_columns: experts.n_columns as u32,
                 matrix_rows: matrix_rows as u32,
-                first_row: experts.first_row as u32,
+                first_row: (part.first_row + experts.first_row) as u32,
                 n_matrices: (part.rows.len() / matrix_rows) as u32,
                 first_matrix: (part.rows.start / matrix_rows) as u32,
                 outputs_per_input: if experts.of_rows { experts.n_used as u32 } else { 1 },
@@ -311,7 +418,7 @@ impl Planner<'_> {
                         (Flags::HAS_MATRIX_SCALE, experts.scale.is_some()),
                         (Flags::WEIGH_INPUT, experts.weigh_input),
                     ]),
-                ..self.parameters(product, &weight, part)
+                ..self.parameters(product, part)
             };
             for (when, kernel) in &kernels {
                 let is_tiled = kernel.places == Places::Tiles;
@@ -331,10 +438,13 @@ impl Planner<'_> {
                     bias: &bias,
                     input: product.input,
                     out: product.out,
-                    choices: Some([experts.weights, &scales, listed]),
+                    more: vec![experts.weights, &scales, listed],
                 };
                 dispatches.push(self.run(*kernel, operands, parameters, grid, rounded)?);
             }
+        }
+        if let Some(last) = dispatches.last_mut() {
+            last.sites = Site::of_product(product, Some(experts)).into_iter().collect();
         }
         Ok(dispatches)
     }
@@ -355,22 +465,22 @@ impl Planner<'_> {
     fn kernels(
         &mut self,
         product: &Product<'_>,
-        weight: &Weight,
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
     ) -> Vec<(RangeInclusive<usize>, Kernel)> {
         let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
-            (when, Kernel::choose(&tuning, weight.format, places, work, any_width))
+            (when, Kernel::choose(&tuning, product.weight.format, places, work, any_width))
         };
         works.into_iter().map(kernel).collect()
     }
 
-    fn parameters(&self, product: &Product<'_>, weight: &Weight, part: &Part) -> Parameters {
+    fn parameters(&self, product: &Product<'_>, part: &Part) -> Parameters {
         Parameters {
             in_stride: product.in_stride as u32,
             out_stride: product.out_stride as u32,
-            ..Parameters::of(weight, part)
+            scale: product.scale,
+            ..Parameters::of(product.weight, part)
         }
     }
 
@@ -387,7 +497,6 @@ impl Planner<'_> {
         &mut self,
         product: &Product<'_>,
         kernels: &[(RangeInclusive<usize>, Kernel)],
-        weight: &Weight,
         row_items: usize,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
@@ -395,7 +504,7 @@ impl Planner<'_> {
         let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
         let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
         let last = wanted.next_back().map_or(first, |(when, _)| when);
-        let n_groups = n_groups(weight.width);
+        let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
         let words = QUANTIZED_WORDS * n_groups * n_items;
         let buffer = self.scratch("inputs in int8", words)?;
@@ -429,7 +538,22 @@ impl Planner<'_> {
             variants: vec![products.pipeline(self.gpu, kernel)],
             bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
             grid: Grid::Rows(grid),
+            sites: Vec::new(),
         })
+    }
+}
+
+/// The grid of a matrix, or several, for all rows.
+fn dense_grid(
+    n_columns: usize,
+    rows: Rows,
+    when: &RangeInclusive<usize>,
+    kernel: &Kernel,
+) -> RowsGrid {
+    RowsGrid {
+        when: when.clone(),
+        group_items: kernel.work.n_rows(),
+        ..RowsGrid::new(n_columns.div_ceil(kernel.work.n_columns()), rows)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Steps become dispatches: a pipeline, a bind group and the size of the grid.
 
+mod addition;
 mod attend;
 mod linear;
 mod moe;
@@ -23,6 +24,7 @@ use crate::kernel::{Constants, Kernel};
 use crate::memory::Memory;
 use crate::product;
 use crate::weight::Weight;
+use addition::Site;
 use attend::AttendGrid;
 
 /// Most workgroups in one dimension of a grid: WebGPU's guaranteed limit.
@@ -117,6 +119,8 @@ pub(crate) struct Dispatch {
     variants: Vec<wgpu::ComputePipeline>,
     bind_group: wgpu::BindGroup,
     grid: Grid,
+    /// Where adapters add to what was made up to here.
+    pub sites: Vec<Site>,
 }
 
 impl Dispatch {
@@ -308,6 +312,7 @@ impl<'a> Planner<'a> {
             variants: vec![self.gpu.pipelines.pipeline(self.gpu, kernel, constants)],
             bind_group: self.gpu.pipelines.bind(self.gpu, kernel, operands),
             grid,
+            sites: Vec::new(),
         }
     }
 }

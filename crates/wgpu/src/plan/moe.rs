@@ -1,10 +1,8 @@
 //! A mixture of experts: the router, products with the chosen experts' matrices, their sum.
 
-use std::sync::Arc;
+use realm_ir::{Gating, Moe, Result, StepKind, WeightRef};
 
-use realm_ir::{Gating, Moe, Result, StepKind};
-
-use super::linear::{Experts, FEWEST_TILED, Product};
+use super::linear::{EXPERT_WORKS, Experts, FEWEST_TILED, Product};
 use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
 use crate::activation;
 use crate::kernel::{GATED_ACT, GROUP_CHOICES, ROUTE, SUM_CHOICES, THREADS};
@@ -27,8 +25,7 @@ impl Planner<'_> {
         let n_rows = self.max_rows(step.input);
         let n_choices = n_rows * step.n_used;
         let experts = &step.experts;
-        let [up, down] =
-            [experts.up, experts.down].map(|weight| Arc::clone(&self.weights[weight.0]));
+        let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
         at_least("row of a mixture of experts", self.width(step.input), width)?;
         at_least("result of a mixture of experts", self.width(step.out), width)?;
@@ -68,8 +65,10 @@ impl Planner<'_> {
             weights: &routes.weights,
             tiles: &tiles,
         };
-        let product = |weight, bias, input, in_stride, out, out_stride| Product {
-            weight,
+        let weights = self.weights;
+        let product = |weight: WeightRef, bias, input, in_stride, out, out_stride| Product {
+            weight: &weights[weight.0],
+            target: Some(weight),
             bias,
             input,
             in_stride,
@@ -86,14 +85,19 @@ impl Planner<'_> {
         if let Some(gate) = experts.gate {
             let product = product(gate, experts.gate_bias, input, in_stride, &gated, inner);
             let experts = Experts { scale: experts.gate_scale, ..base };
-            dispatches.extend(self.expert_products(&product, &experts, &mut rounded)?);
+            dispatches.extend(self.expert_products(
+                &product,
+                &experts,
+                &EXPERT_WORKS,
+                &mut rounded,
+            )?);
         }
         // Gate and up may share a weight, in which an expert's gate comes first.
         let first_row = if experts.gate == Some(experts.up) { inner } else { 0 };
         let up_out = if experts.gate.is_some() { &factors } else { &gated };
         let up = product(experts.up, experts.up_bias, input, in_stride, up_out, inner);
         let up_experts = Experts { scale: experts.up_scale, first_row, ..base };
-        dispatches.extend(self.expert_products(&up, &up_experts, &mut rounded)?);
+        dispatches.extend(self.expert_products(&up, &up_experts, &EXPERT_WORKS, &mut rounded)?);
 
         let has_gate = experts.gate.is_some();
         dispatches.push(self.activate_choices(step, inner, &gated, has_gate.then_some(&factors)));
@@ -105,7 +109,7 @@ impl Planner<'_> {
             weigh_input: false,
             ..base
         };
-        dispatches.extend(self.expert_products(&down, &down_experts, &mut None)?);
+        dispatches.extend(self.expert_products(&down, &down_experts, &EXPERT_WORKS, &mut None)?);
 
         let constants = vec![
             ("width", count(width)),
@@ -157,7 +161,8 @@ impl Planner<'_> {
         let n_rows = self.max_rows(step.router_input);
         let logits = self.scratch("router logits", n_rows * n)?;
         let router = Product {
-            weight: step.router,
+            weight: &self.weights[step.router.0],
+            target: Some(step.router),
             bias: None,
             input: self.slot(step.router_input),
             in_stride: self.width(step.router_input),
@@ -169,7 +174,7 @@ impl Planner<'_> {
             step: StepKind::Moe,
             exact: true,
         };
-        let mut dispatches = self.product(&router, &mut None)?;
+        let mut dispatches = self.products(&[router], &mut None)?;
         let routes = Routes {
             experts: self.scratch("chosen experts", n_rows * n_used)?,
             weights: self.scratch("weights of experts", n_rows * n_used)?,

@@ -44,9 +44,11 @@ impl Pending {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 sample.encode(gpu, &mut pass);
             }
-            let bytes = 4 * sample.answers.len() as u64;
-            encoder.copy_buffer_to_buffer(&sample.out, 0, &staging, at, bytes);
-            at += bytes;
+            for (out, n_values) in sample.outs.iter().zip(&sample.out_values) {
+                let bytes = 4 * *n_values as u64;
+                encoder.copy_buffer_to_buffer(out, 0, &staging, at, bytes);
+                at += bytes;
+            }
         }
         gpu.queue.submit([encoder.finish()]);
         Ok(Some(Pending { samples, staging }))

@@ -18,11 +18,16 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+#[cfg(not(target_arch = "wasm32"))]
+use realm_gguf::TensorType;
+
 use crate::gpu::Gpu;
 use crate::kernel::bind_group;
 use crate::weight::{Format, GROUP, Values};
 use embed::EmbedKernel;
 pub(crate) use parameters::{Flags, Parameters};
+#[cfg(not(target_arch = "wasm32"))]
+pub use sample::Question;
 pub use tune::Tuning;
 
 /// What products use of a device that has it.
@@ -46,6 +51,8 @@ pub enum Arithmetic {
 pub(crate) enum Places {
     /// One matrix for all rows.
     Dense,
+    /// Up to [`MOST_OUTS`] such matrices one after another in a buffer.
+    SideBySide,
     /// A matrix for each head.
     Heads,
     /// A matrix for each chosen expert of a row, one by one.
@@ -53,6 +60,9 @@ pub(crate) enum Places {
     /// The same, those of one expert together.
     Tiles,
 }
+
+/// Results of a dispatch: with more of them, some devices could not bind all operands.
+pub(crate) const MOST_OUTS: usize = 3;
 
 /// What a workgroup makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,14 +126,40 @@ impl Kernel {
     }
 
     /// Operands beside the parameters: weight, bias, input and result, then what says which
-    /// experts are chosen.
+    /// experts are chosen, or the other results.
     fn n_operands(&self) -> usize {
-        if self.has_choices() { 7 } else { 4 }
+        match self.places {
+            Places::Dense | Places::Heads => 4,
+            Places::SideBySide => 3 + MOST_OUTS,
+            Places::Choices | Places::Tiles => 7,
+        }
     }
 
     fn has_choices(&self) -> bool {
         matches!(self.places, Places::Choices | Places::Tiles)
     }
+}
+
+/// A question about every kernel for one kind of numbers: all types for few and for many rows,
+/// and all other kinds of places with one type.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn questions(arithmetic: Arithmetic) -> impl Iterator<Item = Question> {
+    let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: false };
+    let dense = [Work::Vector(1), Work::Matrix(32)].map(|work| (Places::Dense, work));
+    let others = [
+        (Places::Dense, Work::Vector(4)),
+        (Places::Dense, Work::Matrix(64)),
+        (Places::SideBySide, Work::Vector(1)),
+        (Places::Heads, Work::Vector(1)),
+        (Places::Choices, Work::Vector(1)),
+        (Places::Tiles, Work::Matrix(32)),
+    ];
+    let all = crate::weight::types().flat_map(move |ty| dense.map(|kind| (ty, kind)));
+    let q4_k = others.map(|kind| (TensorType::Q4_K, kind));
+    all.chain(q4_k).filter_map(move |(ty, (places, work))| {
+        let format = crate::weight::format(ty)?;
+        Some(sample::Sample::question(Kernel::choose(&tuning, format, places, work, false)))
+    })
 }
 
 impl fmt::Display for Kernel {
@@ -141,14 +177,16 @@ pub(crate) struct Operands<'a> {
     pub bias: &'a wgpu::Buffer,
     pub input: &'a wgpu::Buffer,
     pub out: &'a wgpu::Buffer,
-    /// Weights of the choices, scales of the matrices, and the choices or tiles.
-    pub choices: Option<[&'a wgpu::Buffer; 3]>,
+    /// Of experts the weights of the choices, the scales of the matrices, and the choices or
+    /// tiles; of matrices side by side the other results.
+    pub more: Vec<&'a wgpu::Buffer>,
 }
 
 /// Pipelines of products, each made once for a device.
 #[derive(Default)]
 pub(crate) struct Products {
-    layouts: Mutex<HashMap<bool, Layouts>>,
+    /// By the number of operands.
+    layouts: Mutex<HashMap<usize, Layouts>>,
     pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
     embeds: Mutex<HashMap<EmbedKernel, wgpu::ComputePipeline>>,
     embed_layouts: OnceLock<Layouts>,
@@ -205,7 +243,7 @@ impl Products {
             (3, operands.out),
             (4, &uniform),
         ];
-        buffers.extend((5..).zip(operands.choices.into_iter().flatten()));
+        buffers.extend((5..).zip(operands.more.iter().copied()));
         let entries: Vec<_> = buffers
             .iter()
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
@@ -231,11 +269,12 @@ impl Products {
 
     fn layouts(&self, gpu: &Gpu, kernel: &Kernel) -> Layouts {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
-        let layouts = layouts.entry(kernel.has_choices()).or_insert_with(|| {
+        let layouts = layouts.entry(kernel.n_operands()).or_insert_with(|| {
             let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
             let ty = |binding| match binding {
                 3 => storage(false),
                 4 => wgpu::BufferBindingType::Uniform,
+                _ if kernel.places == Places::SideBySide && binding > 4 => storage(false),
                 _ => storage(true),
             };
             let types: Vec<_> = (0..kernel.n_operands() as u32 + 1).map(ty).collect();

@@ -28,6 +28,10 @@ pub(crate) struct Parameters {
     pub outputs_per_input: u32,
     pub scale: f32,
     pub flags: u32,
+    pub second_at: u32,
+    pub third_at: u32,
+    pub second_stride: u32,
+    pub third_stride: u32,
 }
 
 /// Bits of [`Parameters::flags`].
@@ -58,6 +62,7 @@ impl Parameters {
             scales_at: scales,
             blocks_at: blocks,
             n_columns: part.rows.len() as u32,
+            first_row: part.first_row as u32,
             outputs_per_input: 1,
             scale: 1.0,
             ..Parameters::default()

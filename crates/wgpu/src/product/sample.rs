@@ -1,5 +1,7 @@
 //! Small products with known answers.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use realm_gguf::TensorType;
 use realm_ir::Result;
@@ -17,12 +19,42 @@ const N_MATRICES: usize = 2;
 pub(super) struct Sample {
     pub kernel: Kernel,
     pub bind_group: wgpu::BindGroup,
-    pub out: wgpu::Buffer,
+    /// Results, of so many values; the answers have one after another.
+    pub outs: Vec<wgpu::Buffer>,
+    pub out_values: Vec<usize>,
     /// Workgroups in x, y and z.
     pub grid: [u32; 3],
     pub batch: wgpu::Buffer,
     pub answers: Vec<f32>,
     /// How far results may be off, in parts of the answers' root of the mean square.
+    pub tolerance: f32,
+}
+
+/// A small product for another program to ask a device, such as a browser's: bindings of group 0
+/// are `reads`, the first result, `parameters`, then `choices` or the other results; group 1 has the
+/// batch, if there is one.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What kernel it is.
+    pub name: String,
+    /// The kernel's text, with the entry point `main`.
+    pub text: String,
+    /// Weight, bias and input, as words.
+    pub reads: Vec<Vec<u32>>,
+    /// The uniform buffer, as words.
+    pub parameters: Vec<u32>,
+    /// What says which experts are chosen, as words.
+    pub choices: Vec<Vec<u32>>,
+    /// The batch, as words.
+    pub batch: Option<Vec<u32>>,
+    /// Values of each result.
+    pub out_values: Vec<usize>,
+    /// Workgroups in x, y and z.
+    pub grid: [u32; 3],
+    /// What must come out, computed in f64: the results one after another.
+    pub answers: Vec<f32>,
+    /// How far they may be off, in parts of the answers' root of the mean square.
     pub tolerance: f32,
 }
 
@@ -49,23 +81,30 @@ impl Numbers {
 }
 
 impl Sample {
-    /// A sample that is as large as it must be to go through all loops of `kernel` and leave a
-    /// part of the last tile unused.
+    /// A product with known answers.
     pub fn of(gpu: &Gpu, kernel: Kernel) -> Result<Self> {
-        let width = match (kernel.any_width, kernel.work) {
-            (true, _) if kernel.format.ty == TensorType::F32 => 75,
-            (_, Work::Vector(_)) => 768,
-            (_, Work::Matrix(_)) => 256,
-        };
-        let n_columns = kernel.work.n_columns() + 1;
-        let n_rows = match kernel.work.n_rows() {
-            1 => 3,
-            rows => rows + 2,
-        };
-        let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
-        let n_weights = problem.n_matrices * n_columns * width;
-        (problem.words, problem.weights) = weights(kernel.format, n_weights, &mut Numbers(2));
+        let problem = Problem::answerable(kernel);
         problem.upload(gpu, problem.answers())
+    }
+
+    /// The same sample for another program to ask.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn question(kernel: Kernel) -> Question {
+        let problem = Problem::answerable(kernel);
+        let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+        let choices = [words(&problem.factors), words(&problem.scales), problem.listed()];
+        Question {
+            name: kernel.to_string(),
+            text: super::source::of(&kernel),
+            reads: vec![problem.words.clone(), words(&problem.bias), problem.input_words.clone()],
+            parameters: bytemuck::cast_slice(bytemuck::bytes_of(&problem.parameters)).to_vec(),
+            choices: if kernel.has_choices() { choices.into() } else { Vec::new() },
+            batch: (!kernel.has_choices()).then(|| problem.batch().to_vec()),
+            out_values: problem.out_values(),
+            grid: problem.grid(),
+            answers: problem.answers(),
+            tolerance: problem.tolerance(),
+        }
     }
 
     /// A sample of a size, with any weights and no answers: to be timed.
@@ -95,7 +134,8 @@ struct Problem {
     per_input: usize,
     n_items: usize,
     in_stride: usize,
-    out_stride: usize,
+    /// Columns of each result.
+    outs: Vec<Range<usize>>,
     /// The weight as it lies on the device, and its values.
     words: Vec<u32>,
     weights: Vec<f32>,
@@ -112,10 +152,30 @@ struct Problem {
 }
 
 impl Problem {
+    /// As large as it must be to go through all loops of `kernel` and leave a part of the last
+    /// tile unused.
+    fn answerable(kernel: Kernel) -> Self {
+        let width = match (kernel.any_width, kernel.work) {
+            (true, _) if kernel.format.ty == TensorType::F32 => 75,
+            (_, Work::Vector(_)) => 768,
+            (_, Work::Matrix(_)) => 256,
+        };
+        let n_columns = kernel.work.n_columns() + 1;
+        let n_rows = match kernel.work.n_rows() {
+            1 => 3,
+            rows => rows + 2,
+        };
+        let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
+        let n_weights = problem.n_matrices * n_columns * width;
+        (problem.words, problem.weights) = weights(kernel.format, n_weights, &mut Numbers(2));
+        problem
+    }
+
     /// Of such a width, so many columns per matrix and rows of the input; without a weight.
     fn new(kernel: Kernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
         let mut numbers = Numbers(1);
-        let n_matrices = if kernel.places == Places::Dense { 1 } else { N_MATRICES };
+        let is_one = matches!(kernel.places, Places::Dense | Places::SideBySide);
+        let n_matrices = if is_one { 1 } else { N_MATRICES };
         let per_input = if kernel.has_choices() { N_MATRICES } else { 1 };
         let n_items = n_rows * per_input;
         let n_heads = if kernel.places == Places::Heads { N_MATRICES } else { 1 };
@@ -127,7 +187,18 @@ impl Problem {
         };
         let mut parameters = parameters(kernel, width, n_columns, n_matrices * n_columns);
         parameters.in_stride = in_stride as u32;
-        parameters.out_stride = out_stride as u32;
+        let mut bounds = vec![0, out_stride];
+        if kernel.places == Places::SideBySide {
+            // The last has one column, and the results are as wide as their columns.
+            let [second, third] = [n_columns / 2, n_columns - 1];
+            bounds = vec![0, second, third, n_columns];
+            parameters.second_at = second as u32;
+            parameters.third_at = third as u32;
+            parameters.second_stride = (third - second) as u32;
+            parameters.third_stride = 1;
+        }
+        let outs: Vec<_> = bounds.windows(2).map(|bounds| bounds[0]..bounds[1]).collect();
+        parameters.out_stride = outs[0].len() as u32;
         if kernel.arithmetic == Arithmetic::Int8 {
             parameters.in_stride = (GROUP * n_groups(width)) as u32;
         }
@@ -140,7 +211,7 @@ impl Problem {
             per_input,
             n_items,
             in_stride,
-            out_stride,
+            outs,
             words: Vec::new(),
             weights: Vec::new(),
             input_words,
@@ -154,8 +225,11 @@ impl Problem {
     }
 
     fn answers(&self) -> Vec<f32> {
-        let places =
-            (0..self.n_items).flat_map(|item| (0..self.out_stride).map(move |c| (item, c)));
+        let of_out = |columns: &Range<usize>| {
+            let columns = columns.clone();
+            (0..self.n_items).flat_map(move |item| columns.clone().map(move |c| (item, c)))
+        };
+        let places = self.outs.iter().flat_map(of_out);
         places.map(|(item, column)| self.answer(item, column)).collect()
     }
 
@@ -182,41 +256,68 @@ impl Problem {
         self.parameters.scale * answer
     }
 
+    /// The choices or tiles.
+    fn listed(&self) -> Vec<u32> {
+        match self.kernel.places {
+            Places::Tiles => tiles(&self.chosen, self.kernel.work.n_rows()),
+            _ => self.chosen.iter().map(|matrix| *matrix as u32).collect(),
+        }
+    }
+
+    /// Workgroups in x, y and z.
+    fn grid(&self) -> [u32; 3] {
+        let rows_of_group = self.kernel.work.n_rows();
+        let (y, z) = match self.kernel.places {
+            Places::Dense | Places::SideBySide => (self.n_items.div_ceil(rows_of_group), 1),
+            Places::Heads => (self.n_items.div_ceil(rows_of_group), N_MATRICES),
+            Places::Choices => (self.n_items, 1),
+            // One more than there are.
+            Places::Tiles => (self.listed()[0] as usize + 1, 1),
+        };
+        [self.n_columns.div_ceil(self.kernel.work.n_columns()), y, z].map(|n| n as u32)
+    }
+
+    fn tolerance(&self) -> f32 {
+        match self.kernel.arithmetic {
+            Arithmetic::F32 | Arithmetic::Int8 => 2e-5,
+            Arithmetic::F16 => 2e-2,
+        }
+    }
+
+    /// The batch that all rows of the input are in.
+    fn batch(&self) -> [u32; 4] {
+        [self.n_rows as u32, self.n_rows as u32, 0, 0]
+    }
+
+    /// Values of each result.
+    fn out_values(&self) -> Vec<usize> {
+        self.outs.iter().map(|columns| self.n_items * columns.len()).collect()
+    }
+
     fn upload(&self, gpu: &Gpu, answers: Vec<f32>) -> Result<Sample> {
         let kernel = self.kernel;
         let constant = |data: &[u32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let constants = |data: &[f32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-        let out = gpu.buffer("sample", 4 * self.n_items * self.out_stride, usage)?;
-        let rows_of_group = kernel.work.n_rows();
-        let listed = match kernel.places {
-            Places::Tiles => tiles(&self.chosen, rows_of_group),
-            _ => self.chosen.iter().map(|matrix| *matrix as u32).collect(),
-        };
-        let choices = [constants(&self.factors)?, constants(&self.scales)?, constant(&listed)?];
+        let out_values = self.out_values();
+        let out = |n_values: &usize| gpu.buffer("sample", 4 * n_values, usage);
+        let outs = out_values.iter().map(out).collect::<Result<Vec<_>>>()?;
+        let listed = constant(&self.listed())?;
+        let choices = [constants(&self.factors)?, constants(&self.scales)?, listed];
         let operands = Operands {
             weight: &constant(&self.words)?,
             bias: &constants(&self.bias)?,
             input: &constant(&self.input_words)?,
-            out: &out,
-            choices: kernel.has_choices().then_some(choices.each_ref()),
+            out: &outs[0],
+            more: if kernel.has_choices() {
+                choices.iter().collect()
+            } else {
+                outs[1..].iter().collect()
+            },
         };
         let bind_group = gpu.products.bind(gpu, &kernel, &operands, &self.parameters)?;
-        let (y, z) = match kernel.places {
-            Places::Dense => (self.n_items.div_ceil(rows_of_group), 1),
-            Places::Heads => (self.n_items.div_ceil(rows_of_group), N_MATRICES),
-            Places::Choices => (self.n_items, 1),
-            // One more than there are.
-            Places::Tiles => (listed[0] as usize + 1, 1),
-        };
-        let x = self.n_columns.div_ceil(kernel.work.n_columns());
-        let tolerance = match kernel.arithmetic {
-            Arithmetic::F32 | Arithmetic::Int8 => 2e-5,
-            Arithmetic::F16 => 2e-2,
-        };
-        let batch = constant(&[self.n_rows as u32, self.n_rows as u32, 0, 0])?;
-        let grid = [x, y, z].map(|n| n as u32);
-        Ok(Sample { kernel, bind_group, out, grid, batch, answers, tolerance })
+        let (batch, grid, tolerance) = (constant(&self.batch())?, self.grid(), self.tolerance());
+        Ok(Sample { kernel, bind_group, outs, out_values, grid, batch, answers, tolerance })
     }
 }
 

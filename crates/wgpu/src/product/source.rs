@@ -41,7 +41,13 @@ pub(super) fn of(kernel: &Kernel) -> String {
     text.push_str(linear!("parameters"));
     text.push_str(linear!("place"));
     text.push_str(match kernel.places {
-        Places::Dense => concat!(linear!("dense"), include_str!("../shaders/batch.wgsl")),
+        Places::SideBySide => linear!("three_outs"),
+        _ => linear!("one_out"),
+    });
+    text.push_str(match kernel.places {
+        Places::Dense | Places::SideBySide => {
+            concat!(linear!("dense"), include_str!("../shaders/batch.wgsl"))
+        }
         Places::Heads => concat!(linear!("heads"), include_str!("../shaders/batch.wgsl")),
         Places::Choices => concat!(linear!("experts"), linear!("choices")),
         Places::Tiles => concat!(linear!("experts"), linear!("tile_list"), linear!("tiles")),

@@ -181,6 +181,19 @@ impl Format {
         }
     }
 
+    /// Whether the last word of every plane of `n_values` values is full, so that more can
+    /// follow.
+    pub fn ends_with_words(&self, n_values: usize) -> bool {
+        match &self.values {
+            Values::Floats(bytes) => (n_values * bytes).is_multiple_of(4),
+            Values::Quants(quants) => {
+                let n_groups = n_values / GROUP;
+                let is_full = (n_groups * quants.scales.group_bytes()).is_multiple_of(4);
+                is_full && (!quants.scales.has_blocks() || n_groups.is_multiple_of(BLOCK_GROUPS))
+            }
+        }
+    }
+
     /// Words of `n_values` values.
     pub fn words(&self, n_values: usize) -> usize {
         self.plane_words(n_values).iter().sum()

@@ -18,6 +18,7 @@ use realm_quant::Group;
 
 use crate::NAME;
 use crate::gpu::Gpu;
+use crate::product::MOST_OUTS;
 pub(crate) use format::{BLOCK_GROUPS, Format, Quants, Scales, Values, format, types};
 use repack::Planes;
 pub(crate) use repack::pack;
@@ -37,6 +38,8 @@ pub(crate) struct Part {
     pub buffer: wgpu::Buffer,
     /// Words of the buffer where the planes begin.
     pub planes: [usize; 4],
+    /// Which row of the buffer is the first of these: before it may lie another weight's.
+    pub first_row: usize,
 }
 
 /// A weight as `upload` made it.
@@ -63,19 +66,66 @@ impl Weight {
         let mut parts = Vec::new();
         for first in (0..n_rows).step_by(part_rows) {
             let rows = first..n_rows.min(first + part_rows);
-            parts.push(upload_part(gpu, tensor, format, rows)?);
+            let (buffer, planes) = room(gpu, tensor, format, rows.len() * tensor.row_len())?;
+            let part = Part { rows, buffer, planes, first_row: 0 };
+            fill(gpu, tensor, format, &part)?;
+            parts.push(part);
         }
+        Weight::new(gpu, tensor, format, parts)
+    }
+
+    /// Repacks matrices that [`side_by_side`] put together, into one buffer.
+    ///
+    /// # Errors
+    /// As [`Weight::upload`].
+    pub fn upload_together(gpu: &Gpu, tensors: &[&TensorData]) -> Result<Vec<Self>> {
+        let &[first, _, ..] = tensors else {
+            return tensors.iter().map(|tensor| Weight::upload(gpu, tensor)).collect();
+        };
+        let format = kept_as(first).ok_or_else(|| unsupported(first))?;
+        let n_values = tensors.iter().map(|tensor| tensor.n_rows() * tensor.row_len()).sum();
+        let (buffer, planes) = room(gpu, first, format, n_values)?;
+        let mut first_row = 0;
+        let mut weights = Vec::new();
+        for tensor in tensors {
+            let rows = 0..tensor.n_rows();
+            let part = Part { rows, buffer: buffer.clone(), planes, first_row };
+            fill(gpu, tensor, format, &part)?;
+            first_row += tensor.n_rows();
+            weights.push(Weight::new(gpu, tensor, format, vec![part])?);
+        }
+        Ok(weights)
+    }
+
+    fn new(
+        gpu: &Gpu,
+        tensor: &TensorData,
+        format: &'static Format,
+        parts: Vec<Part>,
+    ) -> Result<Self> {
         gpu.flush();
         gpu.check()?;
         gpu.count_weight(tensor.n_bytes() as u64);
-        let (name, width) = (tensor.name().to_owned(), tensor.row_len());
+        let (name, width, n_rows) = (tensor.name().to_owned(), tensor.row_len(), tensor.n_rows());
         Ok(Weight { name, width, n_rows, format, parts })
+    }
+
+    /// Whether the rows of another weight follow this one's in the same buffer.
+    pub fn goes_on_with(&self, next: &Weight) -> bool {
+        match (&self.parts[..], &next.parts[..]) {
+            ([part], [next]) => {
+                part.buffer == next.buffer && part.first_row + self.n_rows == next.first_row
+            }
+            _ => false,
+        }
     }
 
     /// The buffer with the values one after another, when they are F32 and in one part.
     pub fn values(&self) -> Option<&wgpu::Buffer> {
         match &self.parts[..] {
-            [part] if self.format.ty == TensorType::F32 => Some(&part.buffer),
+            [part] if self.format.ty == TensorType::F32 && part.first_row == 0 => {
+                Some(&part.buffer)
+            }
             _ => None,
         }
     }
@@ -114,36 +164,69 @@ fn part_rows(gpu: &Gpu, format: &Format, width: usize, n_rows: usize, matrix_row
     n_matrices * matrix_rows
 }
 
-fn upload_part(
+/// Which of some matrices can lie in one buffer, by their indices: those of one format and
+/// width, as many as a dispatch has results for and as fit into a binding.
+pub(crate) fn side_by_side(gpu: &Gpu, tensors: &[&TensorData]) -> Vec<Vec<usize>> {
+    let n_values = |index: usize| tensors[index].n_rows() * tensors[index].row_len();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, tensor) in tensors.iter().enumerate() {
+        let format = kept_as(tensor);
+        let joins = |group: &Vec<usize>| {
+            let (first, all) = (tensors[group[0]], group.iter().copied().map(n_values).sum());
+            let Some(format) = format.filter(|format| kept_as(first) == Some(*format)) else {
+                return false;
+            };
+            group.len() < MOST_OUTS
+                && first.row_len() == tensor.row_len()
+                && [first, tensor].iter().all(|tensor| tensor.shape().len() == 2)
+                && format.ends_with_words(all)
+                && 4 * format.words(all + n_values(index)) <= gpu.max_binding_bytes
+        };
+        match groups.iter_mut().find(|group| joins(group)) {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+/// A buffer for so many values, and where its planes begin.
+fn room(
     gpu: &Gpu,
     tensor: &TensorData,
     format: &Format,
-    rows: Range<usize>,
-) -> Result<Part> {
-    let bytes = rows.start * tensor.row_bytes()..rows.end * tensor.row_bytes();
-    let n_values = rows.len() * tensor.row_len();
+    n_values: usize,
+) -> Result<(wgpu::Buffer, [usize; 4])> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let buffer = gpu.buffer(tensor.name(), 4 * format.words(n_values), usage)?;
     let mut planes = [0; 4];
     for (index, words) in format.plane_words(n_values).into_iter().take(3).enumerate() {
         planes[index + 1] = planes[index] + words;
     }
+    Ok((buffer, planes))
+}
+
+/// Repacks rows of `tensor` to their place in a buffer.
+fn fill(gpu: &Gpu, tensor: &TensorData, format: &Format, part: &Part) -> Result<()> {
+    let Part { rows, buffer, planes, first_row } = part;
+    let bytes = rows.start * tensor.row_bytes()..rows.end * tensor.row_bytes();
+    let first_value = first_row * tensor.row_len();
     let piece_bytes = PIECE_VALUES / tensor.ty().block_len() * tensor.ty().block_bytes();
     let (mut groups, mut scratch) = (Vec::new(), Planes::default());
     for (index, start) in bytes.clone().step_by(piece_bytes).enumerate() {
         let piece = &*tensor.read(start..bytes.end.min(start + piece_bytes))?;
-        let first = index * PIECE_VALUES;
+        let first = first_value + index * PIECE_VALUES;
         let n_values = piece.len() / tensor.ty().block_bytes() * tensor.ty().block_len();
         match &format.values {
             Values::Floats(size) if format.ty == tensor.ty() => {
-                gpu.queue.write_buffer(&buffer, (first * size) as u64, piece);
+                gpu.queue.write_buffer(buffer, (first * size) as u64, piece);
             }
             Values::Floats(size) => {
                 let mut values = vec![0.0f32; n_values];
                 realm_quant::dequantize(tensor.ty(), piece, &mut values)
                     .map_err(|_| unsupported(tensor))?;
                 let at = (first * size) as u64;
-                gpu.queue.write_buffer(&buffer, at, bytemuck::cast_slice(&values));
+                gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(&values));
             }
             Values::Quants(quants) => {
                 groups.resize(n_values / GROUP, Group::default());
@@ -154,7 +237,7 @@ fn upload_part(
                 let before = format.plane_words(first);
                 for ((plane, start), before) in scratch.0.iter().zip(planes).zip(before) {
                     let at = 4 * (start + before) as u64;
-                    gpu.queue.write_buffer(&buffer, at, bytemuck::cast_slice(plane));
+                    gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(plane));
                 }
             }
         }
@@ -162,7 +245,7 @@ fn upload_part(
             wait(gpu)?;
         }
     }
-    Ok(Part { rows, buffer, planes })
+    Ok(())
 }
 
 /// Waits until the device has what was written; in a browser it does so by itself.

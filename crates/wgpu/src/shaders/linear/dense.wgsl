@@ -5,6 +5,7 @@ fn place_of(group: vec3<u32>, groups: vec3<u32>) -> Place {
     let first = group.y * ROWS;
     var place: Place;
     place.column_block = group.x + group.z * groups.x;
+    place.weight_row = parameters.first_row;
     place.out_at = parameters.first_column;
     place.bias_at = parameters.first_column;
     place.first = first;

@@ -14,12 +14,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let group = id.x / 4u;
     let w = id.x % 4u;
     if group >= parameters.n_groups { return; }
-    // A table in several parts is several dispatches; `first_row` is the part's first.
+    // A table in several parts is several dispatches; `first_matrix` is the part's first.
     var entry = 0u;
     if source == BY_TOKEN { entry = token(id.y); }
     if source == BY_POSITION { entry = min(position(id.y), parameters.matrix_rows - 1u); }
-    if entry < parameters.first_row || entry - parameters.first_row >= parameters.n_columns { return; }
-    let values = weight_values(entry - parameters.first_row, group, w);
+    let index = entry - parameters.first_matrix;
+    if entry < parameters.first_matrix || index >= parameters.n_columns { return; }
+    let values = weight_values(parameters.first_row + index, group, w);
     for (var i = 0u; i < 8u; i++) {
         let column = 32u * group + 16u * (i / 4u) + 4u * w + i % 4u;
         if column >= parameters.width { continue; }

@@ -6,7 +6,7 @@ fn place_of(group: vec3<u32>, groups: vec3<u32>) -> Place {
     let head = parameters.first_matrix + group.z;
     var place: Place;
     place.column_block = group.x;
-    place.weight_row = group.z * parameters.matrix_rows;
+    place.weight_row = group.z * parameters.matrix_rows + parameters.first_row;
     place.in_at = head * parameters.in_step;
     place.out_at = head * parameters.out_step;
     place.first = first;

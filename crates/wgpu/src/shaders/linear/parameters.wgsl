@@ -8,7 +8,7 @@ struct Parameters {
     scales_at: u32,
     blocks_at: u32,
     // Columns that one matrix makes, rows of the weight that are one matrix, the first
-    // of them that is used.
+    // of them, or of the buffer, that is used.
     n_columns: u32,
     matrix_rows: u32,
     first_row: u32,
@@ -26,6 +26,12 @@ struct Parameters {
     outputs_per_input: u32,
     scale: f32,
     flags: u32,
+    // Of matrices side by side: where the columns of the second and third begin, and values from
+    // row to row of their results.
+    second_at: u32,
+    third_at: u32,
+    second_stride: u32,
+    third_stride: u32,
 }
 
 const HAS_BIAS: u32 = 1u;

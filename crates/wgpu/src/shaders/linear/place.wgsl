@@ -19,12 +19,9 @@ struct Place {
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 @group(0) @binding(4) var<uniform> parameters: Parameters;
 
-fn finish(place: Place, index: u32, column: u32, product: f32) {
-    let item = place.first + index;
+// What becomes of a product before it is stored or added.
+fn finished(place: Place, item: u32, column: u32, product: f32) -> f32 {
     var value = place.factor * item_factor(item) * product;
     if has(HAS_BIAS) { value += bias[place.bias_at + column]; }
-    value *= parameters.scale;
-    let at = result_row(item) * parameters.out_stride + place.out_at + column;
-    if has(ACCUMULATE) { value += out[at]; }
-    out[at] = value;
+    return parameters.scale * value;
 }

@@ -1,0 +1,75 @@
+//! LoRA adapters on the device: pairs of matrices by the weight that they are added to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use realm_gguf::TensorData;
+use realm_ir::{Adapter, AdapterUse, Error, LowRank, Result, WeightRef};
+
+use crate::NAME;
+use crate::gpu::Gpu;
+use crate::weight::Weight;
+
+/// Additions to some weights of a program.
+pub(crate) struct LowRankAdapter {
+    products: HashMap<WeightRef, Pair>,
+    lookups: HashMap<WeightRef, Pair>,
+}
+
+/// `scale * b a`, shaped as in [`LowRank`].
+pub(crate) struct Pair {
+    pub a: Weight,
+    pub b: Weight,
+    pub scale: f32,
+}
+
+impl LowRankAdapter {
+    /// Uploads an adapter's matrices.
+    ///
+    /// # Errors
+    /// Those of [`Weight::upload`]; `Unsupported` for a matrix that is larger than a binding.
+    pub fn upload(gpu: &Gpu, adapter: &Adapter) -> Result<Self> {
+        let pair = |part: &LowRank, a: Weight| -> Result<(WeightRef, Pair)> {
+            let b = matrix(gpu, &part.b)?;
+            Ok((part.weight, Pair { a, b, scale: part.scale }))
+        };
+        let products = adapter.products.iter().map(|part| pair(part, matrix(gpu, &part.a)?));
+        // Of a table, only single rows are read.
+        let lookups = adapter.lookups.iter().map(|part| pair(part, Weight::upload(gpu, &part.a)?));
+        Ok(LowRankAdapter {
+            products: products.collect::<Result<_>>()?,
+            lookups: lookups.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The adapter behind a handle that this backend gave out.
+    ///
+    /// # Errors
+    /// `Unsupported` for one of another backend.
+    pub fn of(used: &AdapterUse) -> Result<Arc<Self>> {
+        Arc::clone(&used.adapter).downcast().map_err(|_| Error::Unsupported {
+            what: "an adapter uploaded to another backend".to_owned(),
+            backend: NAME,
+        })
+    }
+
+    /// What is added where `weight` is multiplied.
+    pub fn product(&self, weight: WeightRef) -> Option<&Pair> {
+        self.products.get(&weight)
+    }
+
+    /// What is added where rows of `weight` are looked up.
+    pub fn lookup(&self, weight: WeightRef) -> Option<&Pair> {
+        self.lookups.get(&weight)
+    }
+}
+
+/// A matrix, or several, of which none is split.
+fn matrix(gpu: &Gpu, tensor: &TensorData) -> Result<Weight> {
+    let weight = Weight::upload(gpu, tensor)?;
+    if tensor.shape().len() < 3 && weight.parts.len() > 1 {
+        let what = format!("{} of {} bytes in an adapter", weight.name, tensor.n_bytes());
+        return Err(Error::Unsupported { what, backend: NAME });
+    }
+    Ok(weight)
+}
