@@ -82,3 +82,53 @@ impl Backend for CpuBackend {
         Ok(Box::new(session))
     }
 }
+
+#[cfg(all(test, not(target_family = "wasm")))] // no threads there
+mod tests {
+    use realm_gguf::TensorType;
+    use realm_testkit::program::{Call, Decoder, Size};
+
+    use super::*;
+
+    /// Regions per layer of a small llama, for `n_rows` rows behind `n_past` others.
+    fn regions_per_layer(n_past: usize, n_rows: usize) -> usize {
+        let shape = Decoder {
+            ty: TensorType::Q4_0,
+            width: 512,
+            ff_width: 1536,
+            key_width: 64,
+            value_width: 64,
+            ..Decoder::default()
+        };
+        let (model, n_layers) = (shape.build(), shape.n_layers);
+        let n_positions = n_past + n_rows;
+        let page_tokens = 32;
+        let n_pages = n_positions.div_ceil(page_tokens);
+        let (max_rows, max_outputs) = (n_positions, n_positions);
+        let size = Size { page_tokens, n_pages, max_rows, max_outputs, ..Size::default() };
+        let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+        let mut session = model.open(&backend, size).unwrap();
+        let pages: Vec<u32> = (0..n_pages as u32).collect();
+        let tokens: Vec<u32> = (0..n_positions as u32).map(|i| i % 64).collect();
+        let run = |session: &mut dyn Session, first: usize, n: usize| {
+            let call = Call::one(&tokens[first..first + n], first as u32, &pages);
+            call.run(session, 1..1 + n_layers).unwrap();
+        };
+        if n_past > 0 {
+            run(&mut *session, 0, n_past);
+        }
+        let before = backend.pool.n_regions();
+        run(&mut *session, n_past, n_rows);
+        (backend.pool.n_regions() - before) / n_layers
+    }
+
+    #[test]
+    fn threads_meet_at_most_five_times_per_layer_for_a_token_and_ten_for_a_prompt() {
+        for n_past in [0, 40, 700] {
+            let n = regions_per_layer(n_past, 1);
+            assert!((4..=5).contains(&n), "{n} regions behind {n_past} positions");
+        }
+        let n = regions_per_layer(0, 256);
+        assert!((5..=10).contains(&n), "{n} regions");
+    }
+}

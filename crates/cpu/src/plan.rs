@@ -9,6 +9,7 @@ use realm_ir::{
     Sparsify, Step, TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
+use tracing::trace_span;
 
 use crate::weight::CpuWeight;
 
@@ -50,6 +51,27 @@ pub(crate) enum Op {
     Conv { step: Conv, weight: WeightHandle, bias: Option<WeightHandle> },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
     SelectiveScan(Box<SelectiveScanOp>),
+}
+
+impl Op {
+    /// A span that tells how long the operation takes.
+    pub fn span(&self) -> tracing::Span {
+        match self {
+            Op::Embed(_) => trace_span!("embed"),
+            Op::PerRow(_) => trace_span!("per row"),
+            Op::Linear(_) => trace_span!("linear"),
+            Op::RopeStore(_) | Op::Rope(_) => trace_span!("rope"),
+            Op::Attend { .. } => trace_span!("attend"),
+            Op::Add(_) => trace_span!("add"),
+            Op::TakeRows(_) => trace_span!("take rows"),
+            Op::Moe(_) => trace_span!("moe"),
+            Op::HeadLinear { .. } => trace_span!("head linear"),
+            Op::Mix(_) => trace_span!("mix"),
+            Op::Conv { .. } => trace_span!("conv"),
+            Op::DeltaNet { .. } => trace_span!("delta net"),
+            Op::SelectiveScan(_) => trace_span!("selective scan"),
+        }
+    }
 }
 
 pub(crate) struct EmbedOp {

@@ -84,6 +84,12 @@ impl Pool {
         self.threads.len() + 1
     }
 
+    /// Regions that have been run so far, but for those that needed one worker only.
+    #[cfg(test)]
+    pub fn n_regions(&self) -> usize {
+        self.shared.region.load(Ordering::SeqCst)
+    }
+
     /// The workers, for this thread alone until the team is dropped. Waits while
     /// another thread has them.
     pub fn team(&self) -> Team<'_> {

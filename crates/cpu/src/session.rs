@@ -185,6 +185,7 @@ impl Session for CpuSession {
 }
 
 fn run_op(op: &Op, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) -> Result<()> {
+    let _span = op.span().entered();
     match op {
         Op::Embed(op) => ops::rows::embed(op, state, batch)?,
         Op::PerRow(op) => ops::rows::per_row(op, state, team, batch),

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use half::f16;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::TensorType;
 use realm_ir::{
@@ -121,13 +122,13 @@ impl Case {
         let wanted = self.run(&NaiveBackend, N_ROWS);
         let got = self.run(&cpu(3), N_ROWS);
         let off = compare(&got, &wanted);
-        let tolerance = match self.size.kv_type {
-            KvType::F32 => 2e-5,
-            KvType::F16 => 2e-3,
-            // A value that rounds to the other neighbour, with a scale of about 3 / 127.
-            KvType::Q8_0 => 1e-2,
-        };
+        let tolerance = if self.size.kv_type == KvType::F16 { 2e-3 } else { 2e-5 };
         assert!(off.max_abs <= tolerance, "{what}: {off}");
+        self.check_batches(what, &got);
+    }
+
+    /// The same bits in batches of any size, on any number of threads.
+    fn check_batches(&self, what: &str, got: &[f32]) {
         if !self.attend.causal {
             return;
         }
@@ -177,10 +178,55 @@ fn options_of_attention_hold_over_long_sequences() {
     let mut halves = Case::new(2, 32, |_| {});
     halves.size.kv_type = KvType::F16;
     halves.check("halves");
-    let mut bytes = Case::new(3, 32, |_| {});
-    bytes.size.kv_type = KvType::Q8_0;
-    bytes.check("int8");
-    let mut windowed = Case::new(2, 5, windowed(33));
-    windowed.size.kv_type = KvType::Q8_0;
-    windowed.check("int8 in a window and pages of five");
+}
+
+/// What a block of `q8_0` keeps of values: multiples of a scale in f16, the largest of them
+/// 127 (ggml's `block_q8_0`). At most half a scale is lost, and what the f16 of the scale is
+/// off by, 2^-11 of it, up to 127 times: 1/254 and 1/2048 of the largest value.
+fn round_to_q8_0(values: &mut [f32], head_width: usize) {
+    for block in values.chunks_mut(head_width).flat_map(|head| head.chunks_mut(KvType::BLOCK_LEN)) {
+        let largest = block.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        let scale = largest / 127.0;
+        for value in block {
+            let rounded =
+                (*value * (1.0 / scale)).round_ties_even() * f16::from_f32(scale).to_f32();
+            assert!((rounded - *value).abs() <= largest * (1.0 / 254.0 + 1.0 / 2048.0));
+            *value = rounded;
+        }
+    }
+}
+
+/// The rounding is done here by its definition, so what is left to a cache of int8 is as
+/// exact as one of f32.
+#[test]
+fn attention_over_int8_is_exact_attention_over_the_rounded_keys_and_values() {
+    let cases = [
+        ("int8", Case::new(3, 32, |_| {})),
+        ("a window and pages of five", Case::new(2, 5, |attend| attend.window = Some(33))),
+        ("one head each", Case::new(1, 200, |_| {})),
+    ];
+    for (what, mut case) in cases {
+        let unrounded = case.run(&NaiveBackend, N_ROWS);
+        let mut rounded = Case {
+            values: case.values.clone(),
+            model: case.model.clone(),
+            attend: case.attend.clone(),
+            ..case
+        };
+        for (slot, values) in &mut rounded.values {
+            match *slot {
+                K => round_to_q8_0(values, case.layer.key_width),
+                V => round_to_q8_0(values, case.layer.value_width),
+                _ => {}
+            }
+        }
+        let wanted = rounded.run(&NaiveBackend, N_ROWS);
+        case.size.kv_type = KvType::Q8_0;
+        let got = case.run(&cpu(3), N_ROWS);
+        let off = compare(&got, &wanted);
+        assert!(off.max_abs <= 2e-5, "{what}: {off}");
+        // And it is rounded: otherwise this would be the attention over a cache of f32.
+        assert!(compare(&got, &unrounded).max_abs > 1e-3, "{what}");
+        case.check_batches(what, &got);
+    }
 }

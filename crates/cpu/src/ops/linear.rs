@@ -59,35 +59,50 @@ fn quantize(
     team: &Team<'_>,
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
+    let _span = tracing::trace_span!("quantize").entered();
     activations.resize_with(activations.len().max(forms.len()), Activations::new);
     for (form, buffer) in forms.iter().zip(activations.iter_mut()) {
         buffer.reset(*form, n_rows, op.width)?;
     }
-    let n_tasks = if n_rows == 1 { 1 } else { team.n_workers().min(n_rows) };
-    let per_task = n_rows.div_ceil(n_tasks);
-    let mut targets = split_rows(&mut activations[..forms.len()], n_rows, per_task);
-
     let stride = slots.width(op.input);
     let mut input = slots.take(op.input);
-    let parts = Parts::new(&mut input);
+    let fill = |row: usize, values: &mut [f32]| {
+        if let Some(before) = &op.before {
+            fill_row(before, slots, row, values);
+        }
+    };
+    let made = &mut activations[..forms.len()];
+    let result = quantize_rows(made, &mut input, (n_rows, op.width, stride), team, &fill);
+    slots.put(op.input, input);
+    result
+}
+
+/// Calls `fill(row, values)` for each row of `values` and brings the first `width` values of
+/// it into every form. Rows are `stride` apart; a task is some of them.
+pub(crate) fn quantize_rows(
+    activations: &mut [Activations],
+    values: &mut [f32],
+    (n_rows, width, stride): (usize, usize, usize),
+    team: &Team<'_>,
+    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+) -> std::result::Result<(), realm_quant::Error> {
+    let per_task = n_rows.div_ceil(team.n_workers()).max(1);
+    let targets = split_rows(activations, n_rows, per_task);
+    let parts = Parts::new(values);
     let failure = Mutex::new(None);
     team.for_each(targets.len(), &|_, task| {
         let mut target = targets[task].lock().expect("each task locks its own target once");
         for (local, row) in task_rows(task, per_task, n_rows).enumerate() {
             // SAFETY: each row belongs to one task.
             let values = unsafe { parts.part(row * stride..(row + 1) * stride) };
-            if let Some(before) = &op.before {
-                fill_row(before, slots, row, values);
-            }
+            fill(row, values);
             for rows in target.iter_mut() {
-                if let Err(error) = rows.quantize_row(local, &values[..op.width]) {
+                if let Err(error) = rows.quantize_row(local, &values[..width]) {
                     *failure.lock().expect("nothing panics while holding it") = Some(error);
                 }
             }
         }
     });
-    targets.clear();
-    slots.put(op.input, input);
     failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
 }
 
@@ -129,6 +144,7 @@ fn multiply(
     team: &Team<'_>,
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
+    let _span = tracing::trace_span!("multiply").entered();
     let mut outputs: Vec<_> =
         op.outputs.iter().map(|output| state.slots.take(output.out)).collect();
     let tasks = split_columns(op, &mut outputs, &state.slots, team.n_workers(), n_rows)?;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
 use realm_quant::{Activations, OutputView};
 
+use super::linear::quantize_rows;
 use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
 use crate::math;
 use crate::parts::Parts;
@@ -162,81 +163,137 @@ fn run_experts(
     team: &Team<'_>,
 ) -> Result<Vec<f32>> {
     let width = op.router.row_len();
-    let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
-    let mut inputs = Vec::with_capacity(n_visits * width);
-    for visit in groups.iter().flat_map(|group| &group.visits) {
-        let scale = if op.step.weigh_input { visit.weight } else { 1.0 };
-        inputs.extend(rows[visit.row].iter().map(|x| x * scale));
-    }
-    let product = |matrix: &ExpertMatrix, inputs: &[f32]| {
-        let mut out = self::product(matrix, groups, inputs, n_visits, team).map_err(misfit)?;
+    let visits: Vec<Visit> = groups.iter().flat_map(|group| group.visits.clone()).collect();
+    let multiply = |matrices: &[&ExpertMatrix], inputs: &Inputs| {
+        let mut outs = products(matrices, groups, inputs, team).map_err(misfit)?;
         if !adapted.is_empty() {
-            add_low_rank(matrix, groups, inputs, (op.step.n_experts, adapted), &mut out, team)?;
+            for (matrix, out) in matrices.iter().zip(&mut outs) {
+                let adapters = (op.step.n_experts, adapted);
+                add_low_rank(matrix, groups, &inputs.values, adapters, out, team)?;
+            }
         }
-        Ok(out)
+        Ok::<_, Error>(outs)
     };
-    let up = product(&op.up, &inputs)?;
-    let mut inner = match &op.gate {
-        Some(gate) => product(gate, &inputs)?,
-        None => Vec::new(),
+
+    let matrices: Vec<&ExpertMatrix> = op.gate.iter().chain([&op.up]).collect();
+    let gather = |visit: usize, target: &mut [f32]| {
+        let Visit { row, weight, .. } = visits[visit];
+        let scale = if op.step.weigh_input { weight } else { 1.0 };
+        target.iter_mut().zip(rows[row]).for_each(|(target, x)| *target = x * scale);
     };
-    if op.gate.is_some() {
-        math::gated(op.step.activation, &mut inner, Some(&up));
-    } else {
-        inner = up;
-        math::gated(op.step.activation, &mut inner, None);
-    }
-    product(&op.down, &inner)
+    let values = vec![0.0; visits.len() * width];
+    let inputs = Inputs::new(values, &matrices, team, &gather).map_err(misfit)?;
+    let mut outs = multiply(&matrices, &inputs)?;
+
+    let up = if op.gate.is_some() { outs.pop() } else { None };
+    let inner_width = op.down.weight.row_len();
+    let activate = |visit: usize, target: &mut [f32]| {
+        let up = up.as_ref().map(|up| &up[visit * inner_width..][..inner_width]);
+        math::gated(op.step.activation, target, up);
+    };
+    let values = outs.pop().unwrap_or_default();
+    let inputs = Inputs::new(values, &[&op.down], team, &activate).map_err(misfit)?;
+    Ok(multiply(&[&op.down], &inputs)?.pop().unwrap_or_default())
 }
 
-/// One of the experts' matrices times the rows of its group.
-fn product(
-    matrix: &ExpertMatrix,
-    groups: &[Group],
-    inputs: &[f32],
-    n_visits: usize,
-    team: &Team<'_>,
-) -> std::result::Result<Vec<f32>, realm_quant::Error> {
-    let (weight, n_out) = (&matrix.weight, matrix.n_rows);
-    let width = weight.row_len();
-    let mut activations = Activations::new();
-    activations.reset(weight.format().activation, n_visits, width)?;
-    for (visit, row) in inputs.chunks_exact(width).enumerate() {
-        activations.quantize_row(visit, row)?;
-    }
-    let mut out = vec![0.0; n_visits * n_out];
-    let parts = Parts::new(&mut out);
-    let tasks_per_group = n_out.div_ceil(COLUMNS_PER_TASK);
-    let failure = Mutex::new(None);
-    team.for_each(groups.len() * tasks_per_group, &|_, task| {
-        let group = &groups[task / tasks_per_group];
-        let first = task % tasks_per_group * COLUMNS_PER_TASK;
-        let n = COLUMNS_PER_TASK.min(n_out - first);
-        let x = activations.view(group.first..group.first + group.visits.len());
-        let first_row = group.expert * matrix.stride + matrix.first_row + first;
-        let mut tile = vec![0.0; group.visits.len() * n];
-        let out = OutputView::new(&mut tile, x.rows(), n);
-        let result = out.and_then(|out| weight.matmul(first_row, x, out));
-        if let Err(error) = result {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-            return;
+/// A row for every visit, and what the experts' matrices multiply with.
+struct Inputs {
+    values: Vec<f32>,
+    /// One per form that any of the matrices wants.
+    activations: Vec<Activations>,
+}
+
+impl Inputs {
+    /// Calls `fill(visit, row)` for each row of `values` and rounds it. A task is some visits.
+    fn new(
+        mut values: Vec<f32>,
+        matrices: &[&ExpertMatrix],
+        team: &Team<'_>,
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) -> std::result::Result<Self, realm_quant::Error> {
+        let width = matrices.first().map_or(1, |matrix| matrix.weight.row_len());
+        let n_visits = values.len() / width;
+        let mut activations: Vec<Activations> = Vec::new();
+        for form in matrices.iter().map(|matrix| matrix.weight.format().activation) {
+            if activations.iter().all(|made| made.form() != form) {
+                let mut new = Activations::new();
+                new.reset(form, n_visits, width)?;
+                activations.push(new);
+            }
         }
-        let scale = matrix.scale.as_ref().map(|scale| scale.values()[group.expert]);
-        let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
-        for (visit, values) in tile.chunks_exact(n).enumerate() {
-            let start = (group.first + visit) * n_out + first;
-            // SAFETY: these columns of a group's visits belong to one task.
-            let target = unsafe { parts.part(start..start + n) };
-            target.copy_from_slice(values);
-            if let Some(scale) = scale {
-                target.iter_mut().for_each(|value| *value *= scale);
-            }
-            if let Some(bias) = bias {
-                target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
-            }
+        quantize_rows(&mut activations, &mut values, (n_visits, width, width), team, fill)?;
+        Ok(Inputs { values, activations })
+    }
+
+    /// The rows as `matrix` multiplies with them.
+    fn of(&self, matrix: &ExpertMatrix) -> &Activations {
+        let form = matrix.weight.format().activation;
+        let made = self.activations.iter().find(|made| made.form() == form);
+        made.expect("made for these matrices")
+    }
+}
+
+/// Some of the experts' matrices, each times the rows of its group. A task is some columns
+/// of one expert.
+fn products(
+    matrices: &[&ExpertMatrix],
+    groups: &[Group],
+    inputs: &Inputs,
+    team: &Team<'_>,
+) -> std::result::Result<Vec<Vec<f32>>, realm_quant::Error> {
+    let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
+    let mut outs: Vec<_> = matrices.iter().map(|m| vec![0.0; n_visits * m.n_rows]).collect();
+    let parts: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
+    let mut tasks = Vec::new();
+    // Expert by expert, so that what lies together in the file is read together.
+    for group in groups {
+        for (matrix, parts) in matrices.iter().zip(&parts) {
+            let firsts = (0..matrix.n_rows).step_by(COLUMNS_PER_TASK);
+            tasks.extend(firsts.map(|first| (group, *matrix, parts, first)));
+        }
+    }
+    let failure = Mutex::new(None);
+    team.for_each(tasks.len(), &|_, task| {
+        let (group, matrix, parts, first) = tasks[task];
+        if let Err(error) = product(matrix, group, inputs.of(matrix), first, parts) {
+            *failure.lock().expect("nothing panics while holding it") = Some(error);
         }
     });
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(out), Err)
+    drop(tasks);
+    drop(parts);
+    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(outs), Err)
+}
+
+/// Columns from `first` on, up to a task's worth, of the rows of one group. Only one task
+/// has them.
+fn product(
+    matrix: &ExpertMatrix,
+    group: &Group,
+    inputs: &Activations,
+    first: usize,
+    out: &Parts<'_, f32>,
+) -> std::result::Result<(), realm_quant::Error> {
+    let n_out = matrix.n_rows;
+    let n = COLUMNS_PER_TASK.min(n_out - first);
+    let x = inputs.view(group.first..group.first + group.visits.len());
+    let first_row = group.expert * matrix.stride + matrix.first_row + first;
+    let mut tile = vec![0.0; group.visits.len() * n];
+    matrix.weight.matmul(first_row, x, OutputView::new(&mut tile, x.rows(), n)?)?;
+    let scale = matrix.scale.as_ref().map(|scale| scale.values()[group.expert]);
+    let bias = matrix.bias.as_ref().map(|bias| &bias.values()[group.expert * n_out + first..]);
+    for (visit, values) in tile.chunks_exact(n).enumerate() {
+        let start = (group.first + visit) * n_out + first;
+        // SAFETY: these columns of a group's visits belong to one task.
+        let target = unsafe { out.part(start..start + n) };
+        target.copy_from_slice(values);
+        if let Some(scale) = scale {
+            target.iter_mut().for_each(|value| *value *= scale);
+        }
+        if let Some(bias) = bias {
+            target.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
+        }
+    }
+    Ok(())
 }
 
 /// What adapters add to the products of the rows that run with them. A task is a visit.

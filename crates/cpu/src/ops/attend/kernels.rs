@@ -6,13 +6,15 @@
 //! is summed over the key's width in order, each output over positions in order:
 //! results depend neither on the rows beside a row nor on how positions fall into runs.
 
+mod lanes;
+
 use half::f16;
 
 /// Query rows that share what is loaded.
 pub(super) const ROWS: usize = 6;
 
 /// Storage of keys and values.
-pub(crate) trait Element: Copy + Send + Sync {
+pub(crate) trait Element: bytemuck::Pod + Send + Sync {
     #[cfg(any(test, not(target_feature = "simd128")))]
     fn to_f32(self) -> f32;
 
@@ -116,7 +118,8 @@ impl Element for f16 {
 /// `out[r][i] = queries[r] . keys[..][i]` for up to [`ROWS`] rows and every `i < stride`.
 ///
 /// Rows of `queries` are `queries.len() / n_rows` apart, those of `out` `out_stride`;
-/// `keys` is `[width][stride]`, and `stride` a multiple of [`crate::kv::LANES`].
+/// `keys` is `[width][stride]`, and `stride` a multiple of [`crate::kv::LANES`]. On the way,
+/// memory that is wanted next is fetched `ahead`.
 ///
 /// # Panics
 /// When lengths do not fit.
@@ -127,19 +130,21 @@ pub(super) fn products<T: Element>(
     stride: usize,
     out: &mut [f32],
     out_stride: usize,
+    ahead: &[u8],
 ) {
     let width = queries.len() / n_rows;
     assert!(n_rows <= ROWS && queries.len() == n_rows * width && keys.len() == width * stride);
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!(stride <= out_stride && (n_rows - 1) * out_stride + stride <= out.len());
-    let job = Products { queries, width, keys, stride, out, out_stride };
+    let job = Products { queries, width, keys, stride, out, out_stride, ahead };
     lanes::run(n_rows, job);
 }
 
 /// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`ROWS`] rows.
 ///
 /// Rows of `weights` are `weight_stride` apart, of which the first `n` count; `values` is
-/// `[n][stride]`, and `stride`, a multiple of [`crate::kv::LANES`], the width of `out`.
+/// `[n][stride]`, and `stride`, a multiple of [`crate::kv::LANES`], the width of `out`. On the
+/// way, memory that is wanted next is fetched `ahead`.
 ///
 /// # Panics
 /// When lengths do not fit.
@@ -150,19 +155,67 @@ pub(super) fn add_weighted<T: Element>(
     values: &[T],
     stride: usize,
     out: &mut [f32],
+    ahead: &[u8],
 ) {
     let n = values.len() / stride;
     assert!(n_rows <= ROWS && values.len() == n * stride && out.len() == n_rows * stride);
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!((n_rows - 1) * weight_stride + n <= weights.len());
-    lanes::run(n_rows, AddWeighted { weights, weight_stride, values, stride, n, out });
+    lanes::run(n_rows, AddWeighted { weights, weight_stride, values, stride, n, out, ahead });
 }
+
+/// `out[i] = values[i]`, of which there are a multiple of [`crate::kv::LANES`].
+///
+/// # Panics
+/// When lengths do not fit.
+pub(super) fn unpack<T: Element>(values: &[T], out: &mut [f32]) {
+    assert!(values.len() == out.len() && out.len().is_multiple_of(crate::kv::LANES));
+    lanes::run(1, Unpack { values, out });
+}
+
+/// Asks for the lines of `n` elements of `T` from the `first` on, as far as there are any:
+/// a run read step by step fetches as much of the next one with every step. Processors
+/// that read ahead by themselves do not do so across pages of 4 KiB, and a run of keys is
+/// no longer.
+#[inline(always)]
+fn fetch<T>(ahead: &[u8], first: usize, n: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (first * size_of::<T>()..(first + n) * size_of::<T>()).step_by(LINE_BYTES) {
+        if at < ahead.len() {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every x86-64 has the instruction; it reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().add(at).cast()) };
+        }
+    }
+    // Other architectures have no such function in Rust.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (ahead, first, n);
+}
+
+/// What memory is read in.
+#[cfg(target_arch = "x86_64")]
+const LINE_BYTES: usize = 64;
 
 /// Work on `R` rows with vectors of one kind.
 trait Job {
     /// # Safety
     /// The CPU has the vectors' instructions; lengths have been checked for `R` rows.
     unsafe fn run<V: lanes::Lanes, const R: usize>(self);
+}
+
+struct Unpack<'a, T> {
+    values: &'a [T],
+    out: &'a mut [f32],
+}
+
+impl<T: Element> Job for Unpack<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: lanes::Lanes, const R: usize>(self) {
+        for at in (0..self.out.len()).step_by(V::N) {
+            // SAFETY: both have the same length, a multiple of the vector's.
+            unsafe { V::load(self.values.as_ptr().add(at)).store(self.out.as_mut_ptr().add(at)) };
+        }
+    }
 }
 
 struct Products<'a, T> {
@@ -172,6 +225,7 @@ struct Products<'a, T> {
     stride: usize,
     out: &'a mut [f32],
     out_stride: usize,
+    ahead: &'a [u8],
 }
 
 impl<T: Element> Products<'_, T> {
@@ -180,9 +234,15 @@ impl<T: Element> Products<'_, T> {
     /// # Safety
     /// As for [`Job::run`], and the columns are inside the stride.
     #[inline(always)]
-    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize>(&mut self, at: usize) {
+    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize, const AHEAD: bool>(
+        &mut self,
+        at: usize,
+    ) {
         let mut sums = [[V::splat(0.0); C]; R];
         for i in 0..self.width {
+            if AHEAD {
+                fetch::<T>(self.ahead, at * self.width + i * C * V::N, C * V::N);
+            }
             // SAFETY: row `i` of the keys, columns inside the stride.
             let key = unsafe { self.keys.as_ptr().add(i * self.stride + at) };
             // SAFETY: as above; the instructions are the caller's promise.
@@ -203,21 +263,33 @@ impl<T: Element> Products<'_, T> {
             }
         }
     }
+
+    /// # Safety
+    /// As for [`Job::run`].
+    #[inline(always)]
+    unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
+        let mut at = 0;
+        while at + 2 * V::N <= self.stride {
+            // SAFETY: the columns are inside the stride.
+            unsafe { self.columns::<V, R, 2, AHEAD>(at) };
+            at += 2 * V::N;
+        }
+        while at < self.stride {
+            // SAFETY: the stride is a multiple of the vector.
+            unsafe { self.columns::<V, R, 1, AHEAD>(at) };
+            at += V::N;
+        }
+    }
 }
 
 impl<T: Element> Job for Products<'_, T> {
     #[inline(always)]
     unsafe fn run<V: lanes::Lanes, const R: usize>(mut self) {
-        let mut at = 0;
-        while at + 2 * V::N <= self.stride {
-            // SAFETY: the columns are inside the stride.
-            unsafe { self.columns::<V, R, 2>(at) };
-            at += 2 * V::N;
-        }
-        while at < self.stride {
-            // SAFETY: the stride is a multiple of the vector.
-            unsafe { self.columns::<V, R, 1>(at) };
-            at += V::N;
+        match self.ahead {
+            // SAFETY: the caller's promises.
+            [] => unsafe { self.all_columns::<V, R, false>() },
+            // SAFETY: the caller's promises.
+            _ => unsafe { self.all_columns::<V, R, true>() },
         }
     }
 }
@@ -229,6 +301,7 @@ struct AddWeighted<'a, T> {
     stride: usize,
     n: usize,
     out: &'a mut [f32],
+    ahead: &'a [u8],
 }
 
 impl<T: Element> AddWeighted<'_, T> {
@@ -237,13 +310,19 @@ impl<T: Element> AddWeighted<'_, T> {
     /// # Safety
     /// As for [`Job::run`], and the columns are inside the stride.
     #[inline(always)]
-    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize>(&mut self, at: usize) {
+    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize, const AHEAD: bool>(
+        &mut self,
+        at: usize,
+    ) {
         let out = self.out.as_mut_ptr();
         let place = |r: usize, c: usize| r * self.stride + at + c * V::N;
         // SAFETY: inside row `r` of the result.
         let load = |r: usize, c: usize| unsafe { V::load(out.add(place(r, c)).cast_const()) };
         let mut sums: [[V; C]; R] = std::array::from_fn(|r| std::array::from_fn(|c| load(r, c)));
         for i in 0..self.n {
+            if AHEAD {
+                fetch::<T>(self.ahead, at * self.n + i * C * V::N, C * V::N);
+            }
             // SAFETY: value `i`, columns inside the stride.
             let value = unsafe { self.values.as_ptr().add(i * self.stride + at) };
             // SAFETY: as above; the instructions are the caller's promise.
@@ -264,287 +343,33 @@ impl<T: Element> AddWeighted<'_, T> {
             }
         }
     }
-}
 
-impl<T: Element> Job for AddWeighted<'_, T> {
+    /// # Safety
+    /// As for [`Job::run`].
     #[inline(always)]
-    unsafe fn run<V: lanes::Lanes, const R: usize>(mut self) {
+    unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
         let mut at = 0;
         while at + 2 * V::N <= self.stride {
             // SAFETY: the columns are inside the stride.
-            unsafe { self.columns::<V, R, 2>(at) };
+            unsafe { self.columns::<V, R, 2, AHEAD>(at) };
             at += 2 * V::N;
         }
         while at < self.stride {
             // SAFETY: the stride is a multiple of the vector.
-            unsafe { self.columns::<V, R, 1>(at) };
+            unsafe { self.columns::<V, R, 1, AHEAD>(at) };
             at += V::N;
         }
     }
 }
 
-/// Vectors of each instruction set.
-mod lanes {
-    use super::{Element, Job};
-
-    /// A vector of f32. Its operations are `#[inline(always)]` and belong inside a
-    /// function that is compiled for the instruction set.
-    pub trait Lanes: Copy {
-        const N: usize;
-
-        fn splat(value: f32) -> Self;
-
-        /// # Safety
-        /// `from` points to `N` elements; the CPU has the instructions.
-        unsafe fn load<T: Element>(from: *const T) -> Self;
-
-        /// `self + a * b`
-        fn add_product(self, a: Self, b: Self) -> Self;
-
-        /// # Safety
-        /// `to` points to `N` values.
-        unsafe fn store(self, to: *mut f32);
-    }
-
-    /// What the compiler makes of plain code.
-    #[cfg(not(target_feature = "simd128"))]
-    #[derive(Clone, Copy)]
-    struct Plain([f32; 8]);
-
-    #[cfg(not(target_feature = "simd128"))]
-    impl Lanes for Plain {
-        const N: usize = 8;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            Plain([value; 8])
-        }
-
-        #[inline(always)]
-        unsafe fn load<T: Element>(from: *const T) -> Self {
-            // SAFETY: the caller's promise.
-            Plain(std::array::from_fn(|i| unsafe { *from.add(i) }.to_f32()))
-        }
-
-        #[inline(always)]
-        fn add_product(self, a: Self, b: Self) -> Self {
-            Plain(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the caller's promise; an array of f32 has their alignment.
-            unsafe { *to.cast() = self.0 }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    mod x86 {
-        use std::arch::x86_64::*;
-
-        use super::{Element, Lanes};
-
-        impl Lanes for __m256 {
-            const N: usize = 8;
-
-            #[inline(always)]
-            fn splat(value: f32) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has AVX2.
-                unsafe { _mm256_set1_ps(value) }
-            }
-
-            #[inline(always)]
-            unsafe fn load<T: Element>(from: *const T) -> Self {
-                // SAFETY: the caller's promise.
-                unsafe { T::load8(from) }
-            }
-
-            #[inline(always)]
-            fn add_product(self, a: Self, b: Self) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has FMA.
-                unsafe { _mm256_fmadd_ps(a, b, self) }
-            }
-
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: the caller's promise.
-                unsafe { _mm256_storeu_ps(to, self) }
-            }
-        }
-
-        impl Lanes for __m512 {
-            const N: usize = 16;
-
-            #[inline(always)]
-            fn splat(value: f32) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has AVX-512.
-                unsafe { _mm512_set1_ps(value) }
-            }
-
-            #[inline(always)]
-            unsafe fn load<T: Element>(from: *const T) -> Self {
-                // SAFETY: the caller's promise.
-                unsafe { T::load16(from) }
-            }
-
-            #[inline(always)]
-            fn add_product(self, a: Self, b: Self) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has AVX-512.
-                unsafe { _mm512_fmadd_ps(a, b, self) }
-            }
-
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: the caller's promise.
-                unsafe { _mm512_storeu_ps(to, self) }
-            }
-        }
-
-        #[target_feature(enable = "avx2,fma,f16c,avx512f")]
-        pub unsafe fn avx512<J: super::Job>(n_rows: usize, job: J) {
-            // SAFETY: the caller's promises.
-            unsafe { super::rows::<__m512, J>(n_rows, job) }
-        }
-
-        #[target_feature(enable = "avx2,fma,f16c")]
-        pub unsafe fn avx2<J: super::Job>(n_rows: usize, job: J) {
-            // SAFETY: the caller's promises.
-            unsafe { super::rows::<__m256, J>(n_rows, job) }
-        }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    mod arm {
-        use std::arch::aarch64::*;
-
-        use super::{Element, Lanes};
-
-        /// Two vectors: with one, there are too few sums to keep the CPU busy.
-        #[derive(Clone, Copy)]
-        pub struct Pair([float32x4_t; 2]);
-
-        impl Lanes for Pair {
-            const N: usize = 8;
-
-            #[inline(always)]
-            fn splat(value: f32) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has NEON.
-                Self([unsafe { vdupq_n_f32(value) }; 2])
-            }
-
-            #[inline(always)]
-            unsafe fn load<T: Element>(from: *const T) -> Self {
-                // SAFETY: the caller's promise.
-                unsafe { Self([T::load4(from), T::load4(from.add(4))]) }
-            }
-
-            #[inline(always)]
-            fn add_product(self, a: Self, b: Self) -> Self {
-                // SAFETY: vectors of this kind are only used where the CPU has NEON.
-                Self(std::array::from_fn(|i| unsafe { vfmaq_f32(self.0[i], a.0[i], b.0[i]) }))
-            }
-
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    vst1q_f32(to, self.0[0]);
-                    vst1q_f32(to.add(4), self.0[1]);
-                }
-            }
-        }
-    }
-
-    #[cfg(target_feature = "simd128")]
-    mod wasm {
-        use std::arch::wasm32::*;
-
-        use realm_quant::vector::multiply_add;
-
-        use super::{Element, Lanes};
-
-        /// Two vectors.
-        #[derive(Clone, Copy)]
-        pub struct Pair([v128; 2]);
-
-        impl Lanes for Pair {
-            const N: usize = 8;
-
-            #[inline(always)]
-            fn splat(value: f32) -> Self {
-                Self([f32x4_splat(value); 2])
-            }
-
-            #[inline(always)]
-            unsafe fn load<T: Element>(from: *const T) -> Self {
-                // SAFETY: the caller's promise.
-                Self(unsafe { T::load_pair(from) })
-            }
-
-            #[inline(always)]
-            fn add_product(self, a: Self, b: Self) -> Self {
-                Self(std::array::from_fn(|i| multiply_add(a.0[i], b.0[i], self.0[i])))
-            }
-
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    v128_store(to.cast(), self.0[0]);
-                    v128_store(to.add(4).cast(), self.0[1]);
-                }
-            }
-        }
-    }
-
-    /// Runs a job with the widest vectors there are; lengths have been checked for `n_rows`.
-    pub fn run<J: Job>(n_rows: usize, job: J) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let has_avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
-            if has_avx2 && is_x86_feature_detected!("avx512f") {
-                // SAFETY: the CPU has the instructions.
-                return unsafe { x86::avx512(n_rows, job) };
-            }
-            if has_avx2 {
-                // SAFETY: the CPU has the instructions.
-                return unsafe { x86::avx2(n_rows, job) };
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            // SAFETY: the CPU has the instructions.
-            return unsafe { rows::<arm::Pair, J>(n_rows, job) };
-        }
-        #[cfg(target_feature = "simd128")]
-        // SAFETY: the module was compiled with the instructions.
-        unsafe {
-            rows::<wasm::Pair, J>(n_rows, job)
-        }
-        #[cfg(not(target_feature = "simd128"))]
-        // SAFETY: plain code needs no instructions.
-        unsafe {
-            rows::<Plain, J>(n_rows, job)
-        }
-    }
-
-    /// # Safety
-    /// As for [`Job::run`].
+impl<T: Element> Job for AddWeighted<'_, T> {
     #[inline(always)]
-    unsafe fn rows<V: Lanes, J: Job>(n_rows: usize, job: J) {
-        // SAFETY: the caller's promises.
-        unsafe {
-            match n_rows {
-                1 => job.run::<V, 1>(),
-                2 => job.run::<V, 2>(),
-                3 => job.run::<V, 3>(),
-                4 => job.run::<V, 4>(),
-                5 => job.run::<V, 5>(),
-                6 => job.run::<V, 6>(),
-                _ => unreachable!("at most ROWS rows"),
-            }
+    unsafe fn run<V: lanes::Lanes, const R: usize>(mut self) {
+        match self.ahead {
+            // SAFETY: the caller's promises.
+            [] => unsafe { self.all_columns::<V, R, false>() },
+            // SAFETY: the caller's promises.
+            _ => unsafe { self.all_columns::<V, R, true>() },
         }
     }
 }
@@ -578,11 +403,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn unpacked_values_are_the_same_values() {
+        let halves: Vec<f16> = values(80, 5.0).into_iter().map(f16::from_f32).collect();
+        let mut unpacked = vec![0.0; halves.len()];
+        unpack(&halves, &mut unpacked);
+        assert!(unpacked.iter().zip(&halves).all(|(value, half)| *value == half.to_f32()));
+    }
+
     fn check_products<T: Element>(n_rows: usize, stride: usize, keys: &[T]) {
         let (width, out_stride) = (keys.len() / stride, stride + 3);
         let queries = values(n_rows * width, 1.0);
         let mut out = vec![0.0; n_rows * out_stride];
-        products(n_rows, &queries, keys, stride, &mut out, out_stride);
+        let ahead = &bytemuck::cast_slice(keys)[..size_of_val(keys) / 2];
+        products(n_rows, &queries, keys, stride, &mut out, out_stride, ahead);
         for (row, query) in queries.chunks_exact(width).enumerate() {
             for column in 0..stride {
                 let key = keys[column..].iter().step_by(stride);
@@ -599,7 +433,8 @@ mod tests {
         let weights = values(n_rows * weight_stride, 3.0);
         let before = values(n_rows * stride, 4.0);
         let mut out = before.clone();
-        add_weighted(n_rows, &weights, weight_stride, rows, stride, &mut out);
+        let ahead = &bytemuck::cast_slice(rows)[..size_of_val(rows) / 2];
+        add_weighted(n_rows, &weights, weight_stride, rows, stride, &mut out, ahead);
         for (i, got) in out.iter().enumerate() {
             let (row, column) = (i / stride, i % stride);
             let weight = |at: usize| f64::from(weights[row * weight_stride + at]);

@@ -80,8 +80,12 @@ impl AttendStep<'_> {
         if is_few && team.n_workers() > 1 && n_chunks > Some(1) {
             return self.run_chunks(kv, team);
         }
+        // One head after another, whose keys and values stay in a near cache; the tiles
+        // that see most come first.
+        let n_tiles = self.tiles.len();
         team.for_each(n_tasks, &|worker, task| {
-            let head = self.head(kv, &self.tiles[task / n_heads], task % n_heads);
+            let tile = &self.tiles[n_tiles - 1 - task % n_tiles];
+            let head = self.head(kv, tile, task / n_tiles);
             head.attend(&self.slots, &mut self.scratch(worker));
         });
     }

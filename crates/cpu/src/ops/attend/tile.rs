@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use realm_ir::{Activation, Attend, SequenceView};
 
-use super::kernels::{self, ROWS};
-use super::pages::{Pages, Place};
+use super::kernels::{self, Element, ROWS};
+use super::pages::{Kind, Pages, Place, Run};
 use crate::kv::{KvShape, LANES};
 use crate::math;
 use crate::parts::Parts;
@@ -135,6 +135,18 @@ struct Work {
     unpacked: Vec<f32>,
 }
 
+/// One page of a chunk, for all query rows of a tile.
+struct Visit<'a> {
+    page: u32,
+    /// The page's first position within the chunk.
+    slot: usize,
+    /// Positions of the chunk that each row sees.
+    seen: &'a [Range<usize>],
+    score_stride: usize,
+    /// What is read next.
+    ahead: &'a [u8],
+}
+
 /// Where queries come from and results go.
 pub(super) struct Slots<'a> {
     pub q: &'a [f32],
@@ -190,8 +202,8 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         self.store(total, slots);
     }
 
-    fn place(&self, page: u32) -> Place<'_> {
-        Place { shape: self.shape, layer: self.op.kv_layer, page, head: self.head }
+    fn place(&self, page: u32, kind: Kind) -> Place<'_> {
+        Place { shape: self.shape, layer: self.op.kv_layer, page, head: self.head, kind }
     }
 
     fn n_queries(&self) -> usize {
@@ -221,9 +233,13 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         work.scores.resize(self.n_queries() * score_stride, 0.0);
         let seen: Vec<_> =
             (0..self.tile.rows.len()).map(|row| self.seen_in_chunk(row, index)).collect();
-        let pages = self.pages(index, &seen);
-        for (slot, page) in pages.clone() {
-            self.score_page(page, slot, &seen, work, score_stride);
+        let mut ahead = self.runs(index, &seen).skip(1);
+        let mut visit = |(slot, page)| {
+            let ahead = ahead.next().unwrap_or_default();
+            Visit { page, slot, seen: &seen, score_stride, ahead }
+        };
+        for page in self.pages(index, &seen) {
+            self.score_page(&visit(page), work);
         }
         for (query, scores) in work.scores.chunks_exact_mut(score_stride).enumerate() {
             let seen = seen[query / self.group].clone();
@@ -233,9 +249,22 @@ impl<P: Pages + ?Sized> Head<'_, P> {
                 (out.max[query], out.sum[query]) = (max, sum);
             }
         }
-        for (slot, page) in pages {
-            self.add_page(page, slot, &seen, work, score_stride, out);
+        for page in self.pages(index, &seen) {
+            self.add_page(&visit(page), work, out);
         }
+    }
+
+    /// The memory that a chunk reads, in this order: the keys, then the values, and at last
+    /// the keys with which the next chunk begins.
+    fn runs(&self, index: usize, seen: &[Range<usize>]) -> impl Iterator<Item = &[u8]> {
+        let of_chunk = |kind| self.pages(index, seen).map(move |(_, page)| (page, kind));
+        let next = (index + 1) * chunk_tokens(self.shape);
+        let is_seen = next < self.tile.seen_by(self.tile.rows.len() - 1).end;
+        let next = is_seen.then(|| self.tile.sequence.pages[next / self.shape.page_tokens]);
+        of_chunk(Kind::Keys)
+            .chain(of_chunk(Kind::Values))
+            .chain(next.map(|page| (page, Kind::Keys)))
+            .map(|(page, kind)| self.kv.stored(self.place(page, kind)))
     }
 
     /// Positions of the chunk that row `row` of the tile sees, counted from its first.
@@ -260,25 +289,33 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         (first..end).map(move |page| (page * page_tokens, table[page]))
     }
 
-    /// Groups of query rows that are computed together.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+    /// Groups of query rows that are computed together, about as many in each.
+    fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
         let n = self.n_queries();
-        (0..n).step_by(ROWS).map(move |first| first..n.min(first + ROWS))
+        let per_block = n.div_ceil(n.div_ceil(ROWS));
+        (0..n).step_by(per_block).map(move |first| first..n.min(first + per_block))
     }
 
     /// Products with the keys of one page, for the query rows that see any of them.
-    fn score_page(
+    fn score_page(&self, visit: &Visit<'_>, work: &mut Work) {
+        let Work { queries, scores, unpacked } = work;
+        let place = self.place(visit.page, Kind::Keys);
+        match self.kv.run(place, self.blocks().len(), unpacked) {
+            Run::Stored(keys) => self.score_blocks(visit, keys, queries, scores),
+            Run::Unpacked(keys) => self.score_blocks(visit, keys, queries, scores),
+        }
+    }
+
+    fn score_blocks<T: Element>(
         &self,
-        page: u32,
-        slot: usize,
-        seen: &[Range<usize>],
-        work: &mut Work,
-        score_stride: usize,
+        visit: &Visit<'_>,
+        keys: &[T],
+        queries: &[f32],
+        scores: &mut [f32],
     ) {
         let layer = self.op.kv_layer;
         let (width, stride) = (self.shape.layer(layer).key_width, self.shape.key_stride());
-        let Work { queries, scores, unpacked } = work;
-        let keys = self.kv.keys(self.place(page), unpacked);
+        let Visit { slot, seen, score_stride, mut ahead, .. } = *visit;
         for block in self.blocks() {
             let (first, last) =
                 (&seen[block.start / self.group], &seen[(block.end - 1) / self.group]);
@@ -287,7 +324,8 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             }
             let queries = &queries[block.start * width..block.end * width];
             let scores = &mut scores[block.start * score_stride + slot..];
-            kernels::products(block.len(), queries, keys, stride, scores, score_stride);
+            kernels::products(block.len(), queries, keys, stride, scores, score_stride, ahead);
+            ahead = &[];
         }
     }
 
@@ -309,18 +347,24 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     }
 
     /// Adds one page's weighted values.
-    fn add_page(
+    fn add_page(&self, visit: &Visit<'_>, work: &mut Work, out: &mut Partial) {
+        let Work { scores, unpacked, .. } = work;
+        let place = self.place(visit.page, Kind::Values);
+        match self.kv.run(place, self.blocks().len(), unpacked) {
+            Run::Stored(values) => self.add_blocks(visit, values, scores, out),
+            Run::Unpacked(values) => self.add_blocks(visit, values, scores, out),
+        }
+    }
+
+    fn add_blocks<T: Element>(
         &self,
-        page: u32,
-        slot: usize,
-        seen: &[Range<usize>],
-        work: &mut Work,
-        score_stride: usize,
+        visit: &Visit<'_>,
+        values: &[T],
+        scores: &[f32],
         out: &mut Partial,
     ) {
         let stride = self.value_stride();
-        let Work { scores, unpacked, .. } = work;
-        let values = self.kv.values(self.place(page), unpacked);
+        let Visit { slot, seen, score_stride, mut ahead, .. } = *visit;
         let end = slot + self.shape.page_tokens;
         let mut add = |queries: Range<usize>, positions: Range<usize>| {
             if positions.is_empty() {
@@ -330,7 +374,9 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             let values = &values[(positions.start - slot) * stride..];
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
-            kernels::add_weighted(queries.len(), weights, score_stride, values, stride, out);
+            let n = queries.len();
+            kernels::add_weighted(n, weights, score_stride, values, stride, out, ahead);
+            ahead = &[];
         };
         for block in self.blocks() {
             let seen = |query: usize| {

@@ -1,14 +1,18 @@
 //! Prompt and decode rates of a whole model on the CPU backend alone:
 //!
 //! `cargo bench -p realm-cpu --bench model -- FILE [--threads N] [--prompt N] [--decode N]
-//! [--packed]`
+//! [--packed] [--spans]`
 //!
-//! Prints tokens per second, and for decoding the weights read per second.
+//! Prints tokens per second, and for decoding the weights read per second. With `--spans`
+//! also the smallest time of any round in each kind of work, per prompt and per token.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
+mod spans;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::Gguf;
@@ -35,6 +39,9 @@ fn main() {
     let backend = CpuBackend::new(CpuOptions { threads: Some(option("--threads", 2)) })
         .expect("the threads start");
 
+    if let Some(rate) = realm_cpu::read_bandwidth(Some(backend.threads())) {
+        println!("memory is read at {:.1} GB/s", rate / 1e9);
+    }
     let started = Instant::now();
     let gguf = Gguf::open(file).expect("a GGUF file");
     let n_positions = n_prompt + n_decode;
@@ -83,16 +90,42 @@ fn main() {
         };
         session.run(segments.clone(), &batch).expect("a batch");
     };
+    let spans = spans::Spans::default();
+    let _default = arguments
+        .iter()
+        .any(|a| a == "--spans")
+        .then(|| tracing::subscriber::set_default(spans.clone()));
+    let (mut of_prompt, mut of_decode) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..option("--rounds", 3) {
+        spans.take();
         let started = Instant::now();
         for first in (0..n_prompt).step_by(BATCH_ROWS) {
             run(&mut *session, first, BATCH_ROWS.min(n_prompt - first));
         }
         let prompt = n_prompt as f64 / started.elapsed().as_secs_f64();
+        keep_smallest(&mut of_prompt, spans.take(), 1);
         let started = Instant::now();
         (n_prompt..n_positions).for_each(|position| run(&mut *session, position, 1));
         let decode = n_decode as f64 / started.elapsed().as_secs_f64();
+        keep_smallest(&mut of_decode, spans.take(), n_decode as u32);
         let read = decode * gguf.file_bytes() as f64 / 1e9;
         println!("prompt {prompt:.1} tok/s, decode {decode:.2} tok/s ({read:.1} GB/s of weights)");
+    }
+    for (what, times) in [("prompt", of_prompt), ("token", of_decode)] {
+        let all: Duration = times.values().sum();
+        for (name, time) in times {
+            let percent = 100.0 * time.as_secs_f64() / all.as_secs_f64();
+            println!("{what} {name:12} {:10.1} us {percent:6.2} %", time.as_secs_f64() * 1e6);
+        }
+    }
+}
+
+type Times = BTreeMap<&'static str, Duration>;
+
+/// Of each kind of work the smaller time, that of a round divided by its number of runs.
+fn keep_smallest(smallest: &mut Times, round: Times, n_runs: u32) {
+    for (name, time) in round {
+        let time = time / n_runs;
+        smallest.entry(name).and_modify(|least| *least = time.min(*least)).or_insert(time);
     }
 }
