@@ -1,10 +1,11 @@
 //! Threads of our own: one pool per backend, a few microseconds to start work,
 //! no CPU time when idle.
 //!
-//! Work is given out in *regions*: every worker, the caller among them, runs the
-//! same closure, and the region ends when all have. Between regions workers spin
-//! for a moment, then park: on a machine with more threads than cores, spinning
-//! without limit would cost milliseconds per region.
+//! Work is given out in *regions*: the caller and every worker that comes in time run the
+//! same closure, which shares out tasks, and the region ends when all who came have left.
+//! Nobody waits for a worker that comes late because other programs have its core. Between
+//! regions workers spin for a moment, then park: on a machine with more threads than cores,
+//! spinning without limit would cost milliseconds per region.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -19,16 +20,36 @@ use crate::threads::{self, Handle};
 /// rounds are shorter.
 const SPIN_ROUNDS: usize = if cfg!(target_family = "wasm") { 20_000 } else { 2000 };
 
-/// What a region runs: called once per worker with the worker's number.
+/// What a region runs: called once per worker that takes part, with the worker's number.
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
 
+/// The state of the current region: its number in units of [`NEXT_REGION`], whether workers
+/// may no longer come, and how many are inside, the caller not counted.
+#[derive(Clone, Copy)]
+struct Region(usize);
+
+const CLOSED: usize = 1 << 15;
+const NEXT_REGION: usize = 1 << 16;
+
+impl Region {
+    fn number(self) -> usize {
+        self.0 / NEXT_REGION
+    }
+
+    fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    fn n_inside(self) -> usize {
+        self.0 % CLOSED
+    }
+}
+
 struct Shared {
-    /// Counts regions; a change tells workers that there is a new one.
+    /// A [`Region`]; a change of its number tells workers that there is a new one.
     region: AtomicUsize,
     /// The closure of the current region.
     work: UnsafeCell<Option<Work<'static>>>,
-    /// Workers still in the current region, the caller not counted.
-    running: AtomicUsize,
     /// Some worker panicked in the current region.
     panicked: AtomicBool,
     stopping: AtomicBool,
@@ -38,10 +59,10 @@ struct Shared {
     caller: Mutex<Option<Thread>>,
 }
 
-// SAFETY: `work` is written by the one caller (it holds the pool's lock) while no
-// worker is in a region, and read by workers only between the change of `region`
-// that follows the write and their decrement of `running`; both are sequentially
-// consistent. All other fields are `Sync`.
+// SAFETY: `work` is written by the one caller (it holds the pool's lock) while the region is
+// closed and nobody is inside, and read by workers only between their entering of an open
+// region, which the caller opened after the write, and their leaving; all changes of `region`
+// are sequentially consistent. All other fields are `Sync`.
 unsafe impl Sync for Shared {}
 
 /// A fixed number of workers: the calling thread and threads of its own.
@@ -57,11 +78,10 @@ impl Pool {
     /// # Errors
     /// There is no thread to be had.
     pub fn new(n_workers: usize) -> std::io::Result<Self> {
-        let n_threads = n_workers.saturating_sub(1);
+        let n_threads = n_workers.saturating_sub(1).min(CLOSED - 1);
         let shared = Arc::new(Shared {
-            region: AtomicUsize::new(0),
+            region: AtomicUsize::new(CLOSED),
             work: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
@@ -87,7 +107,7 @@ impl Pool {
     /// Regions that have been run so far, but for those that needed one worker only.
     #[cfg(test)]
     pub fn n_regions(&self) -> usize {
-        self.shared.region.load(Ordering::SeqCst)
+        self.shared.region().number()
     }
 
     /// The workers, for this thread alone until the team is dropped. Waits while
@@ -103,7 +123,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.region.fetch_add(1, Ordering::SeqCst);
+        self.shared.region.fetch_add(NEXT_REGION, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
             unpark(&*thread);
             thread.join();
@@ -123,28 +143,29 @@ impl Team<'_> {
         self.pool.n_workers()
     }
 
-    /// Calls `work(worker)` once on every worker and waits for all of them. A
-    /// panic in any of them goes on in the caller.
-    pub fn run(&self, work: Work<'_>) {
+    /// Calls `work(worker)` here and on every worker that comes before this call of it has
+    /// returned, and waits for all of them. A panic in any of them goes on in the caller.
+    fn run(&self, work: Work<'_>) {
         let shared = &*self.pool.shared;
         if self.pool.threads.is_empty() {
             return work(0);
         }
-        // SAFETY: no region is running (the guard is ours and every region is waited
-        // for below), so nobody reads `work`. The lifetime is extended only until
-        // this function returns, which is after every worker has left the closure.
+        // SAFETY: the region is closed and empty (the guard is ours, and every region is ended
+        // below), so nobody reads `work`. The lifetime is extended only until this function
+        // returns, which is after every worker has left the closure.
         unsafe {
             *shared.work.get() = Some(std::mem::transmute::<Work<'_>, Work<'static>>(work));
         }
-        shared.running.store(self.pool.threads.len(), Ordering::SeqCst);
-        shared.region.fetch_add(1, Ordering::SeqCst);
+        // It was closed and empty, so this opens the next one.
+        shared.region.fetch_add(NEXT_REGION - CLOSED, Ordering::SeqCst);
         for (parked, thread) in shared.parked.iter().zip(&self.pool.threads) {
             if parked.load(Ordering::SeqCst) {
                 unpark(&**thread);
             }
         }
         let own = catch_unwind(AssertUnwindSafe(|| work(0)));
-        wait(&shared.caller_parked, || shared.running.load(Ordering::SeqCst) == 0);
+        shared.region.fetch_or(CLOSED, Ordering::SeqCst);
+        wait(&shared.caller_parked, || shared.region().n_inside() == 0);
         let panicked = shared.panicked.swap(false, Ordering::SeqCst);
         if let Err(panic) = own {
             resume_unwind(panic);
@@ -204,28 +225,50 @@ fn wait(parked: &AtomicBool, done: impl Fn() -> bool) {
     parked.store(false, Ordering::SeqCst);
 }
 
+impl Shared {
+    fn region(&self) -> Region {
+        Region(self.region.load(Ordering::SeqCst))
+    }
+
+    /// Enters the region, unless it is closed.
+    fn enter(&self) -> bool {
+        let entered = |region| (!Region(region).is_closed()).then_some(region + 1);
+        self.region.fetch_update(Ordering::SeqCst, Ordering::SeqCst, entered).is_ok()
+    }
+
+    /// Leaves the region, and wakes the caller if it waits for that.
+    fn leave(&self) {
+        let before = Region(self.region.fetch_sub(1, Ordering::SeqCst));
+        if before.is_closed()
+            && before.n_inside() == 1
+            && self.caller_parked.load(Ordering::SeqCst)
+            && let Some(caller) = &*self.caller.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            caller.unpark();
+        }
+    }
+}
+
 fn worker(shared: &Shared, thread: usize) {
     let mut seen = 0;
     loop {
-        wait(&shared.parked[thread], || shared.region.load(Ordering::SeqCst) != seen);
-        seen = shared.region.load(Ordering::SeqCst);
+        wait(&shared.parked[thread], || shared.region().number() != seen);
+        seen = shared.region().number();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: the region's closure was stored before `region` changed, and its
-        // caller waits for our decrement of `running` before it stores another.
+        if !shared.enter() {
+            continue;
+        }
+        // SAFETY: inside a region the closure is there, and its caller waits until we leave
+        // before it stores another.
         let work = unsafe { *shared.work.get() };
         if let Some(work) = work
             && catch_unwind(AssertUnwindSafe(|| work(thread + 1))).is_err()
         {
             shared.panicked.store(true, Ordering::SeqCst);
         }
-        if shared.running.fetch_sub(1, Ordering::SeqCst) == 1
-            && shared.caller_parked.load(Ordering::SeqCst)
-            && let Some(caller) = &*shared.caller.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            caller.unpark();
-        }
+        shared.leave();
     }
 }
 
@@ -248,14 +291,51 @@ mod tests {
         }
     }
 
+    /// Waits in a region until all workers of the pool are in it.
+    fn meet(inside: &AtomicUsize, n_workers: usize) {
+        inside.fetch_add(1, Ordering::SeqCst);
+        while inside.load(Ordering::SeqCst) < n_workers {
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
         let pool = Pool::new(3).unwrap();
         for bad_worker in 0..3 {
-            let run = || pool.team().run(&|worker| assert_ne!(worker, bad_worker));
+            let inside = AtomicUsize::new(0);
+            let work = |worker| {
+                meet(&inside, 3);
+                assert_ne!(worker, bad_worker);
+            };
+            let run = || pool.team().run(&work);
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
             pool.team().run(&|_| {});
         }
+    }
+
+    #[test]
+    fn a_worker_that_comes_late_is_not_waited_for() {
+        // A pool whose only thread never comes: it has not been started.
+        let mut pool = Pool::new(1).unwrap();
+        pool.threads.push(Box::new(Absent));
+        let n_done = AtomicUsize::new(0);
+        pool.team().for_each(4, &|worker, _| {
+            assert_eq!(worker, 0);
+            n_done.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(n_done.load(Ordering::SeqCst), 4);
+    }
+
+    /// A thread that does nothing.
+    struct Absent;
+
+    impl Handle for Absent {
+        fn thread(&self) -> Option<&Thread> {
+            None
+        }
+
+        fn join(self: Box<Self>) {}
     }
 
     #[test]
@@ -280,11 +360,9 @@ mod tests {
     fn regions_follow_each_other_after_the_workers_parked() {
         let pool = Pool::new(2).unwrap();
         for _ in 0..20 {
-            let count = AtomicUsize::new(0);
-            pool.team().run(&|_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(count.load(Ordering::Relaxed), 2);
+            let inside = AtomicUsize::new(0);
+            pool.team().run(&|_| meet(&inside, 2));
+            assert_eq!(inside.load(Ordering::SeqCst), 2);
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
