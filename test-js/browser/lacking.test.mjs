@@ -84,20 +84,20 @@ describe('without streams that can be handed to workers', () => {
 /** The page has an adapter; the worker, which is to compute with it, has none. */
 describe('with a graphics adapter that only seems to work', () => {
   let page
-  let requests
+  let own
 
   before(async () => {
-    const own = await serveRealm({ 'tiny.gguf': bundledModel })
-    requests = own.requests
+    own = await serveRealm({ 'tiny.gguf': bundledModel })
     page = await openRealmPage(browser, own)
     await page.evaluate(() => {
       const gpu = { requestAdapter: async () => ({ info: { vendor: 'nobody' } }) }
       Object.defineProperty(navigator, 'gpu', { value: gpu })
     })
-    after(() => own.close())
   })
+  after(() => own?.close())
 
-  const fetched = () => requests.map(({ path }) => path).filter((path) => path.endsWith('.wasm'))
+  const fetched = () =>
+    own.requests.map(({ path }) => path).filter((path) => path.endsWith('.wasm'))
 
   it('a model comes to run on the CPU, by the build for it, and says why', async () => {
     const { text, info } = await page.evaluate(() =>

@@ -117,8 +117,17 @@ async function loadOn(
 ): Promise<EngineModel> {
   const instance = await startEngine(build, module)
   if (build === 'threads') await startThreads(instance, module, options.threads)
+  // Closed with the model; an attempt that fails leaves them to the next one.
+  let isLoaded = false
+  const lent = files.map((file) => ({
+    size: file.size,
+    read: (offset: number, length: number) => file.read(offset, length),
+    close: () => {
+      if (isLoaded) file.close()
+    },
+  }))
   const load = instance.engine.load(
-    files,
+    lent,
     backends.map(({ name }) => name),
     backends.map(({ refusal }) => refusal),
     options,
@@ -127,7 +136,9 @@ async function loadOn(
   const abort = () => load.abort()
   loading.signal.addEventListener('abort', abort)
   try {
-    return await load.model
+    const model = await load.model
+    isLoaded = true
+    return model
   } finally {
     loading.signal.removeEventListener('abort', abort)
     load.free()
