@@ -9,28 +9,22 @@ import { build } from 'esbuild'
 import { root } from './steps.mjs'
 import { BUILDS } from './web.mjs'
 
-/** Modules that are others in browsers. */
+/** Modules that are others in browsers, and those that wasm-bindgen wrote. */
 const inBrowsers = {
   name: 'in-browsers',
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /\/platform\.js$/ }, () => ({ path: join(root, 'ts/platform.browser.ts') }))
-    onResolve({ filter: /^realm-engine\// }, ({ path }) => ({
-      path: engineScript(path.slice('realm-engine/'.length)),
-      namespace: 'realm-engine',
-    }))
-    onLoad({ filter: /./, namespace: 'realm-engine' }, ({ path }) => ({
+    onLoad({ filter: /\/realm\.js$/ }, ({ path }) => ({
       contents: asFactory(readFileSync(path, 'utf8')),
     }))
   },
 }
 
-/** The JavaScript of a build: that of the first when they are the same, so that it is there once. */
-function engineScript(name) {
-  const script = (build) => join(root, 'target/web', build, 'realm.js')
-  const first = Object.keys(BUILDS)[0]
-  const isSame = readFileSync(script(first), 'utf8') === readFileSync(script(name), 'utf8')
-  return script(isSame ? first : name)
-}
+/** The JavaScript of each build, a module of its own beside the WebAssembly. */
+const engines = Object.keys(BUILDS).map((build) => [
+  `realm-${build}`,
+  join(root, 'target/web', build, 'realm.js'),
+])
 
 /**
  * wasm-bindgen's module holds one instance. A function around all of it makes as many as are
@@ -50,6 +44,7 @@ await build({
   entryPoints: {
     index: join(root, 'ts/browser/index.ts'),
     worker: join(root, 'ts/browser/worker.ts'),
+    ...Object.fromEntries(engines),
   },
   outdir: join(root, 'dist/browser'),
   outExtension: { '.js': '.mjs' },

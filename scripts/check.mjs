@@ -14,7 +14,10 @@ run('cargo', ['fmt', '--all', '--check'])
 run('cargo', ['clippy', '--workspace', '--all-targets', '--locked', '--', '-D', 'warnings'])
 installWebTools()
 const web = ['-p', 'realm-web', '--target', 'wasm32-unknown-unknown']
-run('cargo', ['clippy', ...web, '--locked', '--', '-D', 'warnings'])
+for (const features of ['cpu', 'webgpu']) {
+  const only = ['--no-default-features', '--features', features]
+  run('cargo', ['clippy', ...web, ...only, '--locked', '--', '-D', 'warnings'])
+}
 installCargoDeny()
 const advisories = process.argv.includes('--advisories') ? ['advisories'] : []
 run('cargo', ['deny', '--locked', 'check', 'bans', 'licenses', 'sources', ...advisories])

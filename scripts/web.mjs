@@ -13,14 +13,27 @@ const SIMD = ['+simd128', '+bulk-memory', '+nontrapping-fptoint', '+sign-ext', '
 /** The standard library is built too: for size, and in one build with atomics. */
 const STD = ['-Zbuild-std=std,panic_abort', '-Zbuild-std-features=optimize_for_size']
 
-/** A panic ends the worker whatever it says, so it need not say anything. */
-const SMALL = ['-Zunstable-options', '-Cpanic=immediate-abort']
+/**
+ * A panic ends the worker whatever it says, so it need not say anything, nor where. What is
+ * printed of a derived `Debug` is the name alone.
+ */
+const SMALL = [
+  '-Zunstable-options',
+  '-Cpanic=immediate-abort',
+  '-Zlocation-detail=none',
+  '-Zfmt-debug=shallow',
+]
 
-/** The builds, each for browsers that can do more. */
+/**
+ * The builds: for the CPU, each for browsers that can do more, and for WebGPU. WebGPU's objects
+ * stay on their thread, so it has no use for the features of the threads.
+ */
 export const BUILDS = {
-  simd: { features: SIMD },
-  relaxed: { features: [...SIMD, '+relaxed-simd'] },
+  simd: { backend: 'cpu', features: SIMD },
+  relaxed: { backend: 'cpu', features: [...SIMD, '+relaxed-simd'] },
+  webgpu: { backend: 'webgpu', features: SIMD },
   threads: {
+    backend: 'cpu',
     features: [...SIMD, '+relaxed-simd', '+atomics'],
     links: [
       '--shared-memory',
@@ -62,7 +75,7 @@ function buildEngine(name) {
     inputs: CRATES,
     output,
     make: () => {
-      const { features, links = [] } = BUILDS[name]
+      const { backend, features, links = [] } = BUILDS[name]
       const linkArguments = links.map((argument) => `-Clink-arg=${argument}`)
       const rustflags = [`-Ctarget-feature=${features.join(',')}`, ...linkArguments, ...SMALL]
       const env = {
@@ -71,7 +84,8 @@ function buildEngine(name) {
         RUSTC_BOOTSTRAP: '1',
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: rustflags.join(' '),
       }
-      const cargo = ['build', '--locked', '-p', 'realm-web', '--target', TARGET, ...STD]
+      const web = ['-p', 'realm-web', '--no-default-features', '--features', backend]
+      const cargo = ['build', '--locked', ...web, '--target', TARGET, ...STD]
       run('cargo', [...cargo, '--profile', 'web'], { env })
       const compiled = join(targetDirectory(), TARGET, 'web', 'realm_web.wasm')
       const folder = join(root, 'target', 'web', name)
@@ -84,7 +98,7 @@ function buildEngine(name) {
   })
 }
 
-/** The page's module and the worker's, each in one file without imports. */
+/** The page's module, the worker's, and each build's own, in files without imports. */
 export function bundleFacade() {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   step('browser', {

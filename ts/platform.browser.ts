@@ -17,9 +17,12 @@ export const version: string = REALM_VERSION
 let opening: Promise<BrowserBinding> | undefined
 let opened: BrowserBinding | undefined
 
-/** The engine, ready for calls that do not wait. Fetched on the first call. */
-export async function openBinding(): Promise<Binding> {
-  opening ??= BrowserBinding.open()
+/**
+ * The engine, ready for calls that do not wait. Fetched on the first call, in the build for the
+ * first of these backends that works here.
+ */
+export async function openBinding(backends: string[], device: string): Promise<Binding> {
+  opening ??= BrowserBinding.open(backends, device)
   try {
     opened = await opening
   } catch (error) {

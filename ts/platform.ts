@@ -10,8 +10,8 @@ export { diskCache as modelCache } from './disk-cache.js'
 export { version } from './load-binding.js'
 export { resolveSource } from './source.js'
 
-/** The engine, ready for calls that do not wait. */
-export async function openBinding(): Promise<Binding> {
+/** The engine, ready for calls that do not wait. It has all backends, whichever are wanted. */
+export async function openBinding(_backends: string[], _device: string): Promise<Binding> {
   return loadBinding()
 }
 

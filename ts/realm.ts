@@ -50,14 +50,16 @@ export class Realm {
    */
   static async create(options?: RealmOptions): Promise<Realm> {
     const checked = readRealmOptions(options)
-    const binding = await guardedAsync(openBinding)
+    const { backend, fallback, device } = checked
+    const names = [backend, ...fallback]
+    const binding = await guardedAsync(() => openBinding(names, device ?? ''))
     await checkBackends(binding, checked)
     return new Realm(binding, checked)
   }
 
   /** What this machine offers, and why not for the rest. */
   static async backends(): Promise<BackendInfo[]> {
-    return guardedAsync(async () => (await openBinding()).backends())
+    return guardedAsync(async () => (await openBinding(['auto'], '')).backends())
   }
 
   /**

@@ -80,3 +80,48 @@ describe('without streams that can be handed to workers', () => {
     assert.notEqual(text, '')
   })
 })
+
+/** The page has an adapter; the worker, which is to compute with it, has none. */
+describe('with a graphics adapter that only seems to work', () => {
+  let page
+  let own
+
+  before(async () => {
+    own = await serveRealm({ 'tiny.gguf': bundledModel })
+    page = await openRealmPage(browser, own)
+    await page.evaluate(() => {
+      const gpu = { requestAdapter: async () => ({ info: { vendor: 'nobody' } }) }
+      Object.defineProperty(navigator, 'gpu', { value: gpu })
+    })
+  })
+  after(() => own?.close())
+
+  const fetched = () =>
+    own.requests.map(({ path }) => path).filter((path) => path.endsWith('.wasm'))
+
+  it('a model comes to run on the CPU, by the build for it, and says why', async () => {
+    const { text, info } = await page.evaluate(() =>
+      window.withModel('/models/tiny.gguf', async (model) => {
+        const { text } = await model.generate('Once upon a time', { temperature: 0, maxTokens: 8 })
+        return { text, info: model.info }
+      }),
+    )
+    assert.notEqual(text, '')
+    assert.equal(info.backend, 'cpu')
+    assert.match(
+      info.backendReason,
+      /^webgpu refused: backend webgpu is not available: .*cpu was next$/,
+    )
+    assert.deepEqual(fetched(), ['/realm/realm-webgpu.wasm', '/realm/realm-relaxed.wasm'])
+  })
+
+  it('a model that may not run on the CPU is refused with the reason', async () => {
+    const failure = await page.evaluate(() =>
+      window.failure(() =>
+        window.withModel('/models/tiny.gguf', () => {}, {}, { backend: 'webgpu', fallback: [] }),
+      ),
+    )
+    assert.equal(failure.code, 'BACKEND_UNAVAILABLE')
+    assert.match(failure.message, /^backend webgpu is not available: /)
+  })
+})

@@ -3,10 +3,10 @@
  */
 
 import type { BindingBackendInfo } from '../binding.js'
-import { type Build, chooseBuild } from './features.js'
+import { type CpuBuild, chooseBuild } from './features.js'
 import type { BackendWish } from './protocol.js'
 
-const KERNELS: Record<Build, string> = {
+const KERNELS: Record<CpuBuild, string> = {
   simd: 'WebAssembly with SIMD',
   relaxed: 'WebAssembly with relaxed SIMD',
   threads: 'WebAssembly with relaxed SIMD and threads',
@@ -23,7 +23,9 @@ export async function backendInfos(): Promise<BindingBackendInfo[]> {
  */
 export async function orderOf(names: string[], device: string): Promise<BackendWish[]> {
   const { info, isSoftware } = await findWebgpu()
-  const webgpu = { name: 'webgpu', refusal: webgpuRefusal(info, isSoftware, device) }
+  const reason = webgpuRefusal(info, isSoftware, device)
+  const refusal = reason === '' ? '' : `backend webgpu is not available: ${reason}`
+  const webgpu = { name: 'webgpu', refusal }
   const wishes = names.flatMap((name): BackendWish[] => {
     if (name === 'auto') return [webgpu, CPU]
     return [[webgpu, CPU].find((known) => known.name === name) ?? { name, refusal: '' }]

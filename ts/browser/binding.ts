@@ -16,7 +16,7 @@ import { backendInfos, orderOf } from './backends.js'
 import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import { BrowserModel } from './model.js'
-import type { BackendWish } from './protocol.js'
+import type { Attempt, BackendWish } from './protocol.js'
 import { RemoteWorker } from './remote-worker.js'
 import { restoreSnapshot } from './snapshot.js'
 import { compileEngine } from './wasm.js'
@@ -31,8 +31,8 @@ export class BrowserBinding implements Binding {
   }
 
   /** Fetches and starts the engine: the build that models are most likely to run on. */
-  static async open(): Promise<BrowserBinding> {
-    const build = buildFor(await orderOf(['auto'], ''))
+  static async open(names: string[], device: string): Promise<BrowserBinding> {
+    const [{ build }] = attemptsAt(await orderOf(names, device))
     const module = compileEngine(build)
     const { engine } = await startEngine(build, await module)
     return new BrowserBinding(build, engine, module)
@@ -55,12 +55,13 @@ export class BrowserBinding implements Binding {
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
       const backends = await orderOf([options.backend, ...options.fallback], options.device)
-      const build = buildFor(backends)
-      const module = await this.#module(build)
+      const attempts = attemptsAt(backends)
+      const first = await this.#module(attempts[0].build)
       if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
-      const request = { type: 'load' as const, build, module, source, backends, options }
+      const request = { type: 'load' as const, attempts, module: first, source, options }
       worker = new RemoteWorker(request, onProgress)
-      const { info, vocabulary } = await worker.loaded
+      const { info, build, module, vocabulary } = await worker.loaded
+      this.#modules.set(build, Promise.resolve(module))
       return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
     }
     return {
@@ -87,10 +88,22 @@ export class BrowserBinding implements Binding {
   }
 }
 
-/** The build to run one of these backends. */
-function buildFor(backends: BackendWish[]): Build {
-  const withWebgpu = backends.some(({ name, refusal }) => name === 'webgpu' && refusal === '')
-  const choice = chooseBuild(withWebgpu)
-  if (choice !== null) return choice.build
-  throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
+/** The builds to run these backends, in order. What is refused already needs none of its own. */
+function attemptsAt(backends: BackendWish[]): [Attempt, ...Attempt[]] {
+  const choice = chooseBuild()
+  if (choice === null)
+    throw new RealmError('BACKEND_UNAVAILABLE', 'this browser has no WebAssembly with SIMD')
+  const attempts: Attempt[] = []
+  const refused: BackendWish[] = []
+  for (const wish of backends) {
+    const build = wish.name === 'webgpu' ? 'webgpu' : choice.build
+    const last = attempts.at(-1)
+    if (wish.refusal !== '') refused.push(wish)
+    else if (last?.build === build) last.backends.push(...refused.splice(0), wish)
+    else attempts.push({ build, backends: [...refused.splice(0), wish] })
+  }
+  const [first, ...others] = attempts
+  if (first === undefined) return [{ build: choice.build, backends: refused }]
+  attempts.at(-1)?.backends.push(...refused)
+  return [first, ...others]
 }

@@ -2,9 +2,6 @@
  * The WebAssembly engine, as its bindings in crates/web export it.
  */
 
-import { createEngine as relaxed } from 'realm-engine/relaxed'
-import { createEngine as simd } from 'realm-engine/simd'
-import { createEngine as threads } from 'realm-engine/threads'
 import type {
   BindingAdapter,
   BindingEvent,
@@ -15,6 +12,7 @@ import type {
   BindingModel,
 } from '../binding.js'
 import type { Build } from './features.js'
+import { importScript } from './wasm.js'
 
 /** What the engine reads a file's bytes from. */
 export interface FileBytes {
@@ -50,8 +48,8 @@ export interface Engine {
   ): Omit<BindingLoad, 'model'> & { readonly model: Promise<EngineModel>; free(): void }
   /** Never returns. Only in the build with threads. */
   lendThread?(): void
-  /** Threads that a model would compute with if it were loaded now. */
-  threads(): number
+  /** Threads that a model would compute with if it were loaded now. In builds for the CPU. */
+  threads?(): number
   renderChatTemplate(
     template: string,
     messages: string,
@@ -65,7 +63,7 @@ export interface Engine {
 }
 
 /** The JavaScript side of an instance before it has one. */
-interface EngineScript extends Engine {
+export interface EngineScript extends Engine {
   default(input: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<Raw>
 }
 
@@ -82,15 +80,14 @@ export interface Instance {
   raw: Raw
 }
 
-const SCRIPTS = { simd, relaxed, threads } as unknown as Record<Build, () => EngineScript>
-
 /** A new instance of a compiled module; with `memory`, one more thread on it. */
 export async function startEngine(
   build: Build,
   module: WebAssembly.Module,
   memory?: WebAssembly.Memory,
 ): Promise<Instance> {
-  const engine = SCRIPTS[build]()
+  const { createEngine } = await importScript(build)
+  const engine = createEngine()
   const raw = await engine.default({ module_or_path: module, ...(memory && { memory }) })
   return { engine, raw }
 }

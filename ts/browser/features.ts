@@ -2,8 +2,9 @@
  * Which of the builds this browser can run.
  */
 
-/** Each needs what the ones before it need, and something more. */
-export type Build = 'simd' | 'relaxed' | 'threads'
+/** Of those for the CPU each needs what the ones before it need, and something more. */
+export type Build = CpuBuild | 'webgpu'
+export type CpuBuild = 'simd' | 'relaxed' | 'threads'
 
 /** `() -> v128`: a splat and an any-true; and a relaxed swizzle. */
 const SIMD = [
@@ -17,15 +18,12 @@ const RELAXED_SIMD = [
 
 const isValid = (bytes: number[]) => WebAssembly.validate(new Uint8Array(bytes))
 
-/**
- * The best build, and why no better one; null where there is none. With WebGPU in mind, the best
- * that has it.
- */
-export function chooseBuild(withWebgpu = false): { build: Build; reason: string } | null {
+/** The best build for the CPU, and why no better one; null where there is none. */
+export function chooseBuild(): { build: CpuBuild; reason: string } | null {
   if (typeof WebAssembly === 'undefined' || !isValid(SIMD)) return null
   const refusals: string[] = []
-  const builds: [Build, string | undefined][] = [
-    ['threads', withWebgpu ? 'WebGPU goes with one thread' : whyNoThreads()],
+  const builds: [CpuBuild, string | undefined][] = [
+    ['threads', whyNoThreads()],
     ['relaxed', isValid(RELAXED_SIMD) ? undefined : 'the browser lacks relaxed SIMD'],
     ['simd', undefined],
   ]

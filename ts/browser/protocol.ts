@@ -12,15 +12,21 @@ import type {
 import type { Build } from './features.js'
 import type { Snapshot } from './snapshot.js'
 
-/** What loading a model takes. The module is compiled already, and shared with the page. */
+/** What loading a model takes. Modules are compiled once, and shared with the page. */
 export interface LoadRequest {
   type: 'load'
-  build: Build
+  /** In the order to be tried; there is one. */
+  attempts: Attempt[]
+  /** The build of the first attempt. The others are fetched when they are needed. */
   module: WebAssembly.Module
   source: unknown
-  /** In the order to be tried. */
-  backends: BackendWish[]
   options: BindingLoadOptions
+}
+
+/** A build that may run the model, and the backends to be tried there, in this order. */
+export interface Attempt {
+  build: Build
+  backends: BackendWish[]
 }
 
 /** A backend to be tried; what speaks against it is empty when nothing does. */
@@ -71,7 +77,14 @@ export interface PostedError {
 
 export type Reply =
   | { type: 'progress'; progress: BindingProgress }
-  | { type: 'loaded'; info: BindingModelInfo; vocabulary: Snapshot }
+  | {
+      type: 'loaded'
+      info: BindingModelInfo
+      /** What it runs on, and its module. */
+      build: Build
+      module: WebAssembly.Module
+      vocabulary: Snapshot
+    }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }
   | { type: 'failed'; id: number; error: PostedError }

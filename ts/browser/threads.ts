@@ -3,7 +3,7 @@
  */
 
 import { type Instance, startEngine } from './engine.js'
-import type { LendRequest, LoadRequest } from './protocol.js'
+import type { LendRequest } from './protocol.js'
 
 /** More do not pay: hardware threads share cores, and browsers count them. */
 const MOST_THREADS = 8
@@ -14,13 +14,14 @@ const MOST_THREADS = 8
  */
 const PATIENCE_MS = 10_000
 
-/** Starts as many workers as the model is to have threads, besides the caller's own. */
-export async function startThreads({ engine, raw }: Instance, request: LoadRequest): Promise<void> {
-  if (request.build !== 'threads') return
-  const wanted =
-    request.options.threads || Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
-  const { build, module } = request
-  const lend: LendRequest = { type: 'lend', build, module, memory: raw.memory }
+/** Starts workers until a model can have `threads` with the caller's own; 0 is the browser's choice. */
+export async function startThreads(
+  { engine, raw }: Instance,
+  module: WebAssembly.Module,
+  threads: number,
+): Promise<void> {
+  const wanted = threads || Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS)
+  const lend: LendRequest = { type: 'lend', build: 'threads', module, memory: raw.memory }
   let failed = 0
   for (let i = 1; i < wanted; i++) {
     // This worker's own script: whatever a bundler or a bootstrap made of its address.
@@ -31,7 +32,7 @@ export async function startThreads({ engine, raw }: Instance, request: LoadReque
     worker.postMessage(lend)
   }
   const deadline = performance.now() + PATIENCE_MS
-  while (engine.threads() < wanted - failed && performance.now() < deadline)
+  while ((engine.threads?.() ?? wanted) < wanted - failed && performance.now() < deadline)
     await new Promise((resolve) => setTimeout(resolve, 2))
 }
 

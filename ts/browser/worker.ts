@@ -6,10 +6,18 @@
 import type { BindingEvent } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { type EngineModel, type FileBytes, startEngine } from './engine.js'
-import { type LoadRequest, type Reply, type Request, toPosted } from './protocol.js'
+import type { Build } from './features.js'
+import {
+  type BackendWish,
+  type LoadRequest,
+  type Reply,
+  type Request,
+  toPosted,
+} from './protocol.js'
 import { takeSnapshot } from './snapshot.js'
 import { type ByteSource, openSource } from './sources/index.js'
 import { lendThread, startThreads } from './threads.js'
+import { compileEngine } from './wasm.js'
 
 declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<void> }
 
@@ -59,35 +67,81 @@ function crashed(reason: unknown): void {
 async function load(request: LoadRequest): Promise<void> {
   let files: ByteSource[] = []
   try {
-    const instance = await startEngine(request.build, request.module)
-    const { engine } = instance
-    await startThreads(instance, request)
     files = await openSource(request.source, {
       signal: loading.signal,
       onProgress: (progress) => post({ type: 'progress', progress }),
       logger: (entry) => post({ type: 'progress', progress: entry }),
     })
-    loading.signal.throwIfAborted()
-    const { backends, options } = request
-    const load = engine.load(
-      files,
-      backends.map(({ name }) => name),
-      backends.map(({ refusal }) => refusal),
-      options,
-      (progress) => post({ type: 'progress', progress }),
-    )
-    loading.signal.addEventListener('abort', () => load.abort())
-    model = await load.model
-    const { build, module } = request
-    const heads = headsOf(model, files)
-    const vocabulary = await takeSnapshot(build, module, heads, options)
-    post({ type: 'loaded', info: model.info(), vocabulary }, [vocabulary.memory.buffer])
+    const loaded = await firstThatLoads(request, files)
+    model = loaded.model
+    const { build, module } = loaded
+    const vocabulary = await takeSnapshot(build, module, headsOf(model, files), request.options)
+    const info = model.info()
+    post({ type: 'loaded', info, build, module, vocabulary }, [vocabulary.memory.buffer])
   } catch (error) {
     for (const file of files) file.close()
     const posted = loading.signal.aborted
       ? new RealmError('ABORTED', 'loading was stopped by its signal')
       : error
     post({ type: 'load-failed', error: toPosted(posted) })
+  }
+}
+
+/** The model on the first build that takes it, with what the ones before it had against it. */
+async function firstThatLoads(
+  { attempts, module: first, options }: LoadRequest,
+  files: FileBytes[],
+) {
+  const refused: BackendWish[] = []
+  for (const [i, { build, backends }] of attempts.entries()) {
+    loading.signal.throwIfAborted()
+    const module = i === 0 ? first : await compileEngine(build)
+    try {
+      const model = await loadOn(build, module, files, [...refused, ...backends], options)
+      return { build, module, model }
+    } catch (error) {
+      if (i === attempts.length - 1 || loading.signal.aborted) throw error
+      const { message } = toPosted(error)
+      refused.push(...backends.map(({ name, refusal }) => ({ name, refusal: refusal || message })))
+    }
+  }
+  throw new RealmError('INTERNAL', 'there is nothing to load the model with')
+}
+
+async function loadOn(
+  build: Build,
+  module: WebAssembly.Module,
+  files: FileBytes[],
+  backends: BackendWish[],
+  options: LoadRequest['options'],
+): Promise<EngineModel> {
+  const instance = await startEngine(build, module)
+  if (build === 'threads') await startThreads(instance, module, options.threads)
+  // Closed with the model; an attempt that fails leaves them to the next one.
+  let isLoaded = false
+  const lent = files.map((file) => ({
+    size: file.size,
+    read: (offset: number, length: number) => file.read(offset, length),
+    close: () => {
+      if (isLoaded) file.close()
+    },
+  }))
+  const load = instance.engine.load(
+    lent,
+    backends.map(({ name }) => name),
+    backends.map(({ refusal }) => refusal),
+    options,
+    (progress) => post({ type: 'progress', progress }),
+  )
+  const abort = () => load.abort()
+  loading.signal.addEventListener('abort', abort)
+  try {
+    const model = await load.model
+    isLoaded = true
+    return model
+  } finally {
+    loading.signal.removeEventListener('abort', abort)
+    load.free()
   }
 }
 

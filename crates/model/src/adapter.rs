@@ -154,7 +154,7 @@ fn pairs(file: &Gguf) -> Result<BTreeMap<String, Pair>> {
         let Some(tensor) = file.tensor(&full) else {
             return Err(Error::invalid(full, "nothing", "the other half of its pair"));
         };
-        if realm_quant::format(tensor.ty()).is_none() {
+        if !realm_quant::is_supported(tensor.ty()) {
             let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
             let found = format!("type {}", tensor.ty());
             return Err(Error::unsupported(full, found, supported.join(", ")));

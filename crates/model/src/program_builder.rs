@@ -229,7 +229,7 @@ fn checked(tensor: TensorData, shape: &[usize]) -> Result<TensorData> {
         let found = format!("shape {:?}", tensor.shape());
         return Err(Error::invalid(name, found, format!("shape {shape:?}, from the metadata")));
     }
-    if realm_quant::format(tensor.ty()).is_none() {
+    if !realm_quant::is_supported(tensor.ty()) {
         let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
         let found = format!("type {}", tensor.ty());
         return Err(Error::unsupported(name, found, supported.join(", ")));

@@ -43,11 +43,9 @@ impl Level {
     /// How many there are on this architecture.
     pub(crate) const COUNT: usize = Self::ALL.len();
 
-    /// How many kernels for GGUF's own layout a format has that has others for interleaved
-    /// rows: on WebAssembly the definition only, since there all weights are copied, and
-    /// every kernel makes the module larger.
-    pub(crate) const COUNT_BESIDE_PACKED: usize =
-        if cfg!(target_family = "wasm") { 1 } else { Self::COUNT };
+    /// How many kernels for GGUF's own layout most formats have: on WebAssembly the
+    /// definition only, since every kernel makes the module larger.
+    pub(crate) const LEAN_COUNT: usize = if cfg!(target_family = "wasm") { 1 } else { Self::COUNT };
 
     const ALL: &[Self] = &[
         Self::Scalar,

@@ -24,8 +24,8 @@
 //! For the float formats the instruction set decides the order of summation.
 
 #![cfg_attr(
-    not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
-    expect(dead_code, reason = "the vector code has no instruction set on this architecture yet")
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "not every format has vector code on this architecture")
 )]
 
 mod activations;
@@ -76,7 +76,7 @@ pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activat
 pub use cpu::CPU_FEATURES_VARIABLE;
 pub use error::Error;
 pub use kernel::{Kernel, OutputView};
-pub use unpack::{Group, unpack};
+pub use unpack::{Group, dequantize, is_supported, supported, unpack};
 
 /// One compute format: what is known about a tensor type, and its kernels.
 #[derive(Debug)]
@@ -85,8 +85,6 @@ pub struct Format {
     pub ty: TensorType,
     /// The form of the activations its kernels multiply with.
     pub activation: ActivationForm,
-    /// Whole blocks to values; lengths are checked by the caller.
-    dequantize: fn(&[u8], &mut [f32]),
     /// Fastest first; the last entry runs everywhere.
     kernels: &'static [Kernel],
     chosen: OnceLock<&'static Kernel>,
@@ -95,13 +93,8 @@ pub struct Format {
 }
 
 impl Format {
-    const fn new(
-        ty: TensorType,
-        activation: ActivationForm,
-        dequantize: fn(&[u8], &mut [f32]),
-        kernels: &'static [Kernel],
-    ) -> Self {
-        Self { ty, activation, dequantize, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
+    const fn new(ty: TensorType, activation: ActivationForm, kernels: &'static [Kernel]) -> Self {
+        Self { ty, activation, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
     }
 
     /// The same with kernels for interleaved rows.
@@ -175,26 +168,4 @@ static FORMATS: [&Format; 28] = [
 /// The compute format of a tensor type; `None` if there is none.
 pub fn format(ty: TensorType) -> Option<&'static Format> {
     FORMATS.iter().copied().find(|format| format.ty == ty)
-}
-
-/// Every tensor type that has a compute format.
-pub fn supported() -> impl Iterator<Item = TensorType> {
-    FORMATS.iter().map(|format| format.ty)
-}
-
-/// Turns whole blocks of `ty` into values, as ggml's `to_float` does, to the bit.
-///
-/// # Errors
-///
-/// [`Error::Unsupported`]; [`Error::Blocks`] when `out` does not hold whole
-/// blocks; [`Error::Length`] when `bytes` does not match `out`.
-pub fn dequantize(ty: TensorType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
-    let format = format(ty).ok_or(Error::Unsupported { ty })?;
-    if !out.len().is_multiple_of(ty.block_len()) {
-        return Err(Error::Blocks { what: ty.name(), cols: out.len(), block_len: ty.block_len() });
-    }
-    let blocks = out.len() / ty.block_len();
-    error::check_len("quantised bytes", blocks * ty.block_bytes(), bytes.len())?;
-    (format.dequantize)(bytes, out);
-    Ok(())
 }

@@ -7,6 +7,7 @@
 mod builtin;
 mod clock;
 mod filters;
+mod jinja;
 mod limits;
 mod operators;
 mod program;
@@ -15,7 +16,7 @@ mod python_methods;
 mod python_text;
 
 use minijinja::value::Value;
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use realm_gguf::Metadata;
 
 use crate::error::Error;
@@ -43,9 +44,9 @@ impl ChatTemplate {
     /// [`Error::Template`] when `source` is no valid template, or larger than any
     /// chat template needs to be.
     pub fn new(source: &str) -> Result<Self, Error> {
-        let mut environment = Environment::new();
+        let mut environment = Environment::empty();
+        jinja::install(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.add_filter("tojson", python_json::to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", clock::strftime_now);

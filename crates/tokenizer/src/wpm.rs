@@ -6,11 +6,10 @@
 //! `src/llama-vocab.cpp`.
 
 use realm_gguf::Metadata;
-use unicode_normalization::char::decompose_canonical;
 
 use crate::error::Error;
 use crate::trie::Trie;
-use crate::unicode::{Class, Classes};
+use crate::unicode::{Class, Classes, base};
 use crate::vocabulary::Vocabulary;
 use crate::words::SPACE_MARK;
 
@@ -85,15 +84,6 @@ impl Wpm {
         }
         word.clear();
     }
-}
-
-/// The first character of the canonical decomposition.
-fn base(c: char) -> char {
-    let mut first = None;
-    decompose_canonical(c, |part| {
-        first.get_or_insert(part);
-    });
-    first.unwrap_or(c)
 }
 
 /// The blocks BERT takes for Chinese characters, each a word of its own.

@@ -1,44 +1,47 @@
 //! The backends of this build.
 
+#[cfg(any(feature = "cpu", feature = "webgpu"))]
 use std::sync::Arc;
 
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_engine::Error;
 use realm_engine::load::{BackendChoice, OpenBackend};
-
-#[cfg(not(target_feature = "atomics"))]
-use realm_wgpu::{WgpuBackend, WgpuOptions};
+use realm_ir::ErrorCode;
 
 /// The backends to try in this order, with what a page has against one. WebGPU is
 /// opened now, since that has to be waited for.
 pub(crate) async fn choices(wanted: Vec<(String, String)>, threads: usize) -> Vec<BackendChoice> {
     let mut choices = Vec::new();
     for (name, against) in wanted {
-        choices.push(match against.is_empty() {
-            true => choice(name, threads).await,
-            false => BackendChoice { name, open: refusal("webgpu", against) },
-        });
+        let open = match against.is_empty() {
+            true => open(&name, threads).await,
+            false => refusal(against),
+        };
+        choices.push(BackendChoice { name, open });
     }
     choices
 }
 
-async fn choice(name: String, threads: usize) -> BackendChoice {
-    match name.as_str() {
-        "cpu" => BackendChoice { name, open: Box::new(move || open_cpu(threads)) },
-        "webgpu" => webgpu(name).await,
-        _ => {
-            let reason = format!("a browser has no backend \"{name}\"");
-            BackendChoice { name, open: refusal("web", reason) }
-        }
+type Open = Box<dyn Fn() -> realm_engine::Result<OpenBackend> + Send>;
+
+async fn open(name: &str, _threads: usize) -> Open {
+    match name {
+        #[cfg(feature = "cpu")]
+        "cpu" => Box::new(move || open_cpu(_threads)),
+        #[cfg(feature = "webgpu")]
+        "webgpu" => webgpu().await,
+        _ => refusal(format!("a browser has no backend \"{name}\"")),
     }
 }
 
-type Open = Box<dyn Fn() -> realm_engine::Result<OpenBackend> + Send>;
-
-fn refusal(backend: &'static str, reason: String) -> Open {
-    Box::new(move || Err(realm_ir::Error::Unavailable { backend, reason: reason.clone() }.into()))
+fn refusal(message: String) -> Open {
+    Box::new(move || {
+        Err(Error::Other { code: ErrorCode::BackendUnavailable, message: message.clone() })
+    })
 }
 
+#[cfg(feature = "cpu")]
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
+    use realm_cpu::{CpuBackend, CpuOptions};
     let threads = (threads > 0).then_some(threads);
     let backend = CpuBackend::new(CpuOptions { threads })?;
     let threads = backend.threads();
@@ -47,12 +50,12 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     Ok(OpenBackend { backend: Arc::new(backend), threads, device, kernel })
 }
 
-#[cfg(not(target_feature = "atomics"))]
-async fn webgpu(name: String) -> BackendChoice {
+#[cfg(feature = "webgpu")]
+async fn webgpu() -> Open {
+    use realm_wgpu::{WgpuBackend, WgpuOptions};
     // A page has one adapter, and has decided about it.
     let any = WgpuOptions { adapter: Some("0".to_owned()), ..WgpuOptions::default() };
-    let backend = WgpuBackend::open(any).await;
-    let open: Open = match backend {
+    match WgpuBackend::open(any).await {
         Ok(backend) => Box::new(move || {
             let device = match backend.adapter().name.as_str() {
                 "" => "an adapter without a name".to_owned(),
@@ -62,14 +65,6 @@ async fn webgpu(name: String) -> BackendChoice {
             let backend = Arc::new(backend.clone());
             Ok(OpenBackend { backend, threads: 0, device, kernel })
         }),
-        Err(realm_ir::Error::Unavailable { reason, .. }) => refusal("webgpu", reason),
-        Err(error) => refusal("webgpu", error.to_string()),
-    };
-    BackendChoice { name, open }
-}
-
-#[cfg(target_feature = "atomics")]
-async fn webgpu(name: String) -> BackendChoice {
-    let reason = "it is not part of the build with threads".to_owned();
-    BackendChoice { name, open: refusal("webgpu", reason) }
+        Err(error) => refusal(error.to_string()),
+    }
 }

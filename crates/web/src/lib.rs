@@ -29,13 +29,14 @@ pub fn version() -> String {
 }
 
 /// Threads that a model on the CPU would compute with if it were loaded now.
+#[cfg(feature = "cpu")]
 #[wasm_bindgen]
 pub fn threads() -> usize {
     realm_cpu::describe().default_threads
 }
 
 /// Lends the calling worker to models on the CPU that are loaded from now on. Never returns.
-#[cfg(target_feature = "atomics")]
+#[cfg(all(feature = "cpu", target_feature = "atomics"))]
 #[wasm_bindgen(js_name = lendThread)]
 pub fn lend_thread() {
     realm_cpu::lend_thread()

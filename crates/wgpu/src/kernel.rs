@@ -9,11 +9,13 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::gpu::Gpu;
 
+/// The text of `shaders/NAME.wgsl`, without comments.
 macro_rules! shader {
-    ($name:literal) => {
-        include_str!(concat!("shaders/", $name, ".wgsl"))
+    ($name:expr) => {
+        include_str!(concat!(env!("OUT_DIR"), "/shaders/", $name, ".wgsl"))
     };
 }
+pub(crate) use shader;
 
 const BATCH: &str = shader!("batch");
 const REDUCE: &str = shader!("reduce");

@@ -33,14 +33,14 @@ export async function serveRealm(models, { headers = {}, packageOrigin = '' } = 
     `<!doctype html><meta charset="utf-8"><title>realm</title><script type="module" src="/page.js"></script>`,
     'text/html',
   )
-  for (const name of ['index.mjs', 'worker.mjs', ...wasmFiles()])
+  for (const name of ['index.mjs', 'worker.mjs', ...engineFiles()])
     put(`/realm/${name}`, readFileSync(join(BUILT, name)), TYPES[name.split('.').at(-1)])
   for (const [name, path] of Object.entries(models)) put(`/models/${name}`, readFileSync(path))
   return server
 }
 
-function wasmFiles() {
-  return Object.keys(BUILDS).map((build) => `realm-${build}.wasm`)
+function engineFiles() {
+  return Object.keys(BUILDS).flatMap((build) => [`realm-${build}.mjs`, `realm-${build}.wasm`])
 }
 
 /**

@@ -1,6 +1,8 @@
 //! `realm-bindgen INPUT.wasm FOLDER`: writes `realm.js` and `realm_bg.wasm`, for
 //! modules of browsers, into a folder.
 
+mod order;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -17,5 +19,9 @@ fn main() -> Result<()> {
         .remove_name_section(true)
         .remove_producers_section(true)
         .out_name("realm")
-        .generate(folder)
+        .generate(&folder)?;
+    let module = folder.join("realm_bg.wasm");
+    let bytes = std::fs::read(&module)?;
+    std::fs::write(&module, order::reorder(&bytes)?)?;
+    Ok(())
 }

@@ -22,8 +22,8 @@ use crate::activations::SUMS_256;
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
 use crate::rows::RowFormat;
-use crate::simd::for_each_simd;
-use crate::{ActivationForm, Format};
+use crate::simd::{for_each_lean, for_each_simd};
+use crate::{ActivationForm, Format, Group};
 
 /// Values per block.
 pub(crate) const LEN: usize = 256;
@@ -78,7 +78,7 @@ pub(crate) fn scales_and_mins(bytes: &[u8]) -> ([i8; GROUPS], [u8; GROUPS]) {
 
 /// The format entry of `F`.
 pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
-    Format::new(F::TY, ActivationForm::Q8Block256, dequantize::<F>, kernels)
+    Format::new(F::TY, ActivationForm::Q8Block256, kernels)
 }
 
 /// The kernels of `F` for interleaved rows, fastest first.
@@ -86,82 +86,120 @@ pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT 
     for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, false))
 }
 
-/// [`kernels`] of a format that has [`packed_kernels`] as well.
-pub(crate) const fn kernels_beside_packed<F: rows::Rows256>() -> [Kernel; Level::COUNT_BESIDE_PACKED]
-{
-    #[cfg(target_family = "wasm")]
-    return [Kernel::new(Level::Scalar, F::TY, matmul::<F>)];
-    #[cfg(not(target_family = "wasm"))]
-    kernels::<F>()
-}
-
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT] {
+pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::LEAN_COUNT] {
     kernels_by::<F, rows::Family<F>>()
 }
 
 /// Like [`kernels`], with vectors as `R` says.
-pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::COUNT] {
-    for_each_simd!(
-        S<false> => crate::rows::kernel::<S, R>(F::TY),
+pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::LEAN_COUNT] {
+    for_each_lean!(
+        S => crate::rows::kernel::<S, R>(F::TY),
         Kernel::new(Level::Scalar, F::TY, matmul::<F>)
     )
 }
 
-fn dequantize<F: Block256>(bytes: &[u8], out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<LEN>();
-    for (bytes, out) in bytes.chunks_exact(F::TY.block_bytes()).zip(out) {
-        let block = F::unpack(bytes);
-        for (i, out) in out.iter_mut().enumerate() {
-            let j = i / GROUP_LEN;
-            let q = f32::from(i16::from(block.u[i]) - i16::from(F::OFFSET));
-            *out = block.d * f32::from(block.scales[j]) * q;
-            // Subtracting a zero minimum is not done: it is not there.
-            if F::HAS_MIN {
-                *out -= block.dmin * f32::from(block.mins[j]);
+/// A definition as values: what follows from it slowly is compiled once for all formats.
+pub(crate) struct Definition {
+    unpack: fn(&[u8]) -> Block,
+    ty: TensorType,
+    offset: u8,
+    has_min: bool,
+}
+
+impl Definition {
+    /// That of `F`.
+    pub(crate) const fn of<F: Block256>() -> Self {
+        Self { unpack: F::unpack, ty: F::TY, offset: F::OFFSET, has_min: F::HAS_MIN }
+    }
+
+    /// Whole blocks to values; lengths are checked by the caller.
+    #[inline(never)]
+    pub(crate) fn dequantize(&self, bytes: &[u8], out: &mut [f32]) {
+        for (block, out) in self.blocks(bytes).zip(out.as_chunks_mut::<LEN>().0) {
+            for (i, out) in out.iter_mut().enumerate() {
+                let j = i / GROUP_LEN;
+                let q = f32::from(i16::from(block.u[i]) - i16::from(self.offset));
+                *out = block.d * f32::from(block.scales[j]) * q;
+                // Subtracting a zero minimum is not done: it is not there.
+                if self.has_min {
+                    *out -= block.dmin * f32::from(block.mins[j]);
+                }
             }
         }
     }
-}
 
-fn matmul<F: Block256>(mut problem: Problem<'_>) {
-    let x = problem.x;
-    let blocks = problem.cols / LEN;
-    let (quants, _) = x.quants().as_chunks::<LEN>();
-    let (sums, _) = x.sums().as_chunks::<SUMS_256>();
-    for r in 0..problem.n_rows {
-        let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
-        for t in 0..x.rows() {
-            problem.out.token(t)[r] = 0.0;
+    /// Does what [`unpack`](crate::unpack()) says.
+    #[inline(never)]
+    pub(crate) fn unpack(&self, bytes: &[u8], out: &mut [Group]) {
+        for (block, groups) in self.blocks(bytes).zip(out.chunks_exact_mut(LEN / Group::LEN)) {
+            let u = block.u.as_chunks::<{ Group::LEN }>().0;
+            let (scales, mins) = (block.scales.as_chunks().0, block.mins.as_chunks().0);
+            for (group, ((u, scales), mins)) in
+                groups.iter_mut().zip(u.iter().zip(scales).zip(mins))
+            {
+                *group = Group {
+                    quants: u.map(|u| u.wrapping_sub(self.offset) as i8),
+                    scales: *scales,
+                    mins: *mins,
+                    d: [block.d; 2],
+                    dmin: block.dmin,
+                };
+            }
         }
-        for (b, bytes) in row.chunks_exact(problem.block_bytes).enumerate() {
-            let block = F::unpack(bytes);
+    }
+
+    fn blocks(&self, bytes: &[u8]) -> impl Iterator<Item = Block> {
+        bytes.chunks_exact(self.ty.block_bytes()).map(|bytes| (self.unpack)(bytes))
+    }
+
+    #[inline(never)]
+    fn matmul(&self, mut problem: Problem<'_>) {
+        let x = problem.x;
+        let blocks = problem.cols / LEN;
+        let (quants, _) = x.quants().as_chunks::<LEN>();
+        let (sums, _) = x.sums().as_chunks::<SUMS_256>();
+        for r in 0..problem.n_rows {
+            let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
             for t in 0..x.rows() {
-                let at = t * blocks + b;
-                let out = &mut problem.out.token(t)[r];
-                *out = add_block::<F>(*out, &block, &quants[at], x.scales()[at], &sums[at]);
+                problem.out.token(t)[r] = 0.0;
+            }
+            for (b, bytes) in row.chunks_exact(problem.block_bytes).enumerate() {
+                let block = (self.unpack)(bytes);
+                for t in 0..x.rows() {
+                    let at = t * blocks + b;
+                    let out = &mut problem.out.token(t)[r];
+                    *out = self.add_block(*out, &block, &quants[at], x.scales()[at], &sums[at]);
+                }
             }
         }
     }
+
+    #[inline(always)]
+    fn add_block(
+        &self,
+        acc: f32,
+        w: &Block,
+        x: &[i8; LEN],
+        d_x: f32,
+        sums: &[i32; SUMS_256],
+    ) -> f32 {
+        let (u, _) = w.u.as_chunks::<GROUP_LEN>();
+        let (q, _) = x.as_chunks::<GROUP_LEN>();
+        let (mut dot, mut min) = (0, 0);
+        for j in 0..GROUPS {
+            let products = u[j].iter().zip(&q[j]).map(|(u, q)| i32::from(*u) * i32::from(*q));
+            let pair = sums[j / 2];
+            let sum_x = i32::from(if j % 2 == 0 { pair as i16 } else { (pair >> 16) as i16 });
+            dot +=
+                i32::from(w.scales[j]) * (products.sum::<i32>() - i32::from(self.offset) * sum_x);
+            min += i32::from(w.mins[j]) * sum_x;
+        }
+        let acc = acc + dot as f32 * (w.d * d_x);
+        if self.has_min { acc - min as f32 * (w.dmin * d_x) } else { acc }
+    }
 }
 
-fn add_block<F: Block256>(
-    acc: f32,
-    w: &Block,
-    x: &[i8; LEN],
-    d_x: f32,
-    sums: &[i32; SUMS_256],
-) -> f32 {
-    let (u, _) = w.u.as_chunks::<GROUP_LEN>();
-    let (q, _) = x.as_chunks::<GROUP_LEN>();
-    let (mut dot, mut min) = (0, 0);
-    for j in 0..GROUPS {
-        let products = u[j].iter().zip(&q[j]).map(|(u, q)| i32::from(*u) * i32::from(*q));
-        let pair = sums[j / 2];
-        let sum_x = i32::from(if j % 2 == 0 { pair as i16 } else { (pair >> 16) as i16 });
-        dot += i32::from(w.scales[j]) * (products.sum::<i32>() - i32::from(F::OFFSET) * sum_x);
-        min += i32::from(w.mins[j]) * sum_x;
-    }
-    let acc = acc + dot as f32 * (w.d * d_x);
-    if F::HAS_MIN { acc - min as f32 * (w.dmin * d_x) } else { acc }
+fn matmul<F: Block256>(problem: Problem<'_>) {
+    const { &Definition::of::<F>() }.matmul(problem);
 }

@@ -14,8 +14,8 @@ use realm_gguf::TensorType;
 
 use crate::cpu::Level;
 use crate::kernel::{Kernel, Problem};
-use crate::simd::for_each_simd;
-use crate::{ActivationForm, Format};
+use crate::simd::{for_each_lean, for_each_simd};
+use crate::{ActivationForm, Format, Group};
 
 /// Values per block.
 pub(crate) const LEN: usize = 32;
@@ -73,7 +73,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// The format entry of `F`.
 pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
-    Format::new(F::TY, ActivationForm::Q8Block32, dequantize::<F>, kernels)
+    Format::new(F::TY, ActivationForm::Q8Block32, kernels)
 }
 
 /// The kernels of `F` for interleaved rows, fastest first.
@@ -81,65 +81,112 @@ pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT -
     for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, true))
 }
 
-/// [`kernels`] of a format that has [`packed_kernels`] as well.
-pub(crate) const fn kernels_beside_packed<F: rows::Rows32>() -> [Kernel; Level::COUNT_BESIDE_PACKED]
-{
-    #[cfg(target_family = "wasm")]
-    return [Kernel::new(Level::Scalar, F::TY, matmul::<F>)];
-    #[cfg(not(target_family = "wasm"))]
-    kernels::<F>()
+/// The kernels of `F`, fastest first; the last one is the definition.
+pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::LEAN_COUNT] {
+    for_each_lean!(
+        S => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
+        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+    )
 }
 
-/// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
+/// [`kernels`] with one for WebAssembly too, for a hot format that has no
+/// [`packed_kernels`].
+pub(crate) const fn kernels_everywhere<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
     for_each_simd!(
         S<false> => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
         Kernel::new(Level::Scalar, F::TY, matmul::<F>)
     )
 }
 
-fn dequantize<F: Block32>(bytes: &[u8], out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<LEN>();
-    let blocks = bytes.chunks_exact(F::TY.block_bytes());
-    let parts = blocks.flat_map(|bytes| (0..F::PARTS).map(move |part| F::unpack(bytes, part)));
-    for (block, out) in parts.zip(out) {
-        for (out, u) in out.iter_mut().zip(block.u) {
-            *out = f32::from(i16::from(u) - i16::from(F::OFFSET)) * block.d;
-            // Adding a zero minimum would turn -0 into 0.
-            if F::HAS_MIN {
-                *out += block.m;
+/// A definition as values: what follows from it slowly is compiled once for all formats.
+pub(crate) struct Definition {
+    unpack: fn(&[u8], usize) -> Block,
+    ty: TensorType,
+    parts: usize,
+    offset: u8,
+    has_min: bool,
+}
+
+impl Definition {
+    /// That of `F`.
+    pub(crate) const fn of<F: Block32>() -> Self {
+        Self {
+            unpack: F::unpack,
+            ty: F::TY,
+            parts: F::PARTS,
+            offset: F::OFFSET,
+            has_min: F::HAS_MIN,
+        }
+    }
+
+    /// Whole blocks to values; lengths are checked by the caller.
+    #[inline(never)]
+    pub(crate) fn dequantize(&self, bytes: &[u8], out: &mut [f32]) {
+        let offset = i16::from(self.offset);
+        for (block, out) in self.blocks(bytes).zip(out.as_chunks_mut::<LEN>().0) {
+            for (out, u) in out.iter_mut().zip(block.u) {
+                *out = f32::from(i16::from(u) - offset) * block.d;
+                // Adding a zero minimum would turn -0 into 0.
+                if self.has_min {
+                    *out += block.m;
+                }
             }
         }
     }
-}
 
-fn matmul<F: Block32>(mut problem: Problem<'_>) {
-    let x = problem.x;
-    let blocks = problem.cols / LEN;
-    let (quants, _) = x.quants().as_chunks::<LEN>();
-    for r in 0..problem.n_rows {
-        let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
-        for t in 0..x.rows() {
-            problem.out.token(t)[r] = 0.0;
+    /// Does what [`unpack`](crate::unpack()) says.
+    #[inline(never)]
+    pub(crate) fn unpack(&self, bytes: &[u8], out: &mut [Group]) {
+        for (block, group) in self.blocks(bytes).zip(out) {
+            *group = Group {
+                quants: block.u.map(|u| u.wrapping_sub(self.offset) as i8),
+                scales: [1; 2],
+                mins: [u8::from(self.has_min); 2],
+                d: [block.d; 2],
+                dmin: -block.m,
+            };
         }
-        for b in 0..blocks {
-            let bytes = &row[b / F::PARTS * problem.block_bytes..][..problem.block_bytes];
-            let block = F::unpack(bytes, b % F::PARTS);
+    }
+
+    fn blocks(&self, bytes: &[u8]) -> impl Iterator<Item = Block> {
+        let blocks = bytes.chunks_exact(self.ty.block_bytes());
+        blocks.flat_map(move |bytes| (0..self.parts).map(move |part| (self.unpack)(bytes, part)))
+    }
+
+    #[inline(never)]
+    fn matmul(&self, mut problem: Problem<'_>) {
+        let x = problem.x;
+        let blocks = problem.cols / LEN;
+        let (quants, _) = x.quants().as_chunks::<LEN>();
+        for r in 0..problem.n_rows {
+            let row = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
             for t in 0..x.rows() {
-                let at = t * blocks + b;
-                let out = &mut problem.out.token(t)[r];
-                *out = add_block::<F>(*out, &block, &quants[at], x.scales()[at], x.sums()[at]);
+                problem.out.token(t)[r] = 0.0;
             }
+            for b in 0..blocks {
+                let bytes = &row[b / self.parts * problem.block_bytes..][..problem.block_bytes];
+                let block = (self.unpack)(bytes, b % self.parts);
+                for t in 0..x.rows() {
+                    let at = t * blocks + b;
+                    let out = &mut problem.out.token(t)[r];
+                    *out = self.add_block(*out, &block, &quants[at], x.scales()[at], x.sums()[at]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_block(&self, acc: f32, w: &Block, x: &[i8; LEN], d_x: f32, sum_x: i32) -> f32 {
+        let products = w.u.iter().zip(x).map(|(u, q)| i32::from(*u) * i32::from(*q));
+        let dot = products.sum::<i32>() - i32::from(self.offset) * sum_x;
+        if self.has_min {
+            acc + (dot as f32 * w.d + sum_x as f32 * w.m) * d_x
+        } else {
+            acc + dot as f32 * (w.d * d_x)
         }
     }
 }
 
-fn add_block<F: Block32>(acc: f32, w: &Block, x: &[i8; LEN], d_x: f32, sum_x: i32) -> f32 {
-    let products = w.u.iter().zip(x).map(|(u, q)| i32::from(*u) * i32::from(*q));
-    let dot = products.sum::<i32>() - i32::from(F::OFFSET) * sum_x;
-    if F::HAS_MIN {
-        acc + (dot as f32 * w.d + sum_x as f32 * w.m) * d_x
-    } else {
-        acc + dot as f32 * (w.d * d_x)
-    }
+fn matmul<F: Block32>(problem: Problem<'_>) {
+    const { &Definition::of::<F>() }.matmul(problem);
 }

@@ -57,7 +57,7 @@ pub(crate) struct Parts<E: Entry> {
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::COUNT] {
+pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::LEAN_COUNT] {
     block256::kernels_by::<F, rows::Family<F>>()
 }
 

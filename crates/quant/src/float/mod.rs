@@ -12,6 +12,7 @@ use realm_gguf::TensorType;
 use crate::cpu::Level;
 use crate::simd::{Simd, for_each_simd};
 use crate::{ActivationForm, Format, Kernel};
+pub(crate) use scalar::dequantize;
 
 /// How one value is stored.
 pub(crate) trait Element: bytemuck::Pod {
@@ -91,7 +92,7 @@ static F16_KERNELS: [Kernel; Level::COUNT] = kernels::<f16>();
 static BF16_KERNELS: [Kernel; Level::COUNT] = kernels::<bf16>();
 
 const fn format<E: Element>(kernels: &'static [Kernel]) -> Format {
-    Format::new(E::TY, ActivationForm::F32, scalar::dequantize::<E>, kernels)
+    Format::new(E::TY, ActivationForm::F32, kernels)
 }
 
 pub(crate) static F32: Format = format::<f32>(&F32_KERNELS);

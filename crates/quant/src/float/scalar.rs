@@ -9,7 +9,7 @@ pub(super) const fn kernel<E: Element>() -> Kernel {
     Kernel::new(Level::Scalar, E::TY, matmul::<E>)
 }
 
-pub(super) fn dequantize<E: Element>(bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn dequantize<E: Element>(bytes: &[u8], out: &mut [f32]) {
     for (bytes, out) in bytes.chunks_exact(E::BYTES).zip(out) {
         *out = E::read(bytes);
     }

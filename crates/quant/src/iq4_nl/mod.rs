@@ -22,7 +22,7 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct IQ4NL;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT_BESIDE_PACKED] = block32::kernels_beside_packed::<IQ4NL>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<IQ4NL>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<IQ4NL>();

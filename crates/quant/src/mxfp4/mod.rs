@@ -24,7 +24,7 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct MxFp4;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<MxFp4>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<MxFp4>();
 
 pub(crate) static FORMAT: Format = block32::format::<MxFp4>(&KERNELS);
 

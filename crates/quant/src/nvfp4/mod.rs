@@ -28,9 +28,9 @@ mod scalar;
 use realm_gguf::TensorType;
 
 use crate::cpu::Level;
-use crate::simd::for_each_simd;
+use crate::simd::for_each_lean;
 use crate::{ActivationForm, Format, Kernel};
-pub(crate) use scalar::unpack_groups as unpack;
+pub(crate) use scalar::{dequantize, unpack_groups as unpack};
 
 const TY: TensorType = TensorType::NVFP4;
 /// Values per block of activations; weights are unpacked as many at a time.
@@ -49,10 +49,9 @@ const PART_BYTES: usize = 16;
 const UNBIAS: f32 = f32::from_bits((127 + 119) << 23);
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = for_each_simd!(
-    S<false> => crate::rows::kernel::<S, rows::Family>(TY),
+static KERNELS: [Kernel; Level::LEAN_COUNT] = for_each_lean!(
+    S => crate::rows::kernel::<S, rows::Family>(TY),
     Kernel::new(Level::Scalar, TY, scalar::matmul)
 );
 
-pub(crate) static FORMAT: Format =
-    Format::new(TY, ActivationForm::Q8Block32, scalar::dequantize, &KERNELS);
+pub(crate) static FORMAT: Format = Format::new(TY, ActivationForm::Q8Block32, &KERNELS);

@@ -31,7 +31,7 @@ fn half_of_ue4m3(byte: u8) -> f32 {
     f32::from_bits(u32::from(byte & 0x7f) << 20) * super::UNBIAS
 }
 
-pub(super) fn dequantize(bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn dequantize(bytes: &[u8], out: &mut [f32]) {
     let (out, _) = out.as_chunks_mut::<LEN>();
     let blocks = bytes.chunks_exact(TY.block_bytes());
     let parts = blocks.flat_map(|bytes| (0..PARTS).map(move |part| unpack(bytes, part)));

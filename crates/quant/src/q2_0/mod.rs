@@ -21,6 +21,6 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct Q2_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q2_0>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q2_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q2_0>(&KERNELS);

@@ -23,7 +23,7 @@ use crate::{Format, Kernel, block256};
 pub(crate) struct Q2K;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<Q2K>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<Q2K>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q2K>();

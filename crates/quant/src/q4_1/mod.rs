@@ -22,6 +22,6 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct Q4_1;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q4_1>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q4_1>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q4_1>(&KERNELS);

@@ -23,7 +23,7 @@ use crate::{Format, Kernel, block256};
 pub(crate) struct Q4K;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT_BESIDE_PACKED] = block256::kernels_beside_packed::<Q4K>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<Q4K>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q4K>();

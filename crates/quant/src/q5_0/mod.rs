@@ -22,6 +22,6 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct Q5_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q5_0>();
+static KERNELS: [Kernel; Level::COUNT] = block32::kernels_everywhere::<Q5_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q5_0>(&KERNELS);

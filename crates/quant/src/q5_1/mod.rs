@@ -23,6 +23,6 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct Q5_1;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels::<Q5_1>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q5_1>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q5_1>(&KERNELS);

@@ -24,7 +24,7 @@ use crate::{Format, Kernel, block256};
 pub(crate) struct Q5K;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT_BESIDE_PACKED] = block256::kernels_beside_packed::<Q5K>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<Q5K>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q5K>();

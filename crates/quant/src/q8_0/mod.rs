@@ -22,7 +22,7 @@ use crate::{Format, Kernel, block32};
 pub(crate) struct Q8_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT_BESIDE_PACKED] = block32::kernels_beside_packed::<Q8_0>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q8_0>();
 
 /// The same for interleaved rows.
 static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<Q8_0>();

@@ -65,6 +65,23 @@ macro_rules! for_each_simd {
 }
 pub(crate) use for_each_simd;
 
+/// [`for_each_simd`] of rows as GGUF has them, but on WebAssembly only what follows: hot
+/// formats have kernels for interleaved rows there, and every kernel makes the module
+/// larger.
+macro_rules! for_each_lean {
+    ($S:ident => $each:expr, $last:expr) => {{
+        #[cfg(target_family = "wasm")]
+        {
+            [$last]
+        }
+        #[cfg(not(target_family = "wasm"))]
+        {
+            $crate::simd::for_each_simd!($S<false> => $each, $last)
+        }
+    }};
+}
+pub(crate) use for_each_lean;
+
 /// Work to be compiled for an instruction set.
 pub(crate) trait Job<S> {
     type Output;

@@ -27,6 +27,6 @@ use crate::{Format, Kernel, block256};
 pub(crate) struct TQ1_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<TQ1_0>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<TQ1_0>();
 
 pub(crate) static FORMAT: Format = block256::format::<TQ1_0>(&KERNELS);

@@ -21,6 +21,6 @@ use crate::{Format, Kernel, block256};
 pub(crate) struct TQ2_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block256::kernels::<TQ2_0>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<TQ2_0>();
 
 pub(crate) static FORMAT: Format = block256::format::<TQ2_0>(&KERNELS);

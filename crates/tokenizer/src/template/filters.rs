@@ -6,7 +6,7 @@ use minijinja::{Environment, Error, State};
 use super::limits::{self, check_size};
 use super::python_text::{is_python_space, python_str, split_lines};
 
-/// Puts them in the place of the engine's.
+/// Puts them beside those of [`jinja`](super::jinja).
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_filter("string", python_str_filter);
     environment.add_filter("join", join);

@@ -69,7 +69,8 @@ pub(super) fn install(environment: &mut Environment<'static>) {
             None => unknown_method_callback(state, value, method, args),
         }
     });
-    let plain = Environment::new();
+    let mut plain = Environment::empty();
+    plain.add_filter("format", minijinja::filters::format);
     environment.add_filter("format", move |args: Rest<Value>| {
         if let Some(pattern) = args.first().and_then(Value::as_str) {
             check_format(pattern)?;

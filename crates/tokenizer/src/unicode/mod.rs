@@ -1,11 +1,16 @@
-//! General categories of code points, as pre-tokenizers ask for them.
+//! General categories of code points, as pre-tokenizers ask for them, and characters without
+//! their accents.
 //!
 //! The ranges are 13 KiB in the binary and are spread into a two-stage table
 //! (about 40 KiB) on first use.
 
+mod base;
+mod bases;
 mod ranges;
 
 use std::sync::OnceLock;
+
+pub(crate) use base::base;
 
 /// A set of classes; every code point is in exactly one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,22 +3,22 @@
 use realm_gguf::TensorType;
 
 use super::{Arithmetic, Kernel, Places, Work};
-use crate::kernel::THREADS;
+use crate::kernel::{THREADS, shader};
 use crate::weight::{Format, Quants, Scales, Values};
 
 macro_rules! linear {
     ($name:literal) => {
-        include_str!(concat!("../shaders/linear/", $name, ".wgsl"))
+        shader!(concat!("linear/", $name))
     };
 }
 
 macro_rules! format_part {
     ($name:literal) => {
-        include_str!(concat!("../shaders/formats/", $name, ".wgsl"))
+        shader!(concat!("formats/", $name))
     };
 }
 
-const BATCH: &str = include_str!("../shaders/batch.wgsl");
+const BATCH: &str = shader!("batch");
 
 /// Words of a list of tiles before the tiles, words of a tile, and choices of a tile at most:
 /// `shaders/linear/tile_list.wgsl`.
@@ -44,24 +44,22 @@ pub(super) fn of(kernel: &Kernel) -> String {
         Places::SideBySide => linear!("three_outs"),
         _ => linear!("one_out"),
     });
-    text.push_str(match kernel.places {
-        Places::Dense | Places::SideBySide => {
-            concat!(linear!("dense"), include_str!("../shaders/batch.wgsl"))
-        }
-        Places::Heads => concat!(linear!("heads"), include_str!("../shaders/batch.wgsl")),
-        Places::Choices => concat!(linear!("experts"), linear!("choices")),
-        Places::Tiles => concat!(linear!("experts"), linear!("tile_list"), linear!("tiles")),
-    });
+    let places: &[_] = match kernel.places {
+        Places::Dense | Places::SideBySide => &[linear!("dense"), BATCH],
+        Places::Heads => &[linear!("heads"), BATCH],
+        Places::Choices => &[linear!("experts"), linear!("choices")],
+        Places::Tiles => &[linear!("experts"), linear!("tile_list"), linear!("tiles")],
+    };
+    text.extend(places.iter().copied());
     text.push_str(&format_text(kernel.format, kernel.any_width));
-    text.push_str(arithmetic(kernel));
-    text.push_str(match (kernel.work, kernel.arithmetic) {
-        (Work::Vector(_), _) if by_subgroup => {
-            concat!(linear!("mat_vec"), linear!("by_subgroup"))
-        }
-        (Work::Vector(_), _) => concat!(linear!("mat_vec"), linear!("by_workgroup")),
-        (Work::Matrix(_), Arithmetic::Int8) => linear!("mat_mul_packed"),
-        (Work::Matrix(_), _) => linear!("mat_mul"),
-    });
+    text.extend(arithmetic(kernel).iter().copied());
+    let work: &[_] = match (kernel.work, kernel.arithmetic) {
+        (Work::Vector(_), _) if by_subgroup => &[linear!("mat_vec"), linear!("by_subgroup")],
+        (Work::Vector(_), _) => &[linear!("mat_vec"), linear!("by_workgroup")],
+        (Work::Matrix(_), Arithmetic::Int8) => &[linear!("mat_mul_packed")],
+        (Work::Matrix(_), _) => &[linear!("mat_mul")],
+    };
+    text.extend(work.iter().copied());
     text
 }
 
@@ -81,28 +79,20 @@ fn constants(constants: &[(&str, usize)]) -> String {
 }
 
 /// Input and products.
-fn arithmetic(kernel: &Kernel) -> &'static str {
+fn arithmetic(kernel: &Kernel) -> &'static [&'static str] {
     let factored =
         matches!(kernel.work, Work::Vector(_)) && matches!(kernel.format.values, Values::Quants(_));
     match (kernel.arithmetic, kernel.any_width) {
-        (Arithmetic::Int8, _) => linear!("packed"),
-        (Arithmetic::F32, false) if factored => {
-            concat!(linear!("input"), linear!("factored"))
-        }
-        (Arithmetic::F32, true) if factored => {
-            concat!(linear!("input_any_width"), linear!("factored"))
-        }
-        (Arithmetic::F32, false) => {
-            concat!(linear!("input"), linear!("value_f32"), linear!("values"))
-        }
+        (Arithmetic::Int8, _) => &[linear!("packed")],
+        (Arithmetic::F32, false) if factored => &[linear!("input"), linear!("factored")],
+        (Arithmetic::F32, true) if factored => &[linear!("input_any_width"), linear!("factored")],
+        (Arithmetic::F32, false) => &[linear!("input"), linear!("value_f32"), linear!("values")],
         (Arithmetic::F32, true) => {
-            concat!(linear!("input_any_width"), linear!("value_f32"), linear!("values"))
+            &[linear!("input_any_width"), linear!("value_f32"), linear!("values")]
         }
-        (Arithmetic::F16, false) => {
-            concat!(linear!("input"), linear!("value_f16"), linear!("values"))
-        }
+        (Arithmetic::F16, false) => &[linear!("input"), linear!("value_f16"), linear!("values")],
         (Arithmetic::F16, true) => {
-            concat!(linear!("input_any_width"), linear!("value_f16"), linear!("values"))
+            &[linear!("input_any_width"), linear!("value_f16"), linear!("values")]
         }
     }
 }
