@@ -87,7 +87,7 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
 pub(crate) fn adapter((id, info): (u32, AdapterInfo)) -> JsValue {
     let info = object([
         ("name", nullable(info.name)),
-        ("rank", number(info.rank as usize)),
+        ("rank", number(info.rank)),
         ("alpha", f64::from(info.alpha).into()),
         ("tensorCount", number(info.n_tensors)),
         ("bytes", (info.bytes as f64).into()),

@@ -179,21 +179,28 @@ pub(super) fn unpack<T: Element>(values: &[T], out: &mut [f32]) {
 /// no longer.
 #[inline(always)]
 fn fetch<T>(ahead: &[u8], first: usize, n: usize) {
-    #[cfg(target_arch = "x86_64")]
     for at in (first * size_of::<T>()..(first + n) * size_of::<T>()).step_by(LINE_BYTES) {
         if at < ahead.len() {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 has the instruction; it reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.as_ptr().add(at).cast()) };
+            fetch_line(&ahead[at]);
         }
+    }
+}
+
+/// Asks for the line that `byte` is in.
+#[inline(always)]
+fn fetch_line(byte: &u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction; it reads nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
     }
     // Other architectures have no such function in Rust.
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (ahead, first, n);
+    let _ = byte;
 }
 
 /// What memory is read in.
-#[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
 /// Work on `R` rows with vectors of one kind.
