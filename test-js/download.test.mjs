@@ -389,16 +389,22 @@ describe('two loads of one address', () => {
   })
 
   it('in two processes download it once, and both see how far it is', async () => {
-    const url = serve('/processes.gguf', { delayMs: 40 })
-    const first = startDownload(url, options())
+    let goOn
+    const hold = new Promise((resolve) => {
+      goOn = resolve
+    })
+    const url = serve('/processes.gguf', { hold, delayMs: 40 })
+    const patient = { ...options(), policy: { ...policy, stallMs: 60_000 } }
+    const first = startDownload(url, patient)
     await first.reached(0.1)
-    const second = startDownload(url, options())
+    const second = startDownload(url, patient)
+    await second.reached(0.1)
+    assert.ok(second.lines.every(({ progress }) => progress.fraction < 1))
+    goOn()
     const [{ path }, end] = await Promise.all([first.end, second.end])
     assert.equal(end.path, path)
     assert.deepEqual(readFileSync(path), content)
     assert.equal(server.sentBytes('/processes.gguf'), content.length)
-    const seen = second.lines.map((line) => line.progress?.fraction)
-    assert.ok(seen.some((fraction) => fraction > 0 && fraction < 1))
   })
 
   it('when the first process is killed, the second goes on from there', async () => {

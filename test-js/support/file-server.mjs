@@ -19,6 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {number} [dropAfter] bytes of an answer after which the connection is cut
  * @property {number} [drops]     how many answers are cut. Default all.
  * @property {number} [delayMs]   wait before every 16 KiB. Default 0.
+ * @property {Promise<void>} [hold] what the second half of the file waits for
  * @property {number} [status]    what is answered instead, `failures` times
  * @property {number} [failures]  Default: always.
  * @property {boolean} [silent]   sends half an answer, then nothing
@@ -122,8 +123,10 @@ async function send(file, bytes, response, record) {
   const isCut = file.dropAfter !== undefined && (file.drops ?? 1) > 0
   if (isCut && file.drops !== undefined) file.drops -= 1
   const limit = isCut ? file.dropAfter : file.silent ? bytes.length / 2 : bytes.length
+  const start = bytes.byteOffset - file.bytes.byteOffset
   for (let at = 0; at < Math.min(limit, bytes.length); at += 16384) {
     if (file.delayMs) await sleep(file.delayMs)
+    if (start + at >= file.bytes.length / 2) await file.hold
     if (response.destroyed) return
     const part = bytes.subarray(at, Math.min(at + 16384, limit))
     record.sent += part.length
