@@ -3,6 +3,7 @@
  */
 
 import type {
+  Binding,
   BindingAdapter,
   BindingEvent,
   BindingGenerateOptions,
@@ -38,7 +39,7 @@ export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' |
 }
 
 /** What one instance exports. */
-export interface Engine {
+export interface Engine extends Pick<Binding, 'renderChatTemplate'> {
   load(
     sources: FileBytes[],
     backends: string[],
@@ -50,14 +51,6 @@ export interface Engine {
   lendThread?(): void
   /** Threads that a model would compute with if it were loaded now. In builds for the CPU. */
   threads?(): number
-  renderChatTemplate(
-    template: string,
-    messages: string,
-    tools: string | null,
-    variables: string,
-    addGenerationPrompt: boolean,
-    continueFinalMessage: boolean,
-  ): string
   version(): string
   WebModel: { prototype: EngineModel }
 }

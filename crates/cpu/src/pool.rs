@@ -143,8 +143,8 @@ impl Team<'_> {
         self.pool.n_workers()
     }
 
-    /// Calls `work(worker)` here and on every worker that comes before this call of it has
-    /// returned, and waits for all of them. A panic in any of them goes on in the caller.
+    /// Calls `work(worker)` here, and once on every worker that comes before this call of it
+    /// has returned, and waits for all of them. A panic in any of them goes on in the caller.
     fn run(&self, work: Work<'_>) {
         let shared = &*self.pool.shared;
         if self.pool.threads.is_empty() {
@@ -230,10 +230,11 @@ impl Shared {
         Region(self.region.load(Ordering::SeqCst))
     }
 
-    /// Enters the region, unless it is closed.
-    fn enter(&self) -> bool {
+    /// Enters the region that is open now; if there is none, the one that was last.
+    fn enter(&self) -> Result<Region, Region> {
         let entered = |region| (!Region(region).is_closed()).then_some(region + 1);
-        self.region.fetch_update(Ordering::SeqCst, Ordering::SeqCst, entered).is_ok()
+        let region = self.region.fetch_update(Ordering::SeqCst, Ordering::SeqCst, entered);
+        region.map(Region).map_err(Region)
     }
 
     /// Leaves the region, and wakes the caller if it waits for that.
@@ -253,11 +254,13 @@ fn worker(shared: &Shared, thread: usize) {
     let mut seen = 0;
     loop {
         wait(&shared.parked[thread], || shared.region().number() != seen);
-        seen = shared.region().number();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        if !shared.enter() {
+        let entered = shared.enter();
+        let (Ok(region) | Err(region)) = entered;
+        seen = region.number();
+        if entered.is_err() {
             continue;
         }
         // SAFETY: inside a region the closure is there, and its caller waits until we leave
