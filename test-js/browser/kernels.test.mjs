@@ -74,6 +74,7 @@ for (const [arithmetic, fewestCases] of [
 
 it('kernels in f16 are right in Firefox', async (t) => {
   const server = await serveKernels(t)
-  const options = { modules: ['/check-kernels.js'], preferences: PREFERENCES }
+  const modules = ['/check-kernels.js']
+  const options = { modules, preferences: PREFERENCES, patienceMs: 600_000 }
   check(await runInFirefox(server, () => window.checkKernels('f16'), options), 150)
 })
