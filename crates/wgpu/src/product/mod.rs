@@ -200,23 +200,8 @@ impl Products {
     pub fn pipeline(&self, gpu: &Gpu, kernel: Kernel) -> wgpu::ComputePipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let pipeline = pipelines.entry(kernel).or_insert_with(|| {
-            let label = Some(kernel.format.ty.name());
-            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label,
-                source: wgpu::ShaderSource::Wgsl(source::of(&kernel).into()),
-            });
-            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label,
-                layout: Some(&self.layouts(gpu, &kernel).pipeline),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    // Everything is written before it is read.
-                    zero_initialize_workgroup_memory: false,
-                    ..Default::default()
-                },
-                cache: None,
-            })
+            let layout = self.layouts(gpu, &kernel).pipeline;
+            gpu.pipeline(kernel.format.ty.name(), source::of(&kernel), &layout, &[])
         });
         pipeline.clone()
     }

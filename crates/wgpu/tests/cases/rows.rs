@@ -14,12 +14,13 @@ pub fn all() -> Vec<Case> {
 
 /// Groups of a row that is longer, with factors of each, of all, and none.
 pub fn norms() -> Vec<Case> {
-    let of_kind = |kind| {
-        let (groups, width, epsilon) = (3, 80, 1e-5);
+    let of = |(kind, width)| {
+        let (groups, epsilon) = (3, 1e-5);
         let mut bench = Bench::new(1);
         let [own, shared, bare, input, out] = [(); 5].map(|()| bench.slot(groups * width + 8));
         let mut values = |n: usize| Some(bench.values(&[n]));
-        let (all, one) = ([values(240), values(240)], [values(80), values(80)]);
+        let n_all = groups * width;
+        let (all, one) = ([values(n_all), values(n_all)], [values(width), values(width)]);
         let norm = |input, out, [weight, bias]: [_; 2]| {
             Step::Norm(Norm { input, out, kind, groups, width, weight, bias, epsilon })
         };
@@ -29,9 +30,12 @@ pub fn norms() -> Vec<Case> {
             norm(bare, bare, [None, None]),
             norm(input, out, all),
         ];
-        Case::new(format!("norm {kind:?}"), bench, steps, &[own, shared, bare, out])
+        Case::new(format!("norm {kind:?} of {width}"), bench, steps, &[own, shared, bare, out])
     };
-    [NormKind::Rms, NormKind::Layer].map(of_kind).into()
+    // Few values for the threads of a workgroup, and many.
+    [(NormKind::Rms, 80), (NormKind::Layer, 80), (NormKind::Rms, 1100), (NormKind::Layer, 1100)]
+        .map(of)
+        .into()
 }
 
 /// Every activation, to slots of its own and to those that it reads.
