@@ -21,8 +21,6 @@ const TILE_TOKENS: usize = 4;
 /// Columns that are unpacked at once: eight rows of them stay in the first-level cache.
 const PANEL_COLS: usize = 512;
 const PANEL_BLOCKS: usize = PANEL_COLS / LEN;
-/// Pairs of values per turn of the innermost loop.
-const PAIRS_PER_TURN: usize = 4;
 
 /// Widened activations of one token. Those of the tokens of a tile follow one another, at
 /// distances that are constants.
@@ -147,17 +145,15 @@ fn tile<const T: usize>(
     let sums: &mut [[f32; LANES]; T] = sums.try_into().expect("a tile has T tokens");
     for (b, block) in panel.iter().enumerate() {
         let mut dots = [[i32x4_splat(0); 2]; T];
-        for (turn, pairs) in block.pairs.as_chunks::<PAIRS_PER_TURN>().0.iter().enumerate() {
-            let at = b * LEN + turn * 2 * PAIRS_PER_TURN;
-            for (k, w) in pairs.iter().enumerate() {
-                for t in 0..T {
-                    let x: &[i16] = &runs[t][at + 2 * k..][..2];
-                    // SAFETY: two 16-bit numbers can be read.
-                    let x = unsafe { v128_load32_splat(x.as_ptr().cast()) };
-                    for half in 0..2 {
-                        let products = i32x4_dot_i16x8(w[half], x);
-                        dots[t][half] = i32x4_add(dots[t][half], products);
-                    }
+        // A pair per turn: of many, compilers would read all first, and spill what they read.
+        for (k, w) in block.pairs.iter().enumerate() {
+            for t in 0..T {
+                let x: &[i16] = &runs[t][b * LEN + 2 * k..][..2];
+                // SAFETY: two 16-bit numbers can be read.
+                let x = unsafe { v128_load32_splat(x.as_ptr().cast()) };
+                for half in 0..2 {
+                    let products = i32x4_dot_i16x8(w[half], x);
+                    dots[t][half] = i32x4_add(dots[t][half], products);
                 }
             }
         }
