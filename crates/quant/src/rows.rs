@@ -81,6 +81,17 @@ pub(crate) trait RowFormat {
         Self::unpack(s, rows, at, part, block);
         Self::add(s, [block], x, at_x, sums);
     }
+
+    /// Multiplies with more tokens than [`Direct`] takes.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    #[inline(always)]
+    fn multiply_many<S: Simd>(s: S, problem: Problem<'_>)
+    where
+        Self: Sized,
+    {
+        s.run(Panels::<Self>::new(problem));
+    }
 }
 
 /// Runs `$body` with `$T` a constant equal to `$tokens`, which is 1 to `$max`, a
@@ -123,7 +134,7 @@ unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
     let s = unsafe { S::new() };
     let tokens = problem.x.rows();
     if tokens > S::DIRECT_TOKENS {
-        s.run(Panels::<F> { problem, format: PhantomData });
+        F::multiply_many(s, problem);
     } else {
         with_tokens!(tokens, S::DIRECT_TOKENS, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
     }
@@ -162,9 +173,15 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
 }
 
 /// All rows with any number of tokens, by panels.
-struct Panels<'a, F> {
+pub(crate) struct Panels<'a, F> {
     problem: Problem<'a>,
     format: PhantomData<F>,
+}
+
+impl<'a, F> Panels<'a, F> {
+    pub fn new(problem: Problem<'a>) -> Self {
+        Self { problem, format: PhantomData }
+    }
 }
 
 /// Unpacked blocks: `[vector of rows][block]`.

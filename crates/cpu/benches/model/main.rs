@@ -39,11 +39,12 @@ fn main() {
     let backend = CpuBackend::new(CpuOptions { threads: Some(option("--threads", 2)) })
         .expect("the threads start");
 
+    #[cfg(not(target_family = "wasm"))]
     if let Some(rate) = realm_cpu::read_bandwidth(Some(backend.threads())) {
         println!("memory is read at {:.1} GB/s", rate / 1e9);
     }
     let started = Instant::now();
-    let gguf = Gguf::open(file).expect("a GGUF file");
+    let gguf = open(file);
     let n_positions = n_prompt + n_decode;
     let plan = realm_model::build(&gguf, n_positions).expect("a supported model");
     let weights = plan.program.weights.iter().map(|w| backend.upload(w).expect("a weight"));
@@ -118,6 +119,14 @@ fn main() {
             println!("{what} {name:12} {:10.1} us {percent:6.2} %", time.as_secs_f64() * 1e6);
         }
     }
+}
+
+/// The file, read where nothing is mapped.
+fn open(path: &str) -> Gguf {
+    #[cfg(target_family = "wasm")]
+    return Gguf::from_bytes(std::fs::read(path).expect("a file")).expect("a GGUF file");
+    #[cfg(not(target_family = "wasm"))]
+    Gguf::open(path).expect("a GGUF file")
 }
 
 type Times = BTreeMap<&'static str, Duration>;

@@ -9,6 +9,8 @@
 //! with both sums exact in i32. Blocks are added one after another in f32.
 
 pub(crate) mod rows;
+#[cfg(target_feature = "simd128")]
+mod wide;
 
 use realm_gguf::TensorType;
 

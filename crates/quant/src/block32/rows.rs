@@ -6,6 +6,10 @@ use std::ops::Range;
 use super::{Block32, LEN};
 use crate::ActivationView;
 use crate::activations::{Blocks, fours};
+#[cfg(target_feature = "simd128")]
+use crate::kernel::Problem;
+#[cfg(target_feature = "simd128")]
+use crate::rows::Panels;
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd, offset};
 
@@ -82,6 +86,16 @@ impl<F: Rows32> RowFormat for Family<F> {
         blocks: Range<usize>,
     ) -> Self::Activations<'a> {
         x.blocks(row, blocks)
+    }
+
+    #[cfg(target_feature = "simd128")]
+    #[inline(always)]
+    fn multiply_many<S: Simd>(s: S, problem: Problem<'_>) {
+        let bytes_are_multiplied = cfg!(target_feature = "relaxed-simd") && !F::WIDE;
+        if const { F::HAS_MIN } || bytes_are_multiplied {
+            return s.run(Panels::<Self>::new(problem));
+        }
+        s.run(super::wide::Widened::<F> { problem, format: PhantomData });
     }
 
     #[inline(always)]
