@@ -4,6 +4,7 @@
 //! `trim_blocks` and `lstrip_blocks` on, loop controls, its own `tojson`,
 //! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
 
+mod blocks;
 mod builtin;
 mod clock;
 mod filters;

@@ -233,6 +233,8 @@ fn blocks_are_rendered_where_they_stand() {
         ("{% set x = 1 %}{% block b scoped %}{% set x = 2 %}{{ x }}{% endblock b %}{{ x }}", "21"),
         ("a {%- block b -%} b {%- endblock -%} c", "abc"),
         ("{% generation %}{{ 'block' }}{% endgeneration %}", "block"),
+        ("a {%- block b -%} b {%- endblock -%} c{{ self.b() }}", "abcb"),
+        ("{% block b %}b\n{% endblock %}\nc{{ self.b() }}", "b\ncb\n"),
     ] {
         assert_eq!(render_alone(source).unwrap(), want, "{source}");
     }

@@ -14,6 +14,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use self_cell::self_cell;
 
+use super::blocks::Rewriter;
 use super::{limits, operators};
 
 const NAME: &str = "chat_template";
@@ -80,12 +81,9 @@ impl Program {
 
 /// Refuses sources on which the compiler itself would use too much stack or memory.
 ///
-/// Gives back the source with `generation` blocks, which mark what a model is trained to
-/// write, and with `block`s, which other templates can replace, as the `with` blocks they
-/// are when there is no training and no other template.
+/// Gives back the source with its blocks rewritten.
 fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
-    let mut renamed = String::with_capacity(source.len());
-    let mut n_copied = 0;
+    let mut blocks = Rewriter::new(source);
     let too_large = |what: String| Err(Error::new(ErrorKind::SyntaxError, what));
     if source.len() > MAX_SOURCE_BYTES {
         let n = source.len();
@@ -95,18 +93,11 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
     let mut tag = Tag::default();
     for token in machinery::tokenize(source, false, syntax.clone()) {
         let (token, span) = token?;
+        blocks.token(&token, span, tag.is_block && tag.n_tokens == 1);
         match token {
             Token::VariableStart => tag = Tag::default(),
             Token::BlockStart => tag = Tag { is_block: true, ..Tag::default() },
             Token::Ident("elif") => n_elifs += 1,
-            Token::Ident(name) if tag.is_block && tag.n_tokens == 1 => {
-                if let Some(plain) = plain_block(name) {
-                    renamed += &source[n_copied..span.start_offset as usize];
-                    renamed += plain;
-                    tag.is_renamed = true;
-                }
-            }
-            Token::BlockEnd if tag.is_renamed => n_copied = span.start_offset as usize,
             Token::Mul => tag.multiplies = true,
             Token::Int(value) => tag.factor = tag.factor.saturating_mul(value.max(1)),
             Token::Str(text) => tag.n_bytes += text.len() as u64,
@@ -126,17 +117,7 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
             return too_large(format!("line {line}: a product of constants is too large"));
         }
     }
-    renamed += &source[n_copied..];
-    Ok(renamed)
-}
-
-/// The tag that a block is begun or ended with which is nothing but a block here.
-fn plain_block(name: &str) -> Option<&'static str> {
-    match name {
-        "block" | "generation" => Some("with"),
-        "endblock" | "endgeneration" => Some("endwith"),
-        _ => None,
-    }
+    Ok(blocks.finish())
 }
 
 /// What is known of the tag that is being read.
@@ -148,20 +129,11 @@ struct Tag {
     /// The product of its integers.
     factor: u64,
     multiplies: bool,
-    /// It gets another name, and what stands behind the name is left out.
-    is_renamed: bool,
 }
 
 impl Default for Tag {
     fn default() -> Self {
-        Tag {
-            is_block: false,
-            n_tokens: 0,
-            n_bytes: 0,
-            factor: 1,
-            multiplies: false,
-            is_renamed: false,
-        }
+        Tag { is_block: false, n_tokens: 0, n_bytes: 0, factor: 1, multiplies: false }
     }
 }
 

@@ -34,7 +34,9 @@ fn map_method(map: &Value, method: &str, args: &[Value]) -> Result<Value, Error>
             let value = map.get_item(&key)?;
             Ok(part(key, value))
         });
-        Ok(pairs.collect::<Result<Vec<_>, Error>>()?.into())
+        let items = pairs.collect::<Result<Vec<_>, Error>>()?;
+        // No list: it has no places.
+        Ok(Value::make_iterable(move || items.clone().into_iter()))
     };
     match method {
         "keys" => take(|key, _| key),
