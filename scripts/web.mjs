@@ -57,7 +57,7 @@ export function buildWeb() {
 }
 
 /** What writes the JavaScript side of a build. */
-function buildBindgen() {
+export function buildBindgen() {
   step('bindgen', {
     inputs: ['tools/bindgen'],
     output: 'target/tools/debug/realm-bindgen',

@@ -20,6 +20,7 @@ export type QuantizeReport = BindingReport
  * @param mix such as 'Q4_K_M' or 'IQ3_XS'; an unknown one names them all in its error
  * @throws RealmError INVALID_ARGUMENT  an argument is wrong, or the mix needs an importance matrix
  * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED  the input
+ * @throws RealmError STORAGE_FULL      there is no room for the output
  * @throws RealmError WRITE_FAILED      the output cannot be written
  * @throws RealmError ABORTED           the signal was aborted
  */

@@ -29,11 +29,13 @@ const PATIENCE_MS = 120_000
  * Runs a function in a page of `server`, after its modules, in a Firefox of its own.
  *
  * @param preferences Firefox's own settings, by name
+ * @param patienceMs how long the page may take
  * @returns what the function returns
  */
-export async function runInFirefox(server, run, { modules = [], preferences = {} } = {}) {
+export async function runInFirefox(server, run, options = {}) {
+  const { modules = [], preferences = {}, patienceMs = PATIENCE_MS } = options
   const imports = modules.map((path) => `await import(${JSON.stringify(path)})`).join('\n')
-  const report = await listen()
+  const report = await listen(patienceMs)
   const script = `
     let answer
     try {
@@ -69,10 +71,10 @@ export async function runInFirefox(server, run, { modules = [], preferences = {}
 }
 
 /** Waits for one answer. */
-async function listen() {
+async function listen(patienceMs) {
   let server
   const answer = new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error('the page reported nothing')), PATIENCE_MS).unref()
+    setTimeout(() => reject(new Error('the page reported nothing')), patienceMs).unref()
     server = createServer(async (request, response) => {
       const parts = await request.toArray()
       response.writeHead(200, { 'access-control-allow-origin': '*' }).end()

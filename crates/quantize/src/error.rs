@@ -1,5 +1,6 @@
 //! What can go wrong when weights are turned into blocks, or a file into another.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use realm_gguf::TensorType;
@@ -24,7 +25,7 @@ pub enum Error {
         source: realm_quant::Error,
     },
 
-    /// The system could not write the output.
+    /// The system could not write the output; the code says whether for want of room.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file that was being written.
@@ -138,7 +139,10 @@ impl Coded for Error {
         match self {
             Self::Gguf(error) => error.code(),
             Self::Dequantize { .. } => ErrorCode::ModelUnsupported,
-            Self::Io { .. } => ErrorCode::WriteFailed,
+            Self::Io { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
+                _ => ErrorCode::WriteFailed,
+            },
             Self::Blocks { .. } | Self::Length { .. } => ErrorCode::ShapeMismatch,
             Self::NotFinite { .. } | Self::Imatrix { .. } => ErrorCode::ModelInvalid,
             Self::UnknownMix { .. }

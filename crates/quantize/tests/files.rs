@@ -297,6 +297,18 @@ fn an_output_that_cannot_be_written_is_named() {
     assert!(error.to_string().contains("no-such-folder"), "{error}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_from_an_output_that_cannot_be_written() {
+    use std::io::Write;
+
+    let path = PathBuf::from("/dev/full");
+    let mut file = fs::File::options().write(true).open(&path).unwrap();
+    let source = file.write_all(b"GGUF").unwrap_err();
+    let error = Error::Io { path, source };
+    assert_eq!(error.code(), ErrorCode::StorageFull, "{error}");
+}
+
 #[test]
 fn every_expert_has_an_importance_of_its_own() {
     let folder = folder("expert-imatrix");

@@ -10,7 +10,7 @@ use realm_ir::{
     WeightRef,
 };
 
-use crate::program::{Model, Size, read};
+use crate::program::{Model, Size};
 use crate::random::{self, Random};
 
 /// Most rows of a call.
@@ -30,7 +30,7 @@ const PAGES: [[u32; 13]; 2] = [
 ];
 
 /// Slots, weights and steps of one small program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bench {
     random: Random,
     slots: Vec<SlotInfo>,
@@ -41,6 +41,10 @@ pub struct Bench {
     pub kv_type: KvType,
     /// Factor on the random values of all slots.
     pub spread: f32,
+    /// Rows of the two sequences in each call.
+    pub calls: Vec<[usize; 2]>,
+    /// Positions of a page; a sequence has 13 pages.
+    pub page_tokens: usize,
 }
 
 impl Bench {
@@ -53,6 +57,8 @@ impl Bench {
             kv_layers: vec![],
             kv_type: KvType::F32,
             spread: 1.0,
+            calls: CALLS.to_vec(),
+            page_tokens: 4,
         }
     }
 
@@ -108,6 +114,14 @@ impl Bench {
     /// # Panics
     /// When the backend refuses or fails.
     pub fn run(&self, backend: &dyn Backend, steps: &[Step], outs: &[Slot]) -> Vec<f32> {
+        pollster::block_on(self.results(backend, steps, outs))
+    }
+
+    /// [`Bench::run`] for who cannot block.
+    ///
+    /// # Panics
+    /// When the backend refuses or fails.
+    pub async fn results(&self, backend: &dyn Backend, steps: &[Step], outs: &[Slot]) -> Vec<f32> {
         let program = Program {
             slots: self.slots.clone(),
             weights: self.weights.clone(),
@@ -119,6 +133,7 @@ impl Bench {
         let model = Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() };
         let size = Size {
             n_pages: 32,
+            page_tokens: self.page_tokens,
             kv_type: self.kv_type,
             max_rows: MAX_ROWS,
             max_outputs: MAX_ROWS,
@@ -130,7 +145,7 @@ impl Bench {
         let mut starts = [0, 0];
         // Without an embedding there is no vocabulary that tokens could be of.
         let embeds = steps.iter().any(|step| matches!(step, Step::Embed(_)));
-        for counts in CALLS {
+        for counts in &self.calls {
             let n_rows = counts[0] + counts[1];
             for (index, slot) in self.slots.iter().enumerate() {
                 let mut values = random.normals(n_rows * slot.width);
@@ -153,8 +168,10 @@ impl Bench {
                     Rows::Batch => n_rows,
                     Rows::Outputs => call.output_rows.len(),
                 };
-                let values = read(&model, &mut *session, *out, n_rows);
-                results.extend(values.expect("a slot can be read"));
+                let first = results.len();
+                results.resize(first + n_rows * self.slots[out.0].width, 0.0);
+                let read = session.read(*out, 0..n_rows, &mut results[first..]);
+                read.await.expect("a slot can be read");
             }
         }
         results

@@ -94,7 +94,6 @@ impl WgpuBackend {
         &self.device.gpu.adapter
     }
 
-    #[cfg(test)]
     pub(crate) fn gpu(&self) -> &Gpu {
         &self.device.gpu
     }

@@ -250,6 +250,36 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// The pipeline of a kernel's text, whose entry point is `main`.
+    pub fn pipeline(
+        &self,
+        label: &str,
+        text: String,
+        layout: &wgpu::PipelineLayout,
+        constants: &[(&str, f64)],
+    ) -> wgpu::ComputePipeline {
+        let label = Some(label);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(text.into()) };
+        // Counters that end loops, natively, keep drivers from unrolling them.
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..Default::default() };
+        // SAFETY: the text is our own, and every loop of it counts to a bound. Where it reads and
+        // writes stays checked.
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Everything is written before it is read.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        })
+    }
+
     /// Hands over what was written to buffers, so that staging memory is freed.
     pub fn flush(&self) {
         self.queue.submit([]);

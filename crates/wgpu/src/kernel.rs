@@ -27,8 +27,12 @@ const ACTIVATION: &str = shader!("activation");
 const GATES: &str = shader!("gates");
 const TILES: &str = shader!("linear/tile_list");
 
-/// Threads of every workgroup.
+/// Threads of a workgroup.
 pub(crate) const THREADS: usize = 64;
+
+/// Threads of a workgroup that has a long row to itself: few steps one after another. The most
+/// that every device has.
+const WIDE_THREADS: usize = 256;
 
 /// A shader: operands that it reads are bound first, those that it writes after them.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -37,6 +41,7 @@ pub(crate) struct Kernel {
     parts: &'static [&'static str],
     pub n_reads: usize,
     pub n_writes: usize,
+    n_threads: usize,
 }
 
 const fn kernel(
@@ -45,10 +50,11 @@ const fn kernel(
     n_reads: usize,
     n_writes: usize,
 ) -> Kernel {
-    Kernel { name, parts, n_reads, n_writes }
+    Kernel { name, parts, n_reads, n_writes, n_threads: THREADS }
 }
 
 pub(crate) static NORM: Kernel = kernel("norm", &[REDUCE, shader!("norm")], 3, 1);
+pub(crate) static NORM_WIDE: Kernel = Kernel { name: "norm_wide", n_threads: WIDE_THREADS, ..NORM };
 pub(crate) static HEAD_REST: Kernel = kernel("head_rest", &[shader!("linear/head_rest")], 1, 1);
 pub(crate) static QUANTIZE: Kernel = kernel("quantize", &[shader!("linear/quantize")], 1, 1);
 pub(crate) static GROUP_CHOICES: Kernel =
@@ -100,7 +106,7 @@ impl Kernel {
     }
 
     fn source(&self) -> String {
-        let mut source = format!("const THREADS: u32 = {THREADS}u;\n");
+        let mut source = format!("const THREADS: u32 = {}u;\n", self.n_threads);
         source.extend(self.parts.iter().copied());
         source
     }
@@ -158,23 +164,8 @@ impl Pipelines {
             return pipeline.clone();
         }
         // Not while others wait: this takes long.
-        let label = Some(kernel.name);
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label,
-            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
-        });
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&self.layouts(gpu, kernel).pipeline),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                // Everything is written before it is read.
-                zero_initialize_workgroup_memory: false,
-            },
-            cache: None,
-        });
+        let layout = self.layouts(gpu, kernel).pipeline;
+        let pipeline = gpu.pipeline(kernel.name, kernel.source(), &layout, constants);
         pipelines().entry(key).or_insert(pipeline).clone()
     }
 

@@ -44,9 +44,8 @@ pub use adapter::AdapterDescription;
 pub use backend::adapters_blocking;
 pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
 pub use gpu::Counters;
+pub use product::check::check_products;
 pub use product::{Arithmetic, Tuning};
-#[cfg(not(target_arch = "wasm32"))]
-pub use product::{Question, questions};
 
 /// The backend's name in options, reports and errors.
 pub(crate) const NAME: &str = "webgpu";

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use realm_gguf::TensorData;
 use realm_ir::{Adapter, AdapterUse, Error, LowRank, Result, WeightRef};
 
 use crate::NAME;
@@ -27,18 +26,17 @@ impl LowRankAdapter {
     /// Uploads an adapter's matrices.
     ///
     /// # Errors
-    /// Those of [`Weight::upload`]; `Unsupported` for a matrix that is larger than a binding.
+    /// Those of [`Weight::upload`].
     pub fn upload(gpu: &Gpu, adapter: &Adapter) -> Result<Self> {
-        let pair = |part: &LowRank, a: Weight| -> Result<(WeightRef, Pair)> {
-            let b = matrix(gpu, &part.b)?;
+        let pair = |part: &LowRank| -> Result<(WeightRef, Pair)> {
+            let a = Weight::upload(gpu, &part.a)?;
+            let b = Weight::upload(gpu, &part.b)?;
             Ok((part.weight, Pair { a, b, scale: part.scale }))
         };
-        let products = adapter.products.iter().map(|part| pair(part, matrix(gpu, &part.a)?));
-        // Of a table, only single rows are read.
-        let lookups = adapter.lookups.iter().map(|part| pair(part, Weight::upload(gpu, &part.a)?));
+        let pairs = |parts: &[LowRank]| parts.iter().map(pair).collect::<Result<HashMap<_, _>>>();
         Ok(LowRankAdapter {
-            products: products.collect::<Result<_>>()?,
-            lookups: lookups.collect::<Result<_>>()?,
+            products: pairs(&adapter.products)?,
+            lookups: pairs(&adapter.lookups)?,
         })
     }
 
@@ -62,14 +60,4 @@ impl LowRankAdapter {
     pub fn lookup(&self, weight: WeightRef) -> Option<&Pair> {
         self.lookups.get(&weight)
     }
-}
-
-/// A matrix, or several, of which none is split.
-fn matrix(gpu: &Gpu, tensor: &TensorData) -> Result<Weight> {
-    let weight = Weight::upload(gpu, tensor)?;
-    if tensor.shape().len() < 3 && weight.parts.len() > 1 {
-        let what = format!("{} of {} bytes in an adapter", weight.name, tensor.n_bytes());
-        return Err(Error::Unsupported { what, backend: NAME });
-    }
-    Ok(weight)
 }

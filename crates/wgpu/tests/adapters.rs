@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use realm_gguf::{Gguf, TensorInfo, TensorType};
+use realm_gguf::{Gguf, TensorData, TensorInfo, TensorType};
 use realm_ir::{
     Adapter, AdapterUse, Backend, BatchView, Coded, ErrorCode, SequenceView, Session, Step,
     Uploaded, WeightRef,
@@ -17,7 +17,7 @@ use realm_testkit::lora::Lora;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Model, Size, read};
 
-use common::backend;
+use common::{backend, open};
 
 const PAGES: [u32; 4] = [3, 11, 2, 7];
 const PROMPT: [u32; 11] = [5, 9, 30, 1, 2, 31, 7, 8, 8, 4, 21];
@@ -164,6 +164,20 @@ fn matrices_of_other_types_and_ranks_are_added_unrounded() {
         let lora = base.random(4, rank, ty);
         assert_near(ty.name(), &base.adapted(&[(&lora, 1.0)]), &base.wanted(&[(&lora, 1.0)]));
     }
+}
+
+#[test]
+fn matrices_above_the_binding_limit_are_split_by_rows() {
+    // Products with known answers fit.
+    const LIMIT: usize = 150_000;
+    let small = open(Some(LIMIT));
+    let base = Base::kit("llama");
+    let lora = base.random(5, 700, TensorType::F32);
+    let is_large = |matrix: &TensorData| matrix.bytes().len() > LIMIT;
+    let adapter = base.adapter(&lora);
+    assert!(adapter.products.iter().any(|pair| is_large(&pair.a) && is_large(&pair.b)));
+    let used = AdapterUse { adapter: small.upload_adapter(&adapter).unwrap(), scale: 1.0 };
+    assert_near("split", &base.logits(&small, &[used]), &base.wanted(&[(&lora, 1.0)]));
 }
 
 #[test]

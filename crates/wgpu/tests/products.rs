@@ -1,17 +1,14 @@
-//! Embeddings and matrix products of every type, against the oracle.
+//! Matrix products of every type, against the oracle.
 
 mod common;
 
-use realm_gguf::{TensorData, TensorType};
-use realm_ir::{
-    Activation, Backend, Embed, ExpertWeights, Gating, Linear, LinearOutput, Moe, Slot, Step,
-    WeightRef,
-};
-use realm_testkit::bench::{Bench, N_VOCAB};
+use realm_gguf::TensorType;
+use realm_ir::{Backend, Linear, LinearOutput, Slot, Step};
+use realm_testkit::bench::Bench;
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::random::{self, Random};
-use realm_wgpu::{Arithmetic, Tuning, WgpuBackend};
+use realm_wgpu::{Arithmetic, Tuning, WgpuBackend, check_products};
 
 use common::{F32_ROUNDING, assert_close, backend, open, open_with};
 
@@ -117,6 +114,17 @@ fn every_arithmetic_is_as_close_as_its_numbers_are_and_leaves_floats_alone() {
 }
 
 #[test]
+fn every_kernel_knows_its_answers() {
+    for arithmetic in [Arithmetic::F32, Arithmetic::F16, Arithmetic::Int8] {
+        for subgroups in [false, true] {
+            let checked = check_products(backend(), arithmetic, subgroups);
+            let (n, faults) = pollster::block_on(checked).unwrap();
+            assert!(n > 50 && faults.is_empty(), "{n} kernels: {faults:?}");
+        }
+    }
+}
+
+#[test]
 fn floats_may_have_rows_of_any_width() {
     for ty in [TensorType::F32, TensorType::F16, TensorType::BF16] {
         for width in [1, 30, 67, 129] {
@@ -154,169 +162,6 @@ fn a_weight_of_many_pieces_and_several_parts_is_whole() {
             check(backend, &bench, &what, std::slice::from_ref(&step), &[out], 2.0 * F32_ROUNDING);
         }
     }
-}
-
-#[test]
-fn embeddings_scale_tokens_and_add_positions_and_a_constant() {
-    let tables = [
-        (TensorType::F32, 75, TensorType::F16),
-        (TensorType::Q6_K, 256, TensorType::F32),
-        (TensorType::IQ3_S, 512, TensorType::Q8_0),
-    ];
-    for (ty, width, position_ty) in tables {
-        let mut bench = Bench::new(6);
-        let out = bench.slot(width);
-        let table = bench.matrix(&[width, N_VOCAB], ty);
-        // Fewer than there are positions.
-        let positions = Some(bench.matrix(&[width, 7], position_ty));
-        let constant = Some(bench.values(&[width]));
-        for (positions, constant) in [(None, None), (positions, None), (positions, constant)] {
-            let step = Step::Embed(Embed { table, out, scale: 3.0, positions, constant });
-            check(backend(), &bench, ty.name(), &[step], &[out], F32_ROUNDING);
-        }
-    }
-}
-
-/// Five experts of which each row uses two, without anything that a family may leave out.
-fn plain_mixture(bench: &mut Bench, ty: TensorType) -> Moe {
-    let [width, inner, n_experts] = [256, 256, 5];
-    let [input, out] = [width, width + 4].map(|width| bench.slot(width));
-    let mut up = || bench.matrix(&[width, inner, n_experts], ty);
-    let (gate, up) = (Some(up()), up());
-    let experts = ExpertWeights {
-        gate,
-        up,
-        down: bench.matrix(&[inner, width, n_experts], ty),
-        gate_bias: None,
-        up_bias: None,
-        down_bias: None,
-        gate_scale: None,
-        up_scale: None,
-        down_scale: None,
-    };
-    Moe {
-        input,
-        router_input: input,
-        out,
-        accumulate: false,
-        router: bench.matrix(&[width, n_experts], TensorType::F32),
-        router_bias: None,
-        choice_bias: None,
-        gating: Gating::Softmax,
-        normalize: true,
-        scale: 1.5,
-        n_experts,
-        n_used: 2,
-        n_groups: 1,
-        n_groups_used: 1,
-        experts,
-        activation: Activation::Silu,
-        weigh_input: false,
-    }
-}
-
-#[test]
-fn experts_of_several_types_match_for_few_and_many_rows() {
-    for ty in [TensorType::F32, TensorType::Q4_K, TensorType::MXFP4, TensorType::IQ2_XXS] {
-        let mut bench = Bench::new(7);
-        let moe = plain_mixture(&mut bench, ty);
-        let out = moe.out;
-        check(backend(), &bench, ty.name(), &[Step::Moe(Box::new(moe))], &[out], 1e-4);
-    }
-}
-
-#[test]
-fn options_of_a_mixture_match_and_change_the_result() {
-    type Change = fn(&mut Bench, &mut Moe);
-    let changes: [(&str, Change); 9] = [
-        ("accumulate", |_, moe| moe.accumulate = true),
-        ("weights on the inputs", |_, moe| moe.weigh_input = true),
-        ("no gates", |_, moe| moe.experts.gate = None),
-        ("gates beside ups", |bench, moe| {
-            let both = bench.matrix(&[256, 512, 5], TensorType::Q4_0);
-            (moe.experts.gate, moe.experts.up) = (Some(both), both);
-        }),
-        ("biases", |bench, moe| {
-            moe.experts.gate_bias = Some(bench.values(&[256, 5]));
-            moe.experts.up_bias = Some(bench.values(&[256, 5]));
-            moe.experts.down_bias = Some(bench.values(&[256, 5]));
-        }),
-        ("factors", |bench, moe| {
-            moe.experts.gate_scale = Some(bench.values(&[5]));
-            moe.experts.up_scale = Some(bench.values(&[5]));
-            moe.experts.down_scale = Some(bench.values(&[5]));
-        }),
-        ("another router", |bench, moe| {
-            moe.gating = Gating::Sigmoid;
-            moe.router_bias = Some(bench.values(&[5]));
-            moe.choice_bias = Some(bench.values(&[5]));
-        }),
-        ("one expert", |_, moe| moe.n_used = 1),
-        ("clamped", |_, moe| moe.activation = Activation::ClampedSwiglu),
-    ];
-    let run = |change: Option<Change>| {
-        let mut bench = Bench::new(8);
-        let mut moe = plain_mixture(&mut bench, TensorType::Q4_0);
-        if let Some(change) = change {
-            change(&mut bench, &mut moe);
-        }
-        let out = moe.out;
-        let steps = [Step::Moe(Box::new(moe))];
-        (bench.run(&NaiveBackend, &steps, &[out]), bench.run(backend(), &steps, &[out]))
-    };
-    let (plain, _) = run(None);
-    for (what, change) in changes {
-        let (wanted, got) = run(Some(change));
-        assert_ne!(wanted, plain, "{what} changes something");
-        assert_close(what, &got, &wanted, 1e-4);
-    }
-}
-
-/// A router of nine experts, of which several always get the same score.
-fn router_with_ties(bench: &mut Bench) -> WeightRef {
-    let mut random = Random::new(13);
-    let different = [(); 4].map(|()| random.normals(256));
-    let rows = [0, 1, 0, 2, 1, 0, 3, 3, 2].map(|row: usize| different[row].clone());
-    let bytes = rows.concat().iter().flat_map(|value| (value / 16.0).to_le_bytes()).collect();
-    bench.push(TensorData::from_vec("router", &[256, 9], TensorType::F32, bytes).unwrap())
-}
-
-#[test]
-fn of_experts_with_equal_scores_the_first_are_chosen_by_every_gating() {
-    // A bias that keeps ties, and makes some of what had none.
-    let bias = [0.5f32, 0.0, 0.5, 0.25, 0.0, 0.5, 0.25, 0.25, 0.25];
-    for gating in [Gating::Softmax, Gating::SoftmaxOfChosen, Gating::Sigmoid] {
-        for (n_used, normalize, n_groups, n_groups_used, has_bias) in [
-            (2, true, 1, 1, false),
-            (4, false, 1, 1, true),
-            (1, false, 3, 1, false),
-            (3, true, 3, 2, true),
-            (9, true, 1, 1, true),
-        ] {
-            let mut bench = Bench::new(14);
-            let mut moe = plain_mixture(&mut bench, TensorType::F16);
-            let mut matrices = |shape: [usize; 3]| bench.matrix(&shape, TensorType::F16);
-            moe.experts.gate = Some(matrices([256, 64, 9]));
-            moe.experts.up = matrices([256, 64, 9]);
-            moe.experts.down = matrices([64, 256, 9]);
-            moe.router = router_with_ties(&mut bench);
-            moe.choice_bias = has_bias.then(|| bench.push(random::vector("choice", &bias)));
-            (moe.n_experts, moe.n_used, moe.normalize) = (9, n_used, normalize);
-            (moe.gating, moe.n_groups, moe.n_groups_used) = (gating, n_groups, n_groups_used);
-            let (out, what) = (moe.out, format!("{gating:?}, {n_used} of {n_groups} groups"));
-            check(backend(), &bench, &what, &[Step::Moe(Box::new(moe))], &[out], 1e-4);
-        }
-    }
-}
-
-#[test]
-fn experts_in_several_buffers_are_found() {
-    // Two experts' matrices fit into a buffer.
-    let small = open(Some(600_000));
-    let mut bench = Bench::new(9);
-    let moe = plain_mixture(&mut bench, TensorType::F32);
-    let out = moe.out;
-    check(&small, &bench, "five experts", &[Step::Moe(Box::new(moe))], &[out], 1e-4);
 }
 
 #[test]

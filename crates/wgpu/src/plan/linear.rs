@@ -406,12 +406,17 @@ impl Planner<'_> {
         let input_items = if experts.of_rows { 1 } else { experts.n_used };
         let mut dispatches = self.round(product, &kernels, input_items, rounded)?;
         for part in &weight.parts {
+            // The only matrix, as an adapter has it, may be in several parts.
+            let is_split = experts.n_experts == 1 && weight.parts.len() > 1;
+            let own_rows = if is_split { part.rows.len() } else { matrix_rows };
+            let columns = if is_split { part.rows.clone() } else { 0..experts.n_columns };
             let parameters = Parameters {
-                n_columns: experts.n_columns as u32,
-                matrix_rows: matrix_rows as u32,
+                n_columns: columns.len() as u32,
+                first_column: columns.start as u32,
+                matrix_rows: own_rows as u32,
                 first_row: (part.first_row + experts.first_row) as u32,
-                n_matrices: (part.rows.len() / matrix_rows) as u32,
-                first_matrix: (part.rows.start / matrix_rows) as u32,
+                n_matrices: (part.rows.len() / own_rows) as u32,
+                first_matrix: if is_split { 0 } else { (part.rows.start / matrix_rows) as u32 },
                 outputs_per_input: if experts.of_rows { experts.n_used as u32 } else { 1 },
                 flags: self.flags(product)
                     | Flags::of(&[
@@ -423,7 +428,7 @@ impl Planner<'_> {
             for (when, kernel) in &kernels {
                 let is_tiled = kernel.places == Places::Tiles;
                 let grid = RowsGrid {
-                    n_groups: experts.n_columns.div_ceil(kernel.work.n_columns()),
+                    n_groups: columns.len().div_ceil(kernel.work.n_columns()),
                     rows: product.rows,
                     when: when.clone(),
                     row_items: experts.n_used,

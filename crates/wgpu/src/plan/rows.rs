@@ -6,10 +6,13 @@ use realm_ir::{
 
 use super::{Dispatch, Planner, at_least, count, flag, refuse};
 use crate::activation;
-use crate::kernel::{ADD, GATED_ACT, MIX, MIX_OUT, NORM, SPARSIFY, TAKE_ROWS, THREADS};
+use crate::kernel::{ADD, GATED_ACT, MIX, MIX_OUT, NORM, NORM_WIDE, SPARSIFY, TAKE_ROWS, THREADS};
 
 /// Inputs that one dispatch of a mix takes.
 const MIX_INPUTS: usize = 4;
+
+/// Values from which on a norm is worth more threads.
+const LONG: usize = 512;
 
 impl Planner<'_> {
     pub(super) fn norm(&mut self, step: &Norm) -> Result<Vec<Dispatch>> {
@@ -39,7 +42,8 @@ impl Planner<'_> {
         let bias = self.vector(step.bias, width_of(has_own(step.bias)), StepKind::Norm)?;
         let input = self.input(step.input, step.out);
         let operands = [&input, &weight, &bias, self.slot(step.out)];
-        Ok(vec![self.rowwise(&NORM, &constants, &operands, step.groups, step.out)])
+        let kernel = if step.width < LONG { &NORM } else { &NORM_WIDE };
+        Ok(vec![self.rowwise(kernel, &constants, &operands, step.groups, step.out)])
     }
 
     pub(super) fn gated_act(&mut self, step: &GatedAct) -> Result<Vec<Dispatch>> {

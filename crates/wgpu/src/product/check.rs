@@ -8,10 +8,10 @@ use std::collections::HashSet;
 use realm_ir::{Error, Result};
 
 use super::sample::Sample;
-use super::{Kernel, Products};
-use crate::NAME;
+use super::{Arithmetic, Kernel, Products, Tuning};
 use crate::gpu::Gpu;
 use crate::session::map;
+use crate::{NAME, WgpuBackend};
 
 /// Questions that were asked and not yet looked at.
 pub(crate) struct Pending {
@@ -57,20 +57,51 @@ impl Pending {
     /// Waits for the answers and looks at them.
     ///
     /// # Errors
-    /// `Unavailable` naming the product that is wrong, or when the device failed.
+    /// `Unavailable` naming the first product that is wrong, or when the device failed.
     pub async fn look(self, gpu: &Gpu) -> Result<()> {
+        self.faults(gpu).await?.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same; what is wrong, product by product.
+    ///
+    /// # Errors
+    /// When the device failed.
+    async fn faults(self, gpu: &Gpu) -> Result<Vec<Error>> {
         let n_values: usize = self.samples.iter().map(|sample| sample.answers.len()).sum();
         let mut found = vec![0.0f32; n_values];
         map(gpu, &self.staging, bytemuck::cast_slice_mut(&mut found)).await?;
         let mut rest = &found[..];
+        let mut faults = Vec::new();
         for sample in &self.samples {
             let (found, others) = rest.split_at(sample.answers.len());
             rest = others;
-            compare(&sample.kernel, found, &sample.answers, sample.tolerance)?;
-            gpu.products.found_right(sample.kernel);
+            match compare(&sample.kernel, found, &sample.answers, sample.tolerance) {
+                Ok(()) => gpu.products.found_right(sample.kernel),
+                Err(error) => faults.push(error),
+            }
         }
-        Ok(())
+        Ok(faults)
     }
+}
+
+/// Asks a backend about every kernel of products in `arithmetic`, by subgroups or not: how many
+/// there are, and what is wrong. Needs no model; for tests of drivers and browsers.
+///
+/// # Errors
+/// When the device does not offer the kernels, or fails.
+pub async fn check_products(
+    backend: &WgpuBackend,
+    arithmetic: Arithmetic,
+    subgroups: bool,
+) -> Result<(usize, Vec<Error>)> {
+    let gpu = backend.gpu();
+    let kernels = super::all(Tuning { vector: arithmetic, matrix: arithmetic, subgroups });
+    let kernels: Vec<_> = kernels.collect();
+    let faults = match Pending::ask(gpu, kernels.iter().copied())? {
+        Some(pending) => pending.faults(gpu).await?,
+        None => Vec::new(),
+    };
+    Ok((kernels.len(), faults))
 }
 
 fn compare(kernel: &Kernel, found: &[f32], answers: &[f32], tolerance: f32) -> Result<()> {
@@ -114,9 +145,9 @@ impl Products {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::product::{Arithmetic, Places, Work};
+    use crate::product::{Places, Work};
     use crate::weight::format;
-    use crate::{Tuning, WgpuBackend, WgpuOptions, adapters};
+    use crate::{WgpuOptions, adapters};
     use realm_gguf::TensorType;
 
     fn open() -> WgpuBackend {

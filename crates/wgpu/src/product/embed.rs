@@ -32,23 +32,9 @@ impl Products {
     pub fn embed(&self, gpu: &Gpu, kernel: EmbedKernel) -> wgpu::ComputePipeline {
         let mut pipelines = self.embeds.lock().unwrap_or_else(PoisonError::into_inner);
         let pipeline = pipelines.entry(kernel).or_insert_with(|| {
-            let label = Some("embed");
             let text = source::embed(kernel.format, kernel.any_width);
-            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label,
-                source: wgpu::ShaderSource::Wgsl(text.into()),
-            });
-            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label,
-                layout: Some(&self.embed_layouts(gpu).pipeline),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &[("source", f64::from(kernel.source as u8))],
-                    ..Default::default()
-                },
-                cache: None,
-            })
+            let layout = self.embed_layouts(gpu).pipeline;
+            gpu.pipeline("embed", text, &layout, &[("source", f64::from(kernel.source as u8))])
         });
         pipeline.clone()
     }

@@ -18,7 +18,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-#[cfg(not(target_arch = "wasm32"))]
 use realm_gguf::TensorType;
 
 use crate::gpu::Gpu;
@@ -26,8 +25,6 @@ use crate::kernel::bind_group;
 use crate::weight::{Format, GROUP, Values};
 use embed::EmbedKernel;
 pub(crate) use parameters::{Flags, Parameters};
-#[cfg(not(target_arch = "wasm32"))]
-pub use sample::Question;
 pub use tune::Tuning;
 
 /// What products use of a device that has it.
@@ -140,11 +137,9 @@ impl Kernel {
     }
 }
 
-/// A question about every kernel for one kind of numbers: all types for few and for many rows,
-/// and all other kinds of places with one type.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn questions(arithmetic: Arithmetic) -> impl Iterator<Item = Question> {
-    let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: false };
+/// Every kernel that `tuning` prefers: all types for few and for many rows, and all other kinds
+/// of places with one type.
+fn all(tuning: Tuning) -> impl Iterator<Item = Kernel> {
     let dense = [Work::Vector(1), Work::Matrix(32)].map(|work| (Places::Dense, work));
     let others = [
         (Places::Dense, Work::Vector(4)),
@@ -157,8 +152,7 @@ pub fn questions(arithmetic: Arithmetic) -> impl Iterator<Item = Question> {
     let all = crate::weight::types().flat_map(move |ty| dense.map(|kind| (ty, kind)));
     let q4_k = others.map(|kind| (TensorType::Q4_K, kind));
     all.chain(q4_k).filter_map(move |(ty, (places, work))| {
-        let format = crate::weight::format(ty)?;
-        Some(sample::Sample::question(Kernel::choose(&tuning, format, places, work, false)))
+        Some(Kernel::choose(&tuning, crate::weight::format(ty)?, places, work, false))
     })
 }
 
@@ -206,23 +200,8 @@ impl Products {
     pub fn pipeline(&self, gpu: &Gpu, kernel: Kernel) -> wgpu::ComputePipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let pipeline = pipelines.entry(kernel).or_insert_with(|| {
-            let label = Some(kernel.format.ty.name());
-            let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label,
-                source: wgpu::ShaderSource::Wgsl(source::of(&kernel).into()),
-            });
-            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label,
-                layout: Some(&self.layouts(gpu, &kernel).pipeline),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    // Everything is written before it is read.
-                    zero_initialize_workgroup_memory: false,
-                    ..Default::default()
-                },
-                cache: None,
-            })
+            let layout = self.layouts(gpu, &kernel).pipeline;
+            gpu.pipeline(kernel.format.ty.name(), source::of(&kernel), &layout, &[])
         });
         pipeline.clone()
     }

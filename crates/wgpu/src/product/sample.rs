@@ -30,34 +30,6 @@ pub(super) struct Sample {
     pub tolerance: f32,
 }
 
-/// A small product for another program to ask a device, such as a browser's: bindings of group 0
-/// are `reads`, the first result, `parameters`, then `choices` or the other results; group 1 has the
-/// batch, if there is one.
-#[cfg(not(target_arch = "wasm32"))]
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// What kernel it is.
-    pub name: String,
-    /// The kernel's text, with the entry point `main`.
-    pub text: String,
-    /// Weight, bias and input, as words.
-    pub reads: Vec<Vec<u32>>,
-    /// The uniform buffer, as words.
-    pub parameters: Vec<u32>,
-    /// What says which experts are chosen, as words.
-    pub choices: Vec<Vec<u32>>,
-    /// The batch, as words.
-    pub batch: Option<Vec<u32>>,
-    /// Values of each result.
-    pub out_values: Vec<usize>,
-    /// Workgroups in x, y and z.
-    pub grid: [u32; 3],
-    /// What must come out, computed in f64: the results one after another.
-    pub answers: Vec<f32>,
-    /// How far they may be off, in parts of the answers' root of the mean square.
-    pub tolerance: f32,
-}
-
 /// Numbers from -1 to 1 that are the same everywhere (Numerical Recipes' generator).
 struct Numbers(u32);
 
@@ -85,26 +57,6 @@ impl Sample {
     pub fn of(gpu: &Gpu, kernel: Kernel) -> Result<Self> {
         let problem = Problem::answerable(kernel);
         problem.upload(gpu, problem.answers())
-    }
-
-    /// The same sample for another program to ask.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn question(kernel: Kernel) -> Question {
-        let problem = Problem::answerable(kernel);
-        let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-        let choices = [words(&problem.factors), words(&problem.scales), problem.listed()];
-        Question {
-            name: kernel.to_string(),
-            text: super::source::of(&kernel),
-            reads: vec![problem.words.clone(), words(&problem.bias), problem.input_words.clone()],
-            parameters: bytemuck::cast_slice(bytemuck::bytes_of(&problem.parameters)).to_vec(),
-            choices: if kernel.has_choices() { choices.into() } else { Vec::new() },
-            batch: (!kernel.has_choices()).then(|| problem.batch().to_vec()),
-            out_values: problem.out_values(),
-            grid: problem.grid(),
-            answers: problem.answers(),
-            tolerance: problem.tolerance(),
-        }
     }
 
     /// A sample of a size, with any weights and no answers: to be timed.

@@ -28,14 +28,12 @@ pub(crate) const TILE_ROWS: usize = 32;
 
 /// The whole text of `kernel`.
 pub(super) fn of(kernel: &Kernel) -> String {
-    let by_subgroup = kernel.by_subgroup && matches!(kernel.work, Work::Vector(_));
+    // In browsers wgpu does not offer subgroups: pages need not download the text.
+    let offered = !cfg!(target_arch = "wasm32");
+    let by_subgroup = offered && kernel.by_subgroup && matches!(kernel.work, Work::Vector(_));
     let mut text = String::new();
     if kernel.arithmetic == Arithmetic::F16 {
         text.push_str("enable f16;\n");
-    }
-    // Browsers want the directive, naga does without and does not know it.
-    if by_subgroup && cfg!(target_arch = "wasm32") {
-        text.push_str("enable subgroups;\n");
     }
     text.push_str(&constants(&[("THREADS", THREADS), ("ROWS", kernel.work.n_rows())]));
     text.push_str(linear!("parameters"));

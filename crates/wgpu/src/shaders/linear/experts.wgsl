@@ -12,6 +12,7 @@ fn place_of_tile(column_block: u32, expert: u32, first: u32, n_choices: u32) -> 
     if expert < parameters.first_matrix || matrix >= parameters.n_matrices { return place; }
     place.column_block = column_block;
     place.weight_row = matrix * parameters.matrix_rows + parameters.first_row;
+    place.out_at = parameters.first_column;
     place.bias_at = expert * parameters.n_columns;
     place.first = first;
     place.n_rows = n_choices;
