@@ -60,7 +60,7 @@ fn tokens(case: &Value, n_rows: usize) -> Vec<u32> {
     all.take(n_rows).map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-fn run(case: &Value, ty: KvType) -> Result<(Vec<f32>, Vec<f32>), realm_model::Error> {
+fn run(case: &Value, ty: KvType) -> Result<(Vec<f32>, Vec<f32>), Box<realm_model::Error>> {
     let gguf = Gguf::from_bytes(kit::read_maybe_gz(case["model"].as_str().unwrap()))?;
     let plan = realm_model::build(&gguf, 512)?;
     let (shape, expected) = kit::npy_f32(case["expected"].as_str().unwrap());

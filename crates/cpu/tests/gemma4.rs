@@ -142,7 +142,7 @@ impl File {
         self
     }
 
-    fn model(&self) -> Result<Model, Error> {
+    fn model(&self) -> Result<Model, Box<Error>> {
         let mut writer = GgufWriter::new();
         writer.kv("general.architecture", "gemma4");
         for (name, value) in &self.keys {

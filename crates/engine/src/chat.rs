@@ -52,12 +52,11 @@ pub(crate) fn render_for(
 
 fn no_template() -> Error {
     let names = ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ");
-    Error::from(realm_tokenizer::Error::Template {
-        message: format!(
-            "the file has no chat template (tokenizer.chat_template) and its vocabulary fits no \
-             built-in one; pass one of these, or Jinja: {names}"
-        ),
-    })
+    let message = format!(
+        "the file has no chat template (tokenizer.chat_template) and its vocabulary fits no \
+         built-in one; pass one of these, or Jinja: {names}"
+    );
+    Error::from(Box::new(realm_tokenizer::Error::Template { message }))
 }
 
 /// Where the template of a model comes from: `option`, `file`, or the name of a

@@ -6,23 +6,25 @@ use realm_ir::{Coded, ErrorCode};
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Everything the engine reports, with a stable [`Error::code`].
+///
+/// What other crates report is in boxes: results are handed on everywhere, and should be small.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file or its metadata.
     #[error(transparent)]
-    Gguf(#[from] realm_gguf::Error),
+    Gguf(#[from] Box<realm_gguf::Error>),
     /// The file does not make a model that can be run.
     #[error(transparent)]
-    Model(#[from] realm_model::Error),
+    Model(#[from] Box<realm_model::Error>),
     /// The tokenizer or the chat template.
     #[error(transparent)]
-    Tokenizer(#[from] realm_tokenizer::Error),
+    Tokenizer(#[from] Box<realm_tokenizer::Error>),
     /// The backend, or a batch it refused.
     #[error(transparent)]
-    Backend(#[from] realm_ir::Error),
+    Backend(Box<realm_ir::Error>),
     /// A tensor that cannot be turned into values.
     #[error(transparent)]
-    Quant(#[from] realm_quant::Error),
+    Quant(Box<realm_quant::Error>),
     /// None of several backends would have the model.
     #[error("no backend can run this model: {}", reasons(.refusals))]
     NoBackend {
@@ -73,6 +75,18 @@ pub enum Error {
         /// What was found.
         message: String,
     },
+}
+
+impl From<realm_ir::Error> for Error {
+    fn from(error: realm_ir::Error) -> Self {
+        Error::Backend(Box::new(error))
+    }
+}
+
+impl From<realm_quant::Error> for Error {
+    fn from(error: realm_quant::Error) -> Self {
+        Error::Quant(Box::new(error))
+    }
 }
 
 fn reasons(refusals: &[(String, Error)]) -> String {

@@ -139,12 +139,11 @@ pub async fn load(
     let plan = realm_model::build(&gguf, context_length)?;
     let n_tokens = tokenizer.n_tokens();
     if n_tokens > plan.config.n_vocab {
-        return Err(realm_model::Error::Invalid {
+        return Err(Error::from(Box::new(realm_model::Error::Invalid {
             what: "tokenizer.ggml.tokens".into(),
             found: format!("{n_tokens} tokens"),
             expected: format!("at most {}, the rows of token_embd.weight", plan.config.n_vocab),
-        }
-        .into());
+        })));
     }
     let trained = plan.config.trained_context_length;
     if plan.embedding.is_encoder && context_length > trained {

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
+/// a file, and should be small.
+pub type Result<T> = std::result::Result<T, Box<Error>>;
 
 /// Why a file could not be opened, or why a key or tensor is not what was asked for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,13 +71,29 @@ impl Error {
         what: impl Into<String>,
         found: impl Into<String>,
         expected: impl Into<String>,
-    ) -> Self {
-        Error::Invalid { what: what.into(), found: found.into(), expected: expected.into() }
+    ) -> Box<Self> {
+        Box::new(Error::Invalid {
+            what: what.into(),
+            found: found.into(),
+            expected: expected.into(),
+        })
+    }
+
+    pub(crate) fn unsupported(
+        what: impl Into<String>,
+        found: impl Into<String>,
+        supported: impl Into<String>,
+    ) -> Box<Self> {
+        Box::new(Error::Unsupported {
+            what: what.into(),
+            found: found.into(),
+            supported: supported.into(),
+        })
     }
 
     /// The same error, saying which part of a split file it is about.
-    pub(crate) fn in_part(mut self, part: &str) -> Self {
-        if let Error::Invalid { what, .. } | Error::Unsupported { what, .. } = &mut self {
+    pub(crate) fn in_part(mut self: Box<Self>, part: &str) -> Box<Self> {
+        if let Error::Invalid { what, .. } | Error::Unsupported { what, .. } = &mut *self {
             *what = format!("{part}: {what}");
         }
         self

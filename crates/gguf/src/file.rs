@@ -191,11 +191,13 @@ mod mapping {
 
     /// Maps a regular file, read-only; `what` says which file it is if it is missing.
     pub(super) fn map(path: &Path, what: &str) -> Result<View> {
-        let failed = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::NotFound { path: path.to_owned(), what: what.to_owned() }
-            }
-            kind => Error::Io { path: path.to_owned(), kind, message: error.to_string() },
+        let failed = |error: io::Error| {
+            Box::new(match error.kind() {
+                io::ErrorKind::NotFound => {
+                    Error::NotFound { path: path.to_owned(), what: what.to_owned() }
+                }
+                kind => Error::Io { path: path.to_owned(), kind, message: error.to_string() },
+            })
         };
         // Asked before opening: opening a pipe would wait for its writer.
         if !fs::metadata(path).map_err(failed)?.is_file() {

@@ -45,7 +45,7 @@ impl Header {
 /// Why a header could not be parsed.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    pub(crate) error: Error,
+    pub(crate) error: Box<Error>,
     /// With this many bytes of the file it might have been.
     pub(crate) needs: Option<u64>,
 }
@@ -80,11 +80,8 @@ fn read_version(reader: &mut Reader<'_>) -> Result<u32> {
         v if v != 0 && v & 0xffff == 0 => "a big-endian file".into(),
         v => format!("GGUF version {v}"),
     };
-    Err(Error::Unsupported {
-        what: "file header".into(),
-        found,
-        supported: "use a little-endian GGUF file of version 2 or 3".into(),
-    })
+    let supported = "use a little-endian GGUF file of version 2 or 3";
+    Err(Error::unsupported("file header", found, supported))
 }
 
 fn alignment(metadata: &Metadata) -> Result<u32> {
@@ -130,12 +127,9 @@ fn tensor_type(id: u32, label: &str) -> Result<TensorType> {
             Some(name) => format!("tensor type id {id} ({name}, removed from GGUF)"),
             None => format!("tensor type id {id}"),
         };
-        Error::Unsupported {
-            what: label.into(),
-            found,
-            supported: "convert the model again with a current type such as Q4_0, Q4_K, Q8_0 or F16"
-                .into(),
-        }
+        let supported =
+            "convert the model again with a current type such as Q4_0, Q4_K, Q8_0 or F16";
+        Error::unsupported(label, found, supported)
     })
 }
 

@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
             .map_err(|_| Error::invalid(what, format!("\"{}\"", shown(bytes)), "valid UTF-8"))
     }
 
-    fn too_short(&self, expected: String, what: &str) -> Error {
+    fn too_short(&self, expected: String, what: &str) -> Box<Error> {
         let whole = if (self.bytes.len() as u64) < self.file_bytes {
             "the 256 MiB that a header may have"
         } else {

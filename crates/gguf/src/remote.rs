@@ -76,7 +76,7 @@ const FIRST_HEAD_BYTES: u64 = 2 << 20;
 pub(crate) fn read(file: &dyn ReadAt, start: u64, len: usize, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if bytes.try_reserve_exact(len).is_err() {
-        return Err(Error::OutOfMemory { what: what.to_owned(), bytes: len });
+        return Err(Error::OutOfMemory { what: what.to_owned(), bytes: len }.into());
     }
     bytes.resize(len, 0);
     file.read_at(start, &mut bytes)

@@ -45,7 +45,7 @@ fn malformed_files_are_refused_or_safe_to_use() {
             Err(error) => {
                 assert_ne!(case["expect"], "loads", "{name}: {error}");
                 assert!(
-                    matches!(error, Error::Invalid { .. } | Error::Unsupported { .. }),
+                    matches!(*error, Error::Invalid { .. } | Error::Unsupported { .. }),
                     "{name}: {error}"
                 );
                 refused.insert(name);

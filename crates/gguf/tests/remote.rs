@@ -84,7 +84,7 @@ fn parts_of_a_split_model_are_read_like_one_file() {
         assert_eq!(there.bytes(), whole.tensor(info.name()).unwrap().bytes());
     }
     let error = Gguf::from_remote(parts[1..].to_vec()).unwrap_err();
-    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert!(matches!(*error, Error::Invalid { .. }), "{error}");
 }
 
 /// A model of many MiB whose header is small, or whose header is large.
@@ -129,7 +129,7 @@ fn a_count_that_the_file_cannot_hold_is_refused_without_reading_on() {
     bytes[16..24].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
     let file = watched(bytes);
     let error = open(&file).unwrap_err();
-    assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    assert!(matches!(*error, Error::Invalid { .. }), "{error}");
     assert!(file.n_read.load(Ordering::Relaxed) <= 2 << 20);
 }
 
@@ -140,10 +140,10 @@ fn a_file_that_cannot_be_read_says_which_part_and_why() {
     *file.failure.lock().unwrap() = Some("the disk is gone".into());
     let tensor = gguf.tensor(gguf.tensors()[0].name()).unwrap();
     let error = tensor.fetch().unwrap_err();
-    assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+    assert!(matches!(*error, Error::Unreadable { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(tensor.name()) && text.contains("the disk is gone"), "{text}");
-    assert!(matches!(open(&file).unwrap_err(), Error::Unreadable { .. }));
+    assert!(matches!(*open(&file).unwrap_err(), Error::Unreadable { .. }));
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use realm_gguf::{Array, Error, Gguf, TensorData, TensorType, U32OrArray, Value};
 use realm_testkit::gguf_writer::GgufWriter;
 
-fn message(result: Result<impl std::fmt::Debug, Error>) -> String {
+fn message(result: Result<impl std::fmt::Debug, Box<Error>>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -79,7 +79,7 @@ fn a_missing_part_is_named() {
     let paths = written("missing", &every_type().to_split_bytes(3));
     fs::remove_file(&paths[1]).unwrap();
     let error = Gguf::open(&paths[0]).unwrap_err();
-    assert!(matches!(&error, Error::NotFound { path, .. } if *path == paths[1]), "{error}");
+    assert!(matches!(&*error, Error::NotFound { path, .. } if *path == paths[1]), "{error}");
     assert!(error.to_string().ends_with("-00002-of-00003.gguf: part 2 of 3 not found"), "{error}");
 }
 
@@ -145,7 +145,7 @@ fn a_part_under_another_name_says_what_it_should_be_called() {
 fn what_is_not_a_file_is_refused_with_its_path() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let error = Gguf::open(&folder).unwrap_err();
-    assert!(matches!(&error, Error::Io { .. }), "{error}");
+    assert!(matches!(&*error, Error::Io { .. }), "{error}");
     assert!(error.to_string().ends_with("model file is not a regular file"), "{error}");
     let error = Gguf::open(folder.join("absent.gguf")).unwrap_err();
     assert!(error.to_string().ends_with("absent.gguf: model file not found"), "{error}");

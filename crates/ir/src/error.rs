@@ -95,7 +95,7 @@ impl Coded for realm_gguf::Error {
 pub enum Error {
     /// A weight could not be read from its file.
     #[error(transparent)]
-    Weight(#[from] realm_gguf::Error),
+    Weight(#[from] Box<realm_gguf::Error>),
     /// A weight's storage type has no kernel.
     #[error(
         "{tensor}: type {ty} is not supported by backend {backend} for {step:?}; it has: {supported}"

@@ -2,15 +2,16 @@
 
 use realm_ir::{Coded, ErrorCode};
 
-/// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
+/// a file, and should be small.
+pub type Result<T> = std::result::Result<T, Box<Error>>;
 
 /// Why a file cannot be turned into a program.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The container or a metadata value.
     #[error(transparent)]
-    Gguf(#[from] realm_gguf::Error),
+    Gguf(Box<realm_gguf::Error>),
     /// Metadata or tensors contradict each other.
     #[error("{what}: found {found}, expected {expected}")]
     Invalid {
@@ -38,24 +39,30 @@ impl Error {
         what: impl Into<String>,
         found: impl ToString,
         expected: impl ToString,
-    ) -> Self {
-        Error::Invalid {
+    ) -> Box<Self> {
+        Box::new(Error::Invalid {
             what: what.into(),
             found: found.to_string(),
             expected: expected.to_string(),
-        }
+        })
     }
 
     pub(crate) fn unsupported(
         what: impl Into<String>,
         found: impl ToString,
         supported: impl ToString,
-    ) -> Self {
-        Error::Unsupported {
+    ) -> Box<Self> {
+        Box::new(Error::Unsupported {
             what: what.into(),
             found: found.to_string(),
             supported: supported.to_string(),
-        }
+        })
+    }
+}
+
+impl From<Box<realm_gguf::Error>> for Box<Error> {
+    fn from(error: Box<realm_gguf::Error>) -> Self {
+        Box::new(Error::Gguf(error))
     }
 }
 

@@ -21,7 +21,7 @@ impl Base {
         Base { gguf, plan }
     }
 
-    fn read(&self, bytes: Vec<u8>) -> Result<AdapterInfo, Error> {
+    fn read(&self, bytes: Vec<u8>) -> Result<AdapterInfo, Box<Error>> {
         let file = Gguf::from_bytes(bytes)?;
         let adapter = read_adapter(&file, &self.gguf, &self.plan.program, &self.plan.parts);
         adapter.map(|(_, info)| info)

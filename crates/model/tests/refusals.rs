@@ -8,7 +8,7 @@ use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::kit;
 
 /// A sound one-layer file of `architecture`, with one key or tensor changed.
-fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<ModelPlan, Error> {
+fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<ModelPlan, Box<Error>> {
     let mut writer = GgufWriter::new();
     let mut kv = |key: &str, default: KvValue| {
         let chosen = if key == change { value.clone() } else { Some(default) };
@@ -164,7 +164,7 @@ fn hostile_files_of_the_kit_are_refused_without_a_panic() {
     for case in kit::cases("malformed") {
         let id = case["id"].as_str().unwrap();
         let bytes = kit::read_maybe_gz(case["file"].as_str().unwrap());
-        let result = Gguf::from_bytes(bytes).map_err(Error::from).and_then(|gguf| build(&gguf, 64));
+        let result = Gguf::from_bytes(bytes).map_err(Box::from).and_then(|gguf| build(&gguf, 64));
         match (&result, case["expect"].as_str().unwrap()) {
             (Ok(_), "error") => assert!(tokenizer.iter().any(|name| id.ends_with(name)), "{id}"),
             (Err(error), "loads") => panic!("{id}: {error}"),

@@ -14,7 +14,7 @@ use crate::Mix;
 pub enum Error {
     /// The input, or the importance matrix, is not what it should be.
     #[error(transparent)]
-    Gguf(#[from] realm_gguf::Error),
+    Gguf(#[from] Box<realm_gguf::Error>),
 
     /// A tensor of the input cannot be read as values.
     #[error("{tensor}: {source}")]

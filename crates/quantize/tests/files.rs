@@ -235,7 +235,8 @@ fn a_damaged_importance_matrix_of_the_older_format_is_refused() {
     assert!(opened(&dat(&[("a", 1, &[-1.0])])).is_err());
     assert!(opened(&dat(&[])).is_err());
     let missing = Imatrix::open(folder.join("no-such.dat")).unwrap_err();
-    assert!(matches!(missing, Error::Gguf(realm_gguf::Error::NotFound { .. })), "{missing}");
+    let Error::Gguf(cause) = &missing else { panic!("{missing}") };
+    assert!(matches!(**cause, realm_gguf::Error::NotFound { .. }), "{missing}");
 }
 
 #[test]

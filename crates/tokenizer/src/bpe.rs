@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use realm_gguf::Metadata;
 
 use crate::byte_alphabet;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::merge::{Merger, NONE, Symbol};
 use crate::pre_tokenizer::{Alphabet, Family, split};
 use crate::strings::Strings;
@@ -41,7 +41,7 @@ impl Bpe {
         vocabulary: &Vocabulary,
         family: &'static Family,
         unknown: Option<u32>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self> {
         let n_tokens = vocabulary.n_tokens() as u32;
         let mut symbols = match family.alphabet {
             Alphabet::Bytes => byte_symbols(vocabulary),
@@ -155,7 +155,7 @@ fn read_merges(
     metadata: &Metadata,
     alphabet: Alphabet,
     symbols: &mut Strings,
-) -> Result<HashMap<u64, (u32, u32)>, Error> {
+) -> Result<HashMap<u64, (u32, u32)>> {
     let lines = metadata.require_string_array(MERGES)?;
     if lines.len() > i32::MAX as usize / 2 {
         let found = format!("{} merges", lines.len());

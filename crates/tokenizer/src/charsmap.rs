@@ -10,7 +10,7 @@
 
 use realm_gguf::{Array, Metadata, Value, ValueType};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
 
@@ -34,7 +34,7 @@ impl Charsmap {
     /// # Errors
     /// [`Error::Invalid`] when a length or an offset in it points outside, or a
     /// replacement is no text of a reasonable length.
-    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Option<Self>, Error> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Option<Self>> {
         let items = match metadata.get(KEY) {
             None => return Ok(None),
             Some(Value::Array(array)) if array.is_empty() => return Ok(None),
@@ -46,7 +46,7 @@ impl Charsmap {
             Value::I8(byte) => Ok(byte.cast_unsigned()),
             other => Err(not_bytes(other.value_type())),
         };
-        let bytes: Vec<u8> = items.iter().map(byte).collect::<Result<_, _>>()?;
+        let bytes: Vec<u8> = items.iter().map(byte).collect::<Result<_>>()?;
         let charsmap = Charsmap::split(&bytes).ok_or_else(|| {
             let found = format!("{} bytes", bytes.len());
             Error::invalid(KEY, found, "the length of an array, the array and replacements")
@@ -68,7 +68,7 @@ impl Charsmap {
     }
 
     /// Checks every unit at which a key ends.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<()> {
         for (index, unit) in (0..).zip(&self.units) {
             if unit & IS_VALUE != 0 || unit & ENDS_KEY == 0 {
                 continue;
@@ -115,7 +115,7 @@ fn offset(unit: u32) -> u32 {
     (unit >> 10) << ((unit >> 6) & 8)
 }
 
-fn not_bytes(found: ValueType) -> Error {
+fn not_bytes(found: ValueType) -> Box<Error> {
     Error::invalid(KEY, found.to_string(), "an array of u8 or i8")
 }
 

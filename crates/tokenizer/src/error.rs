@@ -1,12 +1,16 @@
 //! What can go wrong with a tokenizer or a chat template.
 
+/// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
+/// a file, and should be small.
+pub type Result<T> = std::result::Result<T, Box<Error>>;
+
 /// Why a tokenizer or a chat template could not be built or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A key is missing from the metadata or has another type.
     #[error(transparent)]
-    Metadata(#[from] realm_gguf::Error),
+    Metadata(Box<realm_gguf::Error>),
     /// A key is there, but its value makes no sense.
     #[error("{key}: found {found}, expected {expected}")]
     Invalid {
@@ -53,11 +57,29 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn unsupported(
+        key: impl Into<String>,
+        found: impl Into<String>,
+        supported: impl Into<String>,
+    ) -> Box<Self> {
+        Box::new(Error::Unsupported {
+            key: key.into(),
+            found: found.into(),
+            supported: supported.into(),
+        })
+    }
+
     pub(crate) fn invalid(
         key: impl Into<String>,
         found: impl Into<String>,
         expected: impl Into<String>,
-    ) -> Self {
-        Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() }
+    ) -> Box<Self> {
+        Box::new(Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() })
+    }
+}
+
+impl From<Box<realm_gguf::Error>> for Box<Error> {
+    fn from(error: Box<realm_gguf::Error>) -> Self {
+        Box::new(Error::Metadata(error))
     }
 }

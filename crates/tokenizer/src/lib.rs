@@ -34,7 +34,7 @@ mod vocabulary;
 mod words;
 mod wpm;
 
-pub use error::Error;
+pub use error::{Error, Result};
 pub use stream::StreamDecoder;
 pub use template::{ChatTemplate, TemplateOrigin, chat_template, chat_template_or_builtin};
 pub use tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};

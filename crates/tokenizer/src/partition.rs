@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 
 use realm_gguf::Metadata;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::trie::Trie;
 use crate::vocabulary::{TokenKind, Vocabulary};
 
@@ -32,7 +32,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Self, Error> {
+    pub(crate) fn new(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Self> {
         let (strip_left, strip_right) = stripping(vocabulary, metadata)?;
         Ok(Partition {
             all: Trie::new(vocabulary.entries_of(TokenKind::is_cut_out)),
@@ -117,10 +117,9 @@ fn is_c_space(c: char) -> bool {
 
 /// The tokens that swallow white space to their left and right. GGUF does not
 /// say, so llama.cpp knows the models by name, and so do we.
-fn stripping(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<(Vec<u32>, Vec<u32>), Error> {
-    let lower = |key| -> Result<String, Error> {
-        Ok(metadata.str(key)?.unwrap_or_default().to_lowercase())
-    };
+fn stripping(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<(Vec<u32>, Vec<u32>)> {
+    let lower =
+        |key| -> Result<String> { Ok(metadata.str(key)?.unwrap_or_default().to_lowercase()) };
     let name = lower("general.name")?;
     let pre_tokenizer = lower("tokenizer.ggml.pre")?;
     let architecture = lower("general.architecture")?;

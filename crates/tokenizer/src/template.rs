@@ -4,6 +4,7 @@
 //! `trim_blocks` and `lstrip_blocks` on, loop controls, its own `tojson`,
 //! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
 
+mod blocks;
 mod builtin;
 mod clock;
 mod filters;
@@ -19,7 +20,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use realm_gguf::Metadata;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use program::Program;
 
@@ -30,7 +31,7 @@ const TOOL_USE: &str = "tokenizer.chat_template.tool_use";
 
 /// A compiled chat template.
 ///
-/// Templates are programs of strangers, so their size, their instructions, the
+/// Templates are programs of strangers, so their size, their steps, the
 /// text and the lists they build and the depth of these are limited; what goes
 /// beyond is an error.
 pub struct ChatTemplate {
@@ -43,7 +44,7 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Template`] when `source` is no valid template, or larger than any
     /// chat template needs to be.
-    pub fn new(source: &str) -> Result<Self, Error> {
+    pub fn new(source: &str) -> Result<Self> {
         let mut environment = Environment::empty();
         jinja::install(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -73,7 +74,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::Template`] when it is neither.
-    pub fn named_or_new(text: &str) -> Result<Self, Error> {
+    pub fn named_or_new(text: &str) -> Result<Self> {
         if let Some(template) = ChatTemplate::builtin(text) {
             return Ok(template);
         }
@@ -81,7 +82,7 @@ impl ChatTemplate {
         {
             let names = ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ");
             let message = format!("no built-in template is called \"{text}\"; there are: {names}");
-            return Err(Error::Template { message });
+            return Err(Error::Template { message }.into());
         }
         ChatTemplate::new(text)
     }
@@ -114,7 +115,7 @@ impl ChatTemplate {
         tools: Option<&serde_json::Value>,
         variables: &serde_json::Map<String, serde_json::Value>,
         add_generation_prompt: bool,
-    ) -> Result<String, Error> {
+    ) -> Result<String> {
         let mut context = vec![
             ("messages", from_json(messages)),
             ("tools", tools.map_or(Value::from(()), from_json)),
@@ -139,8 +140,8 @@ impl ChatTemplate {
         messages: &serde_json::Value,
         tools: Option<&serde_json::Value>,
         variables: &serde_json::Map<String, serde_json::Value>,
-    ) -> Result<String, Error> {
-        let refuse = |message: &str| Error::Template { message: message.into() };
+    ) -> Result<String> {
+        let refuse = |message: &str| Box::new(Error::Template { message: message.into() });
         let mut messages = messages.clone();
         let text = last_text(&mut messages)
             .ok_or_else(|| refuse("the last message has no text to be continued"))?;
@@ -210,7 +211,7 @@ pub enum TemplateOrigin {
 /// # Errors
 /// [`Error::Metadata`] when the key holds no string, [`Error::Template`] when it
 /// holds no valid template.
-pub fn chat_template(metadata: &Metadata, with_tools: bool) -> Result<Option<ChatTemplate>, Error> {
+pub fn chat_template(metadata: &Metadata, with_tools: bool) -> Result<Option<ChatTemplate>> {
     Ok(own_template(metadata, with_tools)?.map(|(template, _)| template))
 }
 
@@ -223,7 +224,7 @@ pub fn chat_template_or_builtin(
     metadata: &Metadata,
     tokenizer: &Tokenizer,
     with_tools: bool,
-) -> Result<Option<(ChatTemplate, TemplateOrigin)>, Error> {
+) -> Result<Option<(ChatTemplate, TemplateOrigin)>> {
     if let Some(own) = own_template(metadata, with_tools)? {
         return Ok(Some(own));
     }
@@ -234,7 +235,7 @@ pub fn chat_template_or_builtin(
 fn own_template(
     metadata: &Metadata,
     with_tools: bool,
-) -> Result<Option<(ChatTemplate, TemplateOrigin)>, Error> {
+) -> Result<Option<(ChatTemplate, TemplateOrigin)>> {
     let mut source = None;
     if with_tools {
         source = metadata.str(TOOL_USE)?;
@@ -272,18 +273,18 @@ fn from_json(value: &serde_json::Value) -> Value {
 #[error("{0}")]
 struct Raised(String);
 
-fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+fn raise_exception(message: String) -> std::result::Result<Value, minijinja::Error> {
     let error = minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception");
     Err(error.with_source(Raised(message)))
 }
 
-fn template_error(error: minijinja::Error) -> Error {
+fn template_error(error: minijinja::Error) -> Box<Error> {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
-            return Error::TemplateRaised { message: message.clone() };
+            return Error::TemplateRaised { message: message.clone() }.into();
         }
         source = cause.source();
     }
-    Error::Template { message: error.to_string() }
+    Error::Template { message: error.to_string() }.into()
 }

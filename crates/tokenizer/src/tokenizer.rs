@@ -5,7 +5,7 @@ use std::sync::Arc;
 use realm_gguf::Metadata;
 
 use crate::bpe::Bpe;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::partition::{Fragment, Partition};
 use crate::pieces::{clean_spaces, pieces};
 use crate::pre_tokenizer::{Alphabet, Family, family, names};
@@ -83,14 +83,13 @@ impl Tokenizer {
     /// are no pairs), [`Error::Unsupported`] for a kind of tokenizer or
     /// pre-tokenizer that is not implemented, [`Error::NoVocabulary`] for a file
     /// that says it has none.
-    pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer, Error> {
+    pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
         let model = metadata.require_str(MODEL)?;
         let family = bpe_family(metadata, model)?;
         let defaults = defaults(metadata, model, family)?;
         let mut vocabulary = Vocabulary::from_metadata(metadata)?;
         let ids = vocabulary.special_ids(metadata, defaults.ids)?;
-        let flag =
-            |key, default| -> Result<bool, Error> { Ok(metadata.bool(key)?.unwrap_or(default)) };
+        let flag = |key, default| -> Result<bool> { Ok(metadata.bool(key)?.unwrap_or(default)) };
         let add_bos = flag(ADD_BOS, defaults.add_bos)?;
         let add_eos = flag(ADD_EOS, defaults.add_eos)?;
         let add_space_prefix = flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?;
@@ -283,33 +282,25 @@ impl Tokenizer {
 }
 
 /// The pre-tokenizer of a BPE model; `None` for other kinds.
-fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family>, Error> {
+fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family>> {
     let name = match model {
         "llama" | "bert" | "t5" | "rwkv" => return Ok(None),
         "none" | "no_vocab" => {
-            return Err(Error::NoVocabulary { key: MODEL.into(), found: model.into() });
+            return Err(Error::NoVocabulary { key: MODEL.into(), found: model.into() }.into());
         }
         "gemma4" => "gemma4",
         "gpt2" => metadata.require_str(PRE)?,
         other => {
-            return Err(Error::Unsupported {
-                key: MODEL.into(),
-                found: other.into(),
-                supported: MODELS.into(),
-            });
+            return Err(Error::unsupported(MODEL, other, MODELS));
         }
     };
     match family(name) {
         Some(family) => Ok(Some(family)),
-        None => Err(Error::Unsupported {
-            key: PRE.into(),
-            found: name.into(),
-            supported: names().collect::<Vec<_>>().join(", "),
-        }),
+        None => Err(Error::unsupported(PRE, name, names().collect::<Vec<_>>().join(", "))),
     }
 }
 
-fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result<Defaults, Error> {
+fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result<Defaults> {
     Ok(match (family, model) {
         (Some(family), _) => Defaults {
             ids: SpecialIds::default(),

@@ -6,7 +6,7 @@
 use realm_gguf::Metadata;
 
 use crate::charsmap::Charsmap;
-use crate::error::Error;
+use crate::error::Result;
 use crate::partition::user_defined;
 use crate::trie::Trie;
 use crate::vocabulary::{TokenKind, Vocabulary};
@@ -55,7 +55,7 @@ impl Unigram {
         vocabulary: &Vocabulary,
         unknown: Option<u32>,
         add_space_prefix: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self> {
         let score = |id: u32| match vocabulary.kinds[id as usize] {
             TokenKind::UserDefined => 0.0,
             _ => vocabulary.scores.get(id as usize).copied().unwrap_or(0.0),

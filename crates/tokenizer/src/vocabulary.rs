@@ -2,7 +2,7 @@
 
 use realm_gguf::Metadata;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::special::{self, Role};
 use crate::strings::Strings;
 
@@ -73,7 +73,7 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Result<Self> {
         let tokens = metadata.require_string_array(TOKENS)?;
         let n_tokens = tokens.len();
         // Ids are i32 in every file that has them in an array of its own.
@@ -143,7 +143,7 @@ impl Vocabulary {
         &mut self,
         metadata: &Metadata,
         defaults: SpecialIds,
-    ) -> Result<SpecialIds, Error> {
+    ) -> Result<SpecialIds> {
         let mut ids = SpecialIds {
             bos: self.special_id(metadata, special::BOS, defaults.bos)?,
             eos: self.special_id(metadata, special::EOS, defaults.eos)?,
@@ -201,7 +201,7 @@ impl Vocabulary {
         metadata: &Metadata,
         key: &str,
         default: Option<u32>,
-    ) -> Result<Option<u32>, Error> {
+    ) -> Result<Option<u32>> {
         let n_tokens = self.n_tokens();
         match metadata.u32(key)? {
             Some(id) if id as usize >= n_tokens && special::MUST_EXIST.contains(&key) => {
@@ -214,14 +214,14 @@ impl Vocabulary {
     }
 
     /// What the file says is never to be chosen; as everywhere, -1 stands for no token.
-    fn suppressed(&self, metadata: &Metadata) -> Result<Vec<u32>, Error> {
+    fn suppressed(&self, metadata: &Metadata) -> Result<Vec<u32>> {
         let ids = metadata.i32_array(special::SUPPRESSED)?.unwrap_or_default();
         let ids = ids.into_iter().filter_map(|id| u32::try_from(id).ok());
         Ok(ids.filter(|id| (*id as usize) < self.n_tokens()).collect())
     }
 
     /// The id a role has by its key, or else by one of its well-known names.
-    fn role_id(&mut self, metadata: &Metadata, role: &Role) -> Result<Option<u32>, Error> {
+    fn role_id(&mut self, metadata: &Metadata, role: &Role) -> Result<Option<u32>> {
         if let Some(id) = self.special_id(metadata, role.key, None)? {
             return Ok(Some(id));
         }
@@ -233,7 +233,7 @@ impl Vocabulary {
     }
 }
 
-fn check_len(key: &str, len: Option<usize>, n_tokens: usize) -> Result<(), Error> {
+fn check_len(key: &str, len: Option<usize>, n_tokens: usize) -> Result<()> {
     match len {
         Some(len) if len != n_tokens => {
             let expected = format!("{n_tokens} entries, as many as {TOKENS}");

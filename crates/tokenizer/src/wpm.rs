@@ -7,7 +7,7 @@
 
 use realm_gguf::Metadata;
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::trie::Trie;
 use crate::unicode::{Class, Classes, base};
 use crate::vocabulary::Vocabulary;
@@ -25,7 +25,7 @@ impl Wpm {
         metadata: &Metadata,
         vocabulary: &Vocabulary,
         unknown: Option<u32>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self> {
         let lowercase = metadata.bool("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = metadata.bool("tokenizer.ggml.normalizer.strip_accents")?;
         Ok(Wpm {

@@ -4,7 +4,7 @@ use realm_testkit::kit;
 use realm_tokenizer::{ChatTemplate, Error};
 use serde_json::{Value, json};
 
-fn render(case: &Value) -> Result<String, Error> {
+fn render(case: &Value) -> Result<String, Box<Error>> {
     let file = format!("chat-templates/{}", case["template"].as_str().unwrap());
     let source = String::from_utf8(kit::read_maybe_gz(&file)).unwrap();
     let tools = Some(&case["tools"]).filter(|tools| !tools.is_null());
@@ -32,7 +32,7 @@ fn every_template_of_the_kit_renders_as_in_transformers() {
             (Err(error), None) => wrong.push(format!("{id}: {error}")),
             (Err(error), Some(expected)) => {
                 let expected = expected.as_str().unwrap();
-                let raised = matches!(&error, Error::TemplateRaised { message }
+                let raised = matches!(&*error, Error::TemplateRaised { message }
                     if expected == format!("TemplateError: {message}"));
                 if expected.starts_with("TemplateError") && !raised {
                     wrong.push(format!("{id}: {error}\n  not {expected}"));
@@ -43,7 +43,7 @@ fn every_template_of_the_kit_renders_as_in_transformers() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-fn render_alone(source: &str) -> Result<String, Error> {
+fn render_alone(source: &str) -> Result<String, Box<Error>> {
     ChatTemplate::new(source)?.render(&json!([]), None, &Default::default(), false)
 }
 
@@ -51,11 +51,8 @@ fn render_alone(source: &str) -> Result<String, Error> {
 fn assert_stopped(source: &str) {
     let result = render_alone(source);
     let start: String = source.chars().take(200).collect();
-    assert!(
-        matches!(result, Err(Error::Template { .. })),
-        "{start}: {:?}",
-        result.map(|t| t.len())
-    );
+    let is_stopped = result.as_ref().is_err_and(|e| matches!(**e, Error::Template { .. }));
+    assert!(is_stopped, "{start}: {:?}", result.map(|t| t.len()));
 }
 
 #[test]
@@ -197,6 +194,56 @@ fn what_templates_usually_compute_is_not_stopped() {
             Ok(text) => assert_eq!(text, want, "{source}"),
             Err(error) => panic!("{source}: {error}"),
         }
+    }
+}
+
+#[test]
+fn json_is_written_as_python_writes_it() {
+    // From Python 3.12: json.dumps(value, ensure_ascii=..., sort_keys=..., indent=...).
+    for (expression, want) in [
+        (r#"{1: 'a', 1.5: 'b', none: 'd'} | tojson"#, { r#"{"1": "a", "1.5": "b", "null": "d"}"# }),
+        (r#"'\"\\\n\t/\x7f\u2028<>&' | tojson"#, "\"\\\"\\\\\\n\\t/\x7f\u{2028}<>&\""),
+        (r#"'\x7fé😀' | tojson(ensure_ascii=true)"#, r#""\u007f\u00e9\ud83d\ude00""#),
+        (r#"'\x01\x08\x0c' | tojson"#, r#""\u0001\b\f""#),
+        ("[1e400, -1e400, 1e16, 12345678901234567890123] | tojson", {
+            "[Infinity, -Infinity, 1e+16, 12345678901234567890123]"
+        }),
+        (
+            "{'b': [], 'a': {}} | tojson(sort_keys=true, indent=2)",
+            "{\n  \"a\": {},\n  \"b\": []\n}",
+        ),
+        ("[1, {'a': 2}] | tojson(indent='\t')", "[\n\t1,\n\t{\n\t\t\"a\": 2\n\t}\n]"),
+        ("{true: 1} | tojson", "{\"true\": 1}"),
+        ("[1, {'a': 2}] | tojson(separators=(',', ':'))", "[1,{\"a\":2}]"),
+    ] {
+        match render_alone(&format!("{{{{ {expression} }}}}")) {
+            Ok(text) => assert_eq!(text, want, "{expression}"),
+            Err(error) => panic!("{expression}: {error}"),
+        }
+    }
+    for expression in ["nothing", "[nothing]", "{'a': nothing}", "joiner()"] {
+        assert_stopped(&format!("{{{{ {expression} | tojson }}}}"));
+    }
+}
+
+#[test]
+fn blocks_are_rendered_where_they_stand() {
+    for (source, want) in [
+        ("a{% block b %}b{% endblock %}c", "abc"),
+        ("{% set x = 1 %}{% block b scoped %}{% set x = 2 %}{{ x }}{% endblock b %}{{ x }}", "21"),
+        ("a {%- block b -%} b {%- endblock -%} c", "abc"),
+        ("{% generation %}{{ 'block' }}{% endgeneration %}", "block"),
+        ("a {%- block b -%} b {%- endblock -%} c{{ self.b() }}", "abcb"),
+        ("{% block b %}b\n{% endblock %}\nc{{ self.b() }}", "b\ncb\n"),
+    ] {
+        assert_eq!(render_alone(source).unwrap(), want, "{source}");
+    }
+}
+
+#[test]
+fn other_templates_are_errors() {
+    for tag in ["include 'a'", "extends 'a'", "import 'a' as a", "from 'a' import b"] {
+        assert_stopped(&format!("{{% {tag} %}}"));
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use common::{backend, open_with};
 
-fn model(bytes: Vec<u8>) -> Result<Model, Error> {
+fn model(bytes: Vec<u8>) -> Result<Model, Box<Error>> {
     let plan = build(&Gguf::from_bytes(bytes)?, CONTEXT_LENGTH as usize)?;
     Ok(Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers })
 }

@@ -12,7 +12,7 @@ use realm_model::{Error, build};
 use realm_testkit::families::{CONTEXT_LENGTH, PROMPT};
 use realm_testkit::program::{Call, Model, Size};
 
-fn model(bytes: &[u8]) -> Result<Model, Error> {
+fn model(bytes: &[u8]) -> Result<Model, Box<Error>> {
     let plan = build(&Gguf::from_bytes(bytes.to_vec())?, CONTEXT_LENGTH as usize)?;
     Ok(Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers })
 }

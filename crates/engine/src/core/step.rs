@@ -218,7 +218,8 @@ impl Core {
     /// Ends the generations of a batch that did not complete. What was asked for
     /// with an abort or a stop is left to the next sweep.
     fn give_up_batch(&mut self, planned: &[Planned], error: Error) {
-        let is_wanted = matches!(error, Error::Backend(realm_ir::Error::Interrupted));
+        let is_wanted = matches!(&error, Error::Backend(cause)
+            if matches!(**cause, realm_ir::Error::Interrupted));
         let error = Arc::new(error);
         for plan in planned {
             self.generations[plan.index].sequence.drop_unfinished_page(&mut self.cache);

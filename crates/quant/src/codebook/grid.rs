@@ -3,23 +3,50 @@
 use crate::block256::LEN;
 use crate::simd::Simd;
 
-/// Unpacks a codebook: every entry of `packed` is `WIDTH` indices into `values`,
-/// `bits` wide, the first one lowest.
+/// The static `$name` of a codebook's entries, from the distances between them; see [`expand`].
+///
+/// Programs hold the entries. A module for pages is downloaded with the distances, which are an
+/// eighth of that, and makes the entries when they are first asked for.
+macro_rules! codebook {
+    (pub $name:ident: $entries:ty = $steps:ident, $bits:literal, $values:expr) => {
+        /// The values of every entry.
+        #[cfg(not(target_family = "wasm"))]
+        pub static $name: $entries = $crate::codebook::expand(&$steps, $bits, $values);
+
+        /// The values of every entry.
+        #[cfg(target_family = "wasm")]
+        pub static $name: std::sync::LazyLock<Box<$entries>> = std::sync::LazyLock::new(|| {
+            Box::new($crate::codebook::expand(&$steps, $bits, $values))
+        });
+    };
+}
+
+pub(crate) use codebook;
+
+/// Unpacks a codebook. Every entry is a number of `WIDTH` indices into `values`, `bits` wide,
+/// the first one lowest; `steps` are the distances from one number to the next, in groups of
+/// seven bits, the lowest first, with a bit above where there are more.
 pub(crate) const fn expand<const N: usize, const WIDTH: usize>(
-    packed: &[u16; N],
+    steps: &[u8],
     bits: u32,
     values: &[u8],
 ) -> [[u8; WIDTH]; N] {
     let mut grid = [[0; WIDTH]; N];
-    let mut i = 0;
-    while i < N {
-        let mut j = 0;
-        while j < WIDTH {
-            let index = packed[i] >> (bits * j as u32) & ((1 << bits) - 1);
-            grid[i][j] = values[index as usize];
-            j += 1;
+    let (mut packed, mut shift) = (0, 0);
+    let (mut i, mut at) = (0, 0);
+    while at < steps.len() {
+        packed += (steps[at] as usize & 127) << shift;
+        shift += 7;
+        if steps[at] < 128 {
+            let mut j = 0;
+            while j < WIDTH {
+                let index = packed >> (bits * j as u32) & ((1 << bits) - 1);
+                grid[i][j] = values[index];
+                j += 1;
+            }
+            (i, shift) = (i + 1, 0);
         }
-        i += 1;
+        at += 1;
     }
     grid
 }

@@ -16,7 +16,7 @@ use realm_gguf::TensorType;
 use crate::block256::{self, Block, Block256, GROUPS, LEN};
 use crate::cpu::Level;
 use crate::{Format, Kernel};
-pub(crate) use grid::{Entry, expand};
+pub(crate) use grid::{Entry, codebook, expand};
 
 /// Runs of eight values in a block, one byte of signs each.
 pub(crate) const EIGHTS: usize = LEN / 8;
@@ -34,8 +34,11 @@ pub(crate) trait Codebook {
     const SCALE_LEN: usize;
     /// Four or eight values.
     type Entry: Entry;
+
     /// The values of all entries; a power of two of them.
-    const GRID: &'static [Self::Entry];
+    ///
+    /// Implementations are `#[inline(always)]`.
+    fn grid() -> &'static [Self::Entry];
 
     /// Takes a block apart, which is `TY.block_bytes()` long.
     ///
@@ -73,9 +76,10 @@ impl<F: Codebook> Block256 for F {
 
     fn unpack(bytes: &[u8]) -> Block {
         let parts = F::parts(bytes);
+        let grid = F::grid();
         let mut u = [0; LEN];
         for (i, u) in u.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let entry = F::Entry::eight(F::GRID, &parts.indices, i);
+            let entry = F::Entry::eight(grid, &parts.indices, i);
             let (middle, distance) = around::<F, u64>(entry, |byte| u64::from_le_bytes([byte; 8]));
             let negative = grid::MASKS[usize::from(parts.signs[i])];
             // No byte carries into the next one.

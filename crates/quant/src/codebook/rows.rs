@@ -137,7 +137,7 @@ fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) ->
 /// Vector `at` of the values of a block.
 #[inline(always)]
 fn values<S: Simd, F: Codebook>(s: S, parts: &Parts<F::Entry>, at: usize) -> S::I {
-    let entries = F::Entry::vector(s, F::GRID, &parts.indices, at);
+    let entries = F::Entry::vector(s, F::grid(), &parts.indices, at);
     let (middle, distance) = around::<F, S::I>(entries, |byte| s.splat_bytes([byte as i8; 4]));
     // No byte carries into the next one.
     let (positive, negative) = (s.add(middle, distance), s.sub(middle, distance));

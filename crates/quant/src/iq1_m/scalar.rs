@@ -14,7 +14,11 @@ impl Codebook for IQ1M {
     const SHIFTED: bool = true;
     const SCALE_LEN: usize = 16;
     type Entry = [u8; 8];
-    const GRID: &'static [Self::Entry] = &GRID;
+
+    #[inline(always)]
+    fn grid() -> &'static [Self::Entry] {
+        &GRID[..]
+    }
 
     #[inline(always)]
     fn parts(bytes: &[u8]) -> Parts<Self::Entry> {

@@ -13,7 +13,11 @@ impl Codebook for IQ1S {
     const SHIFTED: bool = true;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 8];
-    const GRID: &'static [Self::Entry] = &GRID;
+
+    #[inline(always)]
+    fn grid() -> &'static [Self::Entry] {
+        &GRID[..]
+    }
 
     #[inline(always)]
     fn parts(bytes: &[u8]) -> Parts<Self::Entry> {

@@ -14,7 +14,11 @@ impl Codebook for IQ3S {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 4];
-    const GRID: &'static [Self::Entry] = &GRID;
+
+    #[inline(always)]
+    fn grid() -> &'static [Self::Entry] {
+        &GRID[..]
+    }
 
     #[inline(always)]
     fn parts(bytes: &[u8]) -> Parts<Self::Entry> {

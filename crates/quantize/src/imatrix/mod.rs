@@ -159,12 +159,12 @@ impl Entry {
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     let path = path.to_owned();
-    Error::Gguf(match error.kind() {
+    Error::Gguf(Box::new(match error.kind() {
         io::ErrorKind::NotFound => {
             realm_gguf::Error::NotFound { path, what: "importance matrix".into() }
         }
         kind => realm_gguf::Error::Io { path, kind, message: error.to_string() },
-    })
+    }))
 }
 
 /// Row length and values of an F32 tensor.

@@ -1,5 +1,6 @@
 //! Filters and tests of jinja2 where the engine's own differ.
 
+use minijinja::formatting::{self, FormatStyle};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, State};
 
@@ -15,6 +16,8 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_filter("trim", trim);
     environment.add_filter("int", int);
     environment.add_filter("float", float);
+    environment.add_filter("round", round);
+    environment.add_filter("format", format);
     for name in ["default", "d"] {
         environment.add_filter(name, default);
     }
@@ -200,6 +203,52 @@ fn float(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<Value, Err
         None => f64::try_from(value.clone()).ok(),
     };
     Ok(number.map_or(default, Value::from))
+}
+
+fn round(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+    /// More digits behind the point than numbers are rounded to.
+    const MAX_PRECISION: i64 = 300;
+
+    let args = Arguments { placed, named };
+    let precision = args.get(0, "precision").map_or(Ok(0), i64::try_from)?;
+    let method = args.get(1, "method");
+    args.done()?;
+    let number = f64::try_from(value.clone())?;
+    if precision > MAX_PRECISION {
+        return Ok(value.clone());
+    }
+    let scale = 10f64.powi(precision.max(-MAX_PRECISION) as i32);
+    Ok(match method.as_ref().map_or(Some("common"), Value::as_str) {
+        Some("common") if precision < 0 => {
+            let step = 10f64.powi(precision.max(-MAX_PRECISION).unsigned_abs() as i32);
+            let rounded = (number / step).round_ties_even() * step;
+            if value.is_integer() { Value::from(rounded as i128) } else { Value::from(rounded) }
+        }
+        Some("common") if value.is_integer() => value.clone(),
+        // As Python, which rounds the decimal digits and not a product.
+        Some("common") => {
+            let digits = format!("{number:.*}", precision as usize);
+            Value::from(digits.parse().unwrap_or(number))
+        }
+        Some("ceil") => Value::from((number * scale).ceil() / scale),
+        Some("floor") => Value::from((number * scale).floor() / scale),
+        _ => return Err(limits::error("round has the methods common, ceil and floor")),
+    })
+}
+
+/// `pattern % args`. What is put into markup is escaped.
+pub(super) fn format(pattern: &Value, mut args: Rest<Value>) -> Result<Value, Error> {
+    let Some(text) = pattern.as_str() else {
+        return Err(limits::error(format!("{} is no format", pattern.kind())));
+    };
+    limits::check_format(text)?;
+    if !pattern.is_safe() {
+        return formatting::format(FormatStyle::Printf, text, &args).map(Value::from);
+    }
+    for arg in args.iter_mut().filter(|arg| arg.kind() == ValueKind::String) {
+        *arg = escape(std::mem::take(arg))?;
+    }
+    formatting::format(FormatStyle::Printf, text, &args).map(Value::from_safe_string)
 }
 
 fn default(value: Value, placed: Rest<Value>, named: Kwargs) -> Result<Value, Error> {

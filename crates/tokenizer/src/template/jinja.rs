@@ -30,7 +30,6 @@ fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("reject", filters::reject);
     environment.add_filter("rejectattr", filters::rejectattr);
     environment.add_filter("reverse", filters::reverse);
-    environment.add_filter("round", filters::round);
     environment.add_filter("safe", filters::safe);
     environment.add_filter("select", filters::select);
     environment.add_filter("selectattr", filters::selectattr);

@@ -7,17 +7,17 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use web_time::Instant;
 
 use super::operators;
 use super::python_methods;
 use super::python_text::write_python;
 
-/// Instructions of one rendering; a message or tool takes a few hundred.
-const MAX_INSTRUCTIONS: u64 = 10_000_000;
+/// Rounds of loops, decisions and values built in one rendering; a message or tool takes
+/// about a hundred. What runs between two of them is no longer than the template.
+const MAX_STEPS: usize = 3_000_000;
 /// Bytes of all values built in one rendering.
 const MAX_TOTAL_BYTES: usize = 256 << 20;
 /// Bytes of one value, a text counted wherever it occurs in it.
@@ -26,7 +26,7 @@ pub(super) const MAX_VALUE_BYTES: usize = 32 << 20;
 const MAX_DEPTH: usize = 256;
 /// Values looked at while measuring.
 const MAX_VISITS: usize = 50_000_000;
-/// Time of one rendering. Instructions are quick unless they compare or search
+/// Time of one rendering. Steps are quick unless they compare or search
 /// large values, so only a template that does little else gets here.
 const MAX_TIME: Duration = Duration::from_secs(10);
 /// What a value takes besides its text, roughly.
@@ -41,7 +41,6 @@ pub(super) const TICK: &str = "<tick>";
 
 /// Sets the limits, and the functions and filters that keep them.
 pub(super) fn install(environment: &mut Environment<'static>) {
-    environment.set_fuel(Some(MAX_INSTRUCTIONS));
     environment.add_function(BUILT, built);
     environment.add_function(KEPT, kept);
     environment.add_function(ITERABLE, iterable);
@@ -57,25 +56,8 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         used(state).bytes(text.len())?;
         Ok(out.write_str(&text)?)
     });
-    environment.set_unknown_method_callback(|state, value, method, args| {
-        match (method, value.as_str(), args) {
-            ("replace", Some(text), [old, new, ..]) => check_replace(text, old, new)?,
-            ("join", Some(separator), [items]) => check_join(items, separator.len())?,
-            ("format", Some(pattern), _) => check_format(pattern)?,
-            _ => {}
-        }
-        match python_methods::call(value, method, args) {
-            Some(result) => result,
-            None => unknown_method_callback(state, value, method, args),
-        }
-    });
-    let mut plain = Environment::empty();
-    plain.add_filter("format", minijinja::filters::format);
-    environment.add_filter("format", move |args: Rest<Value>| {
-        if let Some(pattern) = args.first().and_then(Value::as_str) {
-            check_format(pattern)?;
-        }
-        plain.empty_state().apply_filter("format", &args)
+    environment.set_unknown_method_callback(|_, value, method, args| {
+        python_methods::call(value, method, args)
     });
 }
 
@@ -86,17 +68,23 @@ pub(super) fn error(message: impl Into<String>) -> Error {
 /// What one rendering has used up.
 struct Used {
     since: Instant,
+    n_steps: usize,
     n_bytes: usize,
     n_visits: usize,
 }
 
 fn used<'s>(state: &'s mut State<'_, '_>) -> &'s mut Used {
-    let unused = || Used { since: Instant::now(), n_bytes: 0, n_visits: 0 };
+    let unused = || Used { since: Instant::now(), n_steps: 0, n_bytes: 0, n_visits: 0 };
     state.get_or_insert_extension_with(unused)
 }
 
 impl Used {
+    /// One more step, and the bytes it built.
     fn bytes(&mut self, n: usize) -> Result<(), Error> {
+        self.n_steps += 1;
+        if self.n_steps > MAX_STEPS {
+            return Err(error(format!("the template takes more than {MAX_STEPS} steps")));
+        }
         if self.since.elapsed() > MAX_TIME {
             return Err(error(format!("the template takes more than {MAX_TIME:?}")));
         }
@@ -222,18 +210,17 @@ pub(super) fn check_size(n_bytes: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_replace(text: &str, old: &Value, new: &Value) -> Result<(), Error> {
-    let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else { return Ok(()) };
+pub(super) fn check_replace(text: &str, old: &str, new: &str) -> Result<(), Error> {
     let n_matches = text.matches(old).count();
     check_size(text.len().saturating_add(n_matches.saturating_mul(new.len())))
 }
 
-fn check_join(items: &Value, separator_bytes: usize) -> Result<(), Error> {
+pub(super) fn check_join(items: &Value, separator_bytes: usize) -> Result<(), Error> {
     check_size(items.len().unwrap_or_default().saturating_mul(separator_bytes))
 }
 
 /// Widths and precisions of at most three digits.
-fn check_format(pattern: &str) -> Result<(), Error> {
+pub(super) fn check_format(pattern: &str) -> Result<(), Error> {
     let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
     if pattern.char_indices().any(|(i, _)| digits(&pattern[i..]) > 3) {
         return Err(error("a format with a number of more than three digits"));

@@ -3,9 +3,10 @@
 
 use std::ops::ControlFlow;
 
-use minijinja::value::{Tuple, Value, ValueKind};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::value::{Rest, Tuple, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
 
+use super::filters;
 use super::limits::{self, MAX_VALUE_BYTES};
 use super::python_text::{python_str, write_python};
 
@@ -73,15 +74,10 @@ pub(super) fn concat(left: Value, right: Value) -> Result<String, Error> {
 }
 
 /// `left % right`: of numbers what is left over, of a text its `%s` filled in.
-pub(super) fn remainder(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
+pub(super) fn remainder(left: Value, right: Value) -> Result<Value, Error> {
     if left.as_str().is_some() {
-        let mut args = vec![left];
-        if right.is_tuple() {
-            args.extend(right.try_iter()?);
-        } else {
-            args.push(right);
-        }
-        return state.apply_filter("format", &args);
+        let args = if right.is_tuple() { right.try_iter()?.collect() } else { vec![right] };
+        return filters::format(&left, Rest(args));
     }
     if left.is_integer() && right.is_integer() {
         let (left, right) = (i128::try_from(left)?, i128::try_from(right)?);

@@ -1,9 +1,10 @@
 //! A compiled template whose instructions report what they build.
 //!
-//! The engine counts instructions, but one instruction can double a text, and
-//! forty of them fill any memory. So the compiled instructions are copied with
-//! calls put in between that hand each new value to [`limits`]. The calls also
-//! give an error where Python does and the engine does not: iterating over none.
+//! One instruction can double a text, and forty of them fill any memory; loops in
+//! loops do not come to an end. So the compiled instructions are copied with calls
+//! put in between that tell [`limits`] of each round and hand it each new value. The
+//! calls also give an error where Python does and the engine does not: iterating
+//! over none.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use self_cell::self_cell;
 
+use super::blocks::Rewriter;
 use super::{limits, operators};
 
 const NAME: &str = "chat_template";
@@ -30,10 +32,7 @@ struct Owner {
     environment: Environment<'static>,
 }
 
-struct Compiled<'source> {
-    main: Instructions<'source>,
-    blocks: BTreeMap<&'source str, Instructions<'source>>,
-}
+type Compiled<'source> = Instructions<'source>;
 
 self_cell!(
     /// A template with the source its instructions borrow from.
@@ -55,22 +54,22 @@ impl Program {
             let tree = machinery::parse(&owner.source, NAME, syntax)?;
             let mut generator = CodeGenerator::new(NAME, &owner.source);
             generator.compile_stmt(&tree);
-            let (main, blocks) = generator.finish();
-            let blocks = blocks.iter().map(|(name, block)| (*name, watched(block, &owner.source)));
-            Ok(Compiled { main: watched(&main, &owner.source), blocks: blocks.collect() })
+            let (instructions, _) = generator.finish();
+            Ok(watched(&instructions, &owner.source))
         })
     }
 
     /// Runs the template.
     pub(super) fn render(&self, context: Value) -> Result<String, Error> {
-        self.with_dependent(|owner, compiled| {
+        let no_blocks = BTreeMap::new();
+        self.with_dependent(|owner, instructions| {
             let mut text = String::new();
             let mut out = machinery::make_string_output(&mut text);
             machinery::eval(
                 &owner.environment,
-                &compiled.main,
+                instructions,
                 context,
-                &compiled.blocks,
+                &no_blocks,
                 &mut out,
                 AutoEscape::None,
             )?;
@@ -82,11 +81,9 @@ impl Program {
 
 /// Refuses sources on which the compiler itself would use too much stack or memory.
 ///
-/// Gives back the source with `generation` blocks, which mark what a model is trained
-/// to write, as the `with` blocks they are when no such marks are wanted.
+/// Gives back the source with its blocks rewritten.
 fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
-    let mut renamed = String::with_capacity(source.len());
-    let mut n_copied = 0;
+    let mut blocks = Rewriter::new(source);
     let too_large = |what: String| Err(Error::new(ErrorKind::SyntaxError, what));
     if source.len() > MAX_SOURCE_BYTES {
         let n = source.len();
@@ -96,17 +93,11 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
     let mut tag = Tag::default();
     for token in machinery::tokenize(source, false, syntax.clone()) {
         let (token, span) = token?;
+        blocks.token(&token, span, tag.is_block && tag.n_tokens == 1);
         match token {
             Token::VariableStart => tag = Tag::default(),
             Token::BlockStart => tag = Tag { is_block: true, ..Tag::default() },
             Token::Ident("elif") => n_elifs += 1,
-            Token::Ident(name @ ("generation" | "endgeneration"))
-                if tag.is_block && tag.n_tokens == 1 =>
-            {
-                renamed += &source[n_copied..span.start_offset as usize];
-                renamed += if name == "generation" { "with" } else { "endwith" };
-                n_copied = span.end_offset as usize;
-            }
             Token::Mul => tag.multiplies = true,
             Token::Int(value) => tag.factor = tag.factor.saturating_mul(value.max(1)),
             Token::Str(text) => tag.n_bytes += text.len() as u64,
@@ -126,8 +117,7 @@ fn check_source(source: &str, syntax: &SyntaxConfig) -> Result<String, Error> {
             return too_large(format!("line {line}: a product of constants is too large"));
         }
     }
-    renamed += &source[n_copied..];
-    Ok(renamed)
+    Ok(blocks.finish())
 }
 
 /// What is known of the tag that is being read.

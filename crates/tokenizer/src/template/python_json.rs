@@ -1,13 +1,14 @@
 //! `tojson` as Python's `json.dumps` writes it.
 
-use std::io;
+use std::fmt::Write;
 
+use minijinja::Error;
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
-use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
 
-use super::limits::MAX_VALUE_BYTES;
+use super::limits::{self, BoundedText};
+
+/// Spaces, or bytes of text, that a level is indented by at most.
+const MAX_INDENT: usize = 16;
 
 /// The filter, with the arguments of transformers: `ensure_ascii` (false unless
 /// given), `indent` (a number or a text), `separators`, `sort_keys`.
@@ -24,10 +25,6 @@ pub(super) fn to_json(
     let separators: Option<Vec<String>> = options.get("separators")?;
     let sort_keys: Option<Value> = options.get("sort_keys")?;
     options.assert_all_used()?;
-    if has_undefined(value) {
-        let message = "an undefined value cannot be written as JSON";
-        return Err(Error::new(ErrorKind::InvalidOperation, message));
-    }
     let indent = match indent {
         None => None,
         Some(indent) if indent.is_none() => None,
@@ -44,168 +41,130 @@ pub(super) fn to_json(
         _ if indent.is_some() => (",".into(), ": ".into()),
         _ => (", ".into(), ": ".into()),
     };
-    let ensure_ascii = ensure_ascii.is_some_and(|flag| flag.is_true());
-    let format =
-        PythonFormat { indent, between_items, after_key, ensure_ascii, depth: 0, empty: true };
-    let mut out = Bounded(Vec::new());
-    let written = if sort_keys.is_some_and(|flag| flag.is_true()) {
-        let mut value = serde_json::to_value(value).map_err(cannot)?;
-        value.sort_all_objects();
-        value.serialize(&mut Serializer::with_formatter(&mut out, format))
-    } else {
-        value.serialize(&mut Serializer::with_formatter(&mut out, format))
-    };
-    written.map_err(cannot)?;
-    String::from_utf8(out.0).map_err(cannot)
+    let is_set = |flag: Option<Value>| flag.is_some_and(|flag| flag.is_true());
+    let (ensure_ascii, sort_keys) = (is_set(ensure_ascii), is_set(sort_keys));
+    let mut text = String::new();
+    let out = BoundedText(&mut text);
+    JsonWriter { out, indent, between_items, after_key, ensure_ascii, sort_keys, depth: 0 }
+        .value(value)?;
+    Ok(text)
 }
 
-/// Whether a value is undefined, or has something undefined in it.
-fn has_undefined(value: &Value) -> bool {
-    match value.kind() {
-        ValueKind::Undefined => true,
-        ValueKind::Seq => value.try_iter().is_ok_and(|mut items| items.any(|i| has_undefined(&i))),
-        ValueKind::Map => value.try_iter().is_ok_and(|mut keys| {
-            keys.any(|key| value.get_item(&key).is_ok_and(|item| has_undefined(&item)))
-        }),
-        _ => false,
-    }
-}
-
-const MAX_INDENT: usize = 16;
-
-/// Refuses to grow beyond what a template may build.
-struct Bounded(Vec<u8>);
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_VALUE_BYTES {
-            return Err(io::Error::other("the text is too long"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn cannot(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::InvalidOperation, "cannot be written as JSON").with_source(error)
-}
-
-struct PythonFormat {
+struct JsonWriter<'t> {
+    out: BoundedText<'t>,
     /// What each level adds to the beginning of a line; without it there is one line.
     indent: Option<String>,
     between_items: String,
     after_key: String,
     ensure_ascii: bool,
+    sort_keys: bool,
     depth: usize,
-    /// Nothing was written yet in the innermost array or object.
-    empty: bool,
 }
 
-impl PythonFormat {
-    fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
-        let Some(indent) = &self.indent else { return Ok(()) };
-        writer.write_all(b"\n")?;
-        (0..self.depth).try_for_each(|_| writer.write_all(indent.as_bytes()))
+impl JsonWriter<'_> {
+    fn value(&mut self, value: &Value) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::String => self.text(value.as_str().unwrap_or_default())?,
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items = value.try_iter()?.collect();
+                self.items('[', items, ']', |writer, item| writer.value(item))?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort_unstable();
+                }
+                self.items('{', keys, '}', |writer, key| {
+                    writer.key(key)?;
+                    writer.out.write_str(&writer.after_key)?;
+                    writer.value(&value.get_item(key)?)
+                })?;
+            }
+            _ => self.out.write_str(&scalar(value)?)?,
+        }
+        Ok(())
     }
 
-    fn open<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: u8) -> io::Result<()> {
+    /// What is no text becomes one.
+    fn key(&mut self, key: &Value) -> Result<(), Error> {
+        let text = match key.as_str() {
+            Some(text) => text,
+            None => &scalar(key)?,
+        };
+        self.text(text)
+    }
+
+    fn items(
+        &mut self,
+        open: char,
+        items: Vec<Value>,
+        close: char,
+        mut write_item: impl FnMut(&mut Self, &Value) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.out.write_char(open)?;
         self.depth += 1;
-        self.empty = true;
-        writer.write_all(&[bracket])
-    }
-
-    fn close<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: u8) -> io::Result<()> {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                self.out.write_str(&self.between_items)?;
+            }
+            self.new_line()?;
+            write_item(self, item)?;
+        }
         self.depth -= 1;
-        if !self.empty {
-            self.new_line(writer)?;
+        if !items.is_empty() {
+            self.new_line()?;
         }
-        self.empty = false;
-        writer.write_all(&[bracket])
+        Ok(self.out.write_char(close)?)
     }
 
-    fn item<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if !first {
-            writer.write_all(self.between_items.as_bytes())?;
+    fn new_line(&mut self) -> Result<(), Error> {
+        let Some(indent) = &self.indent else { return Ok(()) };
+        self.out.write_char('\n')?;
+        for _ in 0..self.depth {
+            self.out.write_str(indent)?;
         }
-        self.new_line(writer)
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        let out = &mut self.out;
+        out.write_char('"')?;
+        for c in text.chars() {
+            match c {
+                '"' => out.write_str("\\\"")?,
+                '\\' => out.write_str("\\\\")?,
+                '\n' => out.write_str("\\n")?,
+                '\r' => out.write_str("\\r")?,
+                '\t' => out.write_str("\\t")?,
+                '\x08' => out.write_str("\\b")?,
+                '\x0c' => out.write_str("\\f")?,
+                ' '..='~' => out.write_char(c)?,
+                '\x7f'.. if !self.ensure_ascii => out.write_char(c)?,
+                _ => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(out, "\\u{unit:04x}")?;
+                    }
+                }
+            }
+        }
+        Ok(out.write_char('"')?)
     }
 }
 
-impl Formatter for PythonFormat {
-    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.open(writer, b'[')
-    }
-
-    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.close(writer, b']')
-    }
-
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.item(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
-        self.empty = false;
-        Ok(())
-    }
-
-    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.open(writer, b'{')
-    }
-
-    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.close(writer, b'}')
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.item(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(self.after_key.as_bytes())
-    }
-
-    fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
-        self.empty = false;
-        Ok(())
-    }
-
-    fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        if !self.ensure_ascii {
-            return writer.write_all(fragment.as_bytes());
-        }
-        let mut units = [0; 2];
-        for c in fragment.chars() {
-            if c.is_ascii() {
-                writer.write_all(&[c as u8])?;
-                continue;
-            }
-            for unit in c.encode_utf16(&mut units) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        writer.write_all(python_float(value).as_bytes())
-    }
+/// What is neither a text nor made of other values.
+fn scalar(value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
+        ValueKind::None => "null".into(),
+        ValueKind::Bool => if value.is_true() { "true" } else { "false" }.into(),
+        ValueKind::Number if value.is_integer() => value.to_string(),
+        ValueKind::Number => match f64::try_from(value.clone())? {
+            number if number.is_nan() => "NaN".into(),
+            number if number.is_infinite() && number > 0.0 => "Infinity".into(),
+            number if number.is_infinite() => "-Infinity".into(),
+            number => python_float(number),
+        },
+        kind => return Err(limits::error(format!("{kind} value cannot be written as JSON"))),
+    })
 }
 
 /// `repr` of a Python float: the shortest digits that read back the same, with

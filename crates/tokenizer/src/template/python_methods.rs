@@ -1,24 +1,59 @@
-//! Methods of Python's `str`, `list` and `dict` that the engine's own shims lack or
-//! do differently.
+//! Methods of Python's `str`, `list` and `dict`.
 
+use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind};
 
-use super::limits;
-use super::python_text::{is_python_space, split_lines};
+use super::limits::{self, check_format, check_join, check_replace};
+use super::python_text::{is_python_space, split_lines, write_python};
 
-/// Calls `method`; `None` for one that is not here.
-pub(super) fn call(value: &Value, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {
+/// Calls `method`.
+pub(super) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     match (value.kind(), value.as_str()) {
-        (_, Some(text)) => text_method(text, method, args).transpose(),
-        (ValueKind::Map, _) if method == "copy" => Some(Ok(value.clone())),
-        (ValueKind::Seq, _) if method == "copy" => Some(Ok(value.clone())),
-        (ValueKind::Seq, _) if method == "index" => Some(list_index(value, args)),
+        (_, Some(text)) => text_method(text, method, args),
+        (ValueKind::Map | ValueKind::Seq, _) if method == "copy" => Ok(value.clone()),
+        (ValueKind::Map, _) => map_method(value, method, args),
+        (ValueKind::Seq, _) => list_method(value, method, args),
         (ValueKind::Number, _) if method == "is_integer" => {
             let number = f64::try_from(value.clone()).unwrap_or(0.5);
-            Some(Ok(Value::from(number.fract() == 0.0)))
+            Ok(Value::from(number.fract() == 0.0))
         }
-        _ => None,
+        _ => Err(ErrorKind::UnknownMethod.into()),
+    }
+}
+
+fn map_method(map: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if method == "get" {
+        let (key, default): (&Value, Option<Value>) = from_args(args)?;
+        let found = map.as_object().and_then(|map| map.get_value(key));
+        return Ok(found.or(default).unwrap_or_else(|| Value::from(())));
+    }
+    let take = |part: fn(Value, Value) -> Value| -> Result<Value, Error> {
+        let () = from_args(args)?;
+        let pairs = map.try_iter()?.map(|key| {
+            let value = map.get_item(&key)?;
+            Ok(part(key, value))
+        });
+        let items = pairs.collect::<Result<Vec<_>, Error>>()?;
+        // No list: it has no places.
+        Ok(Value::make_iterable(move || items.clone().into_iter()))
+    };
+    match method {
+        "keys" => take(|key, _| key),
+        "values" => take(|_, value| value),
+        "items" => take(|key, value| Tuple::from([key, value]).into()),
+        _ => Err(ErrorKind::UnknownMethod.into()),
+    }
+}
+
+fn list_method(list: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    match method {
+        "index" => list_index(list, args),
+        "count" => {
+            let (wanted,): (&Value,) = from_args(args)?;
+            Ok(list.try_iter()?.filter(|item| item == wanted).count().into())
+        }
+        _ => Err(ErrorKind::UnknownMethod.into()),
     }
 }
 
@@ -28,8 +63,22 @@ fn list_index(list: &Value, args: &[Value]) -> Result<Value, Error> {
     place.map(Value::from).ok_or_else(|| limits::error(format!("{wanted} is not in list")))
 }
 
-fn text_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
-    Ok(Some(match method {
+fn text_method(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    Ok(match method {
+        "format" => {
+            check_format(text)?;
+            format(FormatStyle::StrFormat, text, args)?.into()
+        }
+        "join" => {
+            let (items,): (&Value,) = from_args(args)?;
+            join(text, items)?.into()
+        }
+        "replace" => {
+            let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
+            check_replace(text, old, new)?;
+            let most = count.and_then(|count| usize::try_from(count).ok());
+            text.replacen(old, new, most.unwrap_or(usize::MAX)).into()
+        }
         "strip" | "lstrip" | "rstrip" => strip(text, method, args)?,
         "removeprefix" | "removesuffix" => {
             let (part,): (&str,) = from_args(args)?;
@@ -65,17 +114,31 @@ fn text_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>
             let (size,): (Option<usize>,) = from_args(args)?;
             expand_tabs(text, size.unwrap_or(8))?.into()
         }
+        "upper" => text.to_uppercase().into(),
+        "lower" => text.to_lowercase().into(),
+        "capitalize" => capitalize(text).into(),
         "title" => title(text).into(),
         "swapcase" => swap_case(text).into(),
         "casefold" => text.to_lowercase().replace('ß', "ss").into(),
-        "istitle" => (text.chars().any(char::is_alphabetic) && title(text) == text).into(),
+        "istitle" => (any(text, char::is_alphabetic) && title(text) == text).into(),
+        "islower" => (any(text, char::is_lowercase) && !any(text, char::is_uppercase)).into(),
+        "isupper" => (any(text, char::is_uppercase) && !any(text, char::is_lowercase)).into(),
+        "isspace" => all(text, is_python_space).into(),
+        "isalpha" => all(text, char::is_alphabetic).into(),
+        "isalnum" => all(text, char::is_alphanumeric).into(),
+        "isnumeric" => all(text, char::is_numeric).into(),
+        "isascii" => text.is_ascii().into(),
         "isdecimal" | "isdigit" => all(text, |c| c.is_numeric() && is_digit(c)).into(),
         "isidentifier" => {
             let starts_right = text.starts_with(|c: char| c == '_' || c.is_alphabetic());
             (starts_right && all(text, |c| c == '_' || c.is_alphanumeric())).into()
         }
-        _ => return Ok(None),
-    }))
+        _ => return Err(ErrorKind::UnknownMethod.into()),
+    })
+}
+
+fn any(text: &str, is_right: fn(char) -> bool) -> bool {
+    text.chars().any(is_right)
 }
 
 fn all(text: &str, is_right: fn(char) -> bool) -> bool {
@@ -86,6 +149,22 @@ fn all(text: &str, is_right: fn(char) -> bool) -> bool {
 fn is_digit(c: char) -> bool {
     c.is_ascii_digit()
         || !matches!(c, '¼'..='¾' | '\u{2150}'..='\u{218b}' | '\u{3007}'..='\u{9fff}')
+}
+
+fn join(separator: &str, items: &Value) -> Result<String, Error> {
+    check_join(items, separator.len())?;
+    let mut out = String::new();
+    for (i, item) in items.try_iter()?.enumerate() {
+        if i > 0 {
+            out += separator;
+        }
+        match item.as_str() {
+            Some(text) => out += text,
+            None => write_python(&mut out, &item)?,
+        }
+        limits::check_size(out.len())?;
+    }
+    Ok(out)
 }
 
 fn strip(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -229,6 +308,13 @@ fn expand_tabs(text: &str, size: usize) -> Result<String, Error> {
         }
     }
     Ok(out)
+}
+
+/// A capital, and no other.
+fn capitalize(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(rest.as_str().to_lowercase().chars()).collect()
 }
 
 /// A capital behind everything that is no letter.

@@ -26,21 +26,10 @@ pub(crate) fn base(c: char) -> char {
 
 /// What [`BASES`] says: characters in order, and their bases.
 fn pairs() -> Vec<(char, char)> {
-    let mut bytes = BASES.iter();
-    let mut number = || {
-        let (mut number, mut bits) = (0, 0);
-        loop {
-            let byte = *bytes.next()?;
-            number |= u32::from(byte & 127) << bits;
-            bits += 7;
-            if byte < 128 {
-                return Some(number);
-            }
-        }
-    };
+    let mut numbers = super::numbers(&BASES);
     let mut pairs = Vec::new();
     let (mut c, mut base) = (0, 0);
-    while let (Some(step), Some(zigzag)) = (number(), number()) {
+    while let (Some(step), Some(zigzag)) = (numbers.next(), numbers.next()) {
         c += step;
         base += (zigzag >> 1) as i32 ^ -((zigzag & 1) as i32);
         pairs.extend(char::from_u32(c).zip(char::from_u32(base as u32)));

@@ -1,7 +1,7 @@
 //! General categories of code points, as pre-tokenizers ask for them, and characters without
 //! their accents.
 //!
-//! The ranges are 13 KiB in the binary and are spread into a two-stage table
+//! The ranges are 4 KiB in the binary and are spread into a two-stage table
 //! (about 40 KiB) on first use.
 
 mod base;
@@ -11,6 +11,7 @@ mod ranges;
 use std::sync::OnceLock;
 
 pub(crate) use base::base;
+use ranges::RANGES;
 
 /// A set of classes; every code point is in exactly one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +92,15 @@ impl Classes {
     fn build() -> Self {
         let mut block_of = Vec::with_capacity(0x110000 / BLOCK);
         let mut blocks: Vec<[u8; BLOCK]> = Vec::new();
-        let mut next_range = 0;
+        let mut ranges = ranges();
+        let mut next = ranges.next();
         let mut class = 0;
         for first in (0..0x110000u32).step_by(BLOCK) {
             let mut block = [0; BLOCK];
             for (code_point, entry) in (first..).zip(&mut block) {
-                while let Some(&range) = ranges::RANGES.get(next_range)
-                    && range >> 4 <= code_point
-                {
-                    class = (range & 15) as u8;
-                    next_range += 1;
+                if let Some((_, range_class)) = next.filter(|(start, _)| *start == code_point) {
+                    class = range_class;
+                    next = ranges.next();
                 }
                 *entry = class;
             }
@@ -127,6 +127,31 @@ impl Classes {
         let block = usize::from(self.block_of[code_point / BLOCK]);
         Class(1 << self.blocks[block][code_point % BLOCK])
     }
+}
+
+/// What [`RANGES`] says: where each range begins, and its class.
+fn ranges() -> impl Iterator<Item = (u32, u8)> {
+    numbers(&RANGES).scan(0, |start, number| {
+        *start += number >> 4;
+        Some((*start, (number & 15) as u8))
+    })
+}
+
+/// The numbers of a table: groups of seven bits, the lowest first, each with a bit above that
+/// is set where there are more.
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    let mut bytes = bytes.iter();
+    std::iter::from_fn(move || {
+        let (mut number, mut bits) = (0, 0);
+        loop {
+            let byte = *bytes.next()?;
+            number |= u32::from(byte & 127) << bits;
+            bits += 7;
+            if byte < 128 {
+                return Some(number);
+            }
+        }
+    })
 }
 
 #[cfg(test)]
