@@ -121,6 +121,40 @@ impl Level {
     }
 }
 
+/// How far ahead of reading a stream its cache lines are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// Bytes, into the second-level cache; not at all if `None`.
+    pub far_bytes: Option<usize>,
+    /// Bytes, into the first-level cache. 0 only settles the order in which lines are met,
+    /// which compilers change among the loads of a block: processors follow a stream that
+    /// goes forward, and lose one that goes forward and back.
+    pub near_bytes: usize,
+}
+
+/// What suits this processor when it reads packed weights. Those of AMD see streams
+/// themselves and lose by being asked early: on Zen 4 one thread read 32.7 GB/s without and
+/// 22.5 GB/s with it, where one of Intel's rose from 70 % to 98 % of what memory gives.
+pub(crate) fn ahead() -> Ahead {
+    static AHEAD: OnceLock<Ahead> = OnceLock::new();
+    *AHEAD.get_or_init(|| match sees_streams() {
+        true => Ahead { far_bytes: None, near_bytes: 0 },
+        false => Ahead { far_bytes: Some(8 << 10), near_bytes: 2 << 10 },
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn sees_streams() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    matches!(name.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn sees_streams() -> bool {
+    false
+}
+
 /// The highest level that may be chosen.
 pub(crate) fn cap() -> Level {
     static CAP: OnceLock<Level> = OnceLock::new();

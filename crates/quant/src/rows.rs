@@ -16,7 +16,7 @@ use realm_gguf::TensorType;
 
 use crate::ActivationView;
 use crate::kernel::{Kernel, Problem};
-use crate::packing::Packing;
+use crate::packing::{Order, Packing};
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 
 /// Columns that a panel holds.
@@ -34,6 +34,8 @@ pub(crate) trait RowFormat {
     const LEN: usize;
     /// How many of those make one block of the format.
     const PARTS: usize = 1;
+    /// Where the parts of a block lie when rows are interleaved.
+    const ORDER: Order = Order { half: None, dwords: &[] };
 
     /// Something to write over. Implementations are `#[inline(always)]`.
     fn empty<S: Simd>(s: S) -> Self::Block<S>;
@@ -105,11 +107,8 @@ pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
 }
 
 /// The kernel for rows interleaved for the instruction set `S`, whose vectors load them so.
-pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(
-    ty: TensorType,
-    begins_with_f16: bool,
-) -> Kernel {
-    let packing = Packing { rows: S::LANES, begins_with_f16 };
+pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
+    let packing = Packing { rows: S::LANES, order: F::ORDER };
     Kernel::packed(S::LEVEL, ty, packing, matmul::<S, F>)
 }
 
@@ -144,7 +143,9 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
         let n_blocks = problem.cols / F::LEN;
         let mut block = F::empty(s);
         let x: [_; T] = std::array::from_fn(|t| F::activations(&problem.x, t, 0..n_blocks));
-        prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+        if !S::PACKED {
+            prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+        }
         for first in (0..problem.n_rows).step_by(S::LANES) {
             let next = first + S::LANES;
             let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next);
@@ -184,7 +185,9 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         let tile_rows = S::TILE_VECTORS * S::LANES;
         let mut panel: Panel<S, F> = [[F::empty(s); MAX_PANEL_BLOCKS]; MAX_TILE_VECTORS];
         let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; tokens];
-        prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
+        if !S::PACKED {
+            prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
+        }
         for first in (0..problem.n_rows).step_by(tile_rows) {
             let rows: [_; MAX_TILE_VECTORS] = std::array::from_fn(|g| {
                 let first = first + g * S::LANES;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{Block32, LEN};
 use crate::ActivationView;
 use crate::activations::{Blocks, fours};
+use crate::packing::Order;
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd, offset};
 
@@ -24,6 +25,8 @@ pub(crate) struct RowBlocks<S: Simd> {
 pub(crate) trait Rows32: Block32 {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
+    /// See [`RowFormat::ORDER`]: as in GGUF, where an f16 comes first.
+    const ORDER: Order = Order { half: Some(0), dwords: &[] };
 
     /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
@@ -63,6 +66,7 @@ impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     const PARTS: usize = F::PARTS;
+    const ORDER: Order = F::ORDER;
     type Activations<'a> = Blocks<'a, LEN, 1>;
 
     #[inline(always)]
