@@ -10,8 +10,8 @@ mod lanes;
 
 use half::f16;
 
-/// Query rows that share what is loaded.
-pub(super) const ROWS: usize = 6;
+/// The most query rows that share what is loaded.
+pub(super) use lanes::most_rows;
 
 /// Storage of keys and values.
 pub(crate) trait Element: bytemuck::Pod + Send + Sync {
@@ -115,7 +115,7 @@ impl Element for f16 {
     }
 }
 
-/// `out[r][i] = queries[r] . keys[..][i]` for up to [`ROWS`] rows and every `i < stride`.
+/// `out[r][i] = queries[r] . keys[..][i]` for up to [`most_rows`] rows and every `i < stride`.
 ///
 /// Rows of `queries` are `queries.len() / n_rows` apart, those of `out` `out_stride`;
 /// `keys` is `[width][stride]`, and `stride` a multiple of [`crate::kv::LANES`]. On the way,
@@ -133,14 +133,16 @@ pub(super) fn products<T: Element>(
     ahead: &[u8],
 ) {
     let width = queries.len() / n_rows;
-    assert!(n_rows <= ROWS && queries.len() == n_rows * width && keys.len() == width * stride);
+    assert!(
+        n_rows <= most_rows() && queries.len() == n_rows * width && keys.len() == width * stride
+    );
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!(stride <= out_stride && (n_rows - 1) * out_stride + stride <= out.len());
     let job = Products { queries, width, keys, stride, out, out_stride, ahead };
     lanes::run(n_rows, job);
 }
 
-/// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`ROWS`] rows.
+/// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`most_rows`] rows.
 ///
 /// Rows of `weights` are `weight_stride` apart, of which the first `n` count; `values` is
 /// `[n][stride]`, and `stride`, a multiple of [`crate::kv::LANES`], the width of `out`. On the
@@ -158,7 +160,7 @@ pub(super) fn add_weighted<T: Element>(
     ahead: &[u8],
 ) {
     let n = values.len() / stride;
-    assert!(n_rows <= ROWS && values.len() == n * stride && out.len() == n_rows * stride);
+    assert!(n_rows <= most_rows() && values.len() == n * stride && out.len() == n_rows * stride);
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!((n_rows - 1) * weight_stride + n <= weights.len());
     lanes::run(n_rows, AddWeighted { weights, weight_stride, values, stride, n, out, ahead });
@@ -173,31 +175,32 @@ pub(super) fn unpack<T: Element>(values: &[T], out: &mut [f32]) {
     lanes::run(1, Unpack { values, out });
 }
 
-/// Asks for the lines of `n` elements of `T` from the `first` on, as far as there are any:
-/// a run read step by step fetches as much of the next one with every step. Processors
+/// Asks for the lines of `n` elements of `T` from the `first` on, as far as they begin in
+/// `ahead`: a run read step by step fetches as much of the next one with every step. Processors
 /// that read ahead by themselves do not do so across pages of 4 KiB, and a run of keys is
 /// no longer.
 #[inline(always)]
 fn fetch<T>(ahead: &[u8], first: usize, n: usize) {
-    for at in (first * size_of::<T>()..(first + n) * size_of::<T>()).step_by(LINE_BYTES) {
-        if at < ahead.len() {
-            fetch_line(&ahead[at]);
+    let first = first * size_of::<T>();
+    if first < ahead.len() {
+        for line in 0..(n * size_of::<T>()).div_ceil(LINE_BYTES) {
+            fetch_line(ahead.as_ptr().wrapping_add(first + line * LINE_BYTES));
         }
     }
 }
 
-/// Asks for the line that `byte` is in.
+/// Asks for the line at `address`, where nothing need be.
 #[inline(always)]
-fn fetch_line(byte: &u8) {
+fn fetch_line(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction; it reads nothing.
+    // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     // Other architectures have no such function in Rust.
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = byte;
+    let _ = address;
 }
 
 /// What memory is read in.
@@ -276,7 +279,7 @@ impl<T: Element> Products<'_, T> {
     #[inline(always)]
     unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
         let mut at = 0;
-        while at + 2 * V::N <= self.stride {
+        while 2 * R <= V::SUMS && at + 2 * V::N <= self.stride {
             // SAFETY: the columns are inside the stride.
             unsafe { self.columns::<V, R, 2, AHEAD>(at) };
             at += 2 * V::N;
@@ -356,7 +359,7 @@ impl<T: Element> AddWeighted<'_, T> {
     #[inline(always)]
     unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
         let mut at = 0;
-        while at + 2 * V::N <= self.stride {
+        while 2 * R <= V::SUMS && at + 2 * V::N <= self.stride {
             // SAFETY: the columns are inside the stride.
             unsafe { self.columns::<V, R, 2, AHEAD>(at) };
             at += 2 * V::N;
@@ -396,7 +399,7 @@ mod tests {
     /// Any number of rows, width and number of positions against sums in f64.
     #[test]
     fn blocks_of_any_shape_equal_plain_sums() {
-        for n_rows in 1..=ROWS {
+        for n_rows in 1..=most_rows() {
             for stride in [16, 32, 48, 80] {
                 for n in [1, 7, 24, 64] {
                     let rows = values(n * stride, 2.0);

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use realm_ir::{Activation, Attend, SequenceView};
 
-use super::kernels::{self, Element, ROWS};
+use super::kernels::{self, Element};
 use super::pages::{Kind, Pages, Place, Run};
 use crate::kv::{KvShape, LANES};
 use crate::math;
@@ -292,7 +292,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     /// Groups of query rows that are computed together, about as many in each.
     fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
         let n = self.n_queries();
-        let per_block = n.div_ceil(n.div_ceil(ROWS));
+        let per_block = n.div_ceil(n.div_ceil(kernels::most_rows()));
         (0..n).step_by(per_block).map(move |first| first..n.min(first + per_block))
     }
 

@@ -7,6 +7,9 @@ use super::{Element, Job};
 pub trait Lanes: Copy {
     const N: usize;
 
+    /// Sums that find room in the CPU's registers beside what is added to them.
+    const SUMS: usize;
+
     fn splat(value: f32) -> Self;
 
     /// # Safety
@@ -29,6 +32,7 @@ struct Plain([f32; 8]);
 #[cfg(not(target_feature = "simd128"))]
 impl Lanes for Plain {
     const N: usize = 8;
+    const SUMS: usize = 6;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -61,6 +65,7 @@ mod x86 {
 
     impl Lanes for __m256 {
         const N: usize = 8;
+        const SUMS: usize = 12;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
@@ -89,6 +94,7 @@ mod x86 {
 
     impl Lanes for __m512 {
         const N: usize = 16;
+        const SUMS: usize = 24;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
@@ -140,6 +146,7 @@ mod arm {
 
     impl Lanes for Pair {
         const N: usize = 8;
+        const SUMS: usize = 12;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
@@ -184,6 +191,7 @@ mod wasm {
 
     impl Lanes for Pair {
         const N: usize = 8;
+        const SUMS: usize = 6;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
@@ -210,6 +218,15 @@ mod wasm {
             }
         }
     }
+}
+
+/// How many rows [`run`] takes: with wider vectors there are more registers for their sums.
+pub fn most_rows() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        return 8;
+    }
+    6
 }
 
 /// Runs a job with the widest vectors there are; lengths have been checked for `n_rows`.
@@ -258,7 +275,11 @@ unsafe fn rows<V: Lanes, J: Job>(n_rows: usize, job: J) {
             4 => job.run::<V, 4>(),
             5 => job.run::<V, 5>(),
             6 => job.run::<V, 6>(),
-            _ => unreachable!("at most ROWS rows"),
+            #[cfg(target_arch = "x86_64")]
+            7 => job.run::<V, 7>(),
+            #[cfg(target_arch = "x86_64")]
+            8 => job.run::<V, 8>(),
+            _ => unreachable!("at most `most_rows` rows"),
         }
     }
 }
