@@ -121,37 +121,23 @@ impl Level {
     }
 }
 
-/// How far ahead of reading a stream its cache lines are asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ahead {
-    /// Bytes, into the second-level cache; not at all if `None`.
-    pub far_bytes: Option<usize>,
-    /// Bytes, into the first-level cache. 0 only settles the order in which lines are met,
-    /// which compilers change among the loads of a block: processors follow a stream that
-    /// goes forward, and lose one that goes forward and back.
-    pub near_bytes: usize,
-}
-
-/// What suits this processor when it reads packed weights. Those of AMD see streams
-/// themselves and lose by being asked early: on Zen 4 one thread read 32.7 GB/s without and
-/// 22.5 GB/s with it, where one of Intel's rose from 70 % to 98 % of what memory gives.
-pub(crate) fn ahead() -> Ahead {
-    static AHEAD: OnceLock<Ahead> = OnceLock::new();
-    *AHEAD.get_or_init(|| match sees_streams() {
-        true => Ahead { far_bytes: None, near_bytes: 0 },
-        false => Ahead { far_bytes: Some(8 << 10), near_bytes: 2 << 10 },
-    })
+/// Whether this processor follows a stream of packed weights by itself while `tokens` are
+/// multiplied with it, so that asking early only costs time. Those of AMD do if there is
+/// little to compute: on Zen 4 one token is a quarter faster so, four are half as fast.
+pub(crate) fn follows_streams(tokens: usize) -> bool {
+    static FOLLOWS: OnceLock<bool> = OnceLock::new();
+    tokens <= 2 && *FOLLOWS.get_or_init(is_amd)
 }
 
 #[cfg(target_arch = "x86_64")]
-fn sees_streams() -> bool {
+fn is_amd() -> bool {
     let vendor = std::arch::x86_64::__cpuid(0);
     let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
     matches!(name.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn sees_streams() -> bool {
+fn is_amd() -> bool {
     false
 }
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 
 use super::{MAX_LANES, Simd};
-use crate::cpu::{self, Ahead};
 
 /// Bytes that a prefetch brings.
 const CACHE_LINE_BYTES: usize = 64;
@@ -17,14 +16,15 @@ pub(crate) struct Rows<'a> {
     end: usize,
     /// The first row and all that follow.
     from_first: &'a [u8],
-    ahead: Ahead,
+    /// Whether interleaved rows are not asked for early.
+    is_followed: bool,
 }
 
 impl<'a> Rows<'a> {
     /// The rows from `first` on, the last one again when there are no more.
     ///
-    /// While rows that are not interleaved are read, as many from `next` on are prefetched.
-    /// They may lie behind the weights given: a caller who splits a matrix goes on there.
+    /// While they are read, as many rows from `next` on are prefetched. They may lie behind
+    /// the weights given: a caller who splits a matrix goes on there.
     #[inline(always)]
     pub fn new<S: Simd>(weights: &'a [u8], row_bytes: usize, first: usize, next: usize) -> Self {
         let last = weights.len() / row_bytes - 1;
@@ -39,8 +39,14 @@ impl<'a> Rows<'a> {
             next: Cell::new(next * row_bytes),
             end,
             from_first,
-            ahead: cpu::ahead(),
+            is_followed: false,
         }
+    }
+
+    /// The same where the processor follows the stream by itself, if `is_followed`.
+    #[inline(always)]
+    pub fn followed(self, is_followed: bool) -> Self {
+        Self { is_followed, ..self }
     }
 
     /// Where byte `at` of the row in `lane` is; `len` bytes can be read there.
@@ -57,15 +63,20 @@ impl<'a> Rows<'a> {
         self.from_first[at * S::LANES..][..len * S::LANES].as_ptr()
     }
 
-    /// Like [`group`](Self::group), asking for lines as [`Ahead`] says.
+    /// Like [`group`](Self::group), and prefetches.
+    ///
+    /// Where the processor follows the stream, lines are only touched in order: compilers
+    /// change the order of the loads in a block, and a stream that goes back is lost.
     #[inline(always)]
     pub(super) fn stream<S: Simd>(&self, s: S, at: usize, len: usize) -> *const u8 {
         let group = self.group::<S>(at, len);
-        for line in (0..len * S::LANES).step_by(CACHE_LINE_BYTES) {
-            if let Some(far) = self.ahead.far_bytes {
-                s.prefetch(group.wrapping_add(far + line));
+        if self.is_followed {
+            for line in (0..len * S::LANES).step_by(CACHE_LINE_BYTES) {
+                s.prefetch_near(group.wrapping_add(line));
             }
-            s.prefetch_near(group.wrapping_add(self.ahead.near_bytes + line));
+        } else if len == 16 {
+            // And as much again as the scales of 16 bytes of nibbles have.
+            self.prefetch_some(s, 18 * S::LANES);
         }
         group
     }
