@@ -121,6 +121,26 @@ impl Level {
     }
 }
 
+/// Whether this processor follows a stream of packed weights by itself while `tokens` are
+/// multiplied with it, so that asking early only costs time. Those of AMD do if there is
+/// little to compute: on Zen 4 one token is a quarter faster so, four are half as fast.
+pub(crate) fn follows_streams(tokens: usize) -> bool {
+    static FOLLOWS: OnceLock<bool> = OnceLock::new();
+    tokens <= 2 && *FOLLOWS.get_or_init(is_amd)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_amd() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    matches!(name.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_amd() -> bool {
+    false
+}
+
 /// The highest level that may be chosen.
 pub(crate) fn cap() -> Level {
     static CAP: OnceLock<Level> = OnceLock::new();

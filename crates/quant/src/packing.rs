@@ -1,60 +1,103 @@
 //! Rows interleaved as the kernels load them.
 //!
-//! A group is as many rows as a vector has lanes. Bytes `at..at + n` of every row of a
-//! group lie together, from `at` times the number of rows on, in units that a kernel
-//! loads at once: f16 numbers and dwords, each of the first row, the second, and so on.
-//! A load then takes one vector where GGUF's layout takes a gather from all rows, and
-//! memory is read in one stream. Sizes do not change, nor does any result.
+//! A group is as many rows as a vector has lanes. Its blocks follow one another, the same
+//! block of all rows together: the f16 of each row, in formats whose blocks have one apart
+//! from their dwords, then the first dword of each row, the second of each, and so on, in the
+//! order in which kernels read them ([`Order`]). A load then takes one vector where GGUF's
+//! layout takes a gather from all rows, and memory is read in one stream. Sizes do not
+//! change, nor does any result.
 
-/// A format's blocks, as units of interleaving.
+/// Bytes of an f16.
+const HALF_BYTES: usize = 2;
+/// Most dwords of a block whose order is not that of GGUF.
+const MAX_DWORDS: usize = 64;
+
+/// Where the parts of a block lie when rows are interleaved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// Where GGUF has the f16 that comes first here, if any does.
+    pub half: Option<usize>,
+    /// The rest as ranges of GGUF's bytes, first and end, each of whole dwords; none at all
+    /// if their order is that of GGUF, where they then follow the f16.
+    pub dwords: &'static [(usize, usize)],
+}
+
+impl Order {
+    /// Bytes before the dwords.
+    const fn half_bytes(self) -> usize {
+        if self.half.is_some() { HALF_BYTES } else { 0 }
+    }
+
+    /// For each dword of a block as GGUF has it, at which byte it is here.
+    pub const fn places(self) -> [usize; MAX_DWORDS] {
+        let mut places = [0; MAX_DWORDS];
+        let (mut to, mut i) = (self.half_bytes(), 0);
+        while i < self.dwords.len() {
+            let (mut at, end) = self.dwords[i];
+            while at < end {
+                places[at / 4] = to;
+                (at, to) = (at + 4, to + 4);
+            }
+            i += 1;
+        }
+        places
+    }
+
+    /// GGUF's places of the dwords of a block, in this order.
+    fn dwords(self, block_bytes: usize) -> Vec<usize> {
+        let all = [(self.half_bytes(), block_bytes)];
+        let ranges = if self.dwords.is_empty() { &all } else { self.dwords };
+        ranges.iter().flat_map(|(first, end)| (*first..*end).step_by(4)).collect()
+    }
+}
+
+/// How rows are interleaved for a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packing {
     /// Rows of a group.
     pub rows: usize,
-    /// Whether a block begins with an f16 before its dwords. One that is left after
-    /// the dwords needs no word.
-    pub begins_with_f16: bool,
+    pub order: Order,
 }
 
 impl Packing {
     /// Interleaves whole groups of rows of whole blocks; lengths have been checked.
     pub fn pack(self, weights: &[u8], row_bytes: usize, block_bytes: usize, out: &mut [u8]) {
         let group_bytes = self.rows * row_bytes;
+        let dwords = self.order.dwords(block_bytes);
         for (group, out) in weights.chunks_exact(group_bytes).zip(out.chunks_exact_mut(group_bytes))
         {
             for block in (0..row_bytes).step_by(block_bytes) {
                 let out = &mut out[block * self.rows..][..block_bytes * self.rows];
                 let rows = |at: usize| group[block + at..].chunks(row_bytes);
-                let head = if self.begins_with_f16 { 2 } else { 0 };
-                let dwords = (block_bytes - head) / 4;
-                let (first, rest) = out.split_at_mut(head * self.rows);
-                let (middle, last) = rest.split_at_mut(4 * dwords * self.rows);
-                interleave::<2>(rows(0), first);
-                for (i, out) in middle.chunks_exact_mut(4 * self.rows).enumerate() {
-                    interleave::<4>(rows(head + 4 * i), out);
+                let (first, rest) = out.split_at_mut(self.order.half_bytes() * self.rows);
+                if let Some(half) = self.order.half {
+                    interleave::<HALF_BYTES>(rows(half), first);
                 }
-                interleave::<2>(rows(head + 4 * dwords), last);
+                for (at, out) in dwords.iter().zip(rest.chunks_exact_mut(4 * self.rows)) {
+                    interleave::<4>(rows(*at), out);
+                }
             }
         }
     }
 
     /// Brings one row of an interleaved group back together.
     pub fn unpack_row(self, group: &[u8], row: usize, block_bytes: usize, out: &mut [u8]) {
+        let dwords = self.order.dwords(block_bytes);
         for (block, out) in
             group.chunks_exact(block_bytes * self.rows).zip(out.chunks_exact_mut(block_bytes))
         {
-            let head = if self.begins_with_f16 { 2 } else { 0 };
-            let mut at = 0;
-            while at < block_bytes {
-                let unit = if at < head || block_bytes - at < 4 { 2 } else { 4 };
-                out[at..at + unit].copy_from_slice(&block[at * self.rows + row * unit..][..unit]);
-                at += unit;
+            let (first, rest) = block.split_at(self.order.half_bytes() * self.rows);
+            if let Some(half) = self.order.half {
+                out[half..][..HALF_BYTES].copy_from_slice(&first[row * HALF_BYTES..][..HALF_BYTES]);
+            }
+            for (at, words) in dwords.iter().zip(rest.chunks_exact(4 * self.rows)) {
+                out[*at..][..4].copy_from_slice(&words[4 * row..][..4]);
             }
         }
     }
 }
 
-/// The first `N` bytes of each row, one after another; nothing if `out` is empty.
+/// The first `N` bytes of each row, one after another.
 fn interleave<'a, const N: usize>(rows: impl Iterator<Item = &'a [u8]>, out: &mut [u8]) {
     for (row, out) in rows.zip(out.chunks_exact_mut(N)) {
         out.copy_from_slice(&row[..N]);

@@ -14,10 +14,10 @@ use std::ops::Range;
 
 use realm_gguf::TensorType;
 
-use crate::ActivationView;
 use crate::kernel::{Kernel, Problem};
-use crate::packing::Packing;
+use crate::packing::{Order, Packing};
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
+use crate::{ActivationView, cpu};
 
 /// Columns that a panel holds.
 const PANEL_COLS: usize = 512;
@@ -34,6 +34,8 @@ pub(crate) trait RowFormat {
     const LEN: usize;
     /// How many of those make one block of the format.
     const PARTS: usize = 1;
+    /// Where the parts of a block lie when rows are interleaved.
+    const ORDER: Order = Order { half: None, dwords: &[] };
 
     /// Something to write over. Implementations are `#[inline(always)]`.
     fn empty<S: Simd>(s: S) -> Self::Block<S>;
@@ -116,11 +118,8 @@ pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
 }
 
 /// The kernel for rows interleaved for the instruction set `S`, whose vectors load them so.
-pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(
-    ty: TensorType,
-    begins_with_f16: bool,
-) -> Kernel {
-    let packing = Packing { rows: S::LANES, begins_with_f16 };
+pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
+    let packing = Packing { rows: S::LANES, order: F::ORDER };
     Kernel::packed(S::LEVEL, ty, packing, matmul::<S, F>)
 }
 
@@ -155,10 +154,14 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
         let n_blocks = problem.cols / F::LEN;
         let mut block = F::empty(s);
         let x: [_; T] = std::array::from_fn(|t| F::activations(&problem.x, t, 0..n_blocks));
-        prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+        let is_followed = S::PACKED && cpu::follows_streams(T);
+        if !is_followed {
+            prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+        }
         for first in (0..problem.n_rows).step_by(S::LANES) {
             let next = first + S::LANES;
-            let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next);
+            let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next)
+                .followed(is_followed);
             let mut sums = [[s.splat_f32(0.0); 1]; T];
             for b in 0..n_blocks {
                 let at = b / F::PARTS * problem.block_bytes;
@@ -201,11 +204,15 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         let tile_rows = S::TILE_VECTORS * S::LANES;
         let mut panel: Panel<S, F> = [[F::empty(s); MAX_PANEL_BLOCKS]; MAX_TILE_VECTORS];
         let mut sums = vec![[s.splat_f32(0.0); MAX_TILE_VECTORS]; tokens];
-        prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
+        let is_followed = S::PACKED && cpu::follows_streams(tokens);
+        if !is_followed {
+            prefetch(s, problem.weights, 0, tile_rows * problem.row_bytes);
+        }
         for first in (0..problem.n_rows).step_by(tile_rows) {
             let rows: [_; MAX_TILE_VECTORS] = std::array::from_fn(|g| {
                 let first = first + g * S::LANES;
                 Rows::new::<S>(problem.weights, problem.row_bytes, first, first + tile_rows)
+                    .followed(is_followed)
             });
             sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);
             for begin in (0..n_blocks).step_by(panel_blocks) {

@@ -83,7 +83,7 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F` for interleaved rows, fastest first.
 pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT - 1] {
-    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY, false))
+    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY))
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{Block256, GROUPS, LEN};
 use crate::ActivationView;
 use crate::activations::{Blocks, PAIRS_16, SUMS_256, fours};
+use crate::packing::Order;
 use crate::rows::RowFormat;
 use crate::simd::{Rows, Simd, offset};
 
@@ -43,6 +44,10 @@ pub(crate) trait Rows256: Block256 + Sized {
 
     /// 2 where the groups of a run are neighbours in pairs that share a scale, else 1.
     const GROUPS_PER_SUM: usize = 1;
+
+    /// See [`RowFormat::ORDER`]: unless said otherwise, that of GGUF, which is then the one
+    /// in which blocks are read.
+    const ORDER: Order = Order { half: None, dwords: &[] };
 
     /// Unpacks the block that begins at byte `at` of each row.
     ///
@@ -86,17 +91,24 @@ const GROUP_VECTORS: usize = 4;
 /// Some values of a block, four in each lane of a vector.
 pub(crate) type Run<S> = [<S as Simd>::I; LEN / RUNS / 4];
 
+/// Which byte of a row's block the dword is at that GGUF has at `at`.
+#[inline(always)]
+pub(crate) fn place<S: Simd, F: Rows256>(at: usize) -> usize {
+    let places = const { &F::ORDER.places() };
+    if S::PACKED { places[at / 4] } else { at }
+}
+
 /// [`Rows256::group`] where 16 bytes hold parts of values 32 apart.
 #[inline(always)]
 pub(crate) fn group_of_quarters(run: usize, i: usize) -> usize {
     8 * (run / 2) + 2 * i + run % 2
 }
 
-/// Two bits of each value, 16 bytes from `at` on for each run.
+/// Two bits of each value of a run, which are 16 bytes from `at` on.
 #[inline(always)]
-pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> Run<S> {
     let two = s.splat(0x0303_0303);
-    let words: [_; 4] = s.transpose(rows, at + 16 * run);
+    let words: [_; 4] = s.transpose(rows, at);
     let mut u = [two; 16];
     for (j, word) in words.into_iter().enumerate() {
         for i in 0..4 {
@@ -180,6 +192,7 @@ pub(crate) struct Family<F>(PhantomData<F>);
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
+    const ORDER: Order = F::ORDER;
     type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]

@@ -8,6 +8,7 @@ use crate::ActivationView;
 use crate::activations::{Blocks, fours};
 #[cfg(target_feature = "simd128")]
 use crate::kernel::Problem;
+use crate::packing::Order;
 #[cfg(target_feature = "simd128")]
 use crate::rows::Panels;
 use crate::rows::RowFormat;
@@ -28,6 +29,8 @@ pub(crate) struct RowBlocks<S: Simd> {
 pub(crate) trait Rows32: Block32 {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
+    /// See [`RowFormat::ORDER`]: as in GGUF, where an f16 comes first.
+    const ORDER: Order = Order { half: Some(0), dwords: &[] };
 
     /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
@@ -67,6 +70,7 @@ impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     const PARTS: usize = F::PARTS;
+    const ORDER: Order = F::ORDER;
     type Activations<'a> = Blocks<'a, LEN, 1>;
 
     #[inline(always)]

@@ -2,13 +2,15 @@
 
 use super::Q2K;
 use crate::block256::rows::{
-    RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, unpack_two_bits, widen_bytes,
+    RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, place, unpack_two_bits, widen_bytes,
 };
+use crate::packing::Order;
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q2K {
     const WIDE: bool = false;
     const SCALE_LEN: usize = 16;
+    const ORDER: Order = Order { half: None, dwords: &[(0, 16), (80, 84), (16, 80)] };
 
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
@@ -19,15 +21,19 @@ impl Rows256 for Q2K {
         let high = |word| s.and(s.shr(word, 4), four);
         let mins = widen_bytes(s, [high(a), high(b), high(c), high(d)]);
         block.pairs = pack_pairs::<S, Self>(s, &mins);
-        // The last word of these sixteen bytes is `d` and `dmin`.
-        let [.., d] = s.transpose(rows, at + 68);
+        // `d` and `dmin` are one word, which in GGUF nothing follows.
+        let d = if S::PACKED {
+            s.transpose(rows, at + place::<S, Self>(80))[0]
+        } else {
+            s.transpose(rows, at + 68)[3]
+        };
         block.d = s.f16_to_f32(d);
         block.dmin = s.f16_to_f32(s.shr(d, 16));
     }
 
     #[inline(always)]
     fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
-        unpack_two_bits(s, rows, at + 16, run)
+        unpack_two_bits(s, rows, at + place::<S, Self>(16 + 16 * run))
     }
 
     #[inline(always)]

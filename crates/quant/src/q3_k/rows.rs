@@ -2,18 +2,37 @@
 
 use super::Q3K;
 use crate::block256::rows::{
-    RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, unpack_two_bits, widen_bytes,
+    RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, place, unpack_two_bits, widen_bytes,
 };
+use crate::packing::Order;
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q3K {
     const WIDE: bool = false;
     const SCALE_LEN: usize = 16;
+    const ORDER: Order = Order {
+        half: Some(108),
+        dwords: &[
+            (96, 108), // scales, then for each run two bits, and third bits with the first two
+            (0, 16),
+            (32, 48),
+            (16, 32),
+            (48, 64),
+            (64, 80),
+            (80, 96),
+        ],
+    };
 
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
-        // The twelve bytes of scales are the last three words of these sixteen.
-        let [_, a, b, high] = s.transpose(rows, at + 92);
+        // Twelve bytes of scales: three of four words, which in GGUF only an f16 follows.
+        let [a, b, high] = if S::PACKED {
+            let [a, b, high, _] = s.transpose(rows, at + place::<S, Self>(96));
+            [a, b, high]
+        } else {
+            let [_, a, b, high] = s.transpose(rows, at + 92);
+            [a, b, high]
+        };
         let (four, two) = (s.splat(0x0f0f_0f0f), s.splat(0x0303_0303));
         let high = |i: u32| s.shl(s.and(s.shr(high, 2 * i), two), 4);
         let words = [
@@ -27,15 +46,16 @@ impl Rows256 for Q3K {
             *scale = s.sub(*scale, s.splat(32));
         }
         block.pairs = pack_pairs::<S, Self>(s, &block.scales);
-        block.d = s.load_f16_of_rows(rows, at + 108);
+        let d_at = if S::PACKED { at } else { at + 108 };
+        block.d = s.load_f16_of_rows(rows, d_at);
     }
 
     #[inline(always)]
     fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
         let (half, part) = (run / 2, run % 2);
         let one = s.splat(0x0101_0101);
-        let bits = s.transpose(rows, at + 16 * part);
-        let mut u = unpack_two_bits(s, rows, at + 32, run);
+        let bits = s.transpose(rows, at + place::<S, Self>(16 * part));
+        let mut u = unpack_two_bits(s, rows, at + place::<S, Self>(32 + 16 * run));
         for i in 0..4 {
             for j in 0..4 {
                 let third = s.and(s.shr(bits[j], (4 * half + i) as u32), one);

@@ -1,13 +1,30 @@
 //! Q5_K blocks, one row per vector lane.
 
 use super::Q5K;
-use crate::block256::rows::{RowBlocks, Rows256, Run, unpack_header};
+use crate::block256::rows::{RowBlocks, Rows256, Run, place, unpack_header};
+use crate::packing::Order;
 use crate::simd::{Rows, Simd};
 
 impl Rows256 for Q5K {
     const WIDE: bool = true;
     const BELOW_64: bool = true;
     const SCALE_LEN: usize = 32;
+    const ORDER: Order = Order {
+        half: None,
+        dwords: &[
+            (0, 16), // scales, then for each half its fifth bits and four times low bits
+            (16, 32),
+            (48, 64),
+            (80, 96),
+            (112, 128),
+            (144, 160),
+            (32, 48),
+            (64, 80),
+            (96, 112),
+            (128, 144),
+            (160, 176),
+        ],
+    };
 
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
@@ -19,10 +36,11 @@ impl Rows256 for Q5K {
     fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
         let (half, first) = (run / 2, run % 2 * 2);
         let (low, one) = (s.splat(0x0f0f_0f0f), s.splat(0x0101_0101));
-        let bits = s.transpose(rows, at + 16 + 16 * half);
+        let words = |byte: usize| s.transpose(rows, at + place::<S, Self>(byte));
+        let bits = words(16 + 16 * half);
         let mut u = [low; 16];
         for i in 0..2 {
-            let words = s.transpose(rows, at + 48 + 32 * (first + i) + 16 * half);
+            let words = words(48 + 32 * (first + i) + 16 * half);
             for (j, word) in words.into_iter().enumerate() {
                 let place = 2 * (first + i) as u32;
                 let fifth = |bits: S::I| s.shl(s.and(bits, one), 4);

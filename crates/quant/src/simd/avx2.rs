@@ -154,6 +154,7 @@ products_by!(Vnni, Level::AvxVnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_ep
 impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     const LEVEL: Level = P::LEVEL;
     const LANES: usize = 8;
+    const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = P::TILE_VECTORS;
     const TILE_TOKENS: usize = 4;
     const FLOAT_TILE_TOKENS: usize = 2;
@@ -173,15 +174,15 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
-        // And as much again as the scales of 16 bytes of nibbles have.
-        rows.prefetch_some(self, 18 * Self::LANES);
         if PACKED {
-            let group = rows.group::<Self>(at, 16);
+            let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
             return std::array::from_fn(|j| unsafe {
                 _mm256_loadu_si256(group.cast::<__m256i>().add(j))
             });
         }
+        // And as much again as the scales of 16 bytes of nibbles have.
+        rows.prefetch_some(self, 18 * Self::LANES);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -235,6 +236,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
 
     operations! {
         fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
         fn splat(value: i32) -> __m256i = _mm256_set1_epi32(value);
         fn and(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
         fn or(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);

@@ -22,6 +22,7 @@ fn run<J: Job<Avx512<PACKED>>, const PACKED: bool>(s: Avx512<PACKED>, job: J) ->
 impl<const PACKED: bool> Simd for Avx512<PACKED> {
     const LEVEL: Level = Level::Avx512Vnni;
     const LANES: usize = 16;
+    const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = 2;
     const TILE_TOKENS: usize = 6;
     const FLOAT_TILE_TOKENS: usize = 4;
@@ -42,15 +43,15 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
-        // And as much again as the scales of 16 bytes of nibbles have.
-        rows.prefetch_some(self, 18 * Self::LANES);
         if PACKED {
-            let group = rows.group::<Self>(at, 16);
+            let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
             return std::array::from_fn(|j| unsafe {
                 _mm512_loadu_si512(group.cast::<__m512i>().add(j))
             });
         }
+        // And as much again as the scales of 16 bytes of nibbles have.
+        rows.prefetch_some(self, 18 * Self::LANES);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {
@@ -110,6 +111,7 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
 
     operations! {
         fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
         fn splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         fn and(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
         fn or(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);

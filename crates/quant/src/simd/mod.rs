@@ -8,6 +8,8 @@
 //! Vectors hold one 32-bit lane per weight row. Integer vectors are read as
 //! bytes, 16-bit pairs or 32-bit numbers, as each operation says.
 
+mod rows;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -29,12 +31,9 @@ pub(crate) use wasm::Simd128;
 #[cfg(target_feature = "simd128")]
 pub use wasm::{eight_f16, multiply_add};
 
-use std::cell::Cell;
-
 use crate::cpu::Level;
 
-/// Bytes that a prefetch brings.
-const CACHE_LINE_BYTES: usize = 64;
+pub(crate) use rows::{Rows, prefetch};
 
 /// Most lanes any instruction set has.
 pub(crate) const MAX_LANES: usize = 16;
@@ -90,79 +89,6 @@ pub(crate) trait Job<S> {
     fn run(self, s: S) -> Self::Output;
 }
 
-/// One row of weights per lane, and what will be read after them.
-pub(crate) struct Rows<'a> {
-    rows: [&'a [u8]; MAX_LANES],
-    /// The first row and all that follow.
-    from_first: &'a [u8],
-    row_bytes: usize,
-    weights: &'a [u8],
-    /// The next byte of the weights to prefetch, and where to stop.
-    next: Cell<usize>,
-    end: usize,
-}
-
-impl<'a> Rows<'a> {
-    /// The rows from `first` on, the last one again when there are no more.
-    ///
-    /// While they are read, as many rows from `next` on are prefetched. They may lie behind
-    /// the weights given: a caller who splits a matrix goes on there.
-    #[inline(always)]
-    pub fn new<S: Simd>(weights: &'a [u8], row_bytes: usize, first: usize, next: usize) -> Self {
-        let last = weights.len() / row_bytes - 1;
-        let row = |lane: usize| &weights[(first + lane).min(last) * row_bytes..][..row_bytes];
-        let from_first = &weights[first.min(last / S::LANES * S::LANES) * row_bytes..];
-        let end = (next + S::LANES) * row_bytes;
-        let end = if S::PREFETCH_READS { end.min(weights.len()) } else { end };
-        let next = Cell::new(next * row_bytes);
-        Self { rows: std::array::from_fn(row), from_first, row_bytes, weights, next, end }
-    }
-
-    /// Where byte `at` of the row in `lane` is; `len` bytes can be read there.
-    #[inline(always)]
-    fn pointers(&self, at: usize, len: usize) -> impl Fn(usize) -> *const u8 {
-        assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
-        move |lane| self.rows[lane].as_ptr().wrapping_add(at)
-    }
-
-    /// Where bytes `at..at + len` of interleaved rows are, `S::LANES` times as many.
-    #[inline(always)]
-    fn group<S: Simd>(&self, at: usize, len: usize) -> *const u8 {
-        assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
-        self.from_first[at * S::LANES..][..len * S::LANES].as_ptr()
-    }
-
-    /// The row in `lane` from byte `at` on.
-    #[inline(always)]
-    pub fn row_from(&self, lane: usize, at: usize) -> &'a [u8] {
-        &self.rows[lane][at..]
-    }
-
-    /// Prefetches the next `bytes`. Little and often: the CPU waits when more lines
-    /// are asked for than it can keep in flight.
-    #[inline(always)]
-    pub fn prefetch_some<S: Simd>(&self, s: S, bytes: usize) {
-        let at = self.next.get();
-        if at < self.end {
-            let line = |at: usize| at.next_multiple_of(CACHE_LINE_BYTES);
-            for at in (line(at)..line(at + bytes)).step_by(CACHE_LINE_BYTES) {
-                let at = if S::PREFETCH_READS { at.min(self.weights.len() - 1) } else { at };
-                s.prefetch(self.weights.as_ptr().wrapping_add(at));
-            }
-            self.next.set(at + bytes);
-        }
-    }
-}
-
-/// Asks for bytes `begin..begin + len` of the weights, as far as there are any.
-#[inline(always)]
-pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) {
-    let end = weights.len().min(begin + len);
-    for at in (begin..end).step_by(CACHE_LINE_BYTES) {
-        s.prefetch(weights.as_ptr().wrapping_add(at));
-    }
-}
-
 /// For shuffles within 16 bytes: 16 bits at 0 eight times, those at 2, and so on.
 #[cfg(target_arch = "x86_64")]
 const fn which_of_repeated<const BYTES: usize>() -> [u8; BYTES] {
@@ -193,6 +119,9 @@ pub(crate) trait Simd: Copy {
     const LEVEL: Level;
     /// 32-bit lanes of a vector, at most [`MAX_LANES`].
     const LANES: usize;
+    /// Whether weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
+    /// interleaves them.
+    const PACKED: bool;
     /// Vectors of rows that share one load of activations in a tile.
     const TILE_VECTORS: usize;
     /// Tokens in a tile, at most 6; chosen so that a tile fits in the registers.
@@ -232,6 +161,10 @@ pub(crate) trait Simd: Copy {
     fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I;
     /// Asks for the cache line at `address` to be brought near.
     fn prefetch(self, address: *const u8);
+    /// The same, into the first-level cache.
+    fn prefetch_near(self, address: *const u8) {
+        self.prefetch(address);
+    }
 
     fn splat(self, value: i32) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;

@@ -29,6 +29,7 @@ pub(crate) type I8mm<const PACKED: bool = false> = Neon<PACKED, Smmla>;
 impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     const LEVEL: Level = P::LEVEL;
     const LANES: usize = 4;
+    const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = 2;
     const TILE_TOKENS: usize = P::TILE_TOKENS;
     const FLOAT_TILE_TOKENS: usize = 6;
@@ -49,15 +50,15 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [int32x4_t; 4] {
-        // And as much again as the scales of 16 bytes of nibbles have.
-        rows.prefetch_some(self, 18 * Self::LANES);
         if PACKED {
-            let group = rows.group::<Self>(at, 16);
+            let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
             return std::array::from_fn(|j| unsafe {
                 vreinterpretq_s32_u8(vld1q_u8(group.add(16 * j)))
             });
         }
+        // And as much again as the scales of 16 bytes of nibbles have.
+        rows.prefetch_some(self, 18 * Self::LANES);
         let row = rows.pointers(at, 16);
         // SAFETY: `self` proves the instructions; 16 bytes can be read at each pointer.
         unsafe {

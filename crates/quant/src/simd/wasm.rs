@@ -42,6 +42,7 @@ macro_rules! on_both {
 impl<const PACKED: bool> Simd for Simd128<PACKED> {
     const LEVEL: Level = Level::Simd128;
     const LANES: usize = 8;
+    const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = 1;
     const TILE_TOKENS: usize = 4;
     const DIRECT_TOKENS: usize = 1;

@@ -18,7 +18,7 @@ impl Rows256 for TQ2_0 {
 
     #[inline(always)]
     fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
-        unpack_two_bits(s, rows, at, run)
+        unpack_two_bits(s, rows, at + 16 * run)
     }
 
     #[inline(always)]
