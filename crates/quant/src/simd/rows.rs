@@ -6,6 +6,7 @@ use super::{MAX_LANES, Simd};
 
 /// Bytes that a prefetch brings.
 const CACHE_LINE_BYTES: usize = 64;
+
 /// One row of weights per lane, and what will be read after them.
 pub(crate) struct Rows<'a> {
     rows: [&'a [u8]; MAX_LANES],
