@@ -19,6 +19,9 @@ use crate::packing::{Order, Packing};
 use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
 use crate::{ActivationView, cpu};
 
+/// Rows of which every token has its turn before the next ones are read.
+const TURN_ROWS: usize = 64;
+
 /// Columns that a panel holds.
 const PANEL_COLS: usize = 512;
 /// Most blocks in a panel.
@@ -34,6 +37,9 @@ pub(crate) trait RowFormat {
     const LEN: usize;
     /// How many of those make one block of the format.
     const PARTS: usize = 1;
+    /// Tokens of a turn, where unpacking again for the next ones is cheap: as many as leave
+    /// registers for what is unpacked. None elsewhere.
+    const TURN_TOKENS: usize = 0;
     /// Where the parts of a block lie when rows are interleaved.
     const ORDER: Order = Order { half: None, dwords: &[] };
 
@@ -131,34 +137,53 @@ pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kern
 unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
     // SAFETY: the caller's promise.
     let s = unsafe { S::new() };
-    let tokens = problem.x.rows();
-    if tokens > S::DIRECT_TOKENS {
-        F::multiply_many(s, problem);
-    } else {
-        with_tokens!(tokens, S::DIRECT_TOKENS, T => s.run(Direct::<F, T> { problem, format: PhantomData }));
+    let n_tokens = problem.x.rows();
+    let is_direct = n_tokens <= S::DIRECT_TOKENS;
+    if !is_direct && (F::TURN_TOKENS == 0 || n_tokens > S::TURNS_TOKENS) {
+        return F::multiply_many(s, problem);
+    }
+    let most = if is_direct { S::DIRECT_TOKENS } else { F::TURN_TOKENS.min(S::DIRECT_TOKENS) };
+    let turns = n_tokens.div_ceil(most);
+    let mut problem = problem;
+    // What a turn leaves in a near cache, the next one reads there.
+    let step = if turns > 1 { TURN_ROWS } else { problem.n_rows };
+    // As many turns as are needed, of about the same size.
+    let tokens = n_tokens.div_ceil(turns);
+    for first in (0..problem.n_rows).step_by(step) {
+        let rows = first..problem.n_rows.min(first + step);
+        for token in (0..n_tokens).step_by(tokens) {
+            let (problem, rows) = (&mut problem, rows.clone());
+            with_tokens!(tokens.min(n_tokens - token), S::DIRECT_TOKENS, T => {
+                s.run(Direct::<F, T> { problem, rows, token, format: PhantomData });
+            });
+        }
     }
 }
 
-/// All rows with `T` tokens, the sums in registers from the first column to the last.
-struct Direct<'a, F, const T: usize> {
-    problem: Problem<'a>,
+/// Some rows with `T` tokens from `token` on, the sums in registers from the first column to
+/// the last.
+struct Direct<'p, 'a, F, const T: usize> {
+    problem: &'p mut Problem<'a>,
+    rows: Range<usize>,
+    token: usize,
     format: PhantomData<F>,
 }
 
-impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
+impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, '_, F, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
-        let mut problem = self.problem;
+        let Self { problem, rows, token, .. } = self;
         let n_blocks = problem.cols / F::LEN;
         let mut block = F::empty(s);
-        let x: [_; T] = std::array::from_fn(|t| F::activations(&problem.x, t, 0..n_blocks));
+        let x: [_; T] = std::array::from_fn(|t| F::activations(&problem.x, token + t, 0..n_blocks));
         let is_followed = S::PACKED && cpu::follows_streams(T);
         if !is_followed {
-            prefetch(s, problem.weights, 0, S::LANES * problem.row_bytes);
+            let begin = rows.start * problem.row_bytes;
+            prefetch(s, problem.weights, begin, S::LANES * problem.row_bytes);
         }
-        for first in (0..problem.n_rows).step_by(S::LANES) {
+        for first in rows.step_by(S::LANES) {
             let next = first + S::LANES;
             let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next)
                 .followed(is_followed);
@@ -169,7 +194,7 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, F, T> {
                 F::unpack_and_add(s, part, &mut block, &x, b, &mut sums);
             }
             for (t, [sum]) in sums.iter().enumerate() {
-                store(s, *sum, &mut problem, t, first);
+                store(s, *sum, problem, token + t, first);
             }
         }
     }

@@ -191,6 +191,7 @@ pub(crate) struct Family<F>(PhantomData<F>);
 
 impl<F: Rows256> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
+    const TURN_TOKENS: usize = if F::SCALE_LEN == 32 && !F::WIDE { 4 } else { 0 };
     const LEN: usize = LEN;
     const ORDER: Order = F::ORDER;
     type Activations<'a> = Blocks<'a, LEN, SUMS_256>;

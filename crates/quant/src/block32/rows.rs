@@ -70,6 +70,7 @@ impl<F: Rows32> RowFormat for Family<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     const PARTS: usize = F::PARTS;
+    const TURN_TOKENS: usize = if F::HAS_MIN { 4 } else { 6 };
     const ORDER: Order = F::ORDER;
     type Activations<'a> = Blocks<'a, LEN, 1>;
 

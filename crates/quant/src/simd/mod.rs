@@ -128,6 +128,9 @@ pub(crate) trait Simd: Copy {
     const TILE_TOKENS: usize;
     /// Tokens whose sums stay in registers from the first column to the last, at most 6.
     const DIRECT_TOKENS: usize = Self::TILE_TOKENS;
+    /// Up to how many tokens take turns, each with some of them, before panels are worth
+    /// their while.
+    const TURNS_TOKENS: usize = 0;
     /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
     const FLOAT_TILE_TOKENS: usize;
     /// Whether [`prefetch`](Self::prefetch) needs a byte that can be read, which costs as much
