@@ -119,6 +119,9 @@ function headersOf(file, start, end, status) {
   }
 }
 
+/** How long what was sent may take to reach a page. */
+const ARRIVAL_MS = 250
+
 async function send(file, bytes, response, record) {
   const isCut = file.dropAfter !== undefined && (file.drops ?? 1) > 0
   if (isCut && file.drops !== undefined) file.drops -= 1
@@ -133,8 +136,9 @@ async function send(file, bytes, response, record) {
     await new Promise((resolve) => response.write(part, resolve))
   }
   if (isCut && limit < bytes.length) {
-    // What was sent is to arrive.
-    await sleep(10)
+    // What was sent is to arrive: a browser drops what it has not handed to the page when the
+    // connection breaks, and a busy machine takes a while.
+    await sleep(ARRIVAL_MS)
     response.destroy()
   } else if (!file.silent) response.end()
 }
