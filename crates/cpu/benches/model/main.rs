@@ -5,6 +5,9 @@
 //!
 //! Prints tokens per second, and for decoding the weights read per second. With `--spans`
 //! also the smallest time of any round in each kind of work, per prompt and per token.
+//!
+//! With `--target wasm32-wasip1`, RUSTFLAGS for its SIMD and `scripts/wasi.mjs` as the target's
+//! runner (see `scripts/wasm-tests.mjs`) it measures the kernels of WebAssembly.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 

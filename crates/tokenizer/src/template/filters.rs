@@ -217,18 +217,19 @@ fn round(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<Value, Err
     if precision > MAX_PRECISION {
         return Ok(value.clone());
     }
-    let scale = 10f64.powi(precision.max(-MAX_PRECISION) as i32);
+    let digits = precision.max(-MAX_PRECISION) as i32;
+    let scale = 10f64.powi(digits);
     Ok(match method.as_ref().map_or(Some("common"), Value::as_str) {
         Some("common") if precision < 0 => {
-            let step = 10f64.powi(precision.max(-MAX_PRECISION).unsigned_abs() as i32);
+            let step = 10f64.powi(-digits);
             let rounded = (number / step).round_ties_even() * step;
             if value.is_integer() { Value::from(rounded as i128) } else { Value::from(rounded) }
         }
         Some("common") if value.is_integer() => value.clone(),
         // As Python, which rounds the decimal digits and not a product.
         Some("common") => {
-            let digits = format!("{number:.*}", precision as usize);
-            Value::from(digits.parse().unwrap_or(number))
+            let rounded = format!("{number:.*}", precision as usize);
+            Value::from(rounded.parse().unwrap_or(number))
         }
         Some("ceil") => Value::from((number * scale).ceil() / scale),
         Some("floor") => Value::from((number * scale).floor() / scale),

@@ -121,6 +121,16 @@ mod x86 {
         }
     }
 
+    pub fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    }
+
+    pub fn has_avx512() -> bool {
+        has_avx2() && is_x86_feature_detected!("avx512f")
+    }
+
     #[target_feature(enable = "avx2,fma,f16c,avx512f")]
     pub unsafe fn avx512<J: super::Job>(n_rows: usize, job: J) {
         // SAFETY: the caller's promises.
@@ -223,7 +233,7 @@ mod wasm {
 /// How many rows [`run`] takes: with wider vectors there are more registers for their sums.
 pub fn most_rows() -> usize {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
+    if x86::has_avx512() {
         return 8;
     }
     6
@@ -233,14 +243,11 @@ pub fn most_rows() -> usize {
 pub fn run<J: Job>(n_rows: usize, job: J) {
     #[cfg(target_arch = "x86_64")]
     {
-        let has_avx2 = is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        if has_avx2 && is_x86_feature_detected!("avx512f") {
+        if x86::has_avx512() {
             // SAFETY: the CPU has the instructions.
             return unsafe { x86::avx512(n_rows, job) };
         }
-        if has_avx2 {
+        if x86::has_avx2() {
             // SAFETY: the CPU has the instructions.
             return unsafe { x86::avx2(n_rows, job) };
         }
