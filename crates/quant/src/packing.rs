@@ -1,37 +1,39 @@
 //! Rows interleaved as the kernels load them.
 //!
 //! A group is as many rows as a vector has lanes. Its blocks follow one another, the same
-//! block of all rows together: the f16 of each row, in formats whose blocks have one apart
+//! block of all rows together: the scale of each row, in formats whose blocks have one apart
 //! from their dwords, then the first dword of each row, the second of each, and so on, in the
 //! order in which kernels read them ([`Order`]). A load then takes one vector where GGUF's
 //! layout takes a gather from all rows, and memory is read in one stream. Sizes do not
 //! change, nor does any result.
 
-/// Bytes of an f16.
-const HALF_BYTES: usize = 2;
 /// Most dwords of a block whose order is not that of GGUF.
 const MAX_DWORDS: usize = 64;
 
 /// Where the parts of a block lie when rows are interleaved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
-    /// Where GGUF has the f16 that comes first here, if any does.
-    pub half: Option<usize>,
+    /// GGUF's bytes of the scale that comes first here, first and end, if any does: one, or
+    /// the two of an f16.
+    pub scale: Option<(usize, usize)>,
     /// The rest as ranges of GGUF's bytes, first and end, each of whole dwords; none at all
-    /// if their order is that of GGUF, where they then follow the f16.
+    /// if their order is that of GGUF, where they then follow the scale.
     pub dwords: &'static [(usize, usize)],
 }
 
 impl Order {
     /// Bytes before the dwords.
-    const fn half_bytes(self) -> usize {
-        if self.half.is_some() { HALF_BYTES } else { 0 }
+    const fn scale_bytes(self) -> usize {
+        match self.scale {
+            Some((first, end)) => end - first,
+            None => 0,
+        }
     }
 
     /// For each dword of a block as GGUF has it, at which byte it is here.
     pub const fn places(self) -> [usize; MAX_DWORDS] {
         let mut places = [0; MAX_DWORDS];
-        let (mut to, mut i) = (self.half_bytes(), 0);
+        let (mut to, mut i) = (self.scale_bytes(), 0);
         while i < self.dwords.len() {
             let (mut at, end) = self.dwords[i];
             while at < end {
@@ -45,7 +47,7 @@ impl Order {
 
     /// GGUF's places of the dwords of a block, in this order.
     fn dwords(self, block_bytes: usize) -> Vec<usize> {
-        let all = [(self.half_bytes(), block_bytes)];
+        let all = [(self.scale_bytes(), block_bytes)];
         let ranges = if self.dwords.is_empty() { &all } else { self.dwords };
         ranges.iter().flat_map(|(first, end)| (*first..*end).step_by(4)).collect()
     }
@@ -69,9 +71,11 @@ impl Packing {
             for block in (0..row_bytes).step_by(block_bytes) {
                 let out = &mut out[block * self.rows..][..block_bytes * self.rows];
                 let rows = |at: usize| group[block + at..].chunks(row_bytes);
-                let (first, rest) = out.split_at_mut(self.order.half_bytes() * self.rows);
-                if let Some(half) = self.order.half {
-                    interleave::<HALF_BYTES>(rows(half), first);
+                let (first, rest) = out.split_at_mut(self.order.scale_bytes() * self.rows);
+                match self.order.scale {
+                    Some((at, end)) if end - at == 1 => interleave::<1>(rows(at), first),
+                    Some((at, _)) => interleave::<2>(rows(at), first),
+                    None => {}
                 }
                 for (at, out) in dwords.iter().zip(rest.chunks_exact_mut(4 * self.rows)) {
                     interleave::<4>(rows(*at), out);
@@ -86,9 +90,10 @@ impl Packing {
         for (block, out) in
             group.chunks_exact(block_bytes * self.rows).zip(out.chunks_exact_mut(block_bytes))
         {
-            let (first, rest) = block.split_at(self.order.half_bytes() * self.rows);
-            if let Some(half) = self.order.half {
-                out[half..][..HALF_BYTES].copy_from_slice(&first[row * HALF_BYTES..][..HALF_BYTES]);
+            let (first, rest) = block.split_at(self.order.scale_bytes() * self.rows);
+            if let Some((at, end)) = self.order.scale {
+                let len = end - at;
+                out[at..end].copy_from_slice(&first[row * len..][..len]);
             }
             for (at, words) in dwords.iter().zip(rest.chunks_exact(4 * self.rows)) {
                 out[*at..][..4].copy_from_slice(&words[4 * row..][..4]);

@@ -41,7 +41,7 @@ pub(crate) trait RowFormat {
     /// registers for what is unpacked. None elsewhere.
     const TURN_TOKENS: usize = 0;
     /// Where the parts of a block lie when rows are interleaved.
-    const ORDER: Order = Order { half: None, dwords: &[] };
+    const ORDER: Order = Order { scale: None, dwords: &[] };
 
     /// Something to write over. Implementations are `#[inline(always)]`.
     fn empty<S: Simd>(s: S) -> Self::Block<S>;

@@ -237,8 +237,9 @@ fn fill(ty: TensorType, memory: &mut [u8]) {
     let byte = |i: usize| (i.wrapping_mul(2_654_435_761) >> 13) as u8 % 0x3c;
     let mut blocks: Vec<u8> = (0..ty.block_bytes() << 12).map(byte).collect();
     if ty == TensorType::MXFP4 {
-        // Powers of two near 1: numbers that are not normal would be slow.
-        blocks.iter_mut().step_by(ty.block_bytes()).for_each(|exponent| *exponent |= 0x70);
+        // Any byte may be an exponent. Powers of two near 1: numbers that are not normal would
+        // be slow.
+        blocks.iter_mut().for_each(|byte| *byte |= 0x70);
     }
     for part in memory.chunks_mut(blocks.len()) {
         part.copy_from_slice(&blocks[..part.len()]);

@@ -47,7 +47,7 @@ pub(crate) trait Rows256: Block256 + Sized {
 
     /// See [`RowFormat::ORDER`]: unless said otherwise, that of GGUF, which is then the one
     /// in which blocks are read.
-    const ORDER: Order = Order { half: None, dwords: &[] };
+    const ORDER: Order = Order { scale: None, dwords: &[] };
 
     /// Unpacks the block that begins at byte `at` of each row.
     ///

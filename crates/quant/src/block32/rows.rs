@@ -29,8 +29,8 @@ pub(crate) struct RowBlocks<S: Simd> {
 pub(crate) trait Rows32: Block32 {
     /// Whether `u` may exceed 15.
     const WIDE: bool;
-    /// See [`RowFormat::ORDER`]: as in GGUF, where an f16 comes first.
-    const ORDER: Order = Order { half: Some(0), dwords: &[] };
+    /// See [`RowFormat::ORDER`]: as in GGUF, where the scale comes first, mostly an f16.
+    const ORDER: Order = Order { scale: Some((0, 2)), dwords: &[] };
 
     /// Unpacks one part of the block that begins at byte `at` of each row.
     ///

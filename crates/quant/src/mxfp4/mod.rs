@@ -26,7 +26,10 @@ pub(crate) struct MxFp4;
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<MxFp4>();
 
-pub(crate) static FORMAT: Format = block32::format::<MxFp4>(&KERNELS);
+/// The same for interleaved rows.
+static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<MxFp4>();
+
+pub(crate) static FORMAT: Format = block32::format::<MxFp4>(&KERNELS).with_packed(&PACKED_KERNELS);
 
 /// What is added to the levels so that they are not negative.
 pub(crate) const OFFSET: u8 = 16;

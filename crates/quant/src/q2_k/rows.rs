@@ -10,7 +10,7 @@ use crate::simd::{Rows, Simd};
 impl Rows256 for Q2K {
     const WIDE: bool = false;
     const SCALE_LEN: usize = 16;
-    const ORDER: Order = Order { half: None, dwords: &[(0, 16), (80, 84), (16, 80)] };
+    const ORDER: Order = Order { scale: None, dwords: &[(0, 16), (80, 84), (16, 80)] };
 
     #[inline(always)]
     fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {

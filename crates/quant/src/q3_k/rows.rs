@@ -11,7 +11,7 @@ impl Rows256 for Q3K {
     const WIDE: bool = false;
     const SCALE_LEN: usize = 16;
     const ORDER: Order = Order {
-        half: Some(108),
+        scale: Some((108, 110)),
         dwords: &[
             (96, 108), // scales, then for each run two bits, and third bits with the first two
             (0, 16),

@@ -10,7 +10,7 @@ impl Rows256 for Q5K {
     const BELOW_64: bool = true;
     const SCALE_LEN: usize = 32;
     const ORDER: Order = Order {
-        half: None,
+        scale: None,
         dwords: &[
             (0, 16), // scales, then for each half its fifth bits and four times low bits
             (16, 32),

@@ -12,7 +12,7 @@ impl Rows256 for Q6K {
     const BELOW_64: bool = true;
     const SCALE_LEN: usize = 16;
     const ORDER: Order = Order {
-        half: Some(208),
+        scale: Some((208, 210)),
         dwords: &[
             (192, 208), // scales, then for each run high bits and twice low bits
             (128, 144),

@@ -206,9 +206,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256 {
         if PACKED {
-            let group = rows.group::<Self>(at, 2);
-            // SAFETY: `self` proves the instructions; one f16 per lane can be read there.
-            return unsafe { _mm256_cvtph_ps(_mm_loadu_si128(group.cast())) };
+            return self.load_f16(rows.group::<Self>(at, 2));
         }
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
@@ -364,6 +362,13 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
             let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(low, low));
             _mm256_cvtph_ps(_mm256_castsi256_si128(packed))
         }
+    }
+
+    #[inline(always)]
+    fn load_u8(self, bytes: &[u8]) -> __m256i {
+        let bytes = &bytes[..8];
+        // SAFETY: `self` proves the instructions; 8 bytes can be read.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast())) }
     }
 
     #[inline(always)]

@@ -80,9 +80,7 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512 {
         if PACKED {
-            let group = rows.group::<Self>(at, 2);
-            // SAFETY: `self` proves the instructions; one f16 per lane can be read there.
-            return unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(group.cast())) };
+            return self.load_f16(rows.group::<Self>(at, 2));
         }
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
@@ -243,6 +241,13 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
             let table = _mm_loadu_si128(table.as_ptr().cast());
             _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
         }
+    }
+
+    #[inline(always)]
+    fn load_u8(self, bytes: &[u8]) -> __m512i {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())) }
     }
 
     #[inline(always)]

@@ -162,6 +162,14 @@ pub(crate) trait Simd: Copy {
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F;
     /// The four bytes at `at` of every row.
     fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I;
+    /// The byte at `at` of every row.
+    #[inline(always)]
+    fn load_byte_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I {
+        if Self::PACKED {
+            return self.load_u8(rows.group::<Self>(at, 1));
+        }
+        self.and(self.load_words_of_rows(rows, at), self.splat(0xff))
+    }
     /// Asks for the cache line at `address` to be brought near.
     fn prefetch(self, address: *const u8);
     /// The same, into the first-level cache.
@@ -236,6 +244,8 @@ pub(crate) trait Simd: Copy {
     /// `a * b + c`, rounded once, or twice where there is no instruction for it.
     fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
 
+    /// The first `LANES` bytes.
+    fn load_u8(self, bytes: &[u8]) -> Self::I;
     /// The first `LANES` little-endian f32 numbers of `bytes`.
     fn load_f32(self, bytes: &[u8]) -> Self::F;
     /// The first `LANES` little-endian f16 numbers of `bytes`.

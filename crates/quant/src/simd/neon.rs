@@ -81,9 +81,7 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> float32x4_t {
         if PACKED {
-            let group = rows.group::<Self>(at, 2);
-            // SAFETY: one f16 per lane can be read there.
-            return self.load_f16(unsafe { std::slice::from_raw_parts(group, 8) });
+            return self.load_f16(rows.group::<Self>(at, 2));
         }
         let row = rows.pointers(at, 2);
         // SAFETY: two bytes can be read at each pointer.
@@ -265,6 +263,13 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
             let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
             vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
         }
+    }
+
+    #[inline(always)]
+    fn load_u8(self, bytes: &[u8]) -> int32x4_t {
+        let four = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        // SAFETY: `self` proves the instructions; 4 numbers can be read.
+        unsafe { vld1q_s32(four.map(i32::from).as_ptr()) }
     }
 
     #[inline(always)]

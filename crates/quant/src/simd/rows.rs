@@ -57,20 +57,20 @@ impl<'a> Rows<'a> {
         move |lane| self.rows[lane].as_ptr().wrapping_add(at)
     }
 
-    /// Where bytes `at..at + len` of interleaved rows are, `S::LANES` times as many.
+    /// Bytes `at..at + len` of interleaved rows, `S::LANES` times as many.
     #[inline(always)]
-    pub(super) fn group<S: Simd>(&self, at: usize, len: usize) -> *const u8 {
+    pub(super) fn group<S: Simd>(&self, at: usize, len: usize) -> &'a [u8] {
         assert!(at + len <= self.row_bytes, "bytes {at}.. of rows of {}", self.row_bytes);
-        self.from_first[at * S::LANES..][..len * S::LANES].as_ptr()
+        &self.from_first[at * S::LANES..][..len * S::LANES]
     }
 
-    /// Like [`group`](Self::group), and prefetches.
+    /// Where [`group`](Self::group) is, and prefetches.
     ///
     /// Where the processor follows the stream, lines are only touched in order: compilers
     /// change the order of the loads in a block, and a stream that goes back is lost.
     #[inline(always)]
     pub(super) fn stream<S: Simd>(&self, s: S, at: usize, len: usize) -> *const u8 {
-        let group = self.group::<S>(at, len);
+        let group = self.group::<S>(at, len).as_ptr();
         if self.is_followed {
             for line in (0..len * S::LANES).step_by(CACHE_LINE_BYTES) {
                 s.prefetch_near(group.wrapping_add(line));

@@ -65,7 +65,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Pair; 4] {
         if PACKED {
-            let group = rows.group::<Self>(at, 16).cast::<v128>();
+            let group = rows.group::<Self>(at, 16).as_ptr().cast::<v128>();
             // SAFETY: eight vectors can be read there.
             let load = |i| unsafe { v128_load(group.add(i)) };
             return std::array::from_fn(|j| [load(2 * j), load(2 * j + 1)]);
@@ -81,9 +81,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     #[inline(always)]
     fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Pair {
         if PACKED {
-            let group = rows.group::<Self>(at, 2);
-            // SAFETY: one f16 per lane can be read there.
-            return eight_f16(unsafe { v128_load(group.cast()) });
+            return self.load_f16(rows.group::<Self>(at, 2));
         }
         let row = rows.pointers(at, 2);
         let half = |lane| row(lane).cast::<u16>();
@@ -260,6 +258,14 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
             }
         }
         sums
+    }
+
+    #[inline(always)]
+    fn load_u8(self, bytes: &[u8]) -> Pair {
+        let bytes = &bytes[..8];
+        // SAFETY: 8 bytes can be read.
+        let eight = unsafe { i16x8_load_extend_u8x8(bytes.as_ptr()) };
+        [u32x4_extend_low_u16x8(eight), u32x4_extend_high_u16x8(eight)]
     }
 
     #[inline(always)]
