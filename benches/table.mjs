@@ -10,6 +10,7 @@ export const COLUMNS = [
   { figure: 'decodeRate', title: 'decode tok/s', unit: 1, digits: 1, moreIsBetter: true },
   { figure: 'loadMs', title: 'load ms', unit: 1, digits: 0, moreIsBetter: false },
   { figure: 'firstAnswerMs', title: 'first answer ms', unit: 1, digits: 0, moreIsBetter: false },
+  { figure: 'restMs', title: 'at rest ms', unit: 1, digits: 0, moreIsBetter: false },
   { figure: 'residentBytes', title: 'resident MiB', unit: 2 ** 20, digits: 0, moreIsBetter: false },
   { figure: 'peakResidentBytes', title: 'peak MiB', unit: 2 ** 20, digits: 0, moreIsBetter: false },
   { figure: 'otherCores', title: 'others, cores', unit: 1, digits: 2 },
