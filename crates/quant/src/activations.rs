@@ -288,10 +288,13 @@ impl QuantRow<'_> {
             #[cfg(target_feature = "simd128")]
             cpu::Level::Simd128 => self.fill_blocks::<LEN>(x),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
-            cpu::Level::Avx2 | cpu::Level::AvxVnni | cpu::Level::Avx512Vnni => unsafe {
-                self.fill_avx2::<LEN>(x)
-            },
+            cpu::Level::Avx2
+            | cpu::Level::AvxVnni
+            | cpu::Level::Avx512Vnni
+            | cpu::Level::Avx512Vbmi => {
+                // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
+                unsafe { self.fill_avx2::<LEN>(x) }
+            }
             // Plain code may use the vectors that every CPU has.
             #[cfg(target_arch = "aarch64")]
             cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// Name of the environment variable that caps the choice of kernels.
 ///
-/// `scalar`, `avx2`, `avxvnni` or `avx512vnni`, on ARM `scalar`, `neon`, `dotprod` or
+/// `scalar`, `avx2`, `avxvnni`, `avx512vnni` or `avx512vbmi`, on ARM `scalar`, `neon`, `dotprod` or
 /// `i8mm`, in WebAssembly `scalar` or `simd128`: kernels above that level are not chosen.
 /// Read once. Unset, or any other value: no cap. For tests and bug reports.
 pub const CPU_FEATURES_VARIABLE: &str = "REALM_CPU_FEATURES";
@@ -25,6 +25,9 @@ pub(crate) enum Level {
     /// x86-64 AVX-512 F, BW, DQ, VL and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// The same with AVX-512 VBMI, which looks bytes up in a register: for codebooks alone.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vbmi,
     /// AArch64 as every CPU has it.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -40,12 +43,18 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// How many there are on this architecture.
-    pub(crate) const COUNT: usize = Self::ALL.len();
+    /// How many formats have kernels for on this architecture, if they have no codebook.
+    pub(crate) const COUNT: usize = Self::ALL.len() - Self::FOR_CODEBOOKS;
+
+    /// How many are for formats with a codebook alone.
+    const FOR_CODEBOOKS: usize = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
 
     /// How many kernels for GGUF's own layout most formats have: on WebAssembly the
     /// definition only, since every kernel makes the module larger.
     pub(crate) const LEAN_COUNT: usize = if cfg!(target_family = "wasm") { 1 } else { Self::COUNT };
+
+    /// How many kernels formats with a codebook have.
+    pub(crate) const CODEBOOK_COUNT: usize = Self::LEAN_COUNT + Self::FOR_CODEBOOKS;
 
     const ALL: &[Self] = &[
         Self::Scalar,
@@ -55,6 +64,8 @@ impl Level {
         Self::AvxVnni,
         #[cfg(target_arch = "x86_64")]
         Self::Avx512Vnni,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512Vbmi,
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
         #[cfg(target_arch = "aarch64")]
@@ -74,6 +85,8 @@ impl Level {
             Self::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vbmi => "avx512vbmi",
             #[cfg(target_arch = "aarch64")]
             Self::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -107,6 +120,10 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vbmi => {
+                Self::Avx512Vnni.available() && is_x86_feature_detected!("avx512vbmi")
             }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => is_aarch64_feature_detected!("neon"),

@@ -11,7 +11,7 @@ use crate::error::{Error, check_len};
 use crate::packing::Packing;
 
 /// One kernel of one format, for one instruction set.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     /// The instruction set, such as `avx512vnni`.
     pub name: &'static str,

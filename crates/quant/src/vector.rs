@@ -73,8 +73,10 @@ macro_rules! on_best {
                 unsafe { <crate::simd::Avx2>::new() }.run($job)
             }
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `best` returns a level only when the CPU has it.
-            cpu::Level::Avx512Vnni => unsafe { <crate::simd::Avx512>::new() }.run($job),
+            cpu::Level::Avx512Vnni | cpu::Level::Avx512Vbmi => {
+                // SAFETY: `best` returns a level only when the CPU has it.
+                unsafe { <crate::simd::Avx512>::new() }.run($job)
+            }
             #[cfg(target_arch = "aarch64")]
             cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
                 // SAFETY: `best` returns a level only when the CPU has it; all have these.

@@ -13,20 +13,29 @@ use realm_quant::vector;
 #[test]
 fn every_level_is_obeyed_and_gives_right_vector_products() {
     if let Ok(level) = std::env::var(CPU_FEATURES_VARIABLE) {
+        let levels: Vec<&str> = all_kernels().map(|kernel| kernel.name).collect();
+        let allowed = &levels[levels.iter().position(|name| *name == level).unwrap()..];
         for format in realm_quant::supported().map(|ty| realm_quant::format(ty).unwrap()) {
-            assert_eq!(format.kernel().name, level, "{}", format.ty);
+            let mut names = format.kernels().map(|kernel| kernel.name);
+            let fastest = names.find(|name| allowed.contains(name)).unwrap();
+            assert_eq!(format.kernel().name, fastest, "{}", format.ty);
         }
         check_vectors();
         return;
     }
-    let format = realm_quant::supported().find_map(realm_quant::format).unwrap();
-    for kernel in format.kernels() {
+    for kernel in all_kernels() {
         let output = Command::new(std::env::current_exe().unwrap())
             .env(CPU_FEATURES_VARIABLE, kernel.name)
             .output()
             .unwrap();
         assert!(output.status.success(), "{}: {output:?}", kernel.name);
     }
+}
+
+/// The kernels of a format that has one for every level.
+#[cfg(not(target_family = "wasm"))]
+fn all_kernels() -> impl Iterator<Item = &'static realm_quant::Kernel> {
+    realm_quant::format(realm_gguf::TensorType::IQ2_XXS).unwrap().kernels()
 }
 
 #[test]

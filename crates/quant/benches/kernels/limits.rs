@@ -83,8 +83,10 @@ struct Unit {
 #[cfg(target_arch = "x86_64")]
 fn unit(kernel: &str, is_float: bool) -> Option<Unit> {
     let (run, products): (fn(), usize) = match (kernel, is_float) {
-        // SAFETY: the CPU runs kernels of this name, so it has their instructions.
-        ("avx512vnni", false) => (|| unsafe { x86::vnni_512() }, x86::VNNI_512_PRODUCTS),
+        ("avx512vnni" | "avx512vbmi", false) => {
+            // SAFETY: the CPU runs kernels of this name, so it has their instructions.
+            (|| unsafe { x86::vnni_512() }, x86::VNNI_512_PRODUCTS)
+        }
         // SAFETY: as above.
         ("avx512vnni", true) => (|| unsafe { x86::fma_512() }, x86::FMA_512_PRODUCTS),
         // SAFETY: as above.

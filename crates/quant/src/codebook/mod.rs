@@ -15,8 +15,10 @@ use realm_gguf::TensorType;
 
 use crate::block256::{self, Block, Block256, GROUPS, LEN};
 use crate::cpu::Level;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx512Vbmi;
 use crate::{Format, Kernel};
-pub(crate) use grid::{Entry, codebook, expand};
+pub(crate) use grid::{Entry, Numbers, codebook, expand, numbers};
 
 /// Runs of eight values in a block, one byte of signs each.
 pub(crate) const EIGHTS: usize = LEN / 8;
@@ -34,11 +36,20 @@ pub(crate) trait Codebook {
     const SCALE_LEN: usize;
     /// Four or eight values.
     type Entry: Entry;
+    /// The codebook as numbers.
+    type Numbers: Numbers;
+    /// What the digits of the numbers are places in.
+    const VALUES: &'static [u8];
 
     /// The values of all entries; a power of two of them.
     ///
     /// Implementations are `#[inline(always)]`.
     fn grid() -> &'static [Self::Entry];
+
+    /// All entries as numbers.
+    ///
+    /// Implementations are `#[inline(always)]`.
+    fn numbers() -> &'static Self::Numbers;
 
     /// Takes a block apart, which is `TY.block_bytes()` long.
     ///
@@ -60,8 +71,20 @@ pub(crate) struct Parts<E: Entry> {
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::LEAN_COUNT] {
-    block256::kernels_by::<F, rows::Family<F>>()
+pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::CODEBOOK_COUNT] {
+    let usual = block256::kernels_by::<F, rows::Family<F>>();
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        usual
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        let first = crate::rows::kernel::<Avx512Vbmi, rows::Family<F>>(F::TY);
+        let mut kernels = [first; Level::CODEBOOK_COUNT];
+        let (_, rest) = kernels.split_at_mut(1);
+        rest.copy_from_slice(&usual);
+        kernels
+    }
 }
 
 /// The format entry of `F`.

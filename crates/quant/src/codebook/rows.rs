@@ -4,11 +4,15 @@
 //! follow one another in a row. With few tokens it is multiplied as it is, and the
 //! sums of all rows are turned into one row per lane. With more, the values of all
 //! rows are, and the rest is as for other formats of 256 values.
+//!
+//! Entries are read from memory one by one; where vectors can look 16-bit numbers and bytes up
+//! (AVX-512 VBMI) and the codebook is not too large, 32 entries are looked up together as
+//! numbers, which fit into few registers, and their digits then.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Codebook, Entry, Parts, around};
+use super::{Codebook, Entry, Numbers, Parts, around};
 use crate::ActivationView;
 use crate::activations::{Blocks, PAIRS_16, SUMS_256};
 use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
@@ -32,8 +36,9 @@ impl<F: Codebook> Rows256 for F {
         for (lane, unpacked) in unpacked.iter_mut().enumerate().take(S::LANES) {
             let parts = parts::<S, F>(s, rows, lane, at);
             let (u, scales) = unpacked.split_at_mut(LEN);
+            let numbers = numbers::<S, F>(s, &parts);
             for (i, u) in u.chunks_exact_mut(4 * S::LANES).enumerate() {
-                s.store_bytes(values::<S, F>(s, &parts, i), u);
+                s.store_bytes(values::<S, F>(s, &parts, &numbers, i), u);
             }
             scales.iter_mut().zip(parts.scales).for_each(|(to, scale)| *to = scale as u8);
             d[lane] = parts.d;
@@ -97,23 +102,12 @@ impl<F: Codebook> RowFormat for Family<F> {
         for lane in 0..S::LANES {
             let parts = parts::<S, F>(s, rows, lane, at);
             d[lane] = parts.d;
-            // At most 31 * 64 times as large as a sum of 16 activations: fits.
-            let mut offsets = parts.scales;
-            offsets.iter_mut().for_each(|scale| *scale *= -i16::from(F::OFFSET));
-            let offsets = bytemuck::cast(offsets);
-            let mut row = [s.splat(0); T];
-            for t in 0..T {
-                let sums = x[t].sums[at_x].first_chunk::<PAIRS_16>().expect("more sums");
-                row[t] = s.dot_eight(row[t], &offsets, sums);
-            }
-            for i in 0..LEN / (4 * S::LANES) {
-                let u = values::<S, F>(s, &parts, i);
-                let scales = s.repeat_i16(&parts.scales[S::LANES / 4 * i..]);
-                for t in 0..T {
-                    let q = s.load_bytes(&x[t].quants[at_x][4 * S::LANES * i..]);
-                    row[t] = s.dot_i16(row[t], scales, s.products(u, q));
-                }
-            }
+            let x = std::array::from_fn(|t| (&x[t].quants[at_x], &x[t].sums[at_x]));
+            let row = if decodes::<S, F>() {
+                dot_signed::<S, F, T>(s, &parts, x)
+            } else {
+                dot_shifted::<S, F, T>(s, &parts, x)
+            };
             for t in 0..T {
                 dots[t][lane] = row[t];
             }
@@ -127,6 +121,61 @@ impl<F: Codebook> RowFormat for Family<F> {
     }
 }
 
+/// A block of activations: its values, and sums of 16 of them.
+type Block<'a> = (&'a [i8; LEN], &'a [i32; SUMS_256]);
+
+/// Products of a block with one of each token, in any lanes: those of entries with activations
+/// that have the signs of the weights.
+#[inline(always)]
+fn dot_signed<S: Simd, F: Codebook, const T: usize>(
+    s: S,
+    parts: &Parts<F::Entry>,
+    x: [Block<'_>; T],
+) -> [S::I; T] {
+    let mut dots = [s.splat(0); T];
+    let numbers = numbers::<S, F>(s, parts);
+    for i in 0..LEN / (4 * S::LANES) {
+        let entries = entries::<S, F>(s, parts, &numbers, i);
+        let scales = s.repeat_i16(&parts.scales, i);
+        for t in 0..T {
+            let (quants, _) = x[t];
+            let q = s.negate_some(&parts.signs, i, s.load_bytes(&quants[4 * S::LANES * i..]));
+            dots[t] = s.dot_i16(dots[t], scales, s.products(entries, q));
+        }
+    }
+    dots
+}
+
+/// The same as products of values that are not negative.
+#[inline(always)]
+fn dot_shifted<S: Simd, F: Codebook, const T: usize>(
+    s: S,
+    parts: &Parts<F::Entry>,
+    x: [Block<'_>; T],
+) -> [S::I; T] {
+    let mut dots = [s.splat(0); T];
+    // At most 31 * 64 times as large as a sum of 16 activations: fits.
+    let mut offsets = parts.scales;
+    offsets.iter_mut().for_each(|scale| *scale *= -i16::from(F::OFFSET));
+    let offsets = bytemuck::cast(offsets);
+    for t in 0..T {
+        let (_, sums) = x[t];
+        let sums = sums.first_chunk::<PAIRS_16>().expect("more sums");
+        dots[t] = s.dot_eight(dots[t], &offsets, sums);
+    }
+    let numbers = numbers::<S, F>(s, parts);
+    for i in 0..LEN / (4 * S::LANES) {
+        let u = values::<S, F>(s, parts, &numbers, i);
+        let scales = s.repeat_i16(&parts.scales, i);
+        for t in 0..T {
+            let (quants, _) = x[t];
+            let q = s.load_bytes(&quants[4 * S::LANES * i..]);
+            dots[t] = s.dot_i16(dots[t], scales, s.products(u, q));
+        }
+    }
+    dots
+}
+
 /// The parts of the block at byte `at` of the row in `lane`; prefetches as much.
 #[inline(always)]
 fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) -> Parts<F::Entry> {
@@ -134,14 +183,69 @@ fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) ->
     F::parts(rows.row_from(lane, at))
 }
 
+/// Whether values are made of numbers.
+const fn decodes<S: Simd, F: Codebook>() -> bool {
+    S::DECODES && <F::Numbers as Numbers>::PAY && !F::SHIFTED
+}
+
+/// The entries of a block as numbers, where those are what values are made of.
+#[inline(always)]
+fn numbers<S: Simd, F: Codebook>(s: S, parts: &Parts<F::Entry>) -> [S::I; 2] {
+    if !decodes::<S, F>() {
+        return [s.splat(0); 2];
+    }
+    F::Entry::numbers(s, F::numbers(), &parts.indices)
+}
+
+/// Vector `at` of the entries of a block.
+#[inline(always)]
+fn entries<S: Simd, F: Codebook>(
+    s: S,
+    parts: &Parts<F::Entry>,
+    numbers: &[S::I; 2],
+    at: usize,
+) -> S::I {
+    if decodes::<S, F>() {
+        let (which, shifts) = F::Entry::DIGITS;
+        let digits = (&which[at % which.len()], shifts);
+        return s.decode(numbers[at / which.len()], digits, Places::<F>::VALUES);
+    }
+    F::Entry::vector(s, F::grid(), &parts.indices, at)
+}
+
 /// Vector `at` of the values of a block.
 #[inline(always)]
-fn values<S: Simd, F: Codebook>(s: S, parts: &Parts<F::Entry>, at: usize) -> S::I {
-    let entries = F::Entry::vector(s, F::grid(), &parts.indices, at);
+fn values<S: Simd, F: Codebook>(
+    s: S,
+    parts: &Parts<F::Entry>,
+    numbers: &[S::I; 2],
+    at: usize,
+) -> S::I {
+    let entries = entries::<S, F>(s, parts, numbers, at);
     let (middle, distance) = around::<F, S::I>(entries, |byte| s.splat_bytes([byte as i8; 4]));
     // No byte carries into the next one.
     let (positive, negative) = (s.add(middle, distance), s.sub(middle, distance));
     s.select(&parts.signs[S::LANES / 2 * at..], negative, positive)
+}
+
+/// What digits of numbers say.
+struct Places<F>(PhantomData<F>);
+
+impl<F: Codebook> Places<F> {
+    /// Values by their places; bits beyond a digit are ignored.
+    const VALUES: &'static [u8; 64] = &{
+        let mut values = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            let place = i & ((1 << F::Entry::BITS) - 1);
+            // Three values have digits of two bits.
+            if place < F::VALUES.len() {
+                values[i] = F::VALUES[place];
+            }
+            i += 1;
+        }
+        values
+    };
 }
 
 /// The scale of each row from the bits of its `d`.

@@ -5,7 +5,8 @@ use realm_gguf::TensorType;
 use super::IQ1M;
 use crate::block256::GROUPS;
 use crate::codebook::{Codebook, EIGHTS, Parts, join};
-use crate::iq1_s::grid::GRID;
+use crate::iq1_s::grid::{GRID, NUMBERS, VALUES};
+use crate::simd::Table;
 
 impl Codebook for IQ1M {
     const TY: TensorType = TensorType::IQ1_M;
@@ -14,10 +15,17 @@ impl Codebook for IQ1M {
     const SHIFTED: bool = true;
     const SCALE_LEN: usize = 16;
     type Entry = [u8; 8];
+    type Numbers = Table<32>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

@@ -8,7 +8,7 @@
 
 use crate::codebook::codebook;
 
-codebook!(pub GRID: [[u8; 8]; 2048] = STEPS, 2, &[8, 16, 24]);
+codebook!([[u8; 8]; 2048] = STEPS, &[8, 16, 24]);
 
 /// How far each entry is from the one before, in groups of seven bits, the lowest first, with
 /// a bit above where there are more.

@@ -3,8 +3,9 @@
 use realm_gguf::TensorType;
 
 use super::IQ1S;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::codebook::{Codebook, Parts, join};
+use crate::simd::Table;
 
 impl Codebook for IQ1S {
     const TY: TensorType = TensorType::IQ1_S;
@@ -13,10 +14,17 @@ impl Codebook for IQ1S {
     const SHIFTED: bool = true;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 8];
+    type Numbers = Table<32>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

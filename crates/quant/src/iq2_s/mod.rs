@@ -25,6 +25,6 @@ use crate::{Format, Kernel, codebook};
 pub(crate) struct IQ2S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::kernels::<IQ2S>();
+static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ2S>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ2S>(&KERNELS);

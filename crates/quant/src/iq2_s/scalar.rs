@@ -3,8 +3,9 @@
 use realm_gguf::TensorType;
 
 use super::IQ2S;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::codebook::{Codebook, EIGHTS, Parts, join, odd_scales};
+use crate::simd::Table;
 
 impl Codebook for IQ2S {
     const TY: TensorType = TensorType::IQ2_S;
@@ -13,10 +14,17 @@ impl Codebook for IQ2S {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 16;
     type Entry = [u8; 8];
+    type Numbers = Table<16>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

@@ -25,6 +25,6 @@ use crate::{Format, Kernel, codebook};
 pub(crate) struct IQ2XS;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::kernels::<IQ2XS>();
+static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ2XS>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ2XS>(&KERNELS);

@@ -3,8 +3,9 @@
 use realm_gguf::TensorType;
 
 use super::IQ2XS;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::codebook::{Codebook, EIGHTS, Parts, make_even, odd_scales};
+use crate::simd::Table;
 
 impl Codebook for IQ2XS {
     const TY: TensorType = TensorType::IQ2_XS;
@@ -13,10 +14,17 @@ impl Codebook for IQ2XS {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 16;
     type Entry = [u8; 8];
+    type Numbers = Table<8>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use crate::codebook::codebook;
 
-codebook!(pub GRID: [[u8; 8]; 256] = STEPS, 2, &[8, 25, 43]);
+codebook!([[u8; 8]; 256] = STEPS, &[8, 25, 43]);
 
 /// How far each entry is from the one before, in groups of seven bits, the lowest first, with
 /// a bit above where there are more.

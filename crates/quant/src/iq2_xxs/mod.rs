@@ -24,6 +24,6 @@ use crate::{Format, Kernel, codebook};
 pub(crate) struct IQ2XXS;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::kernels::<IQ2XXS>();
+static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ2XXS>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ2XXS>(&KERNELS);

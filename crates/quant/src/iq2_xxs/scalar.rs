@@ -3,8 +3,9 @@
 use realm_gguf::TensorType;
 
 use super::IQ2XXS;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::codebook::{Codebook, EIGHTS, Parts, signs_and_scales};
+use crate::simd::Table;
 
 impl Codebook for IQ2XXS {
     const TY: TensorType = TensorType::IQ2_XXS;
@@ -13,10 +14,17 @@ impl Codebook for IQ2XXS {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 8];
+    type Numbers = Table<4>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

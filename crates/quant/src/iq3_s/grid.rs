@@ -5,7 +5,7 @@
 
 use crate::codebook::codebook;
 
-codebook!(pub GRID: [[u8; 4]; 512] = STEPS, 3, &[1, 3, 5, 7, 9, 11, 13, 15]);
+codebook!([[u8; 4]; 512] = STEPS, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// How far each entry is from the one before, in groups of seven bits, the lowest first, with
 /// a bit above where there are more.

@@ -25,6 +25,6 @@ use crate::{Format, Kernel, codebook};
 pub(crate) struct IQ3S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::kernels::<IQ3S>();
+static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ3S>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ3S>(&KERNELS);

@@ -3,9 +3,10 @@
 use realm_gguf::TensorType;
 
 use super::IQ3S;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::block256::{GROUPS, LEN};
 use crate::codebook::{Codebook, EIGHTS, Parts, join};
+use crate::simd::Table;
 
 impl Codebook for IQ3S {
     const TY: TensorType = TensorType::IQ3_S;
@@ -14,10 +15,17 @@ impl Codebook for IQ3S {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 4];
+    type Numbers = Table<8>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use crate::codebook::codebook;
 
-codebook!(pub GRID: [[u8; 4]; 256] = STEPS, 3, &[4, 12, 20, 28, 36, 44, 52, 62]);
+codebook!([[u8; 4]; 256] = STEPS, &[4, 12, 20, 28, 36, 44, 52, 62]);
 
 /// How far each entry is from the one before, in groups of seven bits, the lowest first, with
 /// a bit above where there are more.

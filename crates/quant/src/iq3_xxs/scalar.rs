@@ -3,9 +3,10 @@
 use realm_gguf::TensorType;
 
 use super::IQ3XXS;
-use super::grid::GRID;
+use super::grid::{GRID, NUMBERS, VALUES};
 use crate::block256::LEN;
 use crate::codebook::{Codebook, EIGHTS, Parts, join, signs_and_scales};
+use crate::simd::Table;
 
 impl Codebook for IQ3XXS {
     const TY: TensorType = TensorType::IQ3_XXS;
@@ -14,10 +15,17 @@ impl Codebook for IQ3XXS {
     const SHIFTED: bool = false;
     const SCALE_LEN: usize = 32;
     type Entry = [u8; 4];
+    type Numbers = Table<4>;
+    const VALUES: &'static [u8] = VALUES;
 
     #[inline(always)]
     fn grid() -> &'static [Self::Entry] {
         &GRID[..]
+    }
+
+    #[inline(always)]
+    fn numbers() -> &'static Self::Numbers {
+        &NUMBERS
     }
 
     #[inline(always)]

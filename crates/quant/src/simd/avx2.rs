@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
+use super::{Job, MAX_LANES, Rows, Simd, operations};
 use crate::cpu::Level;
 
 /// Proof that the CPU has the instructions of `P`.
@@ -303,9 +303,18 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     }
 
     #[inline(always)]
-    fn repeat_i16(self, numbers: &[i16]) -> __m256i {
-        const WHICH: [u8; 32] = which_of_repeated();
-        let two: [i16; 2] = [numbers[0], numbers[1]];
+    fn repeat_i16(self, numbers: &[i16; 16], at: usize) -> __m256i {
+        // Of two numbers in each 16 bytes.
+        const WHICH: [u8; 32] = {
+            let mut which = [0; 32];
+            let mut i = 0;
+            while i < 32 {
+                which[i] = (i / 16 * 2 + i % 2) as u8;
+                i += 1;
+            }
+            which
+        };
+        let two: [i16; 2] = [numbers[2 * at], numbers[2 * at + 1]];
         // SAFETY: `self` proves the instructions; 32 bytes can be read.
         unsafe {
             let which = _mm256_loadu_si256(WHICH.as_ptr().cast());

@@ -3,24 +3,81 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{eights, fours};
-use super::{Job, MAX_LANES, Rows, Simd, operations, which_of_repeated};
+use super::{Job, MAX_LANES, Rows, Simd, Table, operations};
 use crate::cpu::Level;
 
 /// Proof that the CPU has [`Level::Avx512Vnni`].
 ///
 /// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
-/// interleaves them.
+/// interleaves them. With `VBMI` it is proof of [`Level::Avx512Vbmi`].
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512<const PACKED: bool = false>(());
+pub(crate) struct Avx512<const PACKED: bool = false, const VBMI: bool = false>(());
+
+/// The proof of [`Level::Avx512Vbmi`].
+pub(crate) type Avx512Vbmi = Avx512<false, true>;
+
+/// For [`Simd::repeat_i16`]: which number each 16 bits take.
+static REPEATED: [[u16; 32]; 4] = {
+    let mut which = [[0; 32]; 4];
+    let mut i = 0;
+    while i < 128 {
+        which[i / 32][i % 32] = (i / 8) as u16;
+        i += 1;
+    }
+    which
+};
+
+/// For [`Simd::negate_some`]: in which byte the bit for each byte is.
+static BYTES_OF_BITS: [[u8; 64]; 4] = {
+    let mut which = [[0; 64]; 4];
+    let mut i = 0;
+    while i < 256 {
+        which[i / 64][i % 64] = (i / 8) as u8;
+        i += 1;
+    }
+    which
+};
+
+/// In each byte the bit for it.
+const SINGLE_BITS: i64 = i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]);
+
+/// Every second of what is `DISTANCE` apart takes the place of the one before it in lanes
+/// whose index has the bit for it.
+///
+/// # Safety
+///
+/// The CPU has AVX-512 BW.
+#[inline(always)]
+unsafe fn choose<const DISTANCE: usize, const PAIRS: usize>(
+    found: &mut [__m512i; PAIRS],
+    indices: __m512i,
+) {
+    let mut i = 0;
+    while i + DISTANCE < PAIRS {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let bit = _mm512_set1_epi16(64 * DISTANCE as i16);
+            let is_later = _mm512_test_epi16_mask(indices, bit);
+            found[i] = _mm512_mask_mov_epi16(found[i], is_later, found[i + DISTANCE]);
+        }
+        i += 2 * DISTANCE;
+    }
+}
 
 #[inline(never)] // a tile has its registers to itself
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn run<J: Job<Avx512<PACKED>>, const PACKED: bool>(s: Avx512<PACKED>, job: J) -> J::Output {
+fn run<S, J: Job<S>>(s: S, job: J) -> J::Output {
     job.run(s)
 }
 
-impl<const PACKED: bool> Simd for Avx512<PACKED> {
-    const LEVEL: Level = Level::Avx512Vnni;
+#[inline(never)]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+fn run_vbmi<S, J: Job<S>>(s: S, job: J) -> J::Output {
+    job.run(s)
+}
+
+impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
+    const LEVEL: Level = if VBMI { Level::Avx512Vbmi } else { Level::Avx512Vnni };
     const LANES: usize = 16;
     const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = 2;
@@ -28,6 +85,7 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
     // Rows that are not interleaved take longer to unpack. Measured on Zen 4.
     const TURNS_TOKENS: usize = if PACKED { 24 } else { 0 };
     const FLOAT_TILE_TOKENS: usize = 4;
+    const DECODES: bool = VBMI;
 
     type I = __m512i;
     type F = __m512;
@@ -40,7 +98,7 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
     #[inline(always)]
     fn run<J: Job<Self>>(self, job: J) -> J::Output {
         // SAFETY: `self` proves that the CPU has the instructions.
-        unsafe { run(self, job) }
+        unsafe { if VBMI { run_vbmi(self, job) } else { run(self, job) } }
     }
 
     #[inline(always)]
@@ -192,13 +250,12 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
     }
 
     #[inline(always)]
-    fn repeat_i16(self, numbers: &[i16]) -> __m512i {
-        const WHICH: [u8; 64] = which_of_repeated();
-        let four: [i16; 4] = [numbers[0], numbers[1], numbers[2], numbers[3]];
-        // SAFETY: `self` proves the instructions; 64 bytes can be read.
+    fn repeat_i16(self, numbers: &[i16; 16], at: usize) -> __m512i {
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
         unsafe {
-            let which = _mm512_loadu_si512(WHICH.as_ptr().cast());
-            _mm512_shuffle_epi8(_mm512_set1_epi64(bytemuck::cast(four)), which)
+            let which = _mm512_loadu_si512(REPEATED[at].as_ptr().cast());
+            let numbers = _mm256_loadu_si256(numbers.as_ptr().cast());
+            _mm512_permutexvar_epi16(which, _mm512_castsi256_si512(numbers))
         }
     }
 
@@ -240,6 +297,62 @@ impl<const PACKED: bool> Simd for Avx512<PACKED> {
         unsafe {
             let table = _mm_loadu_si128(table.as_ptr().cast());
             _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
+        }
+    }
+
+    #[inline(always)]
+    fn numbers<const PAIRS: usize>(self, table: &Table<PAIRS>, indices: &[u16; 32]) -> __m512i {
+        // SAFETY: `self` proves the instructions; 64 bytes can be read from the indices and
+        // from either half of 64 numbers, which lie at multiples of 64.
+        unsafe {
+            let indices = _mm512_loadu_si512(indices.as_ptr().cast());
+            let mut found = [_mm512_setzero_si512(); PAIRS];
+            for (found, numbers) in found.iter_mut().zip(&table.0) {
+                let numbers = numbers.as_ptr().cast::<__m512i>();
+                let (low, high) = (_mm512_load_si512(numbers), _mm512_load_si512(numbers.add(1)));
+                *found = _mm512_permutex2var_epi16(low, indices, high);
+            }
+            // The lowest six bits have chosen in each pair, the next ones choose among them.
+            choose::<1, PAIRS>(&mut found, indices);
+            choose::<2, PAIRS>(&mut found, indices);
+            choose::<4, PAIRS>(&mut found, indices);
+            choose::<8, PAIRS>(&mut found, indices);
+            found[0]
+        }
+    }
+
+    #[inline(always)]
+    fn decode(
+        self,
+        numbers: __m512i,
+        (which, shifts): (&[u8; 64], [u8; 8]),
+        values: &[u8; 64],
+    ) -> __m512i {
+        if !VBMI {
+            unreachable!("asked for where DECODES is false");
+        }
+        // SAFETY: `self` proves the instructions; 64 bytes can be read from each list.
+        unsafe {
+            let load = |bytes: &[u8; 64]| _mm512_loadu_si512(bytes.as_ptr().cast());
+            let numbers = _mm512_permutexvar_epi8(load(which), numbers);
+            let shifts = _mm512_set1_epi64(i64::from_le_bytes(shifts));
+            let places = _mm512_multishift_epi64_epi8(shifts, numbers);
+            _mm512_permutexvar_epi8(places, load(values))
+        }
+    }
+
+    #[inline(always)]
+    fn negate_some(self, bits: &[u8; 32], at: usize, a: __m512i) -> __m512i {
+        if !VBMI {
+            unreachable!("asked for where DECODES is false");
+        }
+        // SAFETY: `self` proves the instructions; 32 and 64 bytes can be read.
+        unsafe {
+            let which = _mm512_loadu_si512(BYTES_OF_BITS[at].as_ptr().cast());
+            let bits = _mm512_castsi256_si512(_mm256_loadu_si256(bits.as_ptr().cast()));
+            let bits = _mm512_permutexvar_epi8(which, bits);
+            let is_set = _mm512_test_epi8_mask(bits, _mm512_set1_epi64(SINGLE_BITS));
+            _mm512_mask_sub_epi8(a, is_set, _mm512_setzero_si512(), a)
         }
     }
 

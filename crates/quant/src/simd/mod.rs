@@ -23,7 +23,7 @@ mod wasm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Vbmi};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{DotProd, I8mm, Neon};
 #[cfg(target_feature = "simd128")]
@@ -81,24 +81,16 @@ macro_rules! for_each_lean {
 }
 pub(crate) use for_each_lean;
 
+/// 16-bit numbers to look up, 64 at a time.
+#[repr(align(64))]
+pub(crate) struct Table<const PAIRS: usize>(pub [[u16; 64]; PAIRS]);
+
 /// Work to be compiled for an instruction set.
 pub(crate) trait Job<S> {
     type Output;
 
     /// Implementations are `#[inline(always)]`.
     fn run(self, s: S) -> Self::Output;
-}
-
-/// For shuffles within 16 bytes: 16 bits at 0 eight times, those at 2, and so on.
-#[cfg(target_arch = "x86_64")]
-const fn which_of_repeated<const BYTES: usize>() -> [u8; BYTES] {
-    let mut which = [0; BYTES];
-    let mut i = 0;
-    while i < BYTES {
-        which[i] = (i / 16 * 2 + i % 2) as u8;
-        i += 1;
-    }
-    which
 }
 
 /// What is still to be subtracted from values that a format unpacks for `S`.
@@ -140,6 +132,9 @@ pub(crate) trait Simd: Copy {
     /// Whether [`dot`](Self::dot) multiplies signed bytes with signed bytes. Values of
     /// which 128 is to be subtracted are unpacked without it then, see [`offset`].
     const SIGNED: bool = false;
+    /// Whether [`numbers`](Self::numbers), [`decode`](Self::decode) and
+    /// [`negate_some`](Self::negate_some) are there.
+    const DECODES: bool = false;
 
     /// Integers.
     type I: Copy;
@@ -202,8 +197,8 @@ pub(crate) trait Simd: Copy {
     fn collect_eights<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 8]) -> Self::I;
     /// As many runs of four bytes as a vector has, one after another.
     fn collect_fours<'a>(self, bytes: impl Fn(usize) -> &'a [u8; 4]) -> Self::I;
-    /// Each of the first `LANES / 4` numbers eight times as 16 bits, in four lanes.
-    fn repeat_i16(self, numbers: &[i16]) -> Self::I;
+    /// Each of the numbers from `LANES / 4 * at` on eight times as 16 bits, in four lanes.
+    fn repeat_i16(self, numbers: &[i16; 16], at: usize) -> Self::I;
     /// Bytes of `a` where a bit of `bits` is set, of `b` elsewhere; the lowest bit of
     /// a byte first.
     fn select(self, bits: &[u8], a: Self::I, b: Self::I) -> Self::I;
@@ -212,6 +207,29 @@ pub(crate) trait Simd: Copy {
 
     /// The byte of `table` that each byte of `indices`, below 16, asks for.
     fn lookup(self, table: &[u8; 16], indices: Self::I) -> Self::I;
+
+    /// The 16-bit numbers of a table that 32 indices ask for; bits of an index beyond those of
+    /// the table, whose size is a power of two, are ignored.
+    fn numbers<const PAIRS: usize>(self, _: &Table<PAIRS>, _: &[u16; 32]) -> Self::I {
+        unreachable!("asked for where DECODES is false")
+    }
+    /// A value for each byte: of every 8 bytes, those of `numbers` that `which` says are a
+    /// number, from which byte `i` takes the six bits from `shifts[i]` on: the place of the
+    /// value among `values`.
+    fn decode(
+        self,
+        _numbers: Self::I,
+        (_which, _shifts): (&[u8; 64], [u8; 8]),
+        _values: &[u8; 64],
+    ) -> Self::I {
+        unreachable!("asked for where DECODES is false")
+    }
+
+    /// Minus the bytes of `a` where one of the bits from `4 * LANES * at` on is set, the lowest
+    /// bit of a byte first.
+    fn negate_some(self, _bits: &[u8; 32], _at: usize, _a: Self::I) -> Self::I {
+        unreachable!("asked for where DECODES is false")
+    }
 
     /// The start of a sum of products.
     fn dot_zero(self) -> Self::Dot;

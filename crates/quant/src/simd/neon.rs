@@ -192,9 +192,9 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     }
 
     #[inline(always)]
-    fn repeat_i16(self, numbers: &[i16]) -> int32x4_t {
+    fn repeat_i16(self, numbers: &[i16; 16], at: usize) -> int32x4_t {
         // SAFETY: `self` proves the instructions.
-        unsafe { vreinterpretq_s32_s16(vdupq_n_s16(numbers[0])) }
+        unsafe { vreinterpretq_s32_s16(vdupq_n_s16(numbers[at])) }
     }
 
     #[inline(always)]

@@ -94,8 +94,9 @@ impl<'a> Rows<'a> {
     pub fn prefetch_some<S: Simd>(&self, s: S, bytes: usize) {
         let at = self.next.get();
         if at < self.end {
-            let line = |at: usize| at.next_multiple_of(CACHE_LINE_BYTES);
-            for at in (line(at)..line(at + bytes)).step_by(CACHE_LINE_BYTES) {
+            // Always as many lines: a loop whose length changes is predicted badly.
+            for line in (0..bytes).step_by(CACHE_LINE_BYTES) {
+                let at = at + line;
                 let at = if S::PREFETCH_READS { at.min(self.weights.len() - 1) } else { at };
                 s.prefetch(self.weights.as_ptr().wrapping_add(at));
             }

@@ -179,8 +179,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn repeat_i16(self, numbers: &[i16]) -> Pair {
-        [i16x8_splat(numbers[0]), i16x8_splat(numbers[1])]
+    fn repeat_i16(self, numbers: &[i16; 16], at: usize) -> Pair {
+        [i16x8_splat(numbers[2 * at]), i16x8_splat(numbers[2 * at + 1])]
     }
 
     #[inline(always)]
