@@ -95,9 +95,6 @@ pub(super) static MASKS: [u64; 256] = {
 
 /// A codebook as numbers.
 pub(crate) trait Numbers: 'static {
-    /// Whether they are looked up in less time than entries are read one by one.
-    const PAY: bool;
-
     /// Those that 32 indices ask for.
     ///
     /// Implementations are `#[inline(always)]`.
@@ -105,9 +102,6 @@ pub(crate) trait Numbers: 'static {
 }
 
 impl<const PAIRS: usize> Numbers for Table<PAIRS> {
-    // Measured on Zen 4.
-    const PAY: bool = PAIRS <= 16;
-
     #[inline(always)]
     fn look_up<S: Simd>(&self, s: S, indices: &[u16; 32]) -> S::I {
         s.numbers(self, indices)

@@ -70,9 +70,15 @@ pub(crate) struct Parts<E: Entry> {
     pub d: u16,
 }
 
+/// The kernels of `F` that read entries one by one, fastest first; the last one is the
+/// definition. All there are for a codebook that is too large for registers.
+pub(crate) const fn usual_kernels<F: Codebook>() -> [Kernel; Level::LEAN_COUNT] {
+    block256::kernels_by::<F, rows::Family<F>>()
+}
+
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::CODEBOOK_COUNT] {
-    let usual = block256::kernels_by::<F, rows::Family<F>>();
+    let usual = usual_kernels::<F>();
     #[cfg(not(target_arch = "x86_64"))]
     {
         usual

@@ -6,13 +6,13 @@
 //! rows are, and the rest is as for other formats of 256 values.
 //!
 //! Entries are read from memory one by one; where vectors can look 16-bit numbers and bytes up
-//! (AVX-512 VBMI) and the codebook is not too large, 32 entries are looked up together as
+//! (AVX-512 VBMI) and the codebook is not too large (that of IQ1 is, on Zen 4), 32 entries are looked up together as
 //! numbers, which fit into few registers, and their digits then.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Codebook, Entry, Numbers, Parts, around};
+use super::{Codebook, Entry, Parts, around};
 use crate::ActivationView;
 use crate::activations::{Blocks, PAIRS_16, SUMS_256};
 use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
@@ -103,7 +103,7 @@ impl<F: Codebook> RowFormat for Family<F> {
             let parts = parts::<S, F>(s, rows, lane, at);
             d[lane] = parts.d;
             let x = std::array::from_fn(|t| (&x[t].quants[at_x], &x[t].sums[at_x]));
-            let row = if decodes::<S, F>() {
+            let row = if S::DECODES {
                 dot_signed::<S, F, T>(s, &parts, x)
             } else {
                 dot_shifted::<S, F, T>(s, &parts, x)
@@ -132,6 +132,7 @@ fn dot_signed<S: Simd, F: Codebook, const T: usize>(
     parts: &Parts<F::Entry>,
     x: [Block<'_>; T],
 ) -> [S::I; T] {
+    const { assert!(!S::DECODES || !F::SHIFTED, "entries are not the magnitudes") };
     let mut dots = [s.splat(0); T];
     let numbers = numbers::<S, F>(s, parts);
     for i in 0..LEN / (4 * S::LANES) {
@@ -183,15 +184,10 @@ fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) ->
     F::parts(rows.row_from(lane, at))
 }
 
-/// Whether values are made of numbers.
-const fn decodes<S: Simd, F: Codebook>() -> bool {
-    S::DECODES && <F::Numbers as Numbers>::PAY && !F::SHIFTED
-}
-
 /// The entries of a block as numbers, where those are what values are made of.
 #[inline(always)]
 fn numbers<S: Simd, F: Codebook>(s: S, parts: &Parts<F::Entry>) -> [S::I; 2] {
-    if !decodes::<S, F>() {
+    if !S::DECODES {
         return [s.splat(0); 2];
     }
     F::Entry::numbers(s, F::numbers(), &parts.indices)
@@ -205,7 +201,7 @@ fn entries<S: Simd, F: Codebook>(
     numbers: &[S::I; 2],
     at: usize,
 ) -> S::I {
-    if decodes::<S, F>() {
+    if S::DECODES {
         let (which, shifts) = F::Entry::DIGITS;
         let digits = (&which[at % which.len()], shifts);
         return s.decode(numbers[at / which.len()], digits, Places::<F>::VALUES);

@@ -24,6 +24,6 @@ use crate::{Format, Kernel, codebook};
 pub(crate) struct IQ1S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ1S>();
+static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::usual_kernels::<IQ1S>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ1S>(&KERNELS);

@@ -204,10 +204,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     }
 
     #[inline(always)]
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256 {
-        if PACKED {
-            return self.load_f16(rows.group::<Self>(at, 2));
-        }
+    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> __m256 {
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {

@@ -136,10 +136,7 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
     }
 
     #[inline(always)]
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512 {
-        if PACKED {
-            return self.load_f16(rows.group::<Self>(at, 2));
-        }
+    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> __m512 {
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {
@@ -302,6 +299,7 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
 
     #[inline(always)]
     fn numbers<const PAIRS: usize>(self, table: &Table<PAIRS>, indices: &[u16; 32]) -> __m512i {
+        const { assert!(!VBMI || PAIRS <= 16, "more pairs than are chosen among") };
         // SAFETY: `self` proves the instructions; 64 bytes can be read from the indices and
         // from either half of 64 numbers, which lie at multiples of 64.
         unsafe {

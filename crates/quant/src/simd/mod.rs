@@ -154,7 +154,15 @@ pub(crate) trait Simd: Copy {
     /// Dword `j` of 16 bytes of every row, in vector `j`. Also prefetches.
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
     /// The f16 at `at` of every row.
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F;
+    #[inline(always)]
+    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F {
+        if Self::PACKED {
+            return self.load_f16(rows.group::<Self>(at, 2));
+        }
+        self.gather_f16(rows, at)
+    }
+    /// The same for rows as GGUF has them.
+    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> Self::F;
     /// The four bytes at `at` of every row.
     fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I;
     /// The byte at `at` of every row.

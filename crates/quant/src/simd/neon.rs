@@ -79,10 +79,7 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     }
 
     #[inline(always)]
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> float32x4_t {
-        if PACKED {
-            return self.load_f16(rows.group::<Self>(at, 2));
-        }
+    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> float32x4_t {
         let row = rows.pointers(at, 2);
         // SAFETY: two bytes can be read at each pointer.
         let half = |lane: usize| unsafe { row(lane).cast::<[u8; 2]>().read() };

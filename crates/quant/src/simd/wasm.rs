@@ -79,10 +79,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Pair {
-        if PACKED {
-            return self.load_f16(rows.group::<Self>(at, 2));
-        }
+    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> Pair {
         let row = rows.pointers(at, 2);
         let half = |lane| row(lane).cast::<u16>();
         // SAFETY: two bytes can be read at each pointer.

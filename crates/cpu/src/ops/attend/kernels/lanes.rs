@@ -132,14 +132,14 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f")]
-    pub unsafe fn avx512<J: super::Job>(n_rows: usize, job: J) {
-        // SAFETY: the caller's promises.
+    pub fn avx512<J: super::Job>(n_rows: usize, job: J) {
+        // SAFETY: the CPU has the instructions of these vectors, or this could not be called.
         unsafe { super::rows::<__m512, J>(n_rows, job) }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn avx2<J: super::Job>(n_rows: usize, job: J) {
-        // SAFETY: the caller's promises.
+    pub fn avx2<J: super::Job>(n_rows: usize, job: J) {
+        // SAFETY: the CPU has the instructions of these vectors, or this could not be called.
         unsafe { super::rows::<__m256, J>(n_rows, job) }
     }
 }
