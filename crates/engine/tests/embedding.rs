@@ -82,7 +82,8 @@ fn a_normalised_vector_has_length_one_and_one_of_zeros_stays() {
 
 fn load(model: &str) -> Model {
     let open = || {
-        let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
+        let backend =
+            Arc::new(CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() })?);
         Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
