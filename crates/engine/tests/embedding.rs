@@ -121,7 +121,8 @@ fn an_aborted_embedding_ends_within_one_step_and_gives_its_pages_back() {
 
 fn load(model: &str) -> ModelHandle {
     let open = || {
-        let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
+        let backend =
+            Arc::new(CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() })?);
         Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };

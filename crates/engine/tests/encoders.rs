@@ -105,7 +105,8 @@ impl Toy {
 
     fn load(&self) -> ModelHandle {
         let open = || {
-            let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
+            let backend =
+                Arc::new(CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() })?);
             Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
         };
         let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };

@@ -67,7 +67,7 @@ fn load_adapter(model: &ModelHandle) -> u32 {
 
 #[test]
 fn greedy_answers_are_those_of_the_cpu_and_read_a_few_bytes_for_each_token() {
-    let cpu = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+    let cpu = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).unwrap();
     let (cpu, gpu) = (load(Arc::new(cpu)), load(Arc::new(backend().clone())));
     let wanted = answer(&cpu, vec![]);
     let before = backend().counters().read_bytes;

@@ -138,7 +138,7 @@ impl Session for DisturbedSession {
 
 pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
     let open = move || {
-        let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
+        let inner = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
         let kernel = |_, _| Some("a kernel".to_owned());
         Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
