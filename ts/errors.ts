@@ -16,6 +16,8 @@ export type RealmErrorCode =
   | 'BACKEND_UNAVAILABLE'
   /** The device failed while it was in use; models on it have to be loaded again. */
   | 'DEVICE_LOST'
+  /** What ran the model broke down, and with it all that it remembered. */
+  | 'MODEL_LOST'
   /** An array has the wrong number of values. */
   | 'SHAPE_MISMATCH'
   /** No free page in the KV cache, or no free sequence. */
@@ -49,6 +51,7 @@ const CODES: Readonly<Record<RealmErrorCode, true>> = {
   MODEL_UNSUPPORTED: true,
   BACKEND_UNAVAILABLE: true,
   DEVICE_LOST: true,
+  MODEL_LOST: true,
   SHAPE_MISMATCH: true,
   KV_EXHAUSTED: true,
   OUT_OF_MEMORY: true,

@@ -7,13 +7,12 @@ use realm_ir::{
     Adapter, Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded,
 };
 
+use crate::NAME;
 use crate::adapter::CpuAdapter;
 use crate::machine;
 use crate::pool::Pool;
 use crate::session::CpuSession;
 use crate::weight::CpuWeight;
-
-pub(crate) const NAME: &str = "cpu";
 
 /// How to start the backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +48,11 @@ impl CpuBackend {
         Ok(CpuBackend { pool: Arc::new(pool) })
     }
 
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// Threads in use, the calling one included.
     pub fn threads(&self) -> usize {
         self.pool.n_workers()
@@ -78,7 +82,7 @@ impl Backend for CpuBackend {
         weights: Arc<[Uploaded]>,
         config: SessionConfig,
     ) -> Result<Box<dyn Session>> {
-        let session = CpuSession::new(Arc::clone(&self.pool), &program, weights, &config)?;
+        let session = CpuSession::new(Arc::clone(&self.pool), &program, &weights, &config)?;
         Ok(Box::new(session))
     }
 }

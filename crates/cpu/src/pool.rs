@@ -7,6 +7,7 @@
 //! regions workers spin for a moment, then park: on a machine with more threads than cores,
 //! spinning without limit would cost milliseconds per region.
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,8 +51,10 @@ struct Shared {
     region: AtomicUsize,
     /// The closure of the current region.
     work: UnsafeCell<Option<Work<'static>>>,
-    /// Some worker panicked in the current region.
+    /// Some worker panicked in the current region: there is something in `panic`.
     panicked: AtomicBool,
+    /// What the first of them panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     stopping: AtomicBool,
     /// One flag per worker thread: it is parked or about to be.
     parked: Vec<AtomicBool>,
@@ -70,6 +73,9 @@ pub(crate) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<Box<dyn Handle>>,
     team: Mutex<()>,
+    /// Tasks until one panics, where a test wants that.
+    #[cfg(test)]
+    tasks_until_panic: AtomicUsize,
 }
 
 impl Pool {
@@ -83,13 +89,19 @@ impl Pool {
             region: AtomicUsize::new(CLOSED),
             work: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
             stopping: AtomicBool::new(false),
             parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
             caller_parked: AtomicBool::new(false),
             caller: Mutex::new(None),
         });
-        let mut pool =
-            Pool { shared, threads: Vec::with_capacity(n_threads), team: Mutex::new(()) };
+        let mut pool = Pool {
+            shared,
+            threads: Vec::with_capacity(n_threads),
+            team: Mutex::new(()),
+            #[cfg(test)]
+            tasks_until_panic: AtomicUsize::new(usize::MAX),
+        };
         for thread in 0..n_threads {
             let shared = Arc::clone(&pool.shared);
             let name = format!("realm-cpu-{}", thread + 1);
@@ -108,6 +120,12 @@ impl Pool {
     #[cfg(test)]
     pub fn n_regions(&self) -> usize {
         self.shared.region().number()
+    }
+
+    /// Lets one task panic after `n_tasks` others, whichever worker has it.
+    #[cfg(test)]
+    pub fn break_after(&self, n_tasks: usize) {
+        self.tasks_until_panic.store(n_tasks, Ordering::SeqCst);
     }
 
     /// The workers, for this thread alone until the team is dropped. Waits while
@@ -166,11 +184,10 @@ impl Team<'_> {
         let own = catch_unwind(AssertUnwindSafe(|| work(0)));
         shared.region.fetch_or(CLOSED, Ordering::SeqCst);
         wait(&shared.caller_parked, || shared.region().n_inside() == 0);
-        let panicked = shared.panicked.swap(false, Ordering::SeqCst);
-        if let Err(panic) = own {
+        let of_worker = shared.take_panic();
+        if let Some(panic) = own.err().or(of_worker) {
             resume_unwind(panic);
         }
-        assert!(!panicked, "a worker panicked");
     }
 
     /// Calls `work(worker, task)` once for each task below `n_tasks` and waits for all of them.
@@ -178,6 +195,12 @@ impl Team<'_> {
     /// Each worker has a share of tasks that follow each other, so that what one prefetches
     /// behind its data is the next one's; who is done with his own helps the others.
     pub fn for_each(&self, n_tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        #[cfg(test)]
+        let work = &|worker: usize, task: usize| {
+            let before = self.pool.tasks_until_panic.fetch_sub(1, Ordering::SeqCst);
+            assert_ne!(before, 0, "a task breaks down");
+            work(worker, task);
+        };
         if n_tasks <= 1 || self.n_workers() == 1 {
             return (0..n_tasks).for_each(|task| work(0, task));
         }
@@ -230,6 +253,20 @@ impl Shared {
         Region(self.region.load(Ordering::SeqCst))
     }
 
+    /// Keeps what a worker panicked with for the caller of the region.
+    fn keep_panic(&self, panic: Box<dyn Any + Send>) {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+        self.panicked.store(true, Ordering::SeqCst);
+    }
+
+    /// What the workers of the region that has ended left for its caller.
+    fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        if !self.panicked.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Enters the region that is open now; if there is none, the one that was last.
     fn enter(&self) -> Result<Region, Region> {
         let entered = |region| (!Region(region).is_closed()).then_some(region + 1);
@@ -267,9 +304,9 @@ fn worker(shared: &Shared, thread: usize) {
         // before it stores another.
         let work = unsafe { *shared.work.get() };
         if let Some(work) = work
-            && catch_unwind(AssertUnwindSafe(|| work(thread + 1))).is_err()
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(thread + 1)))
         {
-            shared.panicked.store(true, Ordering::SeqCst);
+            shared.keep_panic(panic);
         }
         shared.leave();
     }
@@ -309,10 +346,12 @@ mod tests {
             let inside = AtomicUsize::new(0);
             let work = |worker| {
                 meet(&inside, 3);
-                assert_ne!(worker, bad_worker);
+                assert_ne!(worker, bad_worker, "this one is bad");
             };
             let run = || pool.team().run(&work);
-            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.contains("this one is bad"), "{message}");
             pool.team().run(&|_| {});
         }
     }

@@ -46,7 +46,7 @@ impl CpuWeight {
             return Err(Error::UnsupportedType {
                 tensor: tensor.name().to_owned(),
                 ty: tensor.ty(),
-                backend: crate::backend::NAME,
+                backend: crate::NAME,
                 step: StepKind::Linear,
                 supported: names.join(", "),
             });
@@ -98,7 +98,7 @@ impl CpuWeight {
     pub fn of(uploaded: &Uploaded) -> Result<&Self> {
         uploaded.downcast_ref().ok_or_else(|| Error::Unsupported {
             what: "a weight uploaded to another backend".to_owned(),
-            backend: crate::backend::NAME,
+            backend: crate::NAME,
         })
     }
 

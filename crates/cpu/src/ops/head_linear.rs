@@ -7,7 +7,7 @@ use super::rows::task_rows;
 use crate::parts::Parts;
 use crate::plan::WeightHandle;
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
 
 /// Multiplies the first part of every head, copies the rest. A task is one head.
 ///
@@ -23,9 +23,8 @@ pub(crate) fn head_linear(
     let n_rows = state.slots.n_rows(op.input, batch);
     let (in_len, out_len) = (op.in_width + op.rest, op.out_width + op.rest);
     let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
-    let mut out = state.slots.take(op.out);
-    let parts = Parts::new(&mut out);
-    let input = state.slots.get(op.input);
+    let (out, others) = state.slots.split(op.out);
+    let (parts, input) = (Parts::new(out), others.get(op.input));
     let failure = std::sync::Mutex::new(None);
     team.for_each(op.n_heads, &|_, head| {
         let head_of_row = |row: usize| &input[row * in_stride + head * in_len..][..in_len];
@@ -44,7 +43,6 @@ pub(crate) fn head_linear(
             rest.copy_from_slice(&head_of_row(row)[op.in_width..]);
         }
     });
-    state.slots.put(op.out, out);
     match failure.into_inner().expect("nothing panics while holding it") {
         Some(error) => Err(Error::InvalidBatch { message: error.to_string() }),
         None => Ok(()),

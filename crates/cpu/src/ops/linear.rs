@@ -12,7 +12,7 @@ use super::rows::{fill_row, task_rows};
 use crate::parts::Parts;
 use crate::plan::{LinearOp, OutputOp};
 use crate::pool::Team;
-use crate::session::{Slots, State};
+use crate::state::{PerWorker, Scratch, Slots, State};
 
 /// Activations multiplied at once, in bytes: they stay in the second-level cache, while
 /// weights are unpacked once for all of them.
@@ -39,14 +39,16 @@ pub(crate) fn linear(
     }
     let mut additions = Additions::new(op, state.slots.rows(op.input), batch)?;
     let forms = additions.as_ref().map_or(&op.forms, |additions| &additions.forms);
-    let mut activations = std::mem::take(&mut state.scratch.activations);
-    let result = quantize(op, forms, &mut activations, &mut state.slots, team, n_rows)
+    let State { slots, scratch: Scratch { activations, per_worker, .. }, .. } = state;
+    let result = quantize(op, forms, activations, slots, team, n_rows)
         .and_then(|()| match &mut additions {
-            Some(additions) => additions.multiply_inner(&activations, team),
+            Some(additions) => additions.multiply_inner(activations, team),
             None => Ok(()),
         })
-        .and_then(|()| multiply(op, &activations, additions.as_ref(), state, team, n_rows));
-    state.scratch.activations = activations;
+        .and_then(|()| {
+            let inputs = (&activations[..], n_rows);
+            multiply(op, inputs, additions.as_ref(), slots, per_worker, team)
+        });
     result.map_err(|error| Error::InvalidBatch { message: error.to_string() })
 }
 
@@ -65,16 +67,13 @@ fn quantize(
         buffer.reset(*form, n_rows, op.width)?;
     }
     let stride = slots.width(op.input);
-    let mut input = slots.take(op.input);
+    let (input, others) = slots.split(op.input);
     let fill = |row: usize, values: &mut [f32]| {
         if let Some(before) = &op.before {
-            fill_row(before, slots, row, values);
+            fill_row(before, others, row, values);
         }
     };
-    let made = &mut activations[..forms.len()];
-    let result = quantize_rows(made, &mut input, (n_rows, op.width, stride), team, &fill);
-    slots.put(op.input, input);
-    result
+    quantize_rows(&mut activations[..forms.len()], input, (n_rows, op.width, stride), team, &fill)
 }
 
 /// Calls `fill(row, values)` for each row of `values` and brings the first `width` values of
@@ -138,24 +137,21 @@ struct Columns<'a> {
 
 fn multiply(
     op: &LinearOp,
-    activations: &[Activations],
+    (activations, n_rows): (&[Activations], usize),
     additions: Option<&Additions<'_>>,
-    state: &mut State,
+    slots: &mut Slots,
+    per_worker: &PerWorker<Vec<f32>>,
     team: &Team<'_>,
-    n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
     let _span = tracing::trace_span!("multiply").entered();
-    let mut outputs: Vec<_> =
-        op.outputs.iter().map(|output| state.slots.take(output.out)).collect();
-    let tasks = split_columns(op, &mut outputs, &state.slots, team.n_workers(), n_rows)?;
+    let tasks = split_columns(op, slots, team.n_workers(), n_rows)?;
     let tile_tokens = tile_tokens(op, n_rows);
-    let per_worker = &state.scratch.per_worker;
     let failure = Mutex::new(None);
 
     team.for_each(tasks.len(), &|worker, task| {
         let mut columns = tasks[task].lock().expect("each task locks its own columns once");
         let x = &activations[columns.output.form];
-        let mut tile = per_worker[worker].lock().expect("a worker locks its own scratch");
+        let mut tile = per_worker.of(worker);
         for first in (0..n_rows).step_by(tile_tokens) {
             let tokens = first..n_rows.min(first + tile_tokens);
             if let Err(error) =
@@ -166,25 +162,20 @@ fn multiply(
             }
         }
     });
-    drop(tasks);
-    for (output, values) in op.outputs.iter().zip(outputs) {
-        state.slots.put(output.out, values);
-    }
     failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
 }
 
 /// The columns of every task, over all outputs.
 fn split_columns<'a>(
     op: &'a LinearOp,
-    outputs: &'a mut [Vec<f32>],
-    slots: &Slots,
+    slots: &'a mut Slots,
     n_workers: usize,
     n_rows: usize,
 ) -> std::result::Result<Vec<Mutex<Columns<'a>>>, realm_quant::Error> {
     let per_task = columns_per_task(op, n_workers);
     let mut tasks = Vec::new();
-    for (index, (output, values)) in op.outputs.iter().zip(outputs).enumerate() {
-        let stride = slots.width(output.out);
+    let targets = slots.all_of(op.outputs.iter().map(|output| output.out));
+    for (index, (output, (values, stride))) in op.outputs.iter().zip(targets).enumerate() {
         let whole = OutputView::new(&mut values[..n_rows * stride], n_rows, stride)?;
         let (mut rest, _) = whole.split_at(output.weight.n_rows());
         let mut first = 0;

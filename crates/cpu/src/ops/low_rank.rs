@@ -236,7 +236,7 @@ pub(crate) fn add_product(
         pair.check(x.len(), part.n_rows, part.n_matrices)?;
         if !part.first_row.is_multiple_of(Panels::COLUMNS) {
             let what = format!("{}: rows from {} on", pair.b.name(), part.first_row);
-            return Err(Error::Unsupported { what, backend: crate::backend::NAME });
+            return Err(Error::Unsupported { what, backend: crate::NAME });
         }
         let (a, rank) = (&pair.a, pair.b.rank);
         let mut inner = vec![0.0; rank];

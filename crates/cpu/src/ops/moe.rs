@@ -12,7 +12,7 @@ use crate::math;
 use crate::parts::Parts;
 use crate::plan::{ExpertMatrix, MoeOp};
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
 
 /// Output columns of one task.
 const COLUMNS_PER_TASK: usize = 64;
@@ -342,9 +342,8 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             places[visit.row * op.step.n_used + visit.place] = (group.first + i, weight);
         }
     }
-    let mut out = state.slots.take(op.step.out);
-    let rows = out.chunks_exact_mut(stride).zip(places.chunks_exact(op.step.n_used));
-    for (row, places) in rows {
+    let rows = state.slots.get_mut(op.step.out).chunks_exact_mut(stride);
+    for (row, places) in rows.zip(places.chunks_exact(op.step.n_used)) {
         let row = &mut row[..width];
         if !op.step.accumulate {
             row.fill(0.0);
@@ -354,5 +353,4 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             row.iter_mut().zip(result).for_each(|(value, r)| *value += weight * r);
         }
     }
-    state.slots.put(op.step.out, out);
 }

@@ -8,8 +8,6 @@ mod kernels;
 mod pages;
 mod tile;
 
-use std::sync::Mutex;
-
 use realm_ir::{Attend, BatchView};
 
 use self::pages::Pages;
@@ -19,7 +17,7 @@ use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;
 use crate::plan::WeightHandle;
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::{PerWorker, State};
 
 /// Fewer tasks than this per worker leave some idle at the end.
 const TASKS_PER_WORKER: usize = 2;
@@ -35,11 +33,11 @@ pub(crate) fn attend(
     let shape = state.kv.shape();
     let group = op.n_heads / shape.layer(op.kv_layer).n_kv_heads;
     let (q_width, out_width) = (state.slots.width(op.q), state.slots.width(op.out));
-    let mut out = state.slots.take(op.out);
+    let (out, others) = state.slots.split(op.out);
     let slots = Slots {
-        q: state.slots.get(op.q),
+        q: others.get(op.q),
         q_width,
-        out: Parts::new(&mut out),
+        out: Parts::new(out),
         out_width,
         sinks: sinks.map_or(&[], |sinks| sinks.values()),
     };
@@ -56,7 +54,6 @@ pub(crate) fn attend(
         KvValues::F16(values) => step.run(values.as_slice(), team),
         KvValues::Q8_0(values) => step.run(values, team),
     }
-    state.slots.put(op.out, out);
 }
 
 /// One step over one batch.
@@ -67,8 +64,7 @@ struct AttendStep<'a> {
     group: usize,
     tiles: Vec<Tile<'a>>,
     slots: Slots<'a>,
-    /// One per worker.
-    scratch: &'a [Mutex<Scratch>],
+    scratch: &'a PerWorker<Scratch>,
 }
 
 impl AttendStep<'_> {
@@ -86,7 +82,7 @@ impl AttendStep<'_> {
         team.for_each(n_tasks, &|worker, task| {
             let tile = &self.tiles[n_tiles - 1 - task % n_tiles];
             let head = self.head(kv, tile, task / n_tiles);
-            head.attend(&self.slots, &mut self.scratch(worker));
+            head.attend(&self.slots, &mut self.scratch.of(worker));
         });
     }
 
@@ -108,21 +104,17 @@ impl AttendStep<'_> {
             let (head, chunk) = tasks[task];
             // SAFETY: each task has a partial result of its own.
             let out = &mut unsafe { parts.part(task..task + 1) }[0];
-            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch(worker), out);
+            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch.of(worker), out);
         });
         let mut rest = &partials[..];
         for head in &heads {
             let (chunks, others) = rest.split_at(head.tile.chunks(self.shape).len());
-            head.merge(chunks, &self.slots, &mut self.scratch(0));
+            head.merge(chunks, &self.slots, &mut self.scratch.of(0));
             rest = others;
         }
     }
 
     fn head<'a, P: ?Sized>(&'a self, kv: &'a P, tile: &'a Tile<'a>, head: usize) -> Head<'a, P> {
         Head { op: self.op, shape: self.shape, kv, tile, head, group: self.group }
-    }
-
-    fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {
-        self.scratch[worker].lock().expect("a worker locks its own scratch")
     }
 }
