@@ -26,6 +26,7 @@ mod session;
 mod state;
 mod states;
 mod threads;
+mod turns;
 mod weight;
 mod zeroed;
 

@@ -12,12 +12,12 @@ use crate::NAME;
 use crate::ops;
 use crate::packer::Packer;
 use crate::plan::{self, Op};
-use crate::pool::{Pool, Team};
+use crate::pool::{Pool, Seat, Team};
 use crate::state::State;
 
 /// Runs one program.
 pub(crate) struct CpuSession {
-    pool: Arc<Pool>,
+    seat: Seat,
     segments: Vec<Vec<Op>>,
     limits: BatchLimits,
     state: State,
@@ -44,7 +44,8 @@ impl CpuSession {
         let segments = plan::plan(program, weights)?;
         let state = State::new(program, config, pool.n_workers())?;
         let packer = Packer::start(&segments, config.layout, pool.n_workers());
-        Ok(CpuSession { pool, segments, limits, state, packer, is_running: false })
+        let seat = Seat::new(pool);
+        Ok(CpuSession { seat, segments, limits, state, packer, is_running: false })
     }
 
     /// Refuses a session that was left in the middle of an operation.
@@ -56,15 +57,13 @@ impl CpuSession {
     }
 
     fn run_segments(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
-        for segment in &self.segments[segments] {
-            // Sessions of one backend take turns layer by layer.
-            let team = self.pool.team();
-            for op in segment {
-                if batch.is_interrupted() {
-                    return Err(Error::Interrupted);
-                }
-                run_op(op, &mut self.state, &team, batch)?;
+        let mut team = self.seat.team();
+        for op in self.segments[segments].iter().flatten() {
+            team.give_way();
+            if batch.is_interrupted() {
+                return Err(Error::Interrupted);
             }
+            run_op(op, &mut self.state, &team, batch)?;
         }
         Ok(())
     }
