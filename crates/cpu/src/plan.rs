@@ -1,8 +1,6 @@
 //! From steps to operations: weights resolved, and what can be done row by row
 //! on the way into a product joined with it.
 
-use std::sync::Arc;
-
 use realm_ir::{
     Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
     Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, SelectiveScan, Slot, Sparsify,
@@ -12,29 +10,7 @@ use realm_quant::ActivationForm;
 use tracing::trace_span;
 
 use crate::operands;
-use crate::weight::CpuWeight;
-
-/// A handle that keeps its weight alive.
-#[derive(Clone)]
-pub(crate) struct WeightHandle {
-    uploaded: Uploaded,
-    reference: WeightRef,
-}
-
-impl WeightHandle {
-    /// What adapters know the weight by.
-    pub fn reference(&self) -> WeightRef {
-        self.reference
-    }
-}
-
-impl std::ops::Deref for WeightHandle {
-    type Target = CpuWeight;
-
-    fn deref(&self) -> &CpuWeight {
-        self.uploaded.downcast_ref().expect("checked when the plan was made")
-    }
-}
+use crate::weight::WeightHandle;
 
 /// One region of work, or a few.
 pub(crate) enum Op {
@@ -284,9 +260,7 @@ impl Planner<'_> {
     }
 
     fn weight(&self, reference: WeightRef) -> Result<WeightHandle> {
-        let uploaded = Arc::clone(&self.weights[reference.0]);
-        CpuWeight::of(&uploaded)?;
-        Ok(WeightHandle { uploaded, reference })
+        WeightHandle::new(&self.weights[reference.0], reference)
     }
 
     fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {

@@ -227,6 +227,21 @@ impl Team<'_> {
         }
     }
 
+    /// [`Team::for_each`] of work that can fail: the error is that of one of the tasks.
+    pub fn try_for_each<E: Send>(
+        &self,
+        n_tasks: usize,
+        work: &(dyn Fn(usize, usize) -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
+        let failure = Mutex::new(None);
+        self.for_each(n_tasks, &|worker, task| {
+            if let Err(error) = work(worker, task) {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
     /// Calls `work(worker, task)` once for each task below `n_tasks` and waits for all of them.
     ///
     /// Each worker has a share of tasks that follow each other, so that what one prefetches

@@ -58,12 +58,15 @@ impl CpuSession {
 
     fn run_segments(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
         let mut team = self.seat.team();
-        for op in self.segments[segments].iter().flatten() {
-            team.give_way();
-            if batch.is_interrupted() {
-                return Err(Error::Interrupted);
+        for index in segments {
+            for op in &self.segments[index] {
+                team.give_way();
+                if batch.is_interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                let result = run_op(op, &mut self.state, &team, batch);
+                result.map_err(|error| in_segment(index, error))?;
             }
-            run_op(op, &mut self.state, &team, batch)?;
         }
         Ok(())
     }
@@ -152,6 +155,18 @@ impl Session for CpuSession {
         }
         self.state.recurrent.copy(from as usize, to as usize);
         Ok(())
+    }
+}
+
+/// The error with the segment that it comes from.
+fn in_segment(index: usize, error: Error) -> Error {
+    let place = |what: String| format!("segment {index}, {what}");
+    match error {
+        Error::ShapeMismatch { what, expected, found } => {
+            Error::ShapeMismatch { what: place(what), expected, found }
+        }
+        Error::InvalidBatch { message } => Error::InvalidBatch { message: place(message) },
+        other => other,
     }
 }
 

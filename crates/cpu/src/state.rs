@@ -6,7 +6,7 @@ use realm_ir::{BatchView, Error, Program, Result, Rows, SessionConfig, Slot, Slo
 use realm_quant::Activations;
 
 use crate::kv::KvCache;
-use crate::ops::attend;
+use crate::ops::attend::scratch::Scratch as AttendScratch;
 use crate::states::States;
 
 /// The memory of one session.
@@ -22,7 +22,7 @@ pub(crate) struct Scratch {
     /// Input rows of a product, one entry per activation form.
     pub activations: Vec<Activations>,
     pub per_worker: PerWorker<Vec<f32>>,
-    pub attention: PerWorker<attend::Scratch>,
+    pub attention: PerWorker<AttendScratch>,
 }
 
 impl State {

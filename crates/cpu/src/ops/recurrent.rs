@@ -4,9 +4,10 @@ use realm_ir::{BatchView, Conv, DeltaNet, SelectiveScan, SequenceView};
 
 use crate::math;
 use crate::parts::Parts;
-use crate::plan::{SelectiveScanOp, WeightHandle};
+use crate::plan::SelectiveScanOp;
 use crate::pool::Team;
 use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Whether a sequence begins with this batch, so that its state is to be forgotten.
 fn begins(batch: &BatchView<'_>, sequence: &SequenceView<'_>) -> bool {

@@ -2,11 +2,12 @@
 
 use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
 
-use super::rows::{norm_head, task_rows};
+use super::row::{norm_head, task_rows};
 use crate::parts::Parts;
-use crate::plan::{HeadNormOp, RopeStoreOp, WeightHandle};
+use crate::plan::{HeadNormOp, RopeStoreOp};
 use crate::pool::Team;
 use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Rows per task: enough to be worth handing out.
 const ROWS_PER_TASK: usize = 8;

@@ -1,15 +1,13 @@
 //! Operations on one row after another: embedding, norms, activations, sums.
 
-use std::ops::Range;
-
-use realm_ir::{Add, BatchView, NormKind, Result, TakeRows};
+use realm_ir::{Add, BatchView, Result, TakeRows};
 
 use super::low_rank::{adapted_rows, adapters_of_row, add_lookup};
-use crate::math;
+use super::row::{fill_row, task_rows};
 use crate::parts::Parts;
-use crate::plan::{EmbedOp, NormOp, PerRow, WeightHandle};
+use crate::plan::{EmbedOp, PerRow};
 use crate::pool::Team;
-use crate::state::{OtherSlots, State};
+use crate::state::State;
 
 /// Rows of the embedding table.
 ///
@@ -66,77 +64,6 @@ pub(crate) fn per_row(op: &PerRow, state: &mut State, team: &Team<'_>, batch: &B
             fill_row(op, others, row, target);
         }
     });
-}
-
-/// The rows of one task.
-pub(crate) fn task_rows(task: usize, per_task: usize, n_rows: usize) -> Range<usize> {
-    task * per_task..n_rows.min((task + 1) * per_task)
-}
-
-/// Makes one row of the operation's result. `target` is that row of the out
-/// slot, and still holds the old values.
-pub(crate) fn fill_row(op: &PerRow, others: OtherSlots<'_>, row: usize, target: &mut [f32]) {
-    match op {
-        PerRow::Norm(op) => {
-            if op.input != op.out {
-                target.copy_from_slice(&others.row(op.input, row)[..target.len()]);
-            }
-            norm_row(op, target);
-        }
-        PerRow::GatedAct(op) => {
-            if op.gate != op.out {
-                match others.row(op.gate, row) {
-                    [gate] => target.fill(*gate),
-                    gates => target.copy_from_slice(&gates[..target.len()]),
-                }
-            }
-            let up = op.up.map(|up| &others.row(up, row)[op.up_offset..][..target.len()]);
-            math::gated(op.activation, target, up);
-        }
-        PerRow::Sparsify(op) => sparsify_row(&mut target[..op.width], op.deviations),
-    }
-}
-
-fn norm_row(op: &NormOp, row: &mut [f32]) {
-    let groups = row.chunks_exact_mut(op.width).take(op.groups);
-    for (index, group) in groups.enumerate() {
-        if op.kind == NormKind::Layer {
-            let mean = group.iter().sum::<f32>() / group.len() as f32;
-            group.iter_mut().for_each(|value| *value -= mean);
-        }
-        let mean_square = math::sum_of_squares(group) / group.len() as f32;
-        let scale = 1.0 / (mean_square + op.epsilon).sqrt();
-        match of_group(op.weight.as_ref(), index, op.width) {
-            Some(weight) => {
-                group.iter_mut().zip(weight).for_each(|(value, w)| *value = *value * scale * w);
-            }
-            None => group.iter_mut().for_each(|value| *value *= scale),
-        }
-        if let Some(bias) = of_group(op.bias.as_ref(), index, op.width) {
-            group.iter_mut().zip(bias).for_each(|(value, b)| *value += b);
-        }
-    }
-}
-
-/// Keeps what is more than `deviations` standard deviations above the mean.
-fn sparsify_row(row: &mut [f32], deviations: f32) {
-    let mean = row.iter().sum::<f32>() / row.len() as f32;
-    row.iter_mut().for_each(|value| *value -= mean);
-    let deviation = (math::sum_of_squares(row) / (row.len() - 1) as f32).sqrt();
-    row.iter_mut().for_each(|value| *value = (*value - deviations * deviation).max(0.0));
-}
-
-/// A norm's factors for one group: its own, or those that all groups share.
-fn of_group(values: Option<&WeightHandle>, index: usize, width: usize) -> Option<&[f32]> {
-    let values = values?.values();
-    let first = if values.len() == width { 0 } else { index * width };
-    Some(&values[first..first + width])
-}
-
-/// RMS norm of one head.
-pub(crate) fn norm_head(head: &mut [f32], weight: &[f32], epsilon: f32) {
-    let scale = 1.0 / (math::sum_of_squares(head) / head.len() as f32 + epsilon).sqrt();
-    head.iter_mut().zip(weight).for_each(|(value, w)| *value = *value * scale * w);
 }
 
 /// `out = a_scale * a + scale * b`

@@ -6,18 +6,19 @@
 
 mod kernels;
 mod pages;
+pub(crate) mod scratch;
 mod tile;
 
 use realm_ir::{Attend, BatchView};
 
 use self::pages::Pages;
-pub(crate) use self::tile::Scratch;
-use self::tile::{Head, Partial, Slots, Tile};
+use self::scratch::{Partial, Scratch};
+use self::tile::{Head, Slots, Tile};
 use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;
-use crate::plan::WeightHandle;
 use crate::pool::Team;
 use crate::state::{PerWorker, State};
+use crate::weight::WeightHandle;
 
 /// Fewer tasks than this per worker leave some idle at the end.
 const TASKS_PER_WORKER: usize = 2;
