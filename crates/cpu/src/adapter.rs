@@ -35,7 +35,7 @@ impl CpuAdapter {
     pub fn of(used: &AdapterUse) -> Result<&Self> {
         used.adapter.downcast_ref().ok_or_else(|| Error::Unsupported {
             what: "an adapter uploaded to another backend".to_owned(),
-            backend: crate::backend::NAME,
+            backend: crate::NAME,
         })
     }
 

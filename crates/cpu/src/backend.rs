@@ -1,6 +1,6 @@
-//! The backend: a pool of threads, and sessions that take turns on it.
+//! The backend: a pool of threads, its own or the process's, and sessions that take turns on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
@@ -8,13 +8,12 @@ use realm_ir::{
 };
 use realm_quant::Level;
 
+use crate::NAME;
 use crate::adapter::CpuAdapter;
 use crate::machine;
 use crate::pool::Pool;
 use crate::session::CpuSession;
 use crate::weight::CpuWeight;
-
-pub(crate) const NAME: &str = "cpu";
 
 /// How to start the backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,32 +26,62 @@ pub struct CpuOptions {
     pub level: Option<Level>,
 }
 
-/// Runs steps on the CPU. Sessions of one backend share its threads.
+/// Runs steps on the CPU. Sessions of one backend share its threads, and those of backends
+/// that are [`CpuBackend::shared`]: those that run at the same time get the same time.
 pub struct CpuBackend {
     pool: Arc<Pool>,
     level: Level,
+}
+
+/// The pools of [`CpuBackend::shared`].
+static SHARED: Mutex<Vec<SharedPool>> = Mutex::new(Vec::new());
+
+struct SharedPool {
+    /// Whoever had it started left the number of threads open.
+    is_default: bool,
+    pool: Weak<Pool>,
 }
 
 impl CpuBackend {
     /// Most threads that can be asked for.
     pub const MAX_THREADS: usize = 256;
 
-    /// Starts the threads.
+    /// Starts threads that no other backend has.
     ///
     /// # Errors
     /// `Unavailable` when the operating system refuses a thread or `threads` is
     /// not in `1..=MAX_THREADS`.
     pub fn new(options: CpuOptions) -> Result<Self> {
-        let unavailable = |reason: String| Error::Unavailable { backend: NAME, reason };
         let threads = options.threads.unwrap_or_else(machine::default_threads);
-        if !(1..=Self::MAX_THREADS).contains(&threads) {
-            let reason = format!("{threads} threads, expected 1 to {}", Self::MAX_THREADS);
-            return Err(unavailable(reason));
-        }
-        let pool = Pool::new(threads)
-            .map_err(|error| unavailable(format!("cannot start {threads} threads: {error}")))?;
         let level = options.level.unwrap_or_else(Level::best);
-        Ok(CpuBackend { pool: Arc::new(pool), level })
+        Ok(CpuBackend { pool: Arc::new(start(threads)?), level })
+    }
+
+    /// A backend on the threads that the process has for so many, which are started if there
+    /// are none, and end with the last backend and session that use them.
+    ///
+    /// # Errors
+    /// Those of [`CpuBackend::new`].
+    pub fn shared(options: CpuOptions) -> Result<Self> {
+        let level = options.level.unwrap_or_else(Level::best);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|known| known.pool.strong_count() > 0);
+        let is_default = options.threads.is_none();
+        // Who leaves the number open gets what it came to the first time: where threads are
+        // lent, there are fewer to be had as soon as somebody has some.
+        let same = shared.iter().find(|known| is_default && known.is_default);
+        let same = same.and_then(|known| known.pool.upgrade());
+        let threads = options.threads.unwrap_or_else(machine::default_threads);
+        let as_many = || {
+            let mut pools = shared.iter().filter_map(|known| known.pool.upgrade());
+            pools.find(|pool| pool.n_workers() == threads)
+        };
+        if let Some(pool) = same.or_else(as_many) {
+            return Ok(CpuBackend { pool, level });
+        }
+        let pool = Arc::new(start(threads)?);
+        shared.push(SharedPool { is_default, pool: Arc::downgrade(&pool) });
+        Ok(CpuBackend { pool, level })
     }
 
     /// The instruction set in use.
@@ -60,10 +89,25 @@ impl CpuBackend {
         self.level
     }
 
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// Threads in use, the calling one included.
     pub fn threads(&self) -> usize {
         self.pool.n_workers()
     }
+}
+
+fn start(threads: usize) -> Result<Pool> {
+    let unavailable = |reason: String| Error::Unavailable { backend: NAME, reason };
+    if !(1..=CpuBackend::MAX_THREADS).contains(&threads) {
+        let reason = format!("{threads} threads, expected 1 to {}", CpuBackend::MAX_THREADS);
+        return Err(unavailable(reason));
+    }
+    Pool::new(threads)
+        .map_err(|error| unavailable(format!("cannot start {threads} threads: {error}")))
 }
 
 impl Backend for CpuBackend {
@@ -90,7 +134,7 @@ impl Backend for CpuBackend {
         config: SessionConfig,
     ) -> Result<Box<dyn Session>> {
         let pool = Arc::clone(&self.pool);
-        let session = CpuSession::new(pool, self.level, &program, weights, &config)?;
+        let session = CpuSession::new(pool, self.level, &program, &weights, &config)?;
         Ok(Box::new(session))
     }
 }

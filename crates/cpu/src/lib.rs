@@ -16,16 +16,22 @@ mod bandwidth;
 mod kv;
 mod machine;
 mod math;
+mod operands;
 mod ops;
 mod packer;
 mod parts;
 mod plan;
 mod pool;
 mod session;
+mod state;
 mod states;
 mod threads;
+mod turns;
 mod weight;
 mod zeroed;
+
+/// The backend's name in options, reports and errors.
+pub(crate) const NAME: &str = "cpu";
 
 pub use backend::{CpuBackend, CpuOptions};
 #[cfg(not(target_family = "wasm"))]

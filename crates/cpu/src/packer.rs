@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use realm_ir::WeightLayout;
 
 use crate::machine;
-use crate::plan::{Op, WeightHandle};
+use crate::plan::Op;
+use crate::weight::WeightHandle;
 
 /// Makes copies until it is dropped.
 pub(crate) struct Packer {

@@ -5,10 +5,10 @@
 //! reach. On WebAssembly, where whatever is loaded is a copy already, all rows are
 //! interleaved at once and the file's bytes are let go.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use realm_gguf::TensorData;
-use realm_ir::{Error, Result, StepKind, Uploaded};
+use realm_ir::{Error, Result, StepKind, Uploaded, WeightRef};
 use realm_quant::{ActivationView, Format, Kernel, Level, OutputView};
 
 use crate::zeroed::Zeroed;
@@ -47,7 +47,7 @@ impl CpuWeight {
             return Err(Error::UnsupportedType {
                 tensor: tensor.name().to_owned(),
                 ty: tensor.ty(),
-                backend: crate::backend::NAME,
+                backend: crate::NAME,
                 step: StepKind::Linear,
                 supported: names.join(", "),
             });
@@ -96,14 +96,6 @@ impl CpuWeight {
         Ok(())
     }
 
-    /// The weight behind a handle that this backend gave out.
-    pub fn of(uploaded: &Uploaded) -> Result<&Self> {
-        uploaded.downcast_ref().ok_or_else(|| Error::Unsupported {
-            what: "a weight uploaded to another backend".to_owned(),
-            backend: crate::backend::NAME,
-        })
-    }
-
     pub fn format(&self) -> &'static Format {
         self.format
     }
@@ -115,6 +107,17 @@ impl CpuWeight {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a product with this weight was refused for.
+    pub fn misfit(&self, error: realm_quant::Error) -> Error {
+        match error {
+            realm_quant::Error::Length { what, expected, found } => {
+                let what = format!("{}: {what}", self.name);
+                Error::ShapeMismatch { what, expected, found }
+            }
+            other => Error::InvalidBatch { message: format!("{}: {other}", self.name) },
+        }
     }
 
     /// Values per row.
@@ -221,6 +224,40 @@ impl CpuWeight {
             rows.enumerate().for_each(|(row, values)| self.dequantize_row(row, values));
             values.into_boxed_slice()
         })
+    }
+}
+
+/// A weight of a program, kept alive.
+#[derive(Clone)]
+pub(crate) struct WeightHandle {
+    weight: Arc<CpuWeight>,
+    reference: WeightRef,
+}
+
+impl WeightHandle {
+    /// The weight behind what this backend gave out.
+    ///
+    /// # Errors
+    /// `Unsupported` for a weight of another backend.
+    pub fn new(uploaded: &Uploaded, reference: WeightRef) -> Result<Self> {
+        let weight = Arc::clone(uploaded).downcast().map_err(|_| Error::Unsupported {
+            what: "a weight uploaded to another backend".to_owned(),
+            backend: crate::NAME,
+        })?;
+        Ok(WeightHandle { weight, reference })
+    }
+
+    /// What adapters know the weight by.
+    pub fn reference(&self) -> WeightRef {
+        self.reference
+    }
+}
+
+impl std::ops::Deref for WeightHandle {
+    type Target = CpuWeight;
+
+    fn deref(&self) -> &CpuWeight {
+        &self.weight
     }
 }
 

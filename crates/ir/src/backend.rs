@@ -225,6 +225,10 @@ pub trait Backend: Send + Sync {
 }
 
 /// One program ready to run, with its KV cache. Owned by one thread at a time.
+///
+/// A session in which a run panicked is lost: every later call of it that runs, writes,
+/// reads or copies is refused as `SessionLost`. The weights, the backend and its other sessions go on, and a
+/// new session of the same program can be opened.
 pub trait Session: Send {
     /// Runs the steps of `segments` in order over `batch`.
     ///

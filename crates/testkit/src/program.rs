@@ -117,20 +117,24 @@ impl Model {
         }
         weights.sort_by_key(|(weight, _)| weight.0);
         let weights = weights.into_iter().map(|(_, weight)| weight).collect();
+        backend.session(Arc::clone(&self.program), weights, self.config(size))
+    }
+
+    /// What a session of that size is opened for.
+    pub fn config(&self, size: Size) -> SessionConfig {
         let kv = KvLayout {
             layers: self.kv_layers.clone(),
             page_tokens: size.page_tokens,
             n_pages: size.n_pages,
             ty: size.kv_type,
         };
-        let config = SessionConfig {
+        SessionConfig {
             kv,
             states: StateLayout { widths: state_widths(&self.program), n_states: 2 },
             max_rows: size.max_rows,
             max_outputs: size.max_outputs,
             layout: size.layout,
-        };
-        backend.session(Arc::clone(&self.program), weights, config)
+        }
     }
 
     /// Every segment: embedding, layers and head.

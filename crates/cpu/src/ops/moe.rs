@@ -1,18 +1,16 @@
 //! A mixture of experts: rows are grouped by expert, so that an expert's weights
 //! are read once for all rows that chose it, and those of others not at all.
 
-use std::sync::Mutex;
-
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
 use realm_quant::{Activations, Level, OutputView};
 
-use super::linear::quantize_rows;
 use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
+use super::quantize::quantize_rows;
 use crate::math;
 use crate::parts::Parts;
 use crate::plan::{ExpertMatrix, MoeOp};
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
 
 /// Output columns of one task.
 const COLUMNS_PER_TASK: usize = 64;
@@ -37,7 +35,7 @@ struct Group {
 /// Runs the experts that rows choose.
 ///
 /// # Errors
-/// `InvalidBatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
 pub(crate) fn moe(
     op: &MoeOp,
     state: &mut State,
@@ -64,10 +62,6 @@ fn rows<'a>(
     state.slots.get(slot).chunks_exact(stride).take(n_rows).map(move |row| &row[..width])
 }
 
-fn misfit(error: realm_quant::Error) -> Error {
-    Error::InvalidBatch { message: error.to_string() }
-}
-
 /// Groups of rows by expert.
 fn route<'a>(
     op: &MoeOp,
@@ -76,6 +70,7 @@ fn route<'a>(
     adapted: &[AdaptedRows<'_>],
 ) -> Result<Vec<Group>> {
     let (step, width) = (&op.step, op.router.row_len());
+    let misfit = |error| op.router.misfit(error);
     let mut activations = Activations::new(op.router.level());
     activations.reset(op.router.format().activation, n_rows, width).map_err(misfit)?;
     let mut logits = vec![0.0; n_rows * step.n_experts];
@@ -172,7 +167,7 @@ fn run_experts(
     let width = op.router.row_len();
     let visits: Vec<Visit> = groups.iter().flat_map(|group| group.visits.clone()).collect();
     let multiply = |matrices: &[&ExpertMatrix], inputs: &Inputs| {
-        let mut outs = products(matrices, groups, inputs, team).map_err(misfit)?;
+        let mut outs = products(matrices, groups, inputs, team)?;
         if !adapted.is_empty() {
             for (matrix, out) in matrices.iter().zip(&mut outs) {
                 let adapters = (op.step.n_experts, adapted);
@@ -189,7 +184,8 @@ fn run_experts(
         target.iter_mut().zip(rows[row]).for_each(|(target, x)| *target = x * scale);
     };
     let values = vec![0.0; visits.len() * width];
-    let inputs = Inputs::new(values, &matrices, team, &gather).map_err(misfit)?;
+    let inputs = Inputs::new(values, &matrices, team, &gather);
+    let inputs = inputs.map_err(|error| op.up.weight.misfit(error))?;
     let mut outs = multiply(&matrices, &inputs)?;
 
     let up = if op.gate.is_some() { outs.pop() } else { None };
@@ -199,7 +195,8 @@ fn run_experts(
         math::gated(op.down.weight.level(), op.step.activation, target, up);
     };
     let values = outs.pop().unwrap_or_default();
-    let inputs = Inputs::new(values, &[&op.down], team, &activate).map_err(misfit)?;
+    let inputs = Inputs::new(values, &[&op.down], team, &activate);
+    let inputs = inputs.map_err(|error| op.down.weight.misfit(error))?;
     Ok(multiply(&[&op.down], &inputs)?.pop().unwrap_or_default())
 }
 
@@ -248,7 +245,7 @@ fn products(
     groups: &[Group],
     inputs: &Inputs,
     team: &Team<'_>,
-) -> std::result::Result<Vec<Vec<f32>>, realm_quant::Error> {
+) -> Result<Vec<Vec<f32>>> {
     let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
     let mut outs: Vec<_> = matrices.iter().map(|m| vec![0.0; n_visits * m.n_rows]).collect();
     let parts: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
@@ -260,16 +257,14 @@ fn products(
             tasks.extend(firsts.map(|first| (group, *matrix, parts, first)));
         }
     }
-    let failure = Mutex::new(None);
-    team.for_each(tasks.len(), &|_, task| {
+    team.try_for_each(tasks.len(), &|_, task| {
         let (group, matrix, parts, first) = tasks[task];
-        if let Err(error) = product(matrix, group, inputs.of(matrix), first, parts) {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-        }
-    });
+        product(matrix, group, inputs.of(matrix), first, parts)
+            .map_err(|error| matrix.weight.misfit(error))
+    })?;
     drop(tasks);
     drop(parts);
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(outs), Err)
+    Ok(outs)
 }
 
 /// Columns from `first` on, up to a task's worth, of the rows of one group. Only one task
@@ -319,8 +314,7 @@ fn add_low_rank(
         .flat_map(|group| group.visits.iter().map(|visit| (visit.row, group.expert)))
         .collect();
     let parts = Parts::new(out);
-    let failure = Mutex::new(None);
-    team.for_each(visits.len(), &|_, visit| {
+    team.try_for_each(visits.len(), &|_, visit| {
         let (row, expert) = visits[visit];
         // SAFETY: each visit belongs to one task.
         let target = unsafe { parts.part(visit * n_out..(visit + 1) * n_out) };
@@ -332,11 +326,8 @@ fn add_low_rank(
             first_row: matrix.first_row,
             n_rows: matrix.stride,
         };
-        if let Err(error) = add_product(adapters, weight, part, x, target) {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-        }
-    });
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
+        add_product(adapters, weight, part, x, target)
+    })
 }
 
 /// Sums each row's results in the order of its choice.
@@ -350,9 +341,8 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             places[visit.row * op.step.n_used + visit.place] = (group.first + i, weight);
         }
     }
-    let mut out = state.slots.take(op.step.out);
-    let rows = out.chunks_exact_mut(stride).zip(places.chunks_exact(op.step.n_used));
-    for (row, places) in rows {
+    let rows = state.slots.get_mut(op.step.out).chunks_exact_mut(stride);
+    for (row, places) in rows.zip(places.chunks_exact(op.step.n_used)) {
         let row = &mut row[..width];
         if !op.step.accumulate {
             row.fill(0.0);
@@ -362,5 +352,4 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             row.iter_mut().zip(result).for_each(|(value, r)| *value += weight * r);
         }
     }
-    state.slots.put(op.step.out, out);
 }

@@ -3,11 +3,12 @@
 use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
 use realm_quant::Level;
 
-use super::rows::{norm_head, task_rows};
+use super::row::{norm_head, task_rows};
 use crate::parts::Parts;
-use crate::plan::{HeadNormOp, RopeStoreOp, WeightHandle};
+use crate::plan::{HeadNormOp, RopeStoreOp};
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Rows per task: enough to be worth handing out.
 const ROWS_PER_TASK: usize = 8;
@@ -23,11 +24,16 @@ pub(crate) fn rope_store(
     let (layer, page_tokens) = (shape.layer(op.kv_layer), shape.page_tokens);
     let pages = pages_of_rows(batch, page_tokens);
     let [q_width, k_width, v_width] = [op.q, op.k, op.v].map(|slot| state.slots.width(slot));
-    let (mut q, mut k) = (state.slots.take(op.q), state.slots.take(op.k));
     // Latent attention stores the first part of its only key as the value.
     let is_shared = op.k == op.v;
-    let v = state.slots.get(op.v);
-    let (q_parts, k_parts) = (Parts::new(&mut q), Parts::new(&mut k));
+    let (q, k, v) = if is_shared {
+        let [q, k] = state.slots.distinct([op.q, op.k]);
+        (q, k, &[][..])
+    } else {
+        let [q, k, v] = state.slots.distinct([op.q, op.k, op.v]);
+        (q, k, &*v)
+    };
+    let (q_parts, k_parts) = (Parts::new(q), Parts::new(k));
     let writer = state.kv.writer();
     let (level, n_rows) = (state.level, batch.n_rows());
 
@@ -65,15 +71,12 @@ pub(crate) fn rope_store(
             }
         }
     });
-    state.slots.put(op.q, q);
-    state.slots.put(op.k, k);
 }
 
 /// Rotates heads in place.
 pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) {
     let (width, n_rows) = (state.slots.width(op.heads), batch.n_rows());
-    let mut values = state.slots.take(op.heads);
-    let parts = Parts::new(&mut values);
+    let parts = Parts::new(state.slots.get_mut(op.heads));
     team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
         let mut turns = Turns::default();
         for row in task_rows(task, ROWS_PER_TASK, n_rows) {
@@ -83,7 +86,6 @@ pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchV
             row.chunks_exact_mut(op.head_width).take(op.n_heads).for_each(|h| turns.rotate(h));
         }
     });
-    state.slots.put(op.heads, values);
 }
 
 /// Normalises and rotates a head, in the order of its family.

@@ -14,6 +14,7 @@ use realm_quant::{Element, Level};
 
 use super::kernels;
 use super::pages::{Kind, Pages, Place, Run};
+use super::scratch::{Partial, Scratch, Work};
 use crate::kv::{KvShape, LANES};
 use crate::math;
 use crate::parts::Parts;
@@ -76,64 +77,6 @@ impl<'a> Tile<'a> {
 
 fn chunk_tokens(shape: &KvShape) -> usize {
     (CHUNK_TOKENS / shape.page_tokens).max(1) * shape.page_tokens
-}
-
-/// What is known of some positions, for each query row of a tile.
-#[derive(Default)]
-pub(super) struct Partial {
-    /// Largest score.
-    max: Vec<f32>,
-    /// Sum of the weights, relative to the largest score.
-    sum: Vec<f32>,
-    /// Weighted sum of the values, `[query rows][value stride]`.
-    values: Vec<f32>,
-}
-
-impl Partial {
-    /// Forgets everything.
-    fn clear(&mut self, n_queries: usize, value_stride: usize) {
-        let refill = |list: &mut Vec<f32>, len, value| {
-            list.clear();
-            list.resize(len, value);
-        };
-        refill(&mut self.max, n_queries, f32::NEG_INFINITY);
-        refill(&mut self.sum, n_queries, 0.0);
-        refill(&mut self.values, n_queries * value_stride, 0.0);
-    }
-
-    /// Adds what is known of the positions that follow.
-    fn merge(&mut self, next: &Partial, level: Level) {
-        let stride = self.values.len() / self.max.len();
-        let rows = self.values.chunks_exact_mut(stride).zip(next.values.chunks_exact(stride));
-        for (query, (values, next_values)) in rows.enumerate() {
-            if next.max[query] == f32::NEG_INFINITY {
-                continue;
-            }
-            let max = self.max[query].max(next.max[query]);
-            let factor = math::exp(self.max[query] - max);
-            let next_factor = math::exp(next.max[query] - max);
-            self.max[query] = max;
-            self.sum[query] = self.sum[query] * factor + next.sum[query] * next_factor;
-            math::blend(level, values, factor, next_values, next_factor);
-        }
-    }
-}
-
-/// One worker's memory.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    work: Work,
-    chunk: Partial,
-    total: Partial,
-}
-
-/// Query rows `[rows][heads of the group][key width]`, scaled, and their scores.
-#[derive(Default)]
-struct Work {
-    queries: Vec<f32>,
-    scores: Vec<f32>,
-    /// A page's keys or values, where the cache holds them in another form.
-    unpacked: Vec<f32>,
 }
 
 /// One page of a chunk, for all query rows of a tile.
