@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use realm_gguf::{TensorData, TensorType};
-use realm_ir::{
-    Adapter, Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded,
-};
+use realm_gguf::TensorData;
+use realm_ir::{Adapter, Backend, Error, Program, Result, Session, SessionConfig, Uploaded};
 
 use crate::adapter::CpuAdapter;
 use crate::machine;
@@ -58,10 +56,6 @@ impl CpuBackend {
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn supports(&self, _step: StepKind, ty: TensorType) -> bool {
-        realm_quant::format(ty).is_some()
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use realm_gguf::TensorData;
-use realm_ir::{Error, Result, StepKind, Uploaded};
+use realm_ir::{Error, Result, Uploaded};
 use realm_quant::{ActivationView, Format, Kernel, OutputView};
 
 use crate::zeroed::Zeroed;
@@ -47,7 +47,7 @@ impl CpuWeight {
                 tensor: tensor.name().to_owned(),
                 ty: tensor.ty(),
                 backend: crate::backend::NAME,
-                step: StepKind::Linear,
+                step: "Linear",
                 supported: names.join(", "),
             });
         };

@@ -2,8 +2,6 @@
 
 use realm_gguf::TensorType;
 
-use crate::step::StepKind;
-
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -98,7 +96,7 @@ pub enum Error {
     Weight(#[from] Box<realm_gguf::Error>),
     /// A weight's storage type has no kernel.
     #[error(
-        "{tensor}: type {ty} is not supported by backend {backend} for {step:?}; it has: {supported}"
+        "{tensor}: type {ty} is not supported by backend {backend} for {step}; it has: {supported}"
     )]
     UnsupportedType {
         /// Name of the tensor.
@@ -107,8 +105,8 @@ pub enum Error {
         ty: TensorType,
         /// The backend's name.
         backend: &'static str,
-        /// What the weight is needed for.
-        step: StepKind,
+        /// Name of the step that needs it.
+        step: &'static str,
         /// The types it has.
         supported: String,
     },

@@ -2,15 +2,8 @@
 
 use realm_gguf::TensorData;
 
+use crate::operands::{Slot, WeightRef};
 use crate::step::Step;
-
-/// A buffer that steps read and write: index into [`Program::slots`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(pub usize);
-
-/// A weight: index into [`Program::weights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WeightRef(pub usize);
 
 /// How many rows a slot can have to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ pub mod steps;
 use std::ops::Range;
 use std::sync::Arc;
 
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Backend, BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session,
-    SessionConfig, Slot, Step, StepKind, Uploaded, WeightRef,
+    SessionConfig, Slot, Step, Uploaded, WeightRef,
 };
 
 use kv::KvCache;
@@ -64,7 +64,7 @@ pub fn dequantize(tensor: &TensorData) -> Result<Matrix> {
             tensor: tensor.name().to_owned(),
             ty: tensor.ty(),
             backend: NaiveBackend.name(),
-            step: StepKind::Linear,
+            step: "Linear",
             supported: realm_quant::supported().map(|ty| format!("{ty} ")).collect(),
         }
     })?;
@@ -74,10 +74,6 @@ pub fn dequantize(tensor: &TensorData) -> Result<Matrix> {
 impl Backend for NaiveBackend {
     fn name(&self) -> &'static str {
         "oracle"
-    }
-
-    fn supports(&self, _step: StepKind, ty: TensorType) -> bool {
-        realm_quant::format(ty).is_some()
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind,
-    Uploaded,
+    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, Uploaded,
 };
 
 use crate::NAME;
@@ -164,26 +163,6 @@ pub fn kernel_name(ty: TensorType) -> Option<&'static str> {
 impl Backend for WgpuBackend {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        match step {
-            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
-                weight::format(ty).is_some()
-            }
-            StepKind::Norm
-            | StepKind::RopeStore
-            | StepKind::Rope
-            | StepKind::Attend
-            | StepKind::GatedAct
-            | StepKind::Add
-            | StepKind::TakeRows
-            | StepKind::Mix
-            | StepKind::Sparsify
-            | StepKind::Conv
-            | StepKind::DeltaNet
-            | StepKind::SelectiveScan => ty == TensorType::F32,
-        }
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

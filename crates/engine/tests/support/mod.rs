@@ -14,10 +14,10 @@ use realm_engine::core::{Completion, Event};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
 use realm_engine::model::{GenerationHandle, Model, Source};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, StepKind, Uploaded, WeightLayout,
+    Slot, Uploaded, WeightLayout,
 };
 
 pub fn bundled() -> PathBuf {
@@ -43,10 +43,6 @@ pub struct Disturbed {
 impl Backend for Disturbed {
     fn name(&self) -> &'static str {
         "disturbed"
-    }
-
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        self.inner.supports(step, ty)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded, IrError> {

@@ -2,8 +2,7 @@
 
 use bytemuck::cast_slice;
 use realm_ir::{
-    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, StepKind,
-    WeightRef,
+    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, WeightRef,
 };
 
 use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
@@ -236,7 +235,7 @@ impl Planner<'_> {
             return Ok(self.gpu.nothing.clone());
         }
         let sinks = match step.sinks {
-            Some(sinks) => self.vector_values(sinks, step.n_heads, StepKind::Attend)?,
+            Some(sinks) => self.vector_values(sinks, step.n_heads, "Attend")?,
             None => vec![0.0; step.n_heads],
         };
         let slope = |head| step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
@@ -248,7 +247,7 @@ impl Planner<'_> {
     /// The norm of a query head, then that of a key head, in one buffer.
     fn head_norm(&self, norm: Option<&HeadNorm>, width: usize) -> Result<wgpu::Buffer> {
         let Some(norm) = norm else { return Ok(self.gpu.nothing.clone()) };
-        let values = |weight: WeightRef| self.vector_values(weight, width, StepKind::RopeStore);
+        let values = |weight: WeightRef| self.vector_values(weight, width, "RopeStore");
         let values = [values(norm.q_weight)?, values(norm.k_weight)?].concat();
         self.gpu.constant("head norm", cast_slice(&values))
     }

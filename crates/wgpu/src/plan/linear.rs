@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use bytemuck::cast_slice;
-use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, StepKind, WeightRef};
+use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, WeightRef};
 
 use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
@@ -77,7 +77,7 @@ pub(super) struct Product<'a> {
     pub rows: Rows,
     pub scale: f32,
     pub accumulate: bool,
-    pub step: StepKind,
+    pub step: &'static str,
     /// In f32, whatever else the device would be faster with.
     pub exact: bool,
 }
@@ -161,7 +161,7 @@ impl Planner<'_> {
             rows: self.rows(output.out),
             scale: output.scale,
             accumulate: output.accumulate,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: false,
         };
         let mut products: Vec<_> = step.outputs.iter().map(product).collect();
@@ -204,7 +204,7 @@ impl Planner<'_> {
             rows: self.rows(step.out),
             scale: 1.0,
             accumulate: false,
-            step: StepKind::HeadLinear,
+            step: "HeadLinear",
             exact: false,
         };
         let mut dispatches = self.head_products(&product, heads)?;

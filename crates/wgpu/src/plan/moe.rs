@@ -1,6 +1,6 @@
 //! A mixture of experts: the router, products with the chosen experts' matrices, their sum.
 
-use realm_ir::{Gating, Moe, Result, StepKind, WeightRef};
+use realm_ir::{Gating, Moe, Result, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, FEWEST_TILED, Product};
 use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
@@ -77,7 +77,7 @@ impl Planner<'_> {
             rows,
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: false,
         };
         let (input, in_stride) = (self.slot(step.input), self.width(step.input));
@@ -171,7 +171,7 @@ impl Planner<'_> {
             rows: self.rows(step.router_input),
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: true,
         };
         let mut dispatches = self.products(&[router], &mut None)?;
@@ -197,8 +197,8 @@ impl Planner<'_> {
             ("has_router_bias", flag(step.router_bias.is_some())),
             ("has_choice_bias", flag(step.choice_bias.is_some())),
         ];
-        let router_bias = self.vector(step.router_bias, n, StepKind::Moe)?;
-        let choice_bias = self.vector(step.choice_bias, n, StepKind::Moe)?;
+        let router_bias = self.vector(step.router_bias, n, "Moe")?;
+        let choice_bias = self.vector(step.choice_bias, n, "Moe")?;
         let operands = [&logits, &router_bias, &choice_bias, &routes.experts, &routes.weights];
         dispatches.push(self.rowwise(&ROUTE, &constants, &operands, 1, step.router_input));
         Ok((dispatches, routes))

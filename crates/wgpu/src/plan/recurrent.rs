@@ -1,7 +1,7 @@
 //! Steps that carry a state from row to row.
 
 use bytemuck::cast_slice;
-use realm_ir::{Conv, DeltaNet, Result, SelectiveScan, StepKind};
+use realm_ir::{Conv, DeltaNet, Result, SelectiveScan};
 
 use super::{Dispatch, Planner, at_least, count, flag, refuse};
 use crate::activation;
@@ -37,8 +37,8 @@ impl Planner<'_> {
             ("out_width", count(self.width(step.out))),
             ("has_bias", flag(step.bias.is_some())),
         ]);
-        let weight = self.vector(Some(step.weight), taps * width, StepKind::Conv)?;
-        let bias = self.vector(step.bias, width, StepKind::Conv)?;
+        let weight = self.vector(Some(step.weight), taps * width, "Conv")?;
+        let bias = self.vector(step.bias, width, "Conv")?;
         let (input, states) = (self.slot(step.input), &self.memory.states[step.state]);
         let n_groups = width.div_ceil(THREADS);
         let operands = [input, &weight, &bias, states, self.slot(step.out)];
@@ -68,7 +68,7 @@ impl Planner<'_> {
             ("epsilon", step.epsilon.into()),
             ("columns", count(columns)),
         ];
-        let values = |weight| self.vector_values(weight, step.n_value_heads, StepKind::DeltaNet);
+        let values = |weight| self.vector_values(weight, step.n_value_heads, "DeltaNet");
         let (decay, bias) = (values(step.decay)?, values(step.bias)?);
         let terms: Vec<[f32; 2]> = decay.into_iter().zip(bias).map(Into::into).collect();
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
@@ -103,7 +103,7 @@ impl Planner<'_> {
             ("out_width", count(self.width(step.out))),
             ("columns", count(columns)),
         ];
-        let values = |weight, n| self.vector_values(weight, n, StepKind::SelectiveScan);
+        let values = |weight, n| self.vector_values(weight, n, "SelectiveScan");
         let bias = values(step.bias, step.n_heads)?;
         let skip = values(step.skip, step.n_heads)?;
         let mut terms: Vec<f32> = bias.into_iter().zip(skip).flat_map(<[f32; 2]>::from).collect();

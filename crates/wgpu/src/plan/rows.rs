@@ -1,8 +1,6 @@
 //! Steps that work on each row by itself.
 
-use realm_ir::{
-    Add, GatedAct, Mix, Norm, NormKind, Result, Sparsify, StepKind, TakeRows, WeightRef,
-};
+use realm_ir::{Add, GatedAct, Mix, Norm, NormKind, Result, Sparsify, TakeRows, WeightRef};
 
 use super::{Dispatch, Planner, at_least, count, flag, refuse};
 use crate::activation;
@@ -38,8 +36,8 @@ impl Planner<'_> {
             ("in_place", flag(step.input == step.out)),
         ];
         let width_of = |own: bool| if own { all } else { step.width };
-        let weight = self.vector(step.weight, width_of(has_own(step.weight)), StepKind::Norm)?;
-        let bias = self.vector(step.bias, width_of(has_own(step.bias)), StepKind::Norm)?;
+        let weight = self.vector(step.weight, width_of(has_own(step.weight)), "Norm")?;
+        let bias = self.vector(step.bias, width_of(has_own(step.bias)), "Norm")?;
         let input = self.input(step.input, step.out);
         let operands = [&input, &weight, &bias, self.slot(step.out)];
         let kernel = if step.width < LONG { &NORM } else { &NORM_WIDE };
