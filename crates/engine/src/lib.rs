@@ -8,6 +8,7 @@
 mod adapter;
 mod budget;
 pub mod chat;
+mod code;
 pub mod core;
 mod error;
 mod info;
@@ -20,10 +21,11 @@ mod stop;
 mod tensor;
 
 pub use adapter::{AdapterLoader, Lora};
+pub use code::ErrorCode;
 pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use options::{GenerateOptions, LoadOptions, Prompt};
-pub use realm_ir::{Coded, ErrorCode};
+pub use realm_ir::Coded;
 pub use realm_model::{AdapterInfo, Pooling};
 pub use sampler::SamplingOptions;
 pub use tensor::{Tensor, read_tensor};
