@@ -66,7 +66,7 @@ impl Backend for CpuBackend {
         Ok(Arc::new(CpuAdapter::new(adapter)?))
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

@@ -106,10 +106,6 @@ impl CpuWeight {
         self.format
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Values per row.
     pub fn row_len(&self) -> usize {
         self.row_len

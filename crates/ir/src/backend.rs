@@ -71,9 +71,31 @@ pub trait Backend: Send + Sync {
     /// `weights[i]` is what [`Backend::upload`] made of `program.weights[i]`;
     /// sessions share them.
     ///
+    /// The program is checked first, so that backends need not: they implement
+    /// [`Backend::open_session`], and nobody else calls that.
+    ///
+    /// # Errors
+    /// Those of [`Program::check`]; `Unsupported…` when a step cannot be run, `OutOfMemory`.
+    fn session(
+        &self,
+        program: Arc<Program>,
+        weights: Arc<[Uploaded]>,
+        config: SessionConfig,
+    ) -> Result<Box<dyn Session>> {
+        program.check(&config)?;
+        if weights.len() != program.weights.len() {
+            let (expected, found) = (program.weights.len(), weights.len());
+            return Err(Error::ShapeMismatch { what: "uploaded weights".into(), expected, found });
+        }
+        self.open_session(program, weights, config)
+    }
+
+    /// What [`Backend::session`] does with a program that has been checked for `config`, and
+    /// with as many weights as it has.
+    ///
     /// # Errors
     /// `Unsupported…` when a step cannot be run, `OutOfMemory`.
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

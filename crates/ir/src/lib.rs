@@ -16,6 +16,7 @@
 mod adapter;
 mod backend;
 mod batch;
+mod check;
 mod config;
 mod error;
 mod operands;

@@ -190,7 +190,7 @@ impl Backend for WgpuBackend {
         Box::pin(self.device.gpu.settle())
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

@@ -117,7 +117,7 @@ fn large_positions_rotate_as_exactly_as_small_ones() {
         call.run(&mut *session, 0..1).unwrap();
         let rope_store = Model {
             program: Arc::new(realm_ir::Program {
-                segments: vec![model.program.segments[1][..3].to_vec()],
+                segments: vec![model.program.segments[1][..3].to_vec(), vec![]],
                 ..(*model.program).clone()
             }),
             kv_layers: model.kv_layers.clone(),

@@ -53,7 +53,7 @@ impl Backend for Disturbed {
         self.inner.upload_adapter(adapter)
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,
