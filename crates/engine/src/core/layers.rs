@@ -42,7 +42,7 @@ impl Core {
         self.check_tokens(tokens)?;
         let width = self.program.row_width();
         let mut out = room(tokens.len().checked_mul(width), "the embedding")?;
-        let max_rows = self.limits.max_rows;
+        let max_rows = self.rows_without_kv();
         for (tokens, out) in tokens.chunks(max_rows).zip(out.chunks_mut(max_rows * width)) {
             self.run_without_kv(0, tokens, tokens.len(), &[])?;
             self.read_rows(out).await?;
@@ -62,7 +62,7 @@ impl Core {
         let n_vocab = self.program.width(logits);
         let rows = n_rows(hidden, width)?;
         let mut out = room(rows.checked_mul(n_vocab), "the logits")?;
-        let max_rows = self.limits.max_rows.min(self.limits.max_outputs);
+        let max_rows = self.rows_without_kv().min(self.limits.max_outputs);
         let head = self.program.n_layers() + 1;
         let all_rows: Vec<u32> = (0..max_rows as u32).collect();
         for (hidden, out) in hidden.chunks(max_rows * width).zip(out.chunks_mut(max_rows * n_vocab))
@@ -115,8 +115,13 @@ impl Core {
         Ok(())
     }
 
+    /// Most rows of [`Core::run_without_kv`]: those that the pages of the cache have places for.
+    fn rows_without_kv(&self) -> usize {
+        self.limits.max_rows.min(self.limits.n_pages.saturating_mul(self.limits.page_tokens))
+    }
+
     /// Runs a segment that neither reads nor writes keys and values. The batch
-    /// still needs pages that exist; which ones does not matter.
+    /// still needs a place for each row; whose it is does not matter.
     fn run_without_kv(
         &mut self,
         segment: usize,
@@ -125,7 +130,7 @@ impl Core {
         output_rows: &[u32],
     ) -> Result<()> {
         let positions: Vec<u32> = (0..n_rows as u32).collect();
-        let pages = vec![0; n_rows.div_ceil(self.limits.page_tokens)];
+        let pages: Vec<u32> = (0..n_rows.div_ceil(self.limits.page_tokens) as u32).collect();
         let adapters = self.adapters.find(None)?;
         let adapters = adapters.as_slice();
         let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters }];
