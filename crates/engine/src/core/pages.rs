@@ -1,36 +1,44 @@
 //! Which pages of the KV cache are free, and how many sequences share each.
 
 /// Reference counts of the pages of one KV cache. It hands out numbers; the
-/// keys and values themselves lie in the session.
+/// keys and values themselves lie in the session. Only pages that were ever held
+/// take memory here: a model without attention has pages of no bytes, as many as
+/// somebody asks for.
 #[derive(Debug)]
 pub(crate) struct PagePool {
-    /// Sequences that hold the page, by page.
+    /// All pages, those that were never held included.
+    n_pages: usize,
+    /// Sequences that hold the page, by page, as far as any was ever held.
     references: Vec<u32>,
-    /// Pages without a reference; the last one is given out next.
+    /// Of those, the pages without a reference; the last one is given out next.
     free: Vec<u32>,
 }
 
 impl PagePool {
     /// A pool of `n_pages` free pages.
     pub(crate) fn new(n_pages: u32) -> Self {
-        PagePool { references: vec![0; n_pages as usize], free: (0..n_pages).rev().collect() }
+        PagePool { n_pages: n_pages as usize, references: Vec::new(), free: Vec::new() }
     }
 
     /// Pages that nobody holds.
     pub(crate) fn n_free(&self) -> usize {
-        self.free.len()
+        self.n_pages - self.references.len() + self.free.len()
     }
 
     /// All pages.
     pub(crate) fn n_pages(&self) -> usize {
-        self.references.len()
+        self.n_pages
     }
 
     /// A page with one reference, or `None` when all are held.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        let page = self.free.pop()?;
-        self.references[page as usize] = 1;
-        Some(page)
+        if let Some(page) = self.free.pop() {
+            self.references[page as usize] = 1;
+            return Some(page);
+        }
+        let page = self.references.len();
+        (page < self.n_pages).then(|| self.references.push(1))?;
+        Some(page as u32)
     }
 
     /// One more holder of `page`.
@@ -68,6 +76,13 @@ mod tests {
         assert_eq!(pool.n_free(), 1);
         pool.release(page);
         assert_eq!(pool.n_free(), 2);
+    }
+
+    #[test]
+    fn pages_that_were_never_held_take_no_memory() {
+        let mut pool = PagePool::new(u32::MAX);
+        assert_eq!((pool.take(), pool.n_free()), (Some(0), u32::MAX as usize - 1));
+        assert!(pool.references.capacity() + pool.free.capacity() < 100);
     }
 
     #[test]
