@@ -5,7 +5,7 @@ use realm_ir::{
     Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, WeightRef,
 };
 
-use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, count, flag, refuse};
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
 };
@@ -104,16 +104,11 @@ impl AttendGrid {
 impl Planner<'_> {
     pub(super) fn rope_store(&mut self, step: &RopeStore) -> Result<Vec<Dispatch>> {
         let layer = self.config.kv.layers[step.kv_layer];
-        let keys = layer.n_kv_heads * layer.key_width;
-        let values = layer.n_kv_heads * layer.value_width;
-        at_least("queries of a rotation", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("keys of a rotation", self.width(step.k), keys)?;
-        at_least("values to store", self.width(step.v), values)?;
         let temperature = step.temperature.as_ref();
-        let length = temperature.map_or(1, |temperature| temperature.length.max(1));
+        let length = temperature.map_or(1, |temperature| temperature.length);
         let offset = temperature.map_or(0, |temperature| temperature.offset);
         let mut constants = self.kv_constants(layer);
-        constants.extend(rope_constants(step.rope.as_ref(), layer.key_width)?);
+        constants.extend(rope_constants(step.rope.as_ref()));
         constants.extend([
             ("n_heads", count(step.n_heads)),
             ("q_row_width", count(self.width(step.q))),
@@ -138,8 +133,7 @@ impl Planner<'_> {
 
     pub(super) fn rope(&mut self, step: &Rope) -> Result<Vec<Dispatch>> {
         let row_width = self.width(step.heads);
-        at_least("heads of a rotation", row_width, step.n_heads * step.head_width)?;
-        let mut constants = rope_constants(Some(&step.rope), step.head_width)?;
+        let mut constants = rope_constants(Some(&step.rope));
         constants.extend([("key_width", count(step.head_width)), ("row_width", count(row_width))]);
         let angles = self.angles(Some(&step.rope))?;
         let operands = [&angles, self.slot(step.heads)];
@@ -148,8 +142,6 @@ impl Planner<'_> {
 
     pub(super) fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
         let layer = self.config.kv.layers[step.kv_layer];
-        at_least("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
         let value_quads = layer.value_width.div_ceil(QUAD);
         let heads_per_kv = step.n_heads / layer.n_kv_heads;
         let tilings = tilings(heads_per_kv, value_quads)?;
@@ -187,9 +179,6 @@ impl Planner<'_> {
         let shares = self.scratch("attention", (n_shared + 1) * shared_bytes / 4)?;
         let kv = &self.memory.kv[step.kv_layer];
         let (q, out) = (self.slot(step.q), self.slot(step.out));
-        if step.q == step.out {
-            return Err(refuse("attention that overwrites its queries".to_owned()));
-        }
         let kernel = of_type(self.config.kv.ty, &ATTEND_F32, &ATTEND_F16)?;
         let variants = tilings.iter().map(|tiling| {
             let mut constants = constants.clone();
@@ -297,14 +286,11 @@ fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
     (-f64::from(max_bias) * index as f64 / n as f64).exp2() as f32
 }
 
-/// # Errors
-/// `ShapeMismatch` for a rotation that is wider than its head.
-fn rope_constants(rope: Option<&RopeSpec>, head_width: usize) -> Result<Constants> {
+fn rope_constants(rope: Option<&RopeSpec>) -> Constants {
     let (offset, n_dims) = rope.map_or((0, 0), |rope| (rope.offset, rope.n_dims()));
-    at_least("head of a rotation", head_width, offset + n_dims)?;
-    Ok(vec![
+    vec![
         ("n_dims", count(n_dims)),
         ("rope_offset", count(offset)),
         ("interleaved", flag(rope.is_some_and(|rope| rope.style == RopeStyle::Interleaved))),
-    ])
+    ]
 }

@@ -3,7 +3,7 @@
 use realm_ir::{Gating, Moe, Result, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, FEWEST_TILED, Product};
-use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
+use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, count, flag, refuse};
 use crate::activation;
 use crate::kernel::{GATED_ACT, GROUP_CHOICES, ROUTE, SUM_CHOICES, THREADS};
 use crate::product::source::{TILE_ROWS, TILE_WORDS, TILES_AT};
@@ -27,8 +27,6 @@ impl Planner<'_> {
         let experts = &step.experts;
         let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
-        at_least("row of a mixture of experts", self.width(step.input), width)?;
-        at_least("result of a mixture of experts", self.width(step.out), width)?;
         if n_choices > MAX_GRID {
             return Err(refuse(format!(
                 "a batch of {n_rows} rows with {} experts each",
@@ -140,7 +138,6 @@ impl Planner<'_> {
             ("up_offset", 0.0),
             ("has_up", flag(factors.is_some())),
             ("gate_in_place", 1.0),
-            ("up_in_place", 0.0),
         ]);
         let nothing = self.gpu.nothing.clone();
         let operands = [&nothing, factors.unwrap_or(&nothing), gated];
@@ -154,7 +151,6 @@ impl Planner<'_> {
     /// Multiplies with the router and chooses.
     pub(super) fn route(&mut self, step: &Moe) -> Result<(Vec<Dispatch>, Routes)> {
         let (n, n_used) = (step.n_experts, step.n_used);
-        at_least("experts", n, n_used)?;
         if n > MAX_EXPERTS {
             return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
         }
