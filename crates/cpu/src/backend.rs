@@ -2,10 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use realm_gguf::{TensorData, TensorType};
-use realm_ir::{
-    Adapter, Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded,
-};
+use realm_gguf::TensorData;
+use realm_ir::{Adapter, Backend, Error, Program, Result, Session, SessionConfig, Uploaded};
 use realm_quant::Level;
 
 use crate::NAME;
@@ -115,10 +113,6 @@ impl Backend for CpuBackend {
         NAME
     }
 
-    fn supports(&self, _step: StepKind, ty: TensorType) -> bool {
-        realm_quant::format(ty).is_some()
-    }
-
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
         Ok(Arc::new(CpuWeight::new(&tensor.fetch()?, self.level)?))
     }
@@ -127,7 +121,7 @@ impl Backend for CpuBackend {
         Ok(Arc::new(CpuAdapter::new(adapter, self.level)?))
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

@@ -73,6 +73,9 @@ impl KvCache {
     /// `OutOfMemory` when its size overflows or is not to be had.
     pub fn new(layout: &KvLayout) -> Result<Self> {
         let out_of_memory = |bytes| Error::OutOfMemory { what: "the KV cache".to_owned(), bytes };
+        if !is_countable(layout) {
+            return Err(out_of_memory(usize::MAX));
+        }
         let mut layers = Vec::with_capacity(layout.layers.len());
         let (mut page_len, mut page_scales) = (0, 0);
         for layer in &layout.layers {
@@ -88,13 +91,12 @@ impl KvCache {
             page_scales = value_scales + layer.n_kv_heads * layout.page_tokens * blocks;
             layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
         }
-        let len = page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
+        let len = page_len * layout.n_pages;
         let bytes = len.saturating_mul(layout.ty.bytes());
         let values = match layout.ty {
             KvType::F32 => Zeroed::new(len).map(KvValues::F32),
             KvType::F16 => Zeroed::new(len).map(KvValues::F16),
             KvType::Q8_0 => {
-                // There are fewer scales than values, so their number does not overflow.
                 let scales = Zeroed::new(page_scales * layout.n_pages);
                 let both = Zeroed::new(len).zip(scales);
                 both.map(|(quants, scales)| KvValues::Q8_0(Q8Values { quants, scales }))
@@ -185,6 +187,19 @@ impl KvShape {
         let first = page as usize * self.page_scales + shape.value_scales;
         run(first, self.page_tokens * shape.layer.value_width.div_ceil(SCALED_LEN), head)
     }
+}
+
+/// Whether the number of values of all pages, with rows rounded up to whole registers, is one.
+/// There are fewer scales.
+fn is_countable(layout: &KvLayout) -> bool {
+    let values = |layer: &KvLayer| {
+        let keys = layer.key_width.checked_mul(layout.page_tokens.checked_next_multiple_of(LANES)?);
+        let values =
+            layer.value_width.checked_next_multiple_of(LANES)?.checked_mul(layout.page_tokens);
+        keys?.checked_add(values?)?.checked_mul(layer.n_kv_heads)
+    };
+    let page = layout.layers.iter().try_fold(0usize, |sum, layer| sum.checked_add(values(layer)?));
+    page.and_then(|page| page.checked_mul(layout.n_pages)).is_some()
 }
 
 /// The `index`-th run of `len` from `first` on.

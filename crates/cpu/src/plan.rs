@@ -2,9 +2,9 @@
 //! on the way into a product joined with it.
 
 use realm_ir::{
-    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
-    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, SelectiveScan, Slot, Sparsify,
-    Step, TakeRows, Temperature, Uploaded, WeightRef,
+    Add, Attend, Conv, DeltaNet, Embed, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe, Norm,
+    NormKind, Program, Result, Rope, RopeSpec, RopeStore, SelectiveScan, Slot, Sparsify, Step,
+    TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 use tracing::trace_span;
@@ -193,12 +193,11 @@ pub(crate) struct HeadNormOp {
 /// A weight of another backend, products of one input that disagree on its width, or a step
 /// that writes a slot which it may not.
 pub(crate) fn plan(program: &Program, weights: &[Uploaded]) -> Result<Vec<Vec<Op>>> {
-    let planner = Planner { program, weights };
+    let planner = Planner { weights };
     program.segments.iter().map(|steps| planner.segment(steps)).collect()
 }
 
 struct Planner<'a> {
-    program: &'a Program,
     weights: &'a [Uploaded],
 }
 
@@ -319,15 +318,6 @@ impl Planner<'_> {
         let mut outputs: Vec<OutputOp> = Vec::with_capacity(linear.outputs.len());
         for output in &linear.outputs {
             let weight = self.weight(output.weight)?;
-            let width = outputs.first().map_or(weight.row_len(), |first| first.weight.row_len());
-            if weight.row_len() != width || width > self.program.width(linear.input) {
-                let what = format!("{}: input width", weight.name());
-                return Err(Error::ShapeMismatch {
-                    what,
-                    expected: width,
-                    found: weight.row_len(),
-                });
-            }
             let wanted = weight.format().activation;
             let form = forms.iter().position(|form| *form == wanted).unwrap_or_else(|| {
                 forms.push(wanted);
@@ -370,9 +360,5 @@ impl Planner<'_> {
 
 /// Entries of the embedding table, which token ids are checked against.
 pub(crate) fn n_vocab(program: &Program) -> usize {
-    let embed = program.segments.iter().flatten().find_map(|step| match step {
-        Step::Embed(embed) => Some(program.weight(embed.table).n_rows()),
-        _ => None,
-    });
-    embed.unwrap_or(0)
+    program.n_vocab().unwrap_or(0)
 }

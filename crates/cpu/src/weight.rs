@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use realm_gguf::TensorData;
-use realm_ir::{Error, Result, StepKind, Uploaded, WeightRef};
+use realm_ir::{Error, Result, Uploaded, WeightRef};
 use realm_quant::{ActivationView, Format, Kernel, Level, OutputView};
 
 use crate::zeroed::Zeroed;
@@ -48,7 +48,7 @@ impl CpuWeight {
                 tensor: tensor.name().to_owned(),
                 ty: tensor.ty(),
                 backend: crate::NAME,
-                step: StepKind::Linear,
+                step: "Linear",
                 supported: names.join(", "),
             });
         };
@@ -103,10 +103,6 @@ impl CpuWeight {
     /// The level of its kernels.
     pub fn level(&self) -> Level {
         self.level
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// What a product with this weight was refused for.

@@ -68,12 +68,16 @@ impl Case {
         let values = [Q, K, V].map(|slot| (slot, random.normals(N_ROWS * widths[slot.0])));
         let sinks = random::tensor(&mut random, "sinks", &[n_heads], TensorType::F32, 1.0);
         let program = Program {
-            slots: widths.map(|width| SlotInfo { width, rows: Rows::Batch }).to_vec(),
+            slots: widths
+                .map(|width| SlotInfo { width, rows: Rows::Batch })
+                .into_iter()
+                .chain([SlotInfo { width: 1, rows: Rows::Outputs }])
+                .collect(),
             weights: vec![sinks],
-            segments: vec![vec![Step::RopeStore(store), Step::Attend(attend.clone())]],
+            segments: vec![vec![Step::RopeStore(store), Step::Attend(attend.clone())], vec![]],
             hidden: Q,
             carried: vec![],
-            logits: OUT,
+            logits: Slot(4),
         };
         let size = Size {
             page_tokens,

@@ -86,9 +86,11 @@ impl Bench {
     }
 
     fn model(&self, steps: &[Step]) -> Model {
-        let (slots, weights) = (self.slots.clone(), self.weights.clone());
-        let segments = vec![steps.to_vec()];
-        let (hidden, logits, carried) = (Slot(0), Slot(0), vec![]);
+        let (mut slots, weights) = (self.slots.clone(), self.weights.clone());
+        slots.push(SlotInfo { width: 1, rows: Rows::Outputs });
+        // All that there is, and a head of nothing.
+        let segments = vec![steps.to_vec(), vec![]];
+        let (hidden, logits, carried) = (Slot(0), Slot(slots.len() - 1), vec![]);
         let program = Program { slots, weights, segments, hidden, carried, logits };
         Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() }
     }
@@ -137,7 +139,7 @@ impl Bench {
     }
 }
 
-/// Runs the only segment over some rows of one sequence.
+/// Runs the first segment over some rows of one sequence.
 fn run(session: &mut dyn Session, steps: &[Step], rows: Range<usize>) {
     let positions: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
     // Without an embedding there is no vocabulary that tokens could be of.

@@ -1,6 +1,8 @@
 //! What can go wrong between a program and its model.
 
-use realm_ir::{Coded, ErrorCode};
+use realm_ir::Coded;
+
+use crate::code::ErrorCode;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -134,12 +136,14 @@ impl Error {
 }
 
 impl Coded for Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
         match self {
-            Error::Gguf(error) => error.code(),
-            Error::Model(error) => error.code(),
+            Error::Gguf(error) => error.code().into(),
+            Error::Model(error) => error.code().into(),
             Error::Tokenizer(error) => tokenizer_code(error),
-            Error::Backend(error) => error.code(),
+            Error::Backend(error) => error.code().into(),
             Error::Quant(_) => ErrorCode::ModelUnsupported,
             Error::NoBackend { refusals } => no_backend_code(refusals),
             Error::InvalidArgument { .. } => ErrorCode::InvalidArgument,
@@ -157,7 +161,7 @@ impl Coded for Error {
 
 fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
     match error {
-        realm_tokenizer::Error::Metadata(error) => error.code(),
+        realm_tokenizer::Error::Metadata(error) => error.code().into(),
         realm_tokenizer::Error::Unsupported { .. }
         | realm_tokenizer::Error::NoVocabulary { .. } => ErrorCode::ModelUnsupported,
         realm_tokenizer::Error::Template { .. } | realm_tokenizer::Error::TemplateRaised { .. } => {

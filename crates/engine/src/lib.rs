@@ -8,6 +8,7 @@
 mod adapter;
 mod budget;
 pub mod chat;
+mod code;
 pub mod engine;
 mod error;
 mod info;
@@ -26,11 +27,12 @@ mod stop;
 mod tensor;
 
 pub use adapter::{AdapterLoader, Lora};
+pub use code::ErrorCode;
 pub use error::{Error, Result};
 pub use info::ModelInfo;
 pub use options::{GenerateOptions, LoadOptions, Prompt};
 pub use prompt::Prepared;
-pub use realm_ir::{Coded, ErrorCode};
+pub use realm_ir::Coded;
 pub use realm_model::{AdapterInfo, Pooling};
 pub use runner::OpenSession;
 pub use sampler::SamplingOptions;

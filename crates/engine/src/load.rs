@@ -188,6 +188,8 @@ async fn first_that_runs(
         max_outputs: limits.max_outputs,
         layout,
     };
+    // What is wrong with the file is no backend's refusal, and nothing is uploaded for it.
+    plan.program.check(&config)?;
     let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
     let mut refusals = Vec::new();
     for choice in backends {

@@ -3,9 +3,8 @@
 #[cfg(any(feature = "cpu", feature = "webgpu"))]
 use std::sync::Arc;
 
-use realm_engine::Error;
 use realm_engine::load::{BackendChoice, OpenBackend};
-use realm_ir::ErrorCode;
+use realm_engine::{Error, ErrorCode};
 
 /// The backends to try in this order, with what a page has against one. WebGPU is
 /// opened now, since that has to be waited for.

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind,
-    Uploaded,
+    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, Uploaded,
 };
 
 use crate::NAME;
@@ -166,26 +165,6 @@ impl Backend for WgpuBackend {
         NAME
     }
 
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        match step {
-            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
-                weight::format(ty).is_some()
-            }
-            StepKind::Norm
-            | StepKind::RopeStore
-            | StepKind::Rope
-            | StepKind::Attend
-            | StepKind::GatedAct
-            | StepKind::Add
-            | StepKind::TakeRows
-            | StepKind::Mix
-            | StepKind::Sparsify
-            | StepKind::Conv
-            | StepKind::DeltaNet
-            | StepKind::SelectiveScan => ty == TensorType::F32,
-        }
-    }
-
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
         Ok(self.upload_together(&[tensor])?.remove(0))
     }
@@ -211,7 +190,7 @@ impl Backend for WgpuBackend {
         Box::pin(self.device.gpu.settle())
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use realm_ir::{
-    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot, Step,
+    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
     TopFuture,
 };
 
@@ -29,7 +29,7 @@ use crate::weight::Weight;
 pub(crate) struct WgpuSession {
     gpu: Arc<Gpu>,
     program: Arc<Program>,
-    /// Held for their buffers' sake and for the size of the vocabulary.
+    /// Held for their buffers' sake.
     weights: Vec<Arc<Weight>>,
     config: SessionConfig,
     memory: Memory,
@@ -105,14 +105,10 @@ impl WgpuSession {
     }
 
     fn check(&self, batch: &BatchView<'_>) -> Result<()> {
-        let tables = self.program.segments.iter().flatten().filter_map(|step| match step {
-            Step::Embed(embed) => Some(self.weights[embed.table.0].n_rows),
-            _ => None,
-        });
         batch.check(&BatchLimits {
             max_rows: self.config.max_rows,
             max_outputs: self.config.max_outputs,
-            n_vocab: tables.min().unwrap_or(usize::MAX),
+            n_vocab: self.program.n_vocab().unwrap_or(usize::MAX),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
             n_states: self.config.states.n_states,
@@ -183,6 +179,7 @@ impl Session for WgpuSession {
     fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
         self.gpu.check()?;
         self.check(batch)?;
+        self.program.check_range(&segments)?;
         if batch.is_interrupted() {
             return Err(Error::Interrupted);
         }

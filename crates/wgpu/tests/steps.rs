@@ -38,7 +38,7 @@ fn every_activation_equals_the_oracle_with_and_without_a_factor() {
 }
 
 #[test]
-fn sums_scale_both_terms_and_may_replace_either() {
+fn sums_scale_both_terms_and_may_replace_the_first() {
     check(rows::sums());
 }
 

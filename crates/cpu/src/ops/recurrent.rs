@@ -78,7 +78,8 @@ pub(crate) fn delta_net(
     team.for_each(batch.sequences.len() * op.n_value_heads, &|_, task| {
         let (sequence, head) = (task / op.n_value_heads, task % op.n_value_heads);
         let first = ranges[sequence].start + head * len;
-        // SAFETY: sequences have states of their own, and each head of one is one task.
+        // SAFETY: sequences have states of their own, as `BatchView::check` has seen, and each
+        // head of one is one task.
         let memory = unsafe { state_parts.part(first..first + len) };
         let sequence = &batch.sequences[sequence];
         if begins(batch, sequence) {
@@ -179,7 +180,8 @@ pub(crate) fn selective_scan(
         let values = heads.start * step.head_width..heads.end * step.head_width;
         let first = ranges[sequence].start;
         let range = first + values.start * step.state_width..first + values.end * step.state_width;
-        // SAFETY: sequences have states of their own, and each head of one is one task.
+        // SAFETY: sequences have states of their own, as `BatchView::check` has seen, and each
+        // head of one is one task.
         let memory = unsafe { state_parts.part(range) };
         let sequence = &batch.sequences[sequence];
         if begins(batch, sequence) {

@@ -62,8 +62,8 @@ pub(crate) fn rope_store(
             for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
                 let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight));
                 prepare(level, key, norm, &turns);
-                // SAFETY: one row per position of a sequence, and sequences of a batch
-                // write to pages of their own, so no other task has this place.
+                // SAFETY: a sequence has one row per position, and `BatchView::check` has seen
+                // that rows write to no page from two places, so no other task has this one.
                 unsafe {
                     writer.store_key(op.kv_layer, page, slot, head, key);
                     writer.store_value(op.kv_layer, page, slot, head, value);

@@ -2,6 +2,7 @@
 //! files that are damaged or cannot be run.
 
 mod files;
+mod mutations;
 mod references;
 
 use std::sync::Arc;
@@ -15,6 +16,18 @@ use realm_testkit::program::{Call, Model, Size};
 fn model(bytes: &[u8]) -> Result<Model, Box<Error>> {
     let plan = build(&Gguf::from_bytes(bytes.to_vec())?, CONTEXT_LENGTH as usize)?;
     Ok(Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers })
+}
+
+/// Refuses a file, or runs some tokens of it.
+///
+/// # Panics
+/// When a program that the file makes cannot be run: it should not have been made.
+fn run_a_little(gguf: &Gguf, backend: &CpuBackend) -> Result<(), Box<Error>> {
+    let plan = build(gguf, CONTEXT_LENGTH as usize)?;
+    let model = Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers };
+    let ran = model.run_a_little(backend, plan.state_widths);
+    ran.unwrap_or_else(|error| panic!("a program that was made does not run: {error}"));
+    Ok(())
 }
 
 /// What the model gives for each token of the prompt: as many in the first call as

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use realm_ir::{Coded, ErrorCode, Slot};
+use realm_ir::{Coded, Slot};
 
 use super::Engine;
+use crate::code::ErrorCode;
 use crate::error::{Error, Result};
 use crate::requests::{Chunk, Event, FinishReason, Request, SpecialTokens, Work};
 use crate::runner::Batch;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use realm_ir::{Coded, ErrorCode};
+use realm_ir::Coded;
 
 use super::Engine;
+use crate::code::ErrorCode;
 use crate::error::{Error, Result};
 use crate::kv::{Missing, Room};
 use crate::requests::{LayerCall, LayerSequence, LayerWork, Request, Work};

@@ -108,7 +108,10 @@ fn empty_cache(limits: &Limits) -> KvManager {
 impl Engine {
     /// An idle engine.
     pub fn new(parts: EngineParts) -> Self {
-        let EngineParts { session, open_session, program, limits, .. } = parts;
+        let EngineParts { session, open_session, program, mut limits, .. } = parts;
+        // Every row of a batch has a place of its own in the cache.
+        let places = limits.n_pages.saturating_mul(limits.page_tokens);
+        limits.max_rows = limits.max_rows.min(places);
         Engine {
             embedding: parts.embedding,
             vocabulary: parts.vocabulary,

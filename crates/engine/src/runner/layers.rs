@@ -77,8 +77,8 @@ impl ModelRunner {
         Ok(self.session()?.read(logits, 0..n_rows, out).await?)
     }
 
-    /// Runs a segment that neither reads nor writes keys and values. The batch still needs pages
-    /// that exist; which ones does not matter.
+    /// Runs a segment that neither reads nor writes keys and values. The batch still needs a
+    /// place for each row; whose it is does not matter.
     fn run_without_kv(
         &mut self,
         segment: usize,
@@ -89,7 +89,7 @@ impl ModelRunner {
         interrupt: &AtomicBool,
     ) -> Result<()> {
         let positions: Vec<u32> = (0..n_rows as u32).collect();
-        let pages = vec![0; n_rows.div_ceil(self.page_tokens)];
+        let pages: Vec<u32> = (0..n_rows.div_ceil(self.page_tokens) as u32).collect();
         let adapters = adapters.as_slice();
         let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters }];
         let batch = BatchView {

@@ -14,10 +14,10 @@ use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
 use realm_engine::model::{ModelHandle, RequestHandle, Source};
 use realm_engine::requests::{Completion, Event};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, StepKind, Uploaded, WeightLayout,
+    Slot, Uploaded, WeightLayout,
 };
 
 pub fn bundled() -> PathBuf {
@@ -50,10 +50,6 @@ impl Backend for Disturbed {
         "disturbed"
     }
 
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        self.inner.supports(step, ty)
-    }
-
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded, IrError> {
         self.inner.upload(tensor)
     }
@@ -62,7 +58,7 @@ impl Backend for Disturbed {
         self.inner.upload_adapter(adapter)
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,

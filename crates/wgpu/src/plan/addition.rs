@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use realm_ir::{Result, Rows, StepKind, WeightRef};
+use realm_ir::{Result, Rows, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, Product};
 use super::{Dispatch, Grid, Planner, RowsGrid, count, expect, flag};
@@ -197,7 +197,7 @@ impl Planner<'_> {
             rows: site.rows,
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: true,
         };
         let experts = Experts { first_row: 0, n_columns: rank, weigh_input: false, ..*experts };
@@ -224,7 +224,7 @@ impl Planner<'_> {
             rows: site.rows,
             scale: site.scale * pair.scale,
             accumulate: true,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: true,
         };
         let experts = Experts { of_rows: false, ..*experts };

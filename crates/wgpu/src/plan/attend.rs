@@ -2,11 +2,10 @@
 
 use bytemuck::cast_slice;
 use realm_ir::{
-    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, StepKind,
-    WeightRef,
+    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, WeightRef,
 };
 
-use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, count, flag, refuse};
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
 };
@@ -105,16 +104,11 @@ impl AttendGrid {
 impl Planner<'_> {
     pub(super) fn rope_store(&mut self, step: &RopeStore) -> Result<Vec<Dispatch>> {
         let layer = self.config.kv.layers[step.kv_layer];
-        let keys = layer.n_kv_heads * layer.key_width;
-        let values = layer.n_kv_heads * layer.value_width;
-        at_least("queries of a rotation", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("keys of a rotation", self.width(step.k), keys)?;
-        at_least("values to store", self.width(step.v), values)?;
         let temperature = step.temperature.as_ref();
-        let length = temperature.map_or(1, |temperature| temperature.length.max(1));
+        let length = temperature.map_or(1, |temperature| temperature.length);
         let offset = temperature.map_or(0, |temperature| temperature.offset);
         let mut constants = self.kv_constants(layer);
-        constants.extend(rope_constants(step.rope.as_ref(), layer.key_width)?);
+        constants.extend(rope_constants(step.rope.as_ref()));
         constants.extend([
             ("n_heads", count(step.n_heads)),
             ("q_row_width", count(self.width(step.q))),
@@ -139,8 +133,7 @@ impl Planner<'_> {
 
     pub(super) fn rope(&mut self, step: &Rope) -> Result<Vec<Dispatch>> {
         let row_width = self.width(step.heads);
-        at_least("heads of a rotation", row_width, step.n_heads * step.head_width)?;
-        let mut constants = rope_constants(Some(&step.rope), step.head_width)?;
+        let mut constants = rope_constants(Some(&step.rope));
         constants.extend([("key_width", count(step.head_width)), ("row_width", count(row_width))]);
         let angles = self.angles(Some(&step.rope))?;
         let operands = [&angles, self.slot(step.heads)];
@@ -149,8 +142,6 @@ impl Planner<'_> {
 
     pub(super) fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
         let layer = self.config.kv.layers[step.kv_layer];
-        at_least("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
         let value_quads = layer.value_width.div_ceil(QUAD);
         let heads_per_kv = step.n_heads / layer.n_kv_heads;
         let tilings = tilings(heads_per_kv, value_quads)?;
@@ -188,9 +179,6 @@ impl Planner<'_> {
         let shares = self.scratch("attention", (n_shared + 1) * shared_bytes / 4)?;
         let kv = &self.memory.kv[step.kv_layer];
         let (q, out) = (self.slot(step.q), self.slot(step.out));
-        if step.q == step.out {
-            return Err(refuse("attention that overwrites its queries".to_owned()));
-        }
         let kernel = of_type(self.config.kv.ty, &ATTEND_F32, &ATTEND_F16)?;
         let variants = tilings.iter().map(|tiling| {
             let mut constants = constants.clone();
@@ -236,7 +224,7 @@ impl Planner<'_> {
             return Ok(self.gpu.nothing.clone());
         }
         let sinks = match step.sinks {
-            Some(sinks) => self.vector_values(sinks, step.n_heads, StepKind::Attend)?,
+            Some(sinks) => self.vector_values(sinks, step.n_heads, "Attend")?,
             None => vec![0.0; step.n_heads],
         };
         let slope = |head| step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
@@ -248,7 +236,7 @@ impl Planner<'_> {
     /// The norm of a query head, then that of a key head, in one buffer.
     fn head_norm(&self, norm: Option<&HeadNorm>, width: usize) -> Result<wgpu::Buffer> {
         let Some(norm) = norm else { return Ok(self.gpu.nothing.clone()) };
-        let values = |weight: WeightRef| self.vector_values(weight, width, StepKind::RopeStore);
+        let values = |weight: WeightRef| self.vector_values(weight, width, "RopeStore");
         let values = [values(norm.q_weight)?, values(norm.k_weight)?].concat();
         self.gpu.constant("head norm", cast_slice(&values))
     }
@@ -298,14 +286,11 @@ fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
     (-f64::from(max_bias) * index as f64 / n as f64).exp2() as f32
 }
 
-/// # Errors
-/// `ShapeMismatch` for a rotation that is wider than its head.
-fn rope_constants(rope: Option<&RopeSpec>, head_width: usize) -> Result<Constants> {
+fn rope_constants(rope: Option<&RopeSpec>) -> Constants {
     let (offset, n_dims) = rope.map_or((0, 0), |rope| (rope.offset, rope.n_dims()));
-    at_least("head of a rotation", head_width, offset + n_dims)?;
-    Ok(vec![
+    vec![
         ("n_dims", count(n_dims)),
         ("rope_offset", count(offset)),
         ("interleaved", flag(rope.is_some_and(|rope| rope.style == RopeStyle::Interleaved))),
-    ])
+    ]
 }

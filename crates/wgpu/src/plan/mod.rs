@@ -14,8 +14,7 @@ use std::sync::Arc;
 use bytemuck::cast_slice;
 use realm_gguf::TensorType;
 use realm_ir::{
-    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, StepKind,
-    WeightRef,
+    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, WeightRef,
 };
 
 use crate::NAME;
@@ -220,7 +219,7 @@ impl<'a> Planner<'a> {
         &self,
         weight: Option<WeightRef>,
         n_values: usize,
-        step: StepKind,
+        step: &'static str,
     ) -> Result<wgpu::Buffer> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
         let values = self.vector_values(weight, n_values, step)?;
@@ -235,7 +234,7 @@ impl<'a> Planner<'a> {
         &self,
         weight: WeightRef,
         n_values: usize,
-        step: StepKind,
+        step: &'static str,
     ) -> Result<Vec<f32>> {
         let tensor = self.program.weight(weight);
         expect(tensor.name(), self.n_values(weight), n_values)?;

@@ -1,9 +1,9 @@
 //! A mixture of experts: the router, products with the chosen experts' matrices, their sum.
 
-use realm_ir::{Gating, Moe, Result, StepKind, WeightRef};
+use realm_ir::{Gating, Moe, Result, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, FEWEST_TILED, Product};
-use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
+use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, count, flag, refuse};
 use crate::activation;
 use crate::kernel::{GATED_ACT, GROUP_CHOICES, ROUTE, SUM_CHOICES, THREADS};
 use crate::product::source::{TILE_ROWS, TILE_WORDS, TILES_AT};
@@ -27,8 +27,6 @@ impl Planner<'_> {
         let experts = &step.experts;
         let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
-        at_least("row of a mixture of experts", self.width(step.input), width)?;
-        at_least("result of a mixture of experts", self.width(step.out), width)?;
         if n_choices > MAX_GRID {
             return Err(refuse(format!(
                 "a batch of {n_rows} rows with {} experts each",
@@ -77,7 +75,7 @@ impl Planner<'_> {
             rows,
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: false,
         };
         let (input, in_stride) = (self.slot(step.input), self.width(step.input));
@@ -140,7 +138,6 @@ impl Planner<'_> {
             ("up_offset", 0.0),
             ("has_up", flag(factors.is_some())),
             ("gate_in_place", 1.0),
-            ("up_in_place", 0.0),
         ]);
         let nothing = self.gpu.nothing.clone();
         let operands = [&nothing, factors.unwrap_or(&nothing), gated];
@@ -154,7 +151,6 @@ impl Planner<'_> {
     /// Multiplies with the router and chooses.
     pub(super) fn route(&mut self, step: &Moe) -> Result<(Vec<Dispatch>, Routes)> {
         let (n, n_used) = (step.n_experts, step.n_used);
-        at_least("experts", n, n_used)?;
         if n > MAX_EXPERTS {
             return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
         }
@@ -171,7 +167,7 @@ impl Planner<'_> {
             rows: self.rows(step.router_input),
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: true,
         };
         let mut dispatches = self.products(&[router], &mut None)?;
@@ -197,8 +193,8 @@ impl Planner<'_> {
             ("has_router_bias", flag(step.router_bias.is_some())),
             ("has_choice_bias", flag(step.choice_bias.is_some())),
         ];
-        let router_bias = self.vector(step.router_bias, n, StepKind::Moe)?;
-        let choice_bias = self.vector(step.choice_bias, n, StepKind::Moe)?;
+        let router_bias = self.vector(step.router_bias, n, "Moe")?;
+        let choice_bias = self.vector(step.choice_bias, n, "Moe")?;
         let operands = [&logits, &router_bias, &choice_bias, &routes.experts, &routes.weights];
         dispatches.push(self.rowwise(&ROUTE, &constants, &operands, 1, step.router_input));
         Ok((dispatches, routes))

@@ -13,7 +13,7 @@ mod repack;
 use std::ops::Range;
 
 use realm_gguf::{TensorData, TensorType};
-use realm_ir::{Error, Result, StepKind};
+use realm_ir::{Error, Result};
 use realm_quant::Group;
 
 use crate::NAME;
@@ -144,7 +144,7 @@ fn unsupported(tensor: &TensorData) -> Error {
         tensor: tensor.name().to_owned(),
         ty: tensor.ty(),
         backend: NAME,
-        step: StepKind::Linear,
+        step: "Linear",
         supported: types().map(TensorType::name).collect::<Vec<_>>().join(", "),
     }
 }
