@@ -35,7 +35,8 @@ fn run(plan: ModelPlan) {
     if widths.chain(keys).fold(0, usize::saturating_add) > MOST_VALUES {
         return;
     }
-    let backend = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).expect("one thread is its own");
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() })
+        .expect("one thread is its own");
     let model = Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers };
     if let Err(error) = model.run_a_little(&backend, plan.state_widths) {
         panic!("a program that was made does not run: {error}");
