@@ -67,12 +67,12 @@ fn mixture(gguf: &Gguf) -> Model {
     };
     let slot = SlotInfo { width: WIDTH, rows: Rows::Batch };
     let program = Program {
-        slots: vec![slot, slot],
+        slots: vec![slot, slot, SlotInfo { rows: Rows::Outputs, ..slot }],
         weights: ["router", "up", "down"].map(|name| gguf.require_tensor(name).unwrap()).to_vec(),
-        segments: vec![vec![Step::Moe(step.into())]],
+        segments: vec![vec![Step::Moe(step.into())], vec![]],
         hidden: Slot(0),
         carried: vec![],
-        logits: Slot(1),
+        logits: Slot(2),
     };
     Model { program: Arc::new(program), kv_layers: vec![] }
 }
