@@ -14,31 +14,47 @@ use crate::requests::RequestId;
 /// Prepares the inputs of one model's requests.
 pub(super) struct Preparer {
     loaded: Arc<Loaded>,
-    #[cfg(not(target_arch = "wasm32"))]
     helper: helper::Helper,
 }
 
 impl Preparer {
     /// What is prepared elsewhere goes to `commands`.
-    #[cfg_attr(target_arch = "wasm32", expect(unused_variables, reason = "all is done here"))]
     pub(super) fn new(loaded: Arc<Loaded>, commands: UnboundedSender<Command>) -> Self {
-        Preparer {
-            #[cfg(not(target_arch = "wasm32"))]
-            helper: helper::Helper::new(loaded.clone(), commands),
-            loaded,
-        }
+        Preparer { helper: helper::Helper::new(loaded.clone(), commands), loaded }
     }
 
     /// What becomes of the input of a request; none when that takes long: then it comes as
     /// [`Command::Prepared`].
-    #[cfg_attr(target_arch = "wasm32", expect(unused_variables, reason = "all is done here"))]
     pub(super) fn prepare(&mut self, id: RequestId, input: Input) -> Option<Result<Vec<Prepared>>> {
-        #[cfg(not(target_arch = "wasm32"))]
         let input = match input.is_long() {
             true => self.helper.take(id, input)?,
             false => input,
         };
         Some(input.prepare(&self.loaded))
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod helper {
+    use super::*;
+
+    /// There are no threads: what it takes it prepares at once.
+    pub(super) struct Helper {
+        loaded: Arc<Loaded>,
+        commands: UnboundedSender<Command>,
+    }
+
+    impl Helper {
+        pub(super) fn new(loaded: Arc<Loaded>, commands: UnboundedSender<Command>) -> Self {
+            Helper { loaded, commands }
+        }
+
+        /// Takes an input to prepare.
+        pub(super) fn take(&mut self, id: RequestId, input: Input) -> Option<Input> {
+            let prompts = input.prepare(&self.loaded);
+            drop(self.commands.unbounded_send(Command::Prepared { id, prompts }));
+            None
+        }
     }
 }
 
