@@ -77,7 +77,7 @@ impl CpuBackend {
         Ok(CpuBackend { pool })
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
