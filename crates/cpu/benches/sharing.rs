@@ -3,9 +3,8 @@
 //! `cargo bench -p realm-cpu --bench sharing -- MODEL MODEL... [--threads N] [--seconds N]
 //! [--rounds N] [--pause MICROSECONDS]`
 //!
-//! A MODEL is a GGUF file, or `random:WIDTH:LAYERS` for a random one of llama's shape in Q4_0.
-//! It generates token by token, with a pause after each as long as choosing it takes; with
-//! `@prompt` behind its name it reads prompts of 256 tokens instead. In each round every model
+//! A MODEL is a GGUF file. It generates token by token, with a pause after each as long as
+//! choosing it takes; with `@prompt` behind its name it reads prompts of 256 tokens instead. In each round every model
 //! runs alone, then all together; what is printed is the median of the rounds, in tokens
 //! per second.
 
@@ -15,9 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use realm_cpu::{CpuBackend, CpuOptions};
-use realm_gguf::{Gguf, TensorType};
+use realm_gguf::Gguf;
 use realm_ir::{Backend, KvType, Session};
-use realm_testkit::program::{Call, Decoder, Model, Size};
+use realm_testkit::program::{Call, Model, Size};
 
 const PAGE_TOKENS: usize = 32;
 const N_PAGES: usize = 16;
@@ -41,10 +40,7 @@ impl Load {
             Some(source) => (source, N_POSITIONS as usize),
             None => (name, 1),
         };
-        let model = match source.strip_prefix("random:") {
-            Some(shape) => random(shape),
-            None => of_file(source),
-        };
+        let model = of_file(source);
         let size = Size {
             page_tokens: PAGE_TOKENS,
             n_pages: N_PAGES,
@@ -81,28 +77,6 @@ fn of_file(path: &str) -> Model {
     let gguf = Gguf::open(path).expect("a GGUF file");
     let plan = realm_model::build(&gguf, N_POSITIONS as usize).expect("a supported model");
     Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers }
-}
-
-/// A model of `WIDTH:LAYERS`.
-fn random(shape: &str) -> Model {
-    let parts = shape.split_once(':').map(|(width, layers)| (width.parse(), layers.parse()));
-    let Some((Ok(width), Ok(n_layers))) = parts else { panic!("random:WIDTH:LAYERS, not {shape}") };
-    let n_heads: usize = width / 64;
-    let decoder = Decoder {
-        n_layers,
-        n_vocab: 8192,
-        width,
-        n_heads,
-        n_kv_heads: n_heads.div_ceil(4),
-        key_width: 64,
-        value_width: 64,
-        ff_width: (width * 11 / 4).next_multiple_of(256),
-        ty: TensorType::Q4_0,
-        embedding_ty: TensorType::Q4_0,
-        rope_dims: 64,
-        ..Decoder::default()
-    };
-    decoder.build()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -87,7 +87,7 @@ impl CpuBackend {
         self.level
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }

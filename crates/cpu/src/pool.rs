@@ -123,7 +123,7 @@ impl Pool {
     }
 
     /// Lets one task panic after `n_tasks` others, whichever worker has it.
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub fn break_after(&self, n_tasks: usize) {
         self.tasks_until_panic.store(n_tasks, Ordering::SeqCst);
     }

@@ -207,8 +207,11 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use realm_gguf::TensorType;
-    use realm_ir::{Backend, Coded, ErrorCode};
+    use realm_ir::{
+        Backend, Coded, ErrorCode, HeadLinear, Rows, SequenceView, SlotInfo, Step, WeightRef,
+    };
     use realm_testkit::program::{Call, Decoder, Model, Size, read};
+    use realm_testkit::random::{self, Random};
 
     use super::*;
     use crate::{CpuBackend, CpuOptions};
@@ -272,6 +275,48 @@ mod tests {
             }
             assert!(n_panics > 50, "{n_panics} tasks");
         }
+    }
+
+    #[test]
+    fn a_product_that_does_not_fit_names_its_segment_and_its_tensor() {
+        let shape = [64, 32, 2];
+        let mut random = Random::new(1);
+        let weight = random::tensor(&mut random, "attn_k_b", &shape, TensorType::Q8_0, 0.1);
+        // Not whole blocks of 32.
+        let in_width = 48;
+        let step = HeadLinear {
+            input: Slot(0),
+            out: Slot(1),
+            weight: WeightRef(0),
+            n_heads: 2,
+            in_width,
+            out_width: 32,
+            rest: 0,
+        };
+        let program = Program {
+            slots: vec![SlotInfo { width: 128, rows: Rows::Batch }; 2],
+            weights: vec![weight],
+            segments: vec![vec![], vec![Step::HeadLinear(step)]],
+            hidden: Slot(0),
+            carried: vec![],
+            logits: Slot(1),
+        };
+        let model = Model { program: Arc::new(program), kv_layers: vec![] };
+        let mut session = model.open(&cpu(2), Size::default()).unwrap();
+        let sequence =
+            SequenceView { first_row: 0, n_rows: 1, pages: &[0], state: 0, adapters: &[] };
+        let batch = BatchView {
+            tokens: &[],
+            positions: &[0],
+            sequences: &[sequence],
+            output_rows: &[],
+            interrupt: None,
+        };
+        let message = session.run(model.segments(), &batch).unwrap_err().to_string();
+        assert!(message.contains("segment 1, attn_k_b: "), "{message}");
+        assert!(message.contains("48"), "{message}");
+        // An error is no panic: the session goes on.
+        session.write(Slot(0), &[0.0; 128]).unwrap();
     }
 
     #[test]

@@ -52,8 +52,9 @@ impl Turns {
             if has_come {
                 return;
             }
+            let is_away = schedule.holder.is_some_and(|holder| holder.away.is_some());
             let turn = Arc::clone(&schedule.session(member).turn);
-            let woken = turn.wait_timeout(schedule, LOOK);
+            let woken = turn.wait_timeout(schedule, if is_away { PAUSE } else { LOOK });
             schedule = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -24,15 +24,16 @@ const FACTORS: usize = 6;
 
 /// Every weight that a step below names, by its number.
 fn weights(random: &mut Random) -> Vec<TensorData> {
-    let mut negative = random.normals(2);
-    negative.iter_mut().for_each(|value| *value = -value.abs());
+    let negative = random.normals(2).into_iter().flat_map(|value| (-value.abs()).to_le_bytes());
     let shapes: [&[usize]; 7] =
         [&[32, 32], &[32, 4], &[32, 32, 4], &[4, 32], &[16, 16, 2], &[2], &[32]];
     let mut weights: Vec<_> = shapes
         .iter()
         .map(|shape| random::tensor(random, "w", shape, TensorType::F32, 0.2))
         .collect();
-    weights.push(random::vector("negative", &negative));
+    let negative = negative.collect();
+    let negative = TensorData::from_vec("negative", &[1, 2], TensorType::F32, negative);
+    weights.push(negative.unwrap());
     weights
 }
 
