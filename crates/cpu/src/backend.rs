@@ -6,6 +6,7 @@ use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Adapter, Backend, Error, Program, Result, Session, SessionConfig, StepKind, Uploaded,
 };
+use realm_quant::Level;
 
 use crate::adapter::CpuAdapter;
 use crate::machine;
@@ -21,11 +22,15 @@ pub struct CpuOptions {
     /// Threads to compute with, the calling one included. Default: physical cores
     /// within the process's affinity and quota.
     pub threads: Option<usize>,
+    /// Instruction set to compute with. Default: [`Level::best`]. For tests and bug reports:
+    /// results are the same at every level of a processor.
+    pub level: Option<Level>,
 }
 
 /// Runs steps on the CPU. Sessions of one backend share its threads.
 pub struct CpuBackend {
     pool: Arc<Pool>,
+    level: Level,
 }
 
 impl CpuBackend {
@@ -46,7 +51,13 @@ impl CpuBackend {
         }
         let pool = Pool::new(threads)
             .map_err(|error| unavailable(format!("cannot start {threads} threads: {error}")))?;
-        Ok(CpuBackend { pool: Arc::new(pool) })
+        let level = options.level.unwrap_or_else(Level::best);
+        Ok(CpuBackend { pool: Arc::new(pool), level })
+    }
+
+    /// The instruction set in use.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Threads in use, the calling one included.
@@ -65,11 +76,11 @@ impl Backend for CpuBackend {
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        Ok(Arc::new(CpuWeight::new(&tensor.fetch()?)?))
+        Ok(Arc::new(CpuWeight::new(&tensor.fetch()?, self.level)?))
     }
 
     fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {
-        Ok(Arc::new(CpuAdapter::new(adapter)?))
+        Ok(Arc::new(CpuAdapter::new(adapter, self.level)?))
     }
 
     fn session(
@@ -78,7 +89,8 @@ impl Backend for CpuBackend {
         weights: Arc<[Uploaded]>,
         config: SessionConfig,
     ) -> Result<Box<dyn Session>> {
-        let session = CpuSession::new(Arc::clone(&self.pool), &program, weights, &config)?;
+        let pool = Arc::clone(&self.pool);
+        let session = CpuSession::new(pool, self.level, &program, weights, &config)?;
         Ok(Box::new(session))
     }
 }
@@ -106,7 +118,8 @@ mod tests {
         let n_pages = n_positions.div_ceil(page_tokens);
         let (max_rows, max_outputs) = (n_positions, n_positions);
         let size = Size { page_tokens, n_pages, max_rows, max_outputs, ..Size::default() };
-        let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+        let backend =
+            CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
         let mut session = model.open(&backend, size).unwrap();
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let tokens: Vec<u32> = (0..n_positions as u32).map(|i| i % 64).collect();

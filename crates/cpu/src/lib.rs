@@ -31,5 +31,6 @@ pub use backend::{CpuBackend, CpuOptions};
 #[cfg(not(target_family = "wasm"))]
 pub use bandwidth::read_bandwidth;
 pub use machine::{CpuInfo, describe, kernel_name};
+pub use realm_quant::Level;
 #[cfg(target_family = "wasm")]
 pub use threads::lend_thread;

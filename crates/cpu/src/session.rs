@@ -7,7 +7,7 @@ use realm_ir::{
     BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session, SessionConfig, Slot,
     SlotInfo, Uploaded, WeightLayout,
 };
-use realm_quant::Activations;
+use realm_quant::{Activations, Level};
 
 use crate::kv::KvCache;
 use crate::ops;
@@ -27,6 +27,7 @@ pub(crate) struct CpuSession {
 
 /// What operations work on.
 pub(crate) struct State {
+    pub level: Level,
     pub slots: Slots,
     pub kv: KvCache,
     pub recurrent: States,
@@ -52,6 +53,7 @@ pub(crate) struct Scratch {
 impl CpuSession {
     pub fn new(
         pool: Arc<Pool>,
+        level: Level,
         program: &Program,
         weights: Arc<[Uploaded]>,
         config: &SessionConfig,
@@ -82,6 +84,7 @@ impl CpuSession {
             limits,
             packer,
             state: State {
+                level,
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
                 recurrent: States::new(&config.states)?,

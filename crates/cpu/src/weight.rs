@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use realm_gguf::TensorData;
 use realm_ir::{Error, Result, StepKind, Uploaded};
-use realm_quant::{ActivationView, Format, Kernel, OutputView};
+use realm_quant::{ActivationView, Format, Kernel, Level, OutputView};
 
 use crate::zeroed::Zeroed;
 
@@ -22,6 +22,7 @@ pub(crate) struct CpuWeight {
     /// The file's bytes, unless all are in `packed`.
     tensor: Option<TensorData>,
     format: &'static Format,
+    level: Level,
     kernel: &'static Kernel,
     /// All values, made when a step wants the weight as a plain vector.
     values: OnceLock<Box<[f32]>>,
@@ -40,7 +41,7 @@ struct PackedRows {
 impl CpuWeight {
     /// # Errors
     /// `UnsupportedType` when the type has no compute format; on WebAssembly `OutOfMemory`.
-    pub fn new(tensor: &TensorData) -> Result<Self> {
+    pub fn new(tensor: &TensorData, level: Level) -> Result<Self> {
         let Some(format) = realm_quant::format(tensor.ty()) else {
             let names: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
             return Err(Error::UnsupportedType {
@@ -58,12 +59,13 @@ impl CpuWeight {
             bytes_per_row: tensor.row_bytes(),
             tensor: Some(tensor.clone()),
             format,
-            kernel: format.kernel(),
+            level,
+            kernel: format.kernel(level),
             values: OnceLock::new(),
             packed: OnceLock::new(),
         };
         if cfg!(target_family = "wasm")
-            && let Some(kernel) = format.packed_kernel()
+            && let Some(kernel) = format.packed_kernel(level)
         {
             weight.pack_all(kernel)?;
         }
@@ -104,6 +106,11 @@ impl CpuWeight {
 
     pub fn format(&self) -> &'static Format {
         self.format
+    }
+
+    /// The level of its kernels.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     pub fn name(&self) -> &str {
@@ -163,7 +170,7 @@ impl CpuWeight {
         if self.tensor.is_none() {
             return 0;
         }
-        self.format.packed_kernel().map_or(0, |kernel| {
+        self.format.packed_kernel(self.level).map_or(0, |kernel| {
             let n_rows = self.n_rows() / kernel.group_rows() * kernel.group_rows();
             n_rows * self.bytes_per_row
         })
@@ -173,7 +180,9 @@ impl CpuWeight {
     /// Does nothing where there is one already, or no memory for it.
     pub fn pack(&self) {
         let bytes = self.packed_bytes();
-        let Some(kernel) = self.format.packed_kernel().filter(|_| bytes > 0) else { return };
+        let Some(kernel) = self.format.packed_kernel(self.level).filter(|_| bytes > 0) else {
+            return;
+        };
         if self.packed.get().is_some() {
             return;
         }
@@ -280,9 +289,9 @@ mod tests {
     use super::*;
 
     /// All rows together and each alone, by the file's bytes.
-    fn products_of_file(tensor: &TensorData, x: &Activations) -> Vec<u32> {
+    fn products_of_file(tensor: &TensorData, level: Level, x: &Activations) -> Vec<u32> {
         let (n, width) = (tensor.n_rows(), tensor.row_len());
-        let kernel = realm_quant::format(tensor.ty()).unwrap().kernel();
+        let kernel = realm_quant::format(tensor.ty()).unwrap().kernel(level);
         let mut all = vec![0.0; x.rows() * n];
         kernel.matmul(tensor.bytes(), n, width, x.view(0..x.rows()), &mut all).unwrap();
         let alone = (0..n).flat_map(|row| all[row..].iter().step_by(n));
@@ -304,28 +313,34 @@ mod tests {
     }
 
     #[test]
-    fn packed_rows_give_what_the_file_gives_and_all_types_can_be_asked() {
-        let mut n_packed = 0;
-        for ty in realm_quant::supported() {
-            for n_rows in [7, 32, 37] {
-                let mut random = Random::new(n_rows as u64);
-                let tensor = random::tensor(&mut random, "w", &[512, n_rows], ty, 1.0);
-                let weight = CpuWeight::new(&tensor).unwrap();
-                let mut x = Activations::new();
-                x.reset(weight.format().activation, 9, 512).unwrap();
-                (0..9).for_each(|row| x.quantize_row(row, &random.normals(512)).unwrap());
-                let wanted = products_of_file(&tensor, &x);
-                assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
-                weight.pack();
-                assert!(weight.packed.get().is_some() || weight.packed_bytes() == 0);
-                n_packed += usize::from(weight.packed.get().is_some());
-                assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
-                let mut values = vec![0.0; 512 * n_rows];
-                realm_quant::dequantize(ty, tensor.bytes(), &mut values).unwrap();
-                assert_eq!(weight.values(), values);
-            }
+    fn packed_rows_give_what_the_file_gives_and_all_types_can_be_asked_at_every_level() {
+        for level in Level::available() {
+            let n_packed: usize = realm_quant::supported().map(|ty| check_type(ty, level)).sum();
+            let q8_0 = realm_quant::format(TensorType::Q8_0).unwrap();
+            assert_eq!(n_packed > 0, q8_0.packed_kernel(level).is_some());
         }
-        let q8_0 = realm_quant::format(TensorType::Q8_0).unwrap();
-        assert_eq!(n_packed > 0, q8_0.packed_kernel().is_some());
+    }
+
+    /// How many shapes of the type were packed.
+    fn check_type(ty: TensorType, level: Level) -> usize {
+        let mut n_packed = 0;
+        for n_rows in [7, 32, 37] {
+            let mut random = Random::new(n_rows as u64);
+            let tensor = random::tensor(&mut random, "w", &[512, n_rows], ty, 1.0);
+            let weight = CpuWeight::new(&tensor, level).unwrap();
+            let mut x = Activations::new(level);
+            x.reset(weight.format().activation, 9, 512).unwrap();
+            (0..9).for_each(|row| x.quantize_row(row, &random.normals(512)).unwrap());
+            let wanted = products_of_file(&tensor, level, &x);
+            assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows, {level}");
+            weight.pack();
+            assert!(weight.packed.get().is_some() || weight.packed_bytes() == 0);
+            n_packed += usize::from(weight.packed.get().is_some());
+            assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows, {level}");
+            let mut values = vec![0.0; 512 * n_rows];
+            realm_quant::dequantize(ty, tensor.bytes(), &mut values).unwrap();
+            assert_eq!(weight.values(), values);
+        }
+        n_packed
     }
 }

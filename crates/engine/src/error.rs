@@ -3,7 +3,7 @@
 use realm_ir::{Coded, ErrorCode};
 
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything the engine reports, with a stable [`Error::code`].
 ///
@@ -43,7 +43,7 @@ pub enum Error {
         /// Which one, its length and what the length should be.
         message: String,
     },
-    /// No free page in the KV cache, or none could ever be free.
+    /// No page of the KV cache or no recurrent state is free, and none could ever be.
     #[error("{message}")]
     KvExhausted {
         /// What was needed, what there is and what to do.
@@ -61,6 +61,9 @@ pub enum Error {
     /// The model was disposed of.
     #[error("the model has been disposed of")]
     Disposed,
+    /// Its session is dead and no other could be opened.
+    #[error("the model was lost after a failure of its backend; the model must be loaded again")]
+    ModelLost,
     /// What a part beside the engine reports.
     #[error("{message}")]
     Other {
@@ -107,6 +110,21 @@ impl Error {
         Error::Internal { message: message.into() }
     }
 
+    /// The same for another whom it concerns: its code and its message.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Error::Aborted => Error::Aborted,
+            Error::Disposed => Error::Disposed,
+            Error::ModelLost => Error::ModelLost,
+            error => Error::Other { code: error.code(), message: error.to_string() },
+        }
+    }
+
+    /// Whether a batch was given up because somebody set its flag.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Backend(cause) if matches!(**cause, realm_ir::Error::Interrupted))
+    }
+
     /// The error for a panic that was caught.
     pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
@@ -130,6 +148,7 @@ impl Coded for Error {
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Aborted => ErrorCode::Aborted,
             Error::Disposed => ErrorCode::Disposed,
+            Error::ModelLost => ErrorCode::ModelLost,
             Error::Other { code, .. } => *code,
             Error::Internal { .. } => ErrorCode::Internal,
         }

@@ -16,11 +16,13 @@ use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 use crate::adapter::AdapterLoader;
 use crate::budget::Budget;
 use crate::chat;
-use crate::core::{Limits, TextStream, Vocabulary};
+use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
-use crate::kv::{self, KvPlan};
+use crate::kv_plan::{self as kv, KvPlan};
 use crate::options::LoadOptions;
+use crate::requests::{TextStream, Vocabulary};
+use crate::runner::OpenSession;
 
 /// Most rows of a batch: enough to keep matrix products busy, few enough that a
 /// step is short.
@@ -97,10 +99,12 @@ pub struct Loaded {
     pub chat_template: Option<String>,
 }
 
-/// What a core runs on.
+/// What an engine runs on.
 pub struct Runnable {
     /// Opened for `program`.
     pub session: Box<dyn Session>,
+    /// Opens another like it, of the weights that it keeps.
+    pub open_session: OpenSession,
     /// The model.
     pub program: Arc<Program>,
     /// Its hidden states and scores.
@@ -188,14 +192,18 @@ async fn first_that_runs(
     let mut refusals = Vec::new();
     for choice in backends {
         match open(choice, &program, &config, budget, watcher).await {
-            Ok((open, session)) => {
+            Ok((open, session, weights)) => {
                 let (layout, packed_bytes) = session.layout();
                 info.layout = layout.as_str().to_owned();
                 info.packed_bytes = packed_bytes;
                 set_backend(info, &choice.name, &open, layout, &refusals);
                 let backend = open.backend;
+                let config = SessionConfig { layout, ..config };
+                let open_session =
+                    session_opener(backend.clone(), program.clone(), weights, config);
                 let adapters = AdapterLoader { backend, program: program.clone(), parts };
-                return Ok((Runnable { session, program, embedding, limits }, adapters));
+                let runnable = Runnable { session, open_session, program, embedding, limits };
+                return Ok((runnable, adapters));
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),
@@ -232,7 +240,7 @@ async fn open(
     config: &SessionConfig,
     budget: Budget,
     watcher: &mut Watcher<'_>,
-) -> Result<(OpenBackend, Box<dyn Session>)> {
+) -> Result<(OpenBackend, Box<dyn Session>, Arc<[Uploaded]>)> {
     let open = (choice.open)()?;
     let total: usize = program.weights.iter().map(TensorData::n_bytes).sum();
     let mut done = 0;
@@ -244,10 +252,20 @@ async fn open(
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
     weights.sort_by_key(|(weight, _)| weight.0);
-    let weights = weights.into_iter().map(|(_, weight)| weight).collect();
-    let session = session(&*open.backend, program, weights, config, budget)?;
+    let weights: Arc<[Uploaded]> = weights.into_iter().map(|(_, weight)| weight).collect();
+    let session = session(&*open.backend, program, weights.clone(), config, budget)?;
     open.backend.settle().await?;
-    Ok((open, session))
+    Ok((open, session, weights))
+}
+
+/// Opens further sessions of the same weights and sizes.
+fn session_opener(
+    backend: Arc<dyn Backend>,
+    program: Arc<Program>,
+    weights: Arc<[Uploaded]>,
+    config: SessionConfig,
+) -> OpenSession {
+    Box::new(move || Ok(backend.session(program.clone(), weights.clone(), config.clone())?))
 }
 
 /// Opens a session whose copies of the weights find room; without copies where they need

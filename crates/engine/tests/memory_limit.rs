@@ -2,12 +2,12 @@
 
 mod support;
 
-use realm_engine::model::Model;
+use realm_engine::model::ModelHandle;
 use realm_engine::{Coded, Error, ErrorCode, LoadOptions};
 use realm_ir::WeightLayout;
 use support::{choice, load_with};
 
-fn load(layout: WeightLayout, memory_limit: Option<u64>) -> Result<Model, Error> {
+fn load(layout: WeightLayout, memory_limit: Option<u64>) -> Result<ModelHandle, Error> {
     let options = LoadOptions { layout, memory_limit, ..LoadOptions::default() };
     load_with(&options, &[choice(Default::default())])
 }

@@ -44,6 +44,8 @@ error_codes! {
     BackendUnavailable = "BACKEND_UNAVAILABLE",
     /// The device failed while it was in use; models on it have to be loaded again.
     DeviceLost = "DEVICE_LOST",
+    /// What ran the model broke down, and with it all that it remembered.
+    ModelLost = "MODEL_LOST",
     /// An array has the wrong number of values.
     ShapeMismatch = "SHAPE_MISMATCH",
     /// No free page in the KV cache.
@@ -136,6 +138,12 @@ pub enum Error {
         /// What the device or its driver said.
         reason: String,
     },
+    /// A run of the session ended in a panic, so nothing that it holds can be relied on.
+    #[error("the session of backend {backend} was lost when a run of it broke down")]
+    SessionLost {
+        /// The backend's name.
+        backend: &'static str,
+    },
     /// An array has the wrong number of values.
     #[error("{what}: expected {expected} values, got {found}")]
     ShapeMismatch {
@@ -174,6 +182,7 @@ impl Coded for Error {
             Error::Weight(error) => error.code(),
             Error::Unavailable { .. } => ErrorCode::BackendUnavailable,
             Error::DeviceLost { .. } => ErrorCode::DeviceLost,
+            Error::SessionLost { .. } => ErrorCode::ModelLost,
             Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,
             Error::InvalidBatch { .. } => ErrorCode::InvalidArgument,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,

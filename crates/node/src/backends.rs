@@ -128,7 +128,7 @@ fn unavailable(backend: &'static str) -> realm_engine::Error {
 
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     let threads = (threads > 0).then_some(threads);
-    let backend = CpuBackend::new(CpuOptions { threads })?;
+    let backend = CpuBackend::new(CpuOptions { threads, ..Default::default() })?;
     let threads = backend.threads();
     let kernel = |ty, layout| realm_cpu::kernel_name(ty, layout).map(str::to_owned);
     let device = realm_cpu::describe().name;

@@ -3,8 +3,8 @@
 use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
-use realm_engine::core::Event;
 use realm_engine::model::Sink;
+use realm_engine::requests::Event;
 
 use crate::args;
 use crate::error::{Result, refused, thrown};

@@ -8,7 +8,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsValue, Status, ValueType};
 use napi_derive::napi;
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::model::{Model, Reply, Source};
+use realm_engine::model::{ModelHandle, Reply, Source};
 use realm_engine::{Error, LoadOptions};
 use realm_ir::{KvType, WeightLayout};
 
@@ -64,8 +64,8 @@ impl Load {
         self,
         progress: &mut dyn FnMut(f32),
         cancel: &AtomicBool,
-    ) -> realm_engine::Result<Model> {
-        Model::load(
+    ) -> realm_engine::Result<ModelHandle> {
+        ModelHandle::load(
             self.source,
             &self.options,
             &self.backends,
@@ -147,7 +147,7 @@ fn start(
     load: Load,
     on_progress: Option<Callback<f64>>,
     cancel: Arc<AtomicBool>,
-    reply: Reply<Model>,
+    reply: Reply<ModelHandle>,
 ) {
     let mut progress = {
         let cancel = cancel.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use napi::bindgen_prelude::{Float32ArraySlice, ToNapiValue, Uint32ArraySlice};
 use napi::{Env, sys};
 use napi_derive::napi;
-use realm_engine::core::{Chunk, Completion};
+use realm_engine::requests::{Chunk, Completion};
 use realm_engine::{AdapterInfo, ModelInfo, Tensor};
 
 /// Numbers that become a `Float32Array` on the JS heap.

@@ -43,7 +43,7 @@ fn refusal(message: String) -> Open {
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     use realm_cpu::{CpuBackend, CpuOptions};
     let threads = (threads > 0).then_some(threads);
-    let backend = CpuBackend::new(CpuOptions { threads })?;
+    let backend = CpuBackend::new(CpuOptions { threads, ..Default::default() })?;
     let threads = backend.threads();
     let kernel = |ty, layout| realm_cpu::kernel_name(ty, layout).map(str::to_owned);
     let device = realm_cpu::describe().name;

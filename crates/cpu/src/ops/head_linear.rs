@@ -60,7 +60,7 @@ fn multiply<'a>(
     head_of_row: &impl Fn(usize) -> &'a [f32],
     product: &mut [f32],
 ) -> std::result::Result<(), realm_quant::Error> {
-    let mut activations = Activations::new();
+    let mut activations = Activations::new(weight.level());
     activations.reset(weight.format().activation, n_rows, op.in_width)?;
     for row in 0..n_rows {
         activations.quantize_row(row, &head_of_row(row)[..op.in_width])?;

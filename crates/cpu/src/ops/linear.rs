@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Result};
-use realm_quant::{ActivationForm, ActivationRowsMut, ActivationView, Activations, OutputView};
+use realm_quant::{
+    ActivationForm, ActivationRowsMut, ActivationView, Activations, Level, OutputView,
+};
 
 use super::low_rank::Additions;
 use super::rows::{fill_row, task_rows};
@@ -40,7 +42,8 @@ pub(crate) fn linear(
     let mut additions = Additions::new(op, state.slots.rows(op.input), batch)?;
     let forms = additions.as_ref().map_or(&op.forms, |additions| &additions.forms);
     let mut activations = std::mem::take(&mut state.scratch.activations);
-    let result = quantize(op, forms, &mut activations, &mut state.slots, team, n_rows)
+    let level = state.level;
+    let result = quantize(op, forms, &mut activations, &mut state.slots, (level, team), n_rows)
         .and_then(|()| match &mut additions {
             Some(additions) => additions.multiply_inner(&activations, team),
             None => Ok(()),
@@ -56,11 +59,11 @@ fn quantize(
     forms: &[ActivationForm],
     activations: &mut Vec<Activations>,
     slots: &mut Slots,
-    team: &Team<'_>,
+    (level, team): (Level, &Team<'_>),
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
     let _span = tracing::trace_span!("quantize").entered();
-    activations.resize_with(activations.len().max(forms.len()), Activations::new);
+    activations.resize_with(activations.len().max(forms.len()), || Activations::new(level));
     for (form, buffer) in forms.iter().zip(activations.iter_mut()) {
         buffer.reset(*form, n_rows, op.width)?;
     }
@@ -68,7 +71,7 @@ fn quantize(
     let mut input = slots.take(op.input);
     let fill = |row: usize, values: &mut [f32]| {
         if let Some(before) = &op.before {
-            fill_row(before, slots, row, values);
+            fill_row(level, before, slots, row, values);
         }
     };
     let made = &mut activations[..forms.len()];

@@ -240,7 +240,7 @@ pub(crate) fn add_product(
         }
         let (a, rank) = (&pair.a, pair.b.rank);
         let mut inner = vec![0.0; rank];
-        let mut activations = Activations::new();
+        let mut activations = Activations::new(a.level());
         let result = activations
             .reset(a.format().activation, 1, x.len())
             .and_then(|()| activations.quantize_row(0, x))

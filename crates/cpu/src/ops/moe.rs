@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
-use realm_quant::{Activations, OutputView};
+use realm_quant::{Activations, Level, OutputView};
 
 use super::linear::quantize_rows;
 use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
@@ -76,7 +76,7 @@ fn route<'a>(
     adapted: &[AdaptedRows<'_>],
 ) -> Result<Vec<Group>> {
     let (step, width) = (&op.step, op.router.row_len());
-    let mut activations = Activations::new();
+    let mut activations = Activations::new(op.router.level());
     activations.reset(op.router.format().activation, n_rows, width).map_err(misfit)?;
     let mut logits = vec![0.0; n_rows * step.n_experts];
     for (row, values) in rows.clone().enumerate() {
@@ -98,7 +98,9 @@ fn route<'a>(
         if let Some(bias) = &op.router_bias {
             logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
         }
-        for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
+        for (place, (expert, weight)) in
+            choose(op.router.level(), step, logits, choice_bias).into_iter().enumerate()
+        {
             visits[expert].push(Visit { row, weight, place });
         }
     }
@@ -113,14 +115,19 @@ fn route<'a>(
 }
 
 /// The chosen experts of one row and their weights, best first. `logits` become scores.
-fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(usize, f32)> {
+fn choose(
+    level: Level,
+    step: &Moe,
+    logits: &mut [f32],
+    choice_bias: Option<&[f32]>,
+) -> Vec<(usize, f32)> {
     match step.gating {
         Gating::Softmax => {
-            let (_, sum) = math::softmax_weights(logits);
+            let (_, sum) = math::softmax_weights(level, logits);
             logits.iter_mut().for_each(|score| *score /= sum);
         }
         Gating::SoftmaxOfChosen => {}
-        Gating::Sigmoid => math::gated(realm_ir::Activation::Sigmoid, logits, None),
+        Gating::Sigmoid => math::gated(level, realm_ir::Activation::Sigmoid, logits, None),
     }
     let rank = |expert: usize| logits[expert] + choice_bias.map_or(0.0, |bias| bias[expert]);
     let mut order = eligible(step, rank);
@@ -128,7 +135,7 @@ fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(u
     order.truncate(step.n_used);
     let mut weights: Vec<f32> = order.iter().map(|expert| logits[*expert]).collect();
     if step.gating == Gating::SoftmaxOfChosen {
-        let (_, sum) = math::softmax_weights(&mut weights);
+        let (_, sum) = math::softmax_weights(level, &mut weights);
         weights.iter_mut().for_each(|weight| *weight /= sum);
     } else if step.normalize {
         let sum: f32 = weights.iter().sum();
@@ -189,7 +196,7 @@ fn run_experts(
     let inner_width = op.down.weight.row_len();
     let activate = |visit: usize, target: &mut [f32]| {
         let up = up.as_ref().map(|up| &up[visit * inner_width..][..inner_width]);
-        math::gated(op.step.activation, target, up);
+        math::gated(op.down.weight.level(), op.step.activation, target, up);
     };
     let values = outs.pop().unwrap_or_default();
     let inputs = Inputs::new(values, &[&op.down], team, &activate).map_err(misfit)?;
@@ -214,9 +221,10 @@ impl Inputs {
         let width = matrices.first().map_or(1, |matrix| matrix.weight.row_len());
         let n_visits = values.len() / width;
         let mut activations: Vec<Activations> = Vec::new();
-        for form in matrices.iter().map(|matrix| matrix.weight.format().activation) {
+        for weight in matrices.iter().map(|matrix| &matrix.weight) {
+            let form = weight.format().activation;
             if activations.iter().all(|made| made.form() != form) {
-                let mut new = Activations::new();
+                let mut new = Activations::new(weight.level());
                 new.reset(form, n_visits, width)?;
                 activations.push(new);
             }

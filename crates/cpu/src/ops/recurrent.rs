@@ -1,6 +1,7 @@
 //! Steps that carry a state from row to row.
 
 use realm_ir::{BatchView, Conv, DeltaNet, SelectiveScan, SequenceView};
+use realm_quant::Level;
 
 use crate::math;
 use crate::parts::Parts;
@@ -22,7 +23,7 @@ pub(crate) fn conv(
     batch: &BatchView<'_>,
 ) {
     let (taps, width) = (weight.row_len(), weight.n_rows());
-    let kernel = weight.values();
+    let (level, kernel) = (state.level, weight.values());
     let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
     let mut out = state.slots.take(op.out);
     let input = state.slots.get(op.input);
@@ -45,7 +46,7 @@ pub(crate) fn conv(
                     *out += kernel[column * taps + tap] * value;
                 }
             }
-            math::gated(op.activation, out, None);
+            math::gated(level, op.activation, out, None);
             // The oldest input leaves, this one joins.
             if taps > 1 {
                 past.copy_within(width.., 0);
@@ -74,7 +75,7 @@ pub(crate) fn delta_net(
         .map(|sequence| state.recurrent.range(sequence.state, op.state))
         .collect();
     let state_parts = Parts::new(state.recurrent.values());
-    let slots = &state.slots;
+    let (level, slots) = (state.level, &state.slots);
     let len = op.key_width * op.value_width;
     team.for_each(batch.sequences.len() * op.n_value_heads, &|_, task| {
         let (sequence, head) = (task / op.n_value_heads, task % op.n_value_heads);
@@ -90,6 +91,7 @@ pub(crate) fn delta_net(
             let step = math::softplus(value(op.alpha) + bias.values()[head]);
             let head_row = HeadRow {
                 op,
+                level,
                 qkv: &slots.get(op.qkv)[row * slots.width(op.qkv)..],
                 head,
                 decay: (decay.values()[head] * step).exp(),
@@ -107,6 +109,7 @@ pub(crate) fn delta_net(
 /// One value head of one row.
 struct HeadRow<'a> {
     op: &'a DeltaNet,
+    level: Level,
     qkv: &'a [f32],
     head: usize,
     /// What the memory is multiplied with.
@@ -146,7 +149,7 @@ impl HeadRow<'_> {
     /// A vector of unit length, times `scale`.
     fn unit(&self, first: usize, scale: f32) -> Vec<f32> {
         let vector = &self.qkv[first..][..self.op.key_width];
-        let length = (math::sum_of_squares(vector) + self.op.epsilon).sqrt();
+        let length = (math::sum_of_squares(self.level, vector) + self.op.epsilon).sqrt();
         vector.iter().map(|x| x / length * scale).collect()
     }
 }
@@ -171,7 +174,7 @@ pub(crate) fn selective_scan(
         .map(|sequence| state.recurrent.range(sequence.state, step.state))
         .collect();
     let state_parts = Parts::new(state.recurrent.values());
-    let slots = &state.slots;
+    let (level, slots) = (state.level, &state.slots);
     let row_of = |slot, row| &slots.get(slot)[row * slots.width(slot)..];
     let heads_per_task = SCAN_VALUES_PER_TASK.div_ceil(step.head_width);
     let tasks = step.n_heads.div_ceil(heads_per_task);
@@ -204,8 +207,9 @@ pub(crate) fn selective_scan(
                 let n_decays = op.decay.row_len();
                 decays.clear();
                 decays.extend_from_slice(&op.decay.values()[head * n_decays..][..n_decays]);
-                math::exp_scaled(time, &mut decays);
-                scan_head(step, memory, &decays, time, (x, b, c), op.skip.values()[head], out);
+                math::exp_scaled(level, time, &mut decays);
+                let (inputs, skip) = ((x, b, c), op.skip.values()[head]);
+                scan_head((level, step), memory, &decays, time, inputs, skip, out);
             }
         }
     });
@@ -214,7 +218,7 @@ pub(crate) fn selective_scan(
 
 /// One head of one row.
 fn scan_head(
-    step: &SelectiveScan,
+    (level, step): (Level, &SelectiveScan),
     memory: &mut [f32],
     decays: &[f32],
     time: f32,
@@ -223,6 +227,6 @@ fn scan_head(
     out: &mut [f32],
 ) {
     for ((out, x), memory) in out.iter_mut().zip(x).zip(memory.chunks_exact_mut(step.state_width)) {
-        *out = math::scan(memory, decays, time * x, b, c) + skip * x;
+        *out = math::scan(level, memory, decays, time * x, b, c) + skip * x;
     }
 }

@@ -1,6 +1,7 @@
 //! Head norms, rotation, and the way into the KV cache.
 
 use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
+use realm_quant::Level;
 
 use super::rows::{norm_head, task_rows};
 use crate::parts::Parts;
@@ -28,7 +29,7 @@ pub(crate) fn rope_store(
     let v = state.slots.get(op.v);
     let (q_parts, k_parts) = (Parts::new(&mut q), Parts::new(&mut k));
     let writer = state.kv.writer();
-    let n_rows = batch.n_rows();
+    let (level, n_rows) = (state.level, batch.n_rows());
 
     team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
         let mut turns = Turns::default();
@@ -40,7 +41,7 @@ pub(crate) fn rope_store(
             let q = unsafe { q_parts.part(row * q_width..(row + 1) * q_width) };
             for head in q.chunks_exact_mut(layer.key_width).take(op.n_heads) {
                 let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.q_weight));
-                prepare(head, norm, &turns);
+                prepare(level, head, norm, &turns);
                 if let Some(temperature) = &op.temperature {
                     let factor = temperature.at(position);
                     head.iter_mut().for_each(|value| *value *= factor);
@@ -53,7 +54,8 @@ pub(crate) fn rope_store(
             let keys = k.chunks_exact_mut(layer.key_width);
             let values = v.chunks_exact(layer.value_width);
             for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
-                prepare(key, op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight)), &turns);
+                let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight));
+                prepare(level, key, norm, &turns);
                 // SAFETY: one row per position of a sequence, and sequences of a batch
                 // write to pages of their own, so no other task has this place.
                 unsafe {
@@ -85,10 +87,15 @@ pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchV
 }
 
 /// Normalises and rotates a head, in the order of its family.
-fn prepare(head: &mut [f32], norm: Option<(&HeadNormOp, &WeightHandle)>, turns: &Turns<'_>) {
+fn prepare(
+    level: Level,
+    head: &mut [f32],
+    norm: Option<(&HeadNormOp, &WeightHandle)>,
+    turns: &Turns<'_>,
+) {
     let apply = |head: &mut [f32], after_rope: bool| {
         if let Some((norm, weight)) = norm.filter(|(norm, _)| norm.after_rope == after_rope) {
-            norm_head(head, weight.values(), norm.epsilon);
+            norm_head(level, head, weight.values(), norm.epsilon);
         }
     };
     apply(head, false);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use realm_ir::{Add, BatchView, NormKind, Result, Slot, TakeRows};
+use realm_quant::Level;
 
 use super::low_rank::{adapted_rows, adapters_of_row, add_lookup};
 use crate::math;
@@ -61,12 +62,12 @@ pub(crate) fn per_row(op: &PerRow, state: &mut State, team: &Team<'_>, batch: &B
     let width = state.slots.width(out);
     let mut values = state.slots.take(out);
     let parts = Parts::new(&mut values);
-    let slots = &state.slots;
+    let (level, slots) = (state.level, &state.slots);
     team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
         for row in task_rows(task, ROWS_PER_TASK, n_rows) {
             // SAFETY: each row belongs to one task.
             let target = unsafe { parts.part(row * width..(row + 1) * width) };
-            fill_row(op, slots, row, target);
+            fill_row(level, op, slots, row, target);
         }
     });
     state.slots.put(out, values);
@@ -79,13 +80,13 @@ pub(crate) fn task_rows(task: usize, per_task: usize, n_rows: usize) -> Range<us
 
 /// Makes one row of the operation's result. `target` is that row of the out
 /// slot, whose memory has been taken out of `slots`; it still holds the old values.
-pub(crate) fn fill_row(op: &PerRow, slots: &Slots, row: usize, target: &mut [f32]) {
+pub(crate) fn fill_row(level: Level, op: &PerRow, slots: &Slots, row: usize, target: &mut [f32]) {
     match op {
         PerRow::Norm(op) => {
             if op.input != op.out {
                 target.copy_from_slice(row_of(slots, op.input, row, target.len()));
             }
-            norm_row(op, target);
+            norm_row(level, op, target);
         }
         PerRow::GatedAct(op) => {
             if op.gate != op.out {
@@ -97,9 +98,9 @@ pub(crate) fn fill_row(op: &PerRow, slots: &Slots, row: usize, target: &mut [f32
             let up = op
                 .up
                 .map(|up| &row_of(slots, up, row, op.up_offset + target.len())[op.up_offset..]);
-            math::gated(op.activation, target, up);
+            math::gated(level, op.activation, target, up);
         }
-        PerRow::Sparsify(op) => sparsify_row(&mut target[..op.width], op.deviations),
+        PerRow::Sparsify(op) => sparsify_row(level, &mut target[..op.width], op.deviations),
     }
 }
 
@@ -108,14 +109,14 @@ fn row_of(slots: &Slots, slot: Slot, row: usize, len: usize) -> &[f32] {
     &slots.get(slot)[row * slots.width(slot)..][..len]
 }
 
-fn norm_row(op: &NormOp, row: &mut [f32]) {
+fn norm_row(level: Level, op: &NormOp, row: &mut [f32]) {
     let groups = row.chunks_exact_mut(op.width).take(op.groups);
     for (index, group) in groups.enumerate() {
         if op.kind == NormKind::Layer {
             let mean = group.iter().sum::<f32>() / group.len() as f32;
             group.iter_mut().for_each(|value| *value -= mean);
         }
-        let mean_square = math::sum_of_squares(group) / group.len() as f32;
+        let mean_square = math::sum_of_squares(level, group) / group.len() as f32;
         let scale = 1.0 / (mean_square + op.epsilon).sqrt();
         match of_group(op.weight.as_ref(), index, op.width) {
             Some(weight) => {
@@ -130,10 +131,10 @@ fn norm_row(op: &NormOp, row: &mut [f32]) {
 }
 
 /// Keeps what is more than `deviations` standard deviations above the mean.
-fn sparsify_row(row: &mut [f32], deviations: f32) {
+fn sparsify_row(level: Level, row: &mut [f32], deviations: f32) {
     let mean = row.iter().sum::<f32>() / row.len() as f32;
     row.iter_mut().for_each(|value| *value -= mean);
-    let deviation = (math::sum_of_squares(row) / (row.len() - 1) as f32).sqrt();
+    let deviation = (math::sum_of_squares(level, row) / (row.len() - 1) as f32).sqrt();
     row.iter_mut().for_each(|value| *value = (*value - deviations * deviation).max(0.0));
 }
 
@@ -145,8 +146,8 @@ fn of_group(values: Option<&WeightHandle>, index: usize, width: usize) -> Option
 }
 
 /// RMS norm of one head.
-pub(crate) fn norm_head(head: &mut [f32], weight: &[f32], epsilon: f32) {
-    let scale = 1.0 / (math::sum_of_squares(head) / head.len() as f32 + epsilon).sqrt();
+pub(crate) fn norm_head(level: Level, head: &mut [f32], weight: &[f32], epsilon: f32) {
+    let scale = 1.0 / (math::sum_of_squares(level, head) / head.len() as f32 + epsilon).sqrt();
     head.iter_mut().zip(weight).for_each(|(value, w)| *value = *value * scale * w);
 }
 

@@ -9,7 +9,7 @@ use crate::{model, outputs};
 const DENSE: &[&[Tensor]] = &[NORMS, Q_K_V, OUT, GATED];
 
 fn logits(file: &[u8]) -> Vec<f32> {
-    outputs(&model(file).unwrap(), 9)
+    outputs(&model(file).unwrap(), 9, realm_cpu::Level::best())
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod references;
 
 use std::sync::Arc;
 
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::Gguf;
 use realm_model::{Error, build};
 use realm_testkit::families::{CONTEXT_LENGTH, PROMPT};
@@ -19,8 +19,8 @@ fn model(bytes: &[u8]) -> Result<Model, Box<Error>> {
 
 /// What the model gives for each token of the prompt: as many in the first call as
 /// `n_first`, then one by one.
-fn outputs(model: &Model, n_first: usize) -> Vec<f32> {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+fn outputs(model: &Model, n_first: usize, level: Level) -> Vec<f32> {
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1), level: Some(level) }).unwrap();
     let mut session = model.open(&backend, Size::default()).unwrap();
     let pages = [3, 11, 2, 7];
     let mut outputs =

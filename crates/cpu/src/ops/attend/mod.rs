@@ -11,6 +11,7 @@ mod tile;
 use std::sync::Mutex;
 
 use realm_ir::{Attend, BatchView};
+use realm_quant::Level;
 
 use self::pages::Pages;
 pub(crate) use self::tile::Scratch;
@@ -50,7 +51,8 @@ pub(crate) fn attend(
             Tile::of_sequence(op, group, sequence, position)
         })
         .collect();
-    let step = AttendStep { op, shape, group, tiles, slots, scratch: &state.scratch.attention };
+    let (level, scratch) = (state.level, &state.scratch.attention[..]);
+    let step = AttendStep { op, level, shape, group, tiles, slots, scratch };
     match state.kv.values() {
         KvValues::F32(values) => step.run(values.as_slice(), team),
         KvValues::F16(values) => step.run(values.as_slice(), team),
@@ -62,6 +64,7 @@ pub(crate) fn attend(
 /// One step over one batch.
 struct AttendStep<'a> {
     op: &'a Attend,
+    level: Level,
     shape: &'a KvShape,
     /// Query heads per key/value head.
     group: usize,
@@ -119,7 +122,8 @@ impl AttendStep<'_> {
     }
 
     fn head<'a, P: ?Sized>(&'a self, kv: &'a P, tile: &'a Tile<'a>, head: usize) -> Head<'a, P> {
-        Head { op: self.op, shape: self.shape, kv, tile, head, group: self.group }
+        let &Self { op, level, shape, group, .. } = self;
+        Head { op, level, shape, kv, tile, head, group }
     }
 
     fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {

@@ -10,8 +10,9 @@
 use std::ops::Range;
 
 use realm_ir::{Activation, Attend, SequenceView};
+use realm_quant::{Element, Level};
 
-use super::kernels::{self, Element};
+use super::kernels;
 use super::pages::{Kind, Pages, Place, Run};
 use crate::kv::{KvShape, LANES};
 use crate::math;
@@ -101,7 +102,7 @@ impl Partial {
     }
 
     /// Adds what is known of the positions that follow.
-    fn merge(&mut self, next: &Partial) {
+    fn merge(&mut self, next: &Partial, level: Level) {
         let stride = self.values.len() / self.max.len();
         let rows = self.values.chunks_exact_mut(stride).zip(next.values.chunks_exact(stride));
         for (query, (values, next_values)) in rows.enumerate() {
@@ -113,7 +114,7 @@ impl Partial {
             let next_factor = math::exp(next.max[query] - max);
             self.max[query] = max;
             self.sum[query] = self.sum[query] * factor + next.sum[query] * next_factor;
-            math::blend(values, factor, next_values, next_factor);
+            math::blend(level, values, factor, next_values, next_factor);
         }
     }
 }
@@ -162,6 +163,7 @@ pub(super) struct Head<'a, P: ?Sized> {
     pub op: &'a Attend,
     pub shape: &'a KvShape,
     pub kv: &'a P,
+    pub level: Level,
     pub tile: &'a Tile<'a>,
     /// Number of the key/value head.
     pub head: usize,
@@ -177,7 +179,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         total.clear(self.n_queries(), self.value_stride());
         for index in self.tile.chunks(self.shape) {
             self.chunk(index, work, chunk);
-            total.merge(chunk);
+            total.merge(chunk, self.level);
         }
         self.store(total, slots);
     }
@@ -198,7 +200,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     pub fn merge(&self, chunks: &[Partial], slots: &Slots<'_>, scratch: &mut Scratch) {
         let total = &mut scratch.total;
         total.clear(self.n_queries(), self.value_stride());
-        chunks.iter().for_each(|chunk| total.merge(chunk));
+        chunks.iter().for_each(|chunk| total.merge(chunk, self.level));
         self.store(total, slots);
     }
 
@@ -292,7 +294,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     /// Groups of query rows that are computed together, about as many in each.
     fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
         let n = self.n_queries();
-        let per_block = n.div_ceil(n.div_ceil(kernels::most_rows()));
+        let per_block = n.div_ceil(n.div_ceil(kernels::most_rows(self.level)));
         (0..n).step_by(per_block).map(move |first| first..n.min(first + per_block))
     }
 
@@ -300,7 +302,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     fn score_page(&self, visit: &Visit<'_>, work: &mut Work) {
         let Work { queries, scores, unpacked } = work;
         let place = self.place(visit.page, Kind::Keys);
-        match self.kv.run(place, self.blocks().len(), unpacked) {
+        match self.kv.run(self.level, place, self.blocks().len(), unpacked) {
             Run::Stored(keys) => self.score_blocks(visit, keys, queries, scores),
             Run::Unpacked(keys) => self.score_blocks(visit, keys, queries, scores),
         }
@@ -324,7 +326,16 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             }
             let queries = &queries[block.start * width..block.end * width];
             let scores = &mut scores[block.start * score_stride + slot..];
-            kernels::products(block.len(), queries, keys, stride, scores, score_stride, ahead);
+            kernels::products(
+                self.level,
+                block.len(),
+                queries,
+                keys,
+                stride,
+                scores,
+                score_stride,
+                ahead,
+            );
             ahead = &[];
         }
     }
@@ -333,7 +344,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     /// largest score, and the sum of the weights relative to it.
     fn weights(&self, query: usize, first: usize, scores: &mut [f32]) -> (f32, f32) {
         if let Some(cap) = self.op.softcap {
-            math::gated(Activation::Softcap(cap), scores, None);
+            math::gated(self.level, Activation::Softcap(cap), scores, None);
         }
         if let Some(max_bias) = self.op.alibi_max_bias {
             let head = self.head * self.group + query % self.group;
@@ -343,14 +354,14 @@ impl<P: Pages + ?Sized> Head<'_, P> {
                 *score -= slope * position.abs_diff(first + i) as f32;
             }
         }
-        math::softmax_weights(scores)
+        math::softmax_weights(self.level, scores)
     }
 
     /// Adds one page's weighted values.
     fn add_page(&self, visit: &Visit<'_>, work: &mut Work, out: &mut Partial) {
         let Work { scores, unpacked, .. } = work;
         let place = self.place(visit.page, Kind::Values);
-        match self.kv.run(place, self.blocks().len(), unpacked) {
+        match self.kv.run(self.level, place, self.blocks().len(), unpacked) {
             Run::Stored(values) => self.add_blocks(visit, values, scores, out),
             Run::Unpacked(values) => self.add_blocks(visit, values, scores, out),
         }
@@ -375,7 +386,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
             let n = queries.len();
-            kernels::add_weighted(n, weights, score_stride, values, stride, out, ahead);
+            kernels::add_weighted(self.level, n, weights, score_stride, values, stride, out, ahead);
             ahead = &[];
         };
         for block in self.blocks() {

@@ -1,21 +1,18 @@
 //! One answer in the making.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use super::sequence::Sequence;
 use super::text::Answer;
 use crate::adapter::Lora;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::kv::Sequence;
+use crate::runner::Logits;
 use crate::sampler::{Sampler, SamplingOptions};
-
-/// Names a generation for as long as it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GenerationId(pub u64);
 
 /// What to generate.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct GenerationRequest {
     /// Tokens to continue; at least one.
     pub prompt: Vec<u32>,
     /// How tokens are chosen.
@@ -109,7 +106,7 @@ pub enum Event {
     Error(Arc<Error>),
 }
 
-/// Points in time of one generation, milliseconds of the core's clock.
+/// Points in time of one generation, milliseconds of the engine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     requested: f64,
@@ -118,58 +115,54 @@ pub(crate) struct Times {
     first_token: Option<f64>,
 }
 
-/// A request with its state.
+/// An answer in the making.
 pub(crate) struct Generation {
-    pub(crate) id: GenerationId,
     /// Prompt and answer.
     pub(crate) tokens: Vec<u32>,
-    pub(crate) n_prompt: usize,
-    pub(crate) n_cached: usize,
+    n_prompt: usize,
+    n_cached: usize,
     /// What of `tokens` is in the KV cache.
     pub(crate) sequence: Sequence,
     /// The kept sequence it belongs to.
     pub(crate) kept: Option<u32>,
-    /// Has the pages for all of `tokens`; otherwise it waits for them.
-    pub(crate) is_admitted: bool,
-    pub(crate) is_finished: bool,
     pub(crate) max_tokens: usize,
     min_tokens: usize,
     ignore_eos: bool,
-    pub(crate) abort: Arc<AtomicBool>,
-    pub(crate) sampler: Sampler,
+    sampler: Sampler,
     pub(crate) answer: Answer,
-    pub(crate) times: Times,
+    times: Times,
+}
+
+/// Tokens that a model's vocabulary says something about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SpecialTokens<'a> {
+    /// End an answer.
+    pub(crate) ends: &'a [u32],
+    /// Are never chosen.
+    pub(crate) suppressed: &'a [u32],
 }
 
 impl Generation {
+    /// A request made at `requested`, on a sequence that holds as much of the prompt as can be
+    /// used again.
     pub(crate) fn new(
-        id: GenerationId,
-        request: Request,
+        request: GenerationRequest,
         sequence: Sequence,
         answer: Answer,
-        now: f64,
+        requested: f64,
     ) -> Self {
         Generation {
-            id,
             n_prompt: request.prompt.len(),
             n_cached: sequence.len(),
             tokens: request.prompt,
             sequence,
             kept: request.sequence,
-            is_admitted: false,
-            is_finished: false,
             max_tokens: request.max_tokens,
             min_tokens: request.min_tokens,
             ignore_eos: request.ignore_eos,
-            abort: request.abort,
             sampler: Sampler::new(request.sampling),
             answer,
-            times: Times {
-                requested: now,
-                prompt_started: None,
-                prompt_ended: None,
-                first_token: None,
-            },
+            times: Times { requested, prompt_started: None, prompt_ended: None, first_token: None },
         }
     }
 
@@ -178,13 +171,64 @@ impl Generation {
         self.tokens.len() - self.sequence.len()
     }
 
-    /// Whether end-of-generation tokens must not be chosen now.
-    pub(crate) fn forbids_end(&self) -> bool {
-        self.ignore_eos || self.answer.tokens.len() < self.min_tokens
+    /// The next `n` tokens to read.
+    pub(crate) fn next_tokens(&self, n: usize) -> &[u32] {
+        &self.tokens[self.sequence.len()..][..n]
     }
 
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.abort.load(Ordering::Relaxed)
+    /// Whether a token is chosen when the next `n` tokens have been read.
+    pub(crate) fn wants_logits(&self, n: usize) -> bool {
+        n == self.n_pending() && self.max_tokens > 0
+    }
+
+    /// It has the room to begin: its sequence is what it is going to use again.
+    pub(crate) fn begin(&mut self, now: f64) {
+        if self.times.prompt_started.is_none() {
+            self.times.prompt_started = Some(now);
+            self.n_cached = self.sequence.len();
+        }
+    }
+
+    /// The next `n` tokens have been read.
+    pub(crate) fn advance(&mut self, n: usize, now: f64) {
+        let from = self.sequence.len();
+        self.sequence.extend(&self.tokens[from..from + n]);
+        if self.n_pending() == 0 {
+            self.times.prompt_ended.get_or_insert(now);
+        }
+    }
+
+    /// How many of the best logits are enough to choose from; `None` when only all are.
+    pub(crate) fn n_enough(&self, special: SpecialTokens<'_>) -> Option<usize> {
+        let n_ends = if self.forbids_end() { special.ends.len() } else { 0 };
+        self.sampler.n_enough(special.suppressed.len() + n_ends)
+    }
+
+    /// Chooses the next token from the output row `row`.
+    ///
+    /// # Errors
+    /// Those of the sampler.
+    pub(crate) fn choose(
+        &mut self,
+        logits: &mut Logits,
+        row: usize,
+        n_vocab: usize,
+        special: SpecialTokens<'_>,
+    ) -> Result<u32> {
+        let ends = if self.forbids_end() { special.ends } else { &[] };
+        let forbidden = special.suppressed.iter().chain(ends);
+        match logits {
+            Logits::Best(rows) => self.sampler.sample_best(&rows[row], forbidden),
+            Logits::All(values) => {
+                let logits = &mut values[row * n_vocab..][..n_vocab];
+                self.sampler.sample(logits, &self.tokens, forbidden)
+            }
+        }
+    }
+
+    /// Whether end-of-generation tokens must not be chosen now.
+    fn forbids_end(&self) -> bool {
+        self.ignore_eos || self.answer.tokens.len() < self.min_tokens
     }
 
     /// Takes a sampled token; gives the text that can be handed out with it.

@@ -1,5 +1,6 @@
 //! Answers that always come.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::mpsc::{self, Receiver};
 
@@ -10,29 +11,39 @@ use crate::error::{Error, Result};
 pub struct Reply<T>(Option<Box<dyn FnOnce(Result<T>) + Send>>);
 
 impl<T> Reply<T> {
-    /// Calls `done` with the result, on whichever thread has it.
+    /// Calls `done` with the result, on whichever thread has it. A `done` that panics harms
+    /// nobody else.
     pub fn new(done: impl FnOnce(Result<T>) + Send + 'static) -> Self {
         Reply(Some(Box::new(done)))
     }
 
     /// Gives the result.
     pub fn send(mut self, result: Result<T>) {
+        self.answer(result);
+    }
+
+    fn answer(&mut self, result: Result<T>) {
         if let Some(done) = self.0.take() {
-            done(result);
+            let _ = catch_unwind(AssertUnwindSafe(|| done(result)));
         }
+    }
+}
+
+impl<T: 'static> Reply<T> {
+    /// A reply that answers this one with what `convert` makes of its result.
+    pub(crate) fn of<U>(self, convert: impl FnOnce(U) -> T + Send + 'static) -> Reply<U> {
+        Reply::new(move |result: Result<U>| self.send(result.map(convert)))
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(unanswered()));
-        }
+        self.answer(Err(unanswered()));
     }
 }
 
 /// Why something was dropped unanswered.
-pub(super) fn unanswered() -> Error {
+pub(crate) fn unanswered() -> Error {
     match std::thread::panicking() {
         true => Error::internal("the command panicked"),
         false => Error::Disposed,
@@ -44,7 +55,7 @@ pub(super) fn unanswered() -> Error {
 ///
 /// # Errors
 /// Those of the command.
-pub fn wait<T: Send + 'static>(start: impl FnOnce(Reply<T>)) -> Result<T> {
+pub fn wait<T: Send + 'static, Handle>(start: impl FnOnce(Reply<T>) -> Handle) -> Result<T> {
     let (sender, receiver): (_, Receiver<Result<T>>) = mpsc::channel();
     start(Reply::new(move |result| drop(sender.send(result))));
     receiver.recv().unwrap_or(Err(Error::Disposed))

@@ -1,81 +1,14 @@
-//! Embedding and ranking on the engine's thread.
+//! A query and a document as the tokens that a model which ranks wants to see.
 
 use std::sync::Arc;
 
-use realm_model::Pooling;
 use realm_tokenizer::{EncodeOptions, Tokenizer};
 
-use super::{Model, Reply};
-use crate::core::EmbedOptions;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::load::Loaded;
-use crate::options::Prompt;
-
-/// A model's special tokens are added to texts; their names in a text are plain text.
-const TEXT: EncodeOptions = EncodeOptions { add_special: true, parse_special: false };
-
-impl Model {
-    /// One vector per text, see [`crate::core::Core::embed`]. Without `pooling`, the
-    /// file's own; token ids are taken as they are.
-    pub fn embed(
-        &self,
-        texts: Vec<Prompt>,
-        pooling: Option<Pooling>,
-        normalize: bool,
-        reply: Reply<Vec<Vec<f32>>>,
-    ) {
-        let tokenizer = match self.loaded() {
-            Ok(loaded) => loaded.tokenizer.clone(),
-            Err(error) => return reply.send(Err(error)),
-        };
-        self.call(reply, async move |core| {
-            let texts: Vec<Vec<u32>> = texts
-                .into_iter()
-                .map(|text| match text {
-                    Prompt::Text(text) => tokenizer.encode(&text, TEXT),
-                    Prompt::Tokens(tokens) => tokens,
-                })
-                .collect();
-            let pooling = match pooling.unwrap_or(core.default_pooling()) {
-                Pooling::Rank => {
-                    return Err(Error::invalid("the model ranks: use rerank, or name a pooling"));
-                }
-                pooling => pooling,
-            };
-            core.embed(&texts, EmbedOptions { pooling, normalize }).await
-        });
-    }
-
-    /// How well each document answers the query: the first of the model's scores, or
-    /// the share of the first in their softmax where a model has several.
-    ///
-    /// # Errors
-    /// Through `reply`: `INVALID_ARGUMENT` when the model does not rank, and those of
-    /// [`Model::embed`].
-    pub fn rank(&self, query: String, documents: Vec<String>, reply: Reply<Vec<f32>>) {
-        let form = self.loaded().and_then(|loaded| PairForm::read(&loaded));
-        let form = match form {
-            Ok(form) => form,
-            Err(error) => return reply.send(Err(error)),
-        };
-        self.call(reply, async move |core| {
-            if core.default_pooling() != Pooling::Rank {
-                return Err(Error::invalid(format!(
-                    "the model does not rank: its pooling is \"{}\"; rank by comparing embeddings",
-                    core.default_pooling().as_str()
-                )));
-            }
-            let pair = |document: &String| form.tokens(&query, document);
-            let pairs: Vec<Vec<u32>> = documents.iter().map(pair).collect();
-            let options = EmbedOptions { pooling: Pooling::Rank, normalize: false };
-            let scores = core.embed(&pairs, options).await?;
-            Ok(scores.iter().map(|scores| score(scores)).collect())
-        });
-    }
-}
 
 /// How a model wants to see a query and a document.
-struct PairForm {
+pub(crate) struct PairForm {
     tokenizer: Arc<Tokenizer>,
     /// `tokenizer.chat_template.rerank`, with places for both.
     template: Option<String>,
@@ -84,7 +17,7 @@ struct PairForm {
 }
 
 impl PairForm {
-    fn read(loaded: &Loaded) -> Result<Self> {
+    pub(crate) fn read(loaded: &Loaded) -> Result<Self> {
         let metadata = loaded.gguf.metadata();
         let template = metadata.str("tokenizer.chat_template.rerank")?.map(str::to_owned);
         let adds_separator = metadata.bool("tokenizer.ggml.add_sep_token")?.unwrap_or(false);
@@ -92,7 +25,7 @@ impl PairForm {
         Ok(PairForm { tokenizer: loaded.tokenizer.clone(), template, separator })
     }
 
-    fn tokens(&self, query: &str, document: &str) -> Vec<u32> {
+    pub(crate) fn tokens(&self, query: &str, document: &str) -> Vec<u32> {
         match &self.template {
             Some(template) => from_template(&self.tokenizer, template, query, document),
             None => separated(&self.tokenizer, self.separator, query, document),
@@ -149,7 +82,7 @@ fn separated(
 
 /// One number from a model's scores: a model of several classes names the relevant
 /// one first.
-fn score(scores: &[f32]) -> f32 {
+pub(crate) fn score(scores: &[f32]) -> f32 {
     match scores {
         [first, _, ..] => {
             let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
