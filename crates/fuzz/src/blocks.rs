@@ -1,4 +1,4 @@
-//! Quantised blocks: any bytes are weights.
+//! Quantised blocks: whatever the bytes are, they mean some weights and are no error.
 
 use realm_gguf::TensorType;
 use realm_quant::{Activations, Level, dequantize, format, supported};

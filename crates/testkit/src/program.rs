@@ -178,6 +178,12 @@ impl Model {
         Ok(())
     }
 
+    /// Whether no row sees those after it; else all of a text has to come in one call.
+    pub fn is_causal(&self) -> bool {
+        let mut steps = self.program.segments.iter().flatten();
+        !steps.any(|step| matches!(step, Step::Attend(attend) if !attend.causal))
+    }
+
     /// Every segment: embedding, layers and head.
     pub fn segments(&self) -> Range<usize> {
         0..self.program.segments.len()

@@ -56,13 +56,11 @@ fn bound(family: &Family) -> f32 {
 
 /// How the family is off, if it is.
 fn fault(family: &Family) -> Option<String> {
-    let recipe = arch::find(family.architecture)?;
     let model = match model(&family.file()) {
         Ok(model) => model,
         Err(error) => return Some(error.to_string()),
     };
-    // What sees later tokens has to be given all of them at once.
-    let n_first = if recipe.is_encoder { families::PROMPT.len() } else { 9 };
+    let n_first = if model.is_causal() { 9 } else { families::PROMPT.len() };
     let wanted = match reference(family) {
         Ok(wanted) => wanted,
         Err(error) => return Some(format!("no reference: {error}")),
