@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::oneshot;
 use realm_ir::{Error, Result};
 
-use crate::adapter::AdapterDescription;
-
 use crate::NAME;
+use crate::device::DeviceDescription;
 use crate::kernel::Pipelines;
 use crate::product::{self, Products, Tuning, tune};
 
@@ -34,8 +33,8 @@ pub(crate) struct Gpu {
     pub queue: wgpu::Queue,
     /// Most bytes of one binding, and so of one buffer.
     pub max_binding_bytes: usize,
-    /// The adapter it was opened on.
-    pub adapter: AdapterDescription,
+    /// What the system says of it.
+    pub description: DeviceDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
     /// Bound where a kernel declares a result that a step does not have.
@@ -82,29 +81,29 @@ impl Failure {
 }
 
 impl Gpu {
-    /// Opens `adapter` with all its limits, none above `max_binding_bytes`, for products with
+    /// Opens `card` with all its limits, none above `max_binding_bytes`, for products with
     /// the kernels that `tuning` says or the fastest ones.
     ///
     /// # Errors
-    /// `Unavailable` when the adapter gives no device.
+    /// `Unavailable` when it cannot be opened.
     pub async fn open(
-        adapter: &wgpu::Adapter,
+        card: &wgpu::Adapter,
         max_binding_bytes: Option<usize>,
         tuning: Option<Tuning>,
     ) -> Result<Self> {
-        let limits = adapter.limits();
+        let limits = card.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
-            required_features: adapter.features() & product::FEATURES,
+            required_features: card.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
-        let (device, queue) = adapter
+        let (device, queue) = card
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::Unavailable { backend: NAME, reason: error.to_string() })?;
-        let adapter = AdapterDescription::of(adapter);
-        tracing::info!(name = adapter.name, api = adapter.api, "opened adapter");
+        let description = DeviceDescription::of(card);
+        tracing::info!(name = description.name, api = description.api, "opened a device");
 
         let failure = Failure::default();
         let on_error = failure.clone();
@@ -131,7 +130,7 @@ impl Gpu {
             device,
             queue,
             max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
-            adapter,
+            description,
             nothing,
             nowhere,
             products: Products::default(),
@@ -172,7 +171,7 @@ impl Gpu {
     ) -> Result<wgpu::Buffer> {
         if bytes > self.max_binding_bytes {
             let limit = self.max_binding_bytes;
-            let what = format!("{what} of {bytes} bytes in one buffer (this adapter has {limit})");
+            let what = format!("{what} of {bytes} bytes in one buffer (this device has {limit})");
             return Err(Error::Unsupported { what, backend: NAME });
         }
         let descriptor = wgpu::BufferDescriptor {

@@ -1,6 +1,6 @@
 //! The device against the naive oracle: whole programs, step by step in coverage.
 //!
-//! These tests need a graphics adapter, hardware or software, and fail without one.
+//! These tests need a device, a graphics card or software, and fail without one.
 
 mod common;
 
@@ -224,7 +224,7 @@ fn what_is_not_there_is_refused_by_name() {
     let text = model.open(backend(), q8_0).err().unwrap().to_string();
     assert!(text.contains("a KV cache of q8_0 is not supported"), "{text}");
 
-    let missing = WgpuOptions { adapter: Some("no such card".into()), ..WgpuOptions::default() };
+    let missing = WgpuOptions { device: Some("no such card".into()), ..WgpuOptions::default() };
     let error = WgpuBackend::new(missing).err().unwrap();
     assert_eq!(error.code(), ErrorCode::BackendUnavailable);
 }

@@ -458,7 +458,7 @@ impl Planner<'_> {
     /// tiles and is not faster with them.
     fn works(&self, rows: Rows) -> impl Iterator<Item = (RangeInclusive<usize>, Work)> + use<> {
         let most = super::max_rows(rows, self.config);
-        let n_works = if self.gpu.adapter.software { WORKS.len() - 1 } else { WORKS.len() };
+        let n_works = if self.gpu.description.software { WORKS.len() - 1 } else { WORKS.len() };
         let works = WORKS.into_iter().take(n_works).enumerate();
         let last_goes_on = move |(index, (when, work)): (usize, (RangeInclusive<usize>, Work))| {
             let end = if index + 1 == n_works { usize::MAX } else { *when.end() };

@@ -147,14 +147,14 @@ mod tests {
     use super::*;
     use crate::product::{Places, Work};
     use crate::weight::format;
-    use crate::{WgpuOptions, adapters};
+    use crate::{WgpuOptions, devices};
     use realm_gguf::TensorType;
 
     fn open() -> WgpuBackend {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let (adapter, tuning) = (Some(adapter.name.clone()), Some(Tuning::default()));
-        WgpuBackend::new(WgpuOptions { adapter, tuning, ..Default::default() }).unwrap()
+        let found = pollster::block_on(devices());
+        let device = found.first().expect("no graphics card found: install a driver");
+        let (device, tuning) = (Some(device.name.clone()), Some(Tuning::default()));
+        WgpuBackend::new(WgpuOptions { device, tuning, ..Default::default() }).unwrap()
     }
 
     fn kernel(ty: TensorType, work: Work, arithmetic: Arithmetic) -> Kernel {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn tiles_of_64_rows_know_their_answers() {
-        // Software adapters are not given these tiles, so other tests may not run them.
+        // Devices in software are not given these tiles, so other tests may not run them.
         let arithmetics = [Arithmetic::F32, Arithmetic::F16, Arithmetic::Int8];
         let backend = open();
         let has_f16 = backend.gpu().device.features().contains(wgpu::Features::SHADER_F16);

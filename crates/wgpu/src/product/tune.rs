@@ -24,7 +24,7 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// What runs everywhere, and all that software adapters are given.
+    /// What runs everywhere, and all that devices in software are given.
     fn default() -> Self {
         Tuning { vector: Arithmetic::F32, matrix: Arithmetic::F32, subgroups: false }
     }
@@ -68,7 +68,7 @@ const SIZES: Sizes = Sizes { vector: [2048, 16_384, 1], matrix: [2048, 2048, 256
 /// # Errors
 /// When the device fails, or computes wrongly what runs everywhere.
 pub(crate) async fn fastest(gpu: &Gpu) -> Result<Tuning> {
-    if gpu.adapter.software {
+    if gpu.description.software {
         return Ok(Tuning::default());
     }
     let tuning = measure(gpu, &SIZES).await?;
@@ -174,13 +174,13 @@ async fn time(gpu: &Gpu, sample: &Sample) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{WgpuBackend, WgpuOptions, adapters};
+    use crate::{WgpuBackend, WgpuOptions, devices};
 
     fn open() -> WgpuBackend {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let (adapter, tuning) = (Some(adapter.name.clone()), Some(Tuning::default()));
-        WgpuBackend::new(WgpuOptions { adapter, tuning, ..Default::default() }).unwrap()
+        let found = pollster::block_on(devices());
+        let device = found.first().expect("no graphics card found: install a driver");
+        let (device, tuning) = (Some(device.name.clone()), Some(Tuning::default()));
+        WgpuBackend::new(WgpuOptions { device, tuning, ..Default::default() }).unwrap()
     }
 
     #[test]
