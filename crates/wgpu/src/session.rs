@@ -19,7 +19,7 @@ use crate::kernel::bind_group;
 use crate::low_rank::LowRankAdapter;
 use crate::memory::Memory;
 use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
-use crate::product::Kernel;
+use crate::product::ProductKernel;
 use crate::product::check::Pending;
 use crate::signal::Signal;
 use crate::top::TopPlan;
@@ -294,7 +294,7 @@ impl Session for WgpuSession {
 
 /// Asks for the known answers of kernels. Natively they are looked at, too; a browser cannot wait
 /// here, the next read does.
-fn ask(gpu: &Gpu, kernels: HashSet<Kernel>) -> Result<Vec<Pending>> {
+fn ask(gpu: &Gpu, kernels: HashSet<ProductKernel>) -> Result<Vec<Pending>> {
     let pending = Pending::ask(gpu, kernels)?;
     gpu.flush();
     gpu.check()?;

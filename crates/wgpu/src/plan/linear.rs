@@ -11,7 +11,8 @@ use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
 use crate::product::{
-    Arithmetic, Flags, Kernel, MOST_OUTS, Operands, Parameters, Places, Tuning, Work, n_groups,
+    Arithmetic, Flags, MOST_OUTS, Operands, Parameters, Places, ProductKernel, Tuning, Work,
+    n_groups,
 };
 use crate::weight::{GROUP, Part, Values, Weight};
 
@@ -141,7 +142,7 @@ impl Planner<'_> {
             dispatches.push(Dispatch {
                 variants: vec![products.embed(self.gpu, kernel)],
                 bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
-                grid: Grid::Rows(grid),
+                grid: Grid::PerRow(grid),
                 sites: Vec::new(),
             });
         }
@@ -262,7 +263,7 @@ impl Planner<'_> {
     fn product(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
@@ -293,7 +294,7 @@ impl Planner<'_> {
     fn side_by_side(
         &mut self,
         products: &[Product<'_>],
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let (first, part) = (&products[0], &products[0].weight.parts[0]);
@@ -472,10 +473,10 @@ impl Planner<'_> {
         product: &Product<'_>,
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
-    ) -> Vec<(RangeInclusive<usize>, Kernel)> {
+    ) -> Vec<(RangeInclusive<usize>, ProductKernel)> {
         let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
-            (when, Kernel::choose(&tuning, product.weight.format, places, work, any_width))
+            (when, ProductKernel::choose(&tuning, product.weight.format, places, work, any_width))
         };
         works.into_iter().map(kernel).collect()
     }
@@ -501,11 +502,11 @@ impl Planner<'_> {
     fn round(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         row_items: usize,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let takes_int8 = |kernel: &Kernel| kernel.arithmetic == Arithmetic::Int8;
+        let takes_int8 = |kernel: &ProductKernel| kernel.arithmetic == Arithmetic::Int8;
         let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
         let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
         let last = wanted.next_back().map_or(first, |(when, _)| when);
@@ -520,14 +521,14 @@ impl Planner<'_> {
             ..RowsGrid::new(n_groups.div_ceil(THREADS), product.rows)
         };
         let operands = [product.input, &buffer];
-        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::Rows(grid));
+        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::PerRow(grid));
         *rounded = Some(buffer);
         Ok(vec![dispatch])
     }
 
     fn run<'b>(
         &mut self,
-        kernel: Kernel,
+        kernel: ProductKernel,
         mut operands: Operands<'b>,
         mut parameters: Parameters,
         grid: RowsGrid,
@@ -542,7 +543,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             variants: vec![products.pipeline(self.gpu, kernel)],
             bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
-            grid: Grid::Rows(grid),
+            grid: Grid::PerRow(grid),
             sites: Vec::new(),
         })
     }
@@ -553,7 +554,7 @@ fn dense_grid(
     n_columns: usize,
     rows: Rows,
     when: &RangeInclusive<usize>,
-    kernel: &Kernel,
+    kernel: &ProductKernel,
 ) -> RowsGrid {
     RowsGrid {
         when: when.clone(),

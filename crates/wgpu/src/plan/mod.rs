@@ -22,7 +22,7 @@ use crate::NAME;
 use crate::gpu::Gpu;
 use crate::kernel::{Constants, Kernel};
 use crate::memory::Memory;
-use crate::product;
+use crate::product::ProductKernel;
 use crate::weight::Weight;
 use addition::Site;
 use attend::AttendGrid;
@@ -54,9 +54,9 @@ impl Extent {
 
 /// The workgroups of a command.
 pub(crate) enum Grid {
-    Rows(RowsGrid),
+    PerRow(RowsGrid),
     /// So many for one sequence.
-    Sequences {
+    PerSequence {
         n_groups: usize,
     },
     Attend(AttendGrid),
@@ -68,8 +68,8 @@ impl Grid {
     /// The variant to run, by its index, and the workgroups in x, y and z; `None` for no work.
     fn of(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
         match self {
-            Grid::Rows(grid) => grid.of(extent).map(|groups| (0, groups)),
-            Grid::Sequences { n_groups } => {
+            Grid::PerRow(grid) => grid.of(extent).map(|groups| (0, groups)),
+            Grid::PerSequence { n_groups } => {
                 (extent.n_sequences > 0).then_some((0, [*n_groups, extent.n_sequences, 1]))
             }
             Grid::Attend(grid) => grid.of(extent),
@@ -146,7 +146,7 @@ pub(crate) struct Planner<'a> {
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
     /// The kernels of products that the steps run.
-    pub kernels: HashSet<product::Kernel>,
+    pub kernels: HashSet<ProductKernel>,
     /// What a step's dispatches hand to each other, by what it is; steps share it.
     scratch: HashMap<&'static str, wgpu::Buffer>,
 }
@@ -287,7 +287,7 @@ impl<'a> Planner<'a> {
         out: Slot,
     ) -> Dispatch {
         let grid = RowsGrid::new(n_groups, self.rows(out));
-        self.with_grid(kernel, constants, operands, Grid::Rows(grid))
+        self.with_grid(kernel, constants, operands, Grid::PerRow(grid))
     }
 
     /// A dispatch over the sequences of a batch.
@@ -298,7 +298,7 @@ impl<'a> Planner<'a> {
         operands: &[&wgpu::Buffer],
         n_groups: usize,
     ) -> Dispatch {
-        self.with_grid(kernel, constants, operands, Grid::Sequences { n_groups })
+        self.with_grid(kernel, constants, operands, Grid::PerSequence { n_groups })
     }
 
     fn with_grid(

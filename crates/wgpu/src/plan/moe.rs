@@ -47,7 +47,7 @@ impl Planner<'_> {
             ..RowsGrid::new(1, rows)
         };
         let operands = [&routes.experts, &tiles];
-        let grouping = Grid::Rows(grouping);
+        let grouping = Grid::PerRow(grouping);
         dispatches.push(self.with_grid(&GROUP_CHOICES, &constants, &operands, grouping));
 
         let gated = self.scratch("gates of experts", n_choices * inner)?;
@@ -148,7 +148,7 @@ impl Planner<'_> {
             row_items: step.n_used,
             ..RowsGrid::new(inner.div_ceil(THREADS), self.rows(step.input))
         };
-        self.with_grid(&GATED_ACT, &constants, &operands, Grid::Rows(grid))
+        self.with_grid(&GATED_ACT, &constants, &operands, Grid::PerRow(grid))
     }
 
     /// Multiplies with the router and chooses.

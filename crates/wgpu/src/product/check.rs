@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use realm_ir::{Error, Result};
 
 use super::sample::Sample;
-use super::{Arithmetic, Kernel, Products, Tuning};
+use super::{Arithmetic, ProductKernel, Products, Tuning};
 use crate::gpu::Gpu;
 use crate::session::map;
 use crate::{NAME, WgpuBackend};
@@ -24,7 +24,10 @@ impl Pending {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn ask(gpu: &Gpu, kernels: impl IntoIterator<Item = Kernel>) -> Result<Option<Self>> {
+    pub fn ask(
+        gpu: &Gpu,
+        kernels: impl IntoIterator<Item = ProductKernel>,
+    ) -> Result<Option<Self>> {
         let kernels: HashSet<_> =
             kernels.into_iter().filter(|kernel| !gpu.products.is_right(kernel)).collect();
         if kernels.is_empty() {
@@ -104,7 +107,7 @@ pub async fn check_products(
     Ok((kernels.len(), faults))
 }
 
-fn compare(kernel: &Kernel, found: &[f32], answers: &[f32], tolerance: f32) -> Result<()> {
+fn compare(kernel: &ProductKernel, found: &[f32], answers: &[f32], tolerance: f32) -> Result<()> {
     let squares: f32 = answers.iter().map(|answer| answer * answer).sum();
     let allowed = tolerance * (squares / answers.len() as f32).sqrt();
     // Not a number is never within a tolerance.
@@ -133,11 +136,11 @@ impl Sample {
 }
 
 impl Products {
-    fn is_right(&self, kernel: &Kernel) -> bool {
+    fn is_right(&self, kernel: &ProductKernel) -> bool {
         self.right().contains(kernel)
     }
 
-    fn found_right(&self, kernel: Kernel) {
+    fn found_right(&self, kernel: ProductKernel) {
         self.right().insert(kernel);
     }
 }
@@ -157,9 +160,9 @@ mod tests {
         WgpuBackend::new(WgpuOptions { device, tuning, ..Default::default() }).unwrap()
     }
 
-    fn kernel(ty: TensorType, work: Work, arithmetic: Arithmetic) -> Kernel {
+    fn kernel(ty: TensorType, work: Work, arithmetic: Arithmetic) -> ProductKernel {
         let (format, places) = (format(ty).unwrap(), Places::Dense);
-        Kernel { format, places, work, arithmetic, by_subgroup: false, any_width: false }
+        ProductKernel { format, places, work, arithmetic, by_subgroup: false, any_width: false }
     }
 
     #[test]

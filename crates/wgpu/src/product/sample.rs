@@ -8,7 +8,7 @@ use realm_ir::Result;
 use realm_quant::Group;
 
 use super::source::{TILE_WORDS, TILES_AT};
-use super::{Arithmetic, Flags, Kernel, Operands, Parameters, Places, Work, n_groups};
+use super::{Arithmetic, Flags, Operands, Parameters, Places, ProductKernel, Work, n_groups};
 use crate::gpu::Gpu;
 use crate::weight::{BLOCK_GROUPS, Format, GROUP, Quants, Scales, Values, pack};
 
@@ -17,7 +17,7 @@ const N_MATRICES: usize = 2;
 
 /// A product, its operands on the device, and what must come out of it.
 pub(super) struct Sample {
-    pub kernel: Kernel,
+    pub kernel: ProductKernel,
     pub bind_group: wgpu::BindGroup,
     /// Results, of so many values; the answers have one after another.
     pub outs: Vec<wgpu::Buffer>,
@@ -54,7 +54,7 @@ impl Numbers {
 
 impl Sample {
     /// A product with known answers.
-    pub fn of(gpu: &Gpu, kernel: Kernel) -> Result<Self> {
+    pub fn of(gpu: &Gpu, kernel: ProductKernel) -> Result<Self> {
         let problem = Problem::answerable(kernel);
         problem.upload(gpu, problem.answers())
     }
@@ -62,7 +62,7 @@ impl Sample {
     /// A sample of a size, with any weights and no answers: to be timed.
     pub fn unanswered(
         gpu: &Gpu,
-        kernel: Kernel,
+        kernel: ProductKernel,
         width: usize,
         n_columns: usize,
         n_rows: usize,
@@ -77,7 +77,7 @@ impl Sample {
 
 /// The operands of a product.
 struct Problem {
-    kernel: Kernel,
+    kernel: ProductKernel,
     width: usize,
     n_columns: usize,
     n_rows: usize,
@@ -106,7 +106,7 @@ struct Problem {
 impl Problem {
     /// As large as it must be to go through all loops of `kernel` and leave a part of the last
     /// tile unused.
-    fn answerable(kernel: Kernel) -> Self {
+    fn answerable(kernel: ProductKernel) -> Self {
         let width = match (kernel.any_width, kernel.work) {
             (true, _) if kernel.format.ty == TensorType::F32 => 75,
             (_, Work::Vector(_)) => 768,
@@ -124,7 +124,7 @@ impl Problem {
     }
 
     /// Of such a width, so many columns per matrix and rows of the input; without a weight.
-    fn new(kernel: Kernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
+    fn new(kernel: ProductKernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
         let mut numbers = Numbers(1);
         let is_one = matches!(kernel.places, Places::Dense | Places::SideBySide);
         let n_matrices = if is_one { 1 } else { N_MATRICES };
@@ -273,7 +273,12 @@ impl Problem {
     }
 }
 
-fn parameters(kernel: Kernel, width: usize, n_columns: usize, n_weight_rows: usize) -> Parameters {
+fn parameters(
+    kernel: ProductKernel,
+    width: usize,
+    n_columns: usize,
+    n_weight_rows: usize,
+) -> Parameters {
     let mut at = [0; 4];
     let words = kernel.format.plane_words(n_weight_rows * width);
     for plane in 0..3 {

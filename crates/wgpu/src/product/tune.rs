@@ -6,7 +6,7 @@ use web_time::{Duration, Instant};
 
 use super::check::Pending;
 use super::sample::Sample;
-use super::{Arithmetic, Kernel, Places, Work};
+use super::{Arithmetic, Places, ProductKernel, Work};
 use crate::NAME;
 use crate::gpu::Gpu;
 use crate::signal::Signal;
@@ -88,19 +88,19 @@ async fn measure(gpu: &Gpu, sizes: &Sizes) -> Result<Tuning> {
 }
 
 /// The most common format stands for all.
-fn kernel(work: Work, arithmetic: Arithmetic, by_subgroup: bool) -> Kernel {
+fn kernel(work: Work, arithmetic: Arithmetic, by_subgroup: bool) -> ProductKernel {
     let format = format(TensorType::Q4_K).expect("a type of the table");
-    Kernel { format, places: Places::Dense, work, arithmetic, by_subgroup, any_width: false }
+    ProductKernel { format, places: Places::Dense, work, arithmetic, by_subgroup, any_width: false }
 }
 
 /// The fastest of `kernels`, of which the first runs everywhere, by a product of so many values
 /// per row, columns and rows.
 async fn best(
     gpu: &Gpu,
-    kernels: impl IntoIterator<Item = Kernel>,
+    kernels: impl IntoIterator<Item = ProductKernel>,
     [width, n_columns, n_rows]: [usize; 3],
-) -> Result<Kernel> {
-    let mut best: Option<(Kernel, Duration)> = None;
+) -> Result<ProductKernel> {
+    let mut best: Option<(ProductKernel, Duration)> = None;
     for kernel in kernels {
         if !offers(gpu, kernel).await? {
             continue;
@@ -128,7 +128,7 @@ async fn best(
 }
 
 /// Whether the device makes a pipeline of a kernel.
-async fn offers(gpu: &Gpu, kernel: Kernel) -> Result<bool> {
+async fn offers(gpu: &Gpu, kernel: ProductKernel) -> Result<bool> {
     let features = gpu.device.features();
     if kernel.arithmetic == Arithmetic::F16 && !features.contains(wgpu::Features::SHADER_F16)
         || kernel.by_subgroup && !features.contains(wgpu::Features::SUBGROUP)
