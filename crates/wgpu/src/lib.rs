@@ -8,7 +8,7 @@
 //!
 //! Where things are: `device` chooses, `gpu` holds the device and its health,
 //! `weight` repacks, `product` has the kernels of matrix products, `kernel` lists all others and
-//! makes their pipelines, `plan` turns steps into dispatches, `low_rank` and
+//! makes their pipelines, `sizes` and `memory` have a session's buffers, `plan` turns steps into dispatches, `low_rank` and
 //! `additions` have LoRA adapters, `batch` packs what varies, `session` runs.
 //!
 //! What goes wrong on the device — lost, out of memory, a rejected command —
@@ -36,6 +36,7 @@ mod product;
 mod rope;
 mod session;
 mod signal;
+mod sizes;
 mod top;
 mod weight;
 

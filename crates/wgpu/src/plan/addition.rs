@@ -124,7 +124,7 @@ impl Planner<'_> {
         expect(&pair.a.name, pair.a.n_rows, a_shape[1])?;
         expect(&pair.b.name, pair.b.n_rows, n_columns)?;
         let n_items = n_used * super::max_rows(site.rows, self.config);
-        let inner = self.scratch("values of an adapter", n_items * rank)?;
+        let inner = self.scratch("values of an adapter", &[n_items, rank])?;
         let whole = Experts {
             n_experts,
             n_used,
@@ -150,8 +150,8 @@ impl Planner<'_> {
                 dispatches.extend(self.outer(site, pair, &inner, &whole, &EXPERT_WORKS)?);
             }
             Operand::Choices(input, in_stride, chosen) => {
-                let choices = self.scratch("experts with an adapter", n_items)?;
-                let weights = self.scratch("scales of experts with an adapter", n_items)?;
+                let choices = self.scratch("experts with an adapter", &[n_items])?;
+                let weights = self.scratch("scales of experts with an adapter", &[n_items])?;
                 let constants =
                     vec![("n_used", count(n_used)), ("weigh", flag(chosen.weigh_input))];
                 let operands = [

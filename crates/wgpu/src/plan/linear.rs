@@ -345,6 +345,7 @@ impl Planner<'_> {
     /// The dispatches of products with a matrix for each head, which are never in int8.
     fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
+        at_least("heads with a matrix each", heads.n_heads, 1)?;
         let n_columns = weight.n_rows / heads.n_heads;
         expect(&weight.name, weight.n_rows, heads.n_heads * n_columns)?;
         let strides = [product.in_stride, heads.in_step];
@@ -512,8 +513,8 @@ impl Planner<'_> {
         let last = wanted.next_back().map_or(first, |(when, _)| when);
         let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
-        let words = QUANTIZED_WORDS * n_groups * n_items;
-        let buffer = self.scratch("inputs in int8", words)?;
+        let dimensions = [QUANTIZED_WORDS, n_groups, n_items];
+        let buffer = self.scratch("inputs in int8", &dimensions)?;
         let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
             when: *first.start()..=*last.end(),

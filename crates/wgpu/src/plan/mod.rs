@@ -19,7 +19,8 @@ use realm_ir::{
 };
 
 use crate::NAME;
-use crate::gpu::Gpu;
+use crate::batch;
+use crate::gpu::{Gpu, word_bytes};
 use crate::kernel::{Constants, Kernel};
 use crate::memory::Memory;
 use crate::product::ProductKernel;
@@ -46,8 +47,8 @@ impl Extent {
         Extent {
             n_rows: batch.n_rows(),
             n_outputs: batch.output_rows.len(),
-            n_sequences: batch.sequences.len(),
-            n_positions: last.map_or(0, |last| *last as usize + 1),
+            n_sequences: batch::sequences(batch).count(),
+            n_positions: last.map_or(0, |last| (*last as usize).saturating_add(1)),
         }
     }
 }
@@ -261,14 +262,14 @@ impl<'a> Planner<'a> {
         max_rows(self.rows(slot), self.config)
     }
 
-    /// A buffer of at least `n_values` values for dispatches of one step.
+    /// A buffer of at least so many values, for dispatches of one step.
     ///
     /// # Errors
     /// Those of [`Gpu::buffer`].
-    fn scratch(&mut self, what: &'static str, n_values: usize) -> Result<wgpu::Buffer> {
-        let bytes = 4 * n_values;
+    fn scratch(&mut self, what: &'static str, dimensions: &[usize]) -> Result<wgpu::Buffer> {
+        let bytes = word_bytes(dimensions);
         match self.scratch.get(what) {
-            Some(buffer) if buffer.size() >= bytes as u64 => Ok(buffer.clone()),
+            Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
             _ => {
                 let buffer = self.gpu.buffer(what, bytes, wgpu::BufferUsages::STORAGE)?;
                 self.scratch.insert(what, buffer.clone());
@@ -279,7 +280,7 @@ impl<'a> Planner<'a> {
 
     /// A dispatch over the rows of a slot, so many workgroups for each.
     fn rowwise(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
@@ -292,7 +293,7 @@ impl<'a> Planner<'a> {
 
     /// A dispatch over the sequences of a batch.
     fn per_sequence(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
@@ -302,7 +303,7 @@ impl<'a> Planner<'a> {
     }
 
     fn with_grid(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
@@ -329,14 +330,18 @@ fn refuse(what: String) -> Error {
     Error::Unsupported { what, backend: NAME }
 }
 
-fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
+/// # Errors
+/// `ShapeMismatch` when fewer than `expected` of `what` are found.
+pub(crate) fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
     if found >= expected {
         return Ok(());
     }
     Err(Error::ShapeMismatch { what: what.to_owned(), expected, found })
 }
 
-fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
+/// # Errors
+/// `ShapeMismatch` when not `expected` of `what` are found.
+pub(crate) fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
     if found == expected {
         return Ok(());
     }

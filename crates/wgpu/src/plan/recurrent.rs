@@ -3,7 +3,7 @@
 use bytemuck::cast_slice;
 use realm_ir::{Conv, DeltaNet, Result, SelectiveScan, StepKind};
 
-use super::{Dispatch, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Planner, at_least, count, expect, flag, refuse};
 use crate::activation;
 use crate::kernel::{CONV, CONV_STATE, DELTA_NET, SELECTIVE_SCAN, THREADS};
 
@@ -19,13 +19,13 @@ fn columns(height: usize, most: usize) -> Result<usize> {
     Ok((1 << exponent).min(most))
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn conv(&mut self, step: &Conv) -> Result<Vec<Dispatch>> {
         let weight = &self.weights[step.weight.0];
         let (taps, width) = (weight.width, weight.n_rows);
         at_least("input of a convolution", self.width(step.input), width)?;
         at_least("result of a convolution", self.width(step.out), width)?;
-        self.expect_state(step.state, (taps - 1) * width)?;
+        let states = self.states(step.state, (taps - 1) * width)?;
         let shape = vec![
             ("width", count(width)),
             ("taps", count(taps)),
@@ -39,7 +39,7 @@ impl Planner<'_> {
         ]);
         let weight = self.vector(Some(step.weight), taps * width, StepKind::Conv)?;
         let bias = self.vector(step.bias, width, StepKind::Conv)?;
-        let (input, states) = (self.slot(step.input), &self.memory.states[step.state]);
+        let input = self.slot(step.input);
         let n_groups = width.div_ceil(THREADS);
         let operands = [input, &weight, &bias, states, self.slot(step.out)];
         let conv = self.rowwise(&CONV, &constants, &operands, n_groups, step.out);
@@ -53,7 +53,7 @@ impl Planner<'_> {
         at_least("decays of a delta rule", self.width(step.alpha), step.n_value_heads)?;
         at_least("rates of a delta rule", self.width(step.beta), step.n_value_heads)?;
         at_least("result of a delta rule", self.width(step.out), values)?;
-        self.expect_state(step.state, values * step.key_width)?;
+        let states = self.states(step.state, values * step.key_width)?;
         let columns = columns(step.key_width, 16)?;
         let constants = vec![
             ("n_key_heads", count(step.n_key_heads)),
@@ -74,7 +74,7 @@ impl Planner<'_> {
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [qkv, alpha, beta, out] =
             [step.qkv, step.alpha, step.beta, step.out].map(|slot| self.slot(slot));
-        let operands = [qkv, alpha, beta, &terms, &self.memory.states[step.state], out];
+        let operands = [qkv, alpha, beta, &terms, states, out];
         let n_groups = step.n_value_heads * step.value_width.div_ceil(columns);
         Ok(vec![self.per_sequence(&DELTA_NET, &constants, &operands, n_groups)])
     }
@@ -87,7 +87,7 @@ impl Planner<'_> {
         at_least("input of a scan's state", self.width(step.b), group_values)?;
         at_least("output of a scan's state", self.width(step.c), group_values)?;
         at_least("result of a scan", self.width(step.out), n_columns)?;
-        self.expect_state(step.state, n_columns * step.state_width)?;
+        let states = self.states(step.state, n_columns * step.state_width)?;
         let columns = columns(step.state_width, THREADS)?;
         let n_decays = self.weights[step.decay.0].width;
         let constants = vec![
@@ -111,14 +111,21 @@ impl Planner<'_> {
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [x, dt, b, c, out] =
             [step.x, step.dt, step.b, step.c, step.out].map(|slot| self.slot(slot));
-        let operands = [x, dt, b, c, &terms, &self.memory.states[step.state], out];
+        let operands = [x, dt, b, c, &terms, states, out];
         let n_groups = n_columns.div_ceil(columns);
         Ok(vec![self.per_sequence(&SELECTIVE_SCAN, &constants, &operands, n_groups)])
     }
 
-    /// Whether a recurrent step's states are as wide as its kernel takes them to be.
-    fn expect_state(&self, state: usize, width: usize) -> Result<()> {
-        let found = self.config.states.widths.get(state).copied().unwrap_or(0);
-        super::expect("recurrent state", found, width)
+    /// A recurrent step's states.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when there are none, or they are not as wide as the step's kernel takes
+    /// them to be.
+    fn states(&self, index: usize, width: usize) -> Result<&'a wgpu::Buffer> {
+        let states = &self.config.states;
+        at_least("recurrent steps with a state", states.widths.len(), index.saturating_add(1))?;
+        at_least("recurrent states", states.n_states, 1)?;
+        expect("recurrent state", states.widths[index], width)?;
+        Ok(&self.memory.states[index])
     }
 }

@@ -9,7 +9,7 @@ use realm_ir::{Error, Result};
 
 use super::sample::Sample;
 use super::{Arithmetic, ProductKernel, Products, Tuning};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::session::map;
 use crate::{NAME, WgpuBackend};
 
@@ -39,7 +39,7 @@ impl Pending {
             .collect::<Result<Vec<_>>>()?;
         let n_values: usize = samples.iter().map(|sample| sample.answers.len()).sum();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = gpu.buffer("known answers", 4 * n_values, usage)?;
+        let staging = gpu.buffer("known answers", word_bytes(&[n_values]), usage)?;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut at = 0;
         for sample in &samples {
@@ -53,7 +53,7 @@ impl Pending {
                 at += bytes;
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
         Ok(Some(Pending { samples, staging }))
     }
 

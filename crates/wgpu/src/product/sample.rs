@@ -9,7 +9,7 @@ use realm_quant::Group;
 
 use super::source::{TILE_WORDS, TILES_AT};
 use super::{Arithmetic, Flags, Operands, Parameters, Places, ProductKernel, Work, n_groups};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::weight::{BLOCK_GROUPS, Format, GROUP, Quants, Scales, Values, pack};
 
 /// Matrices of a sample with several; as many choices has each row of the input.
@@ -68,7 +68,8 @@ impl Sample {
         n_rows: usize,
     ) -> Result<Self> {
         let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
-        let n_words = kernel.format.words(problem.n_matrices * n_columns * width);
+        let n_values = problem.n_matrices * n_columns * width;
+        let n_words = kernel.format.bytes(n_values as u64) / 4;
         let mut numbers = Numbers(2);
         problem.words = (0..n_words).map(|_| numbers.bits()).collect();
         problem.upload(gpu, Vec::new())
@@ -252,7 +253,7 @@ impl Problem {
         let constants = |data: &[f32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let out_values = self.out_values();
-        let out = |n_values: &usize| gpu.buffer("sample", 4 * n_values, usage);
+        let out = |n_values: &usize| gpu.buffer("sample", word_bytes(&[*n_values]), usage);
         let outs = out_values.iter().map(out).collect::<Result<Vec<_>>>()?;
         let listed = constant(&self.listed())?;
         let choices = [constants(&self.factors)?, constants(&self.scales)?, listed];
@@ -280,7 +281,7 @@ fn parameters(
     n_weight_rows: usize,
 ) -> Parameters {
     let mut at = [0; 4];
-    let words = kernel.format.plane_words(n_weight_rows * width);
+    let words = kernel.format.plane_words((n_weight_rows * width) as u64);
     for plane in 0..3 {
         at[plane + 1] = at[plane] + words[plane] as u32;
     }

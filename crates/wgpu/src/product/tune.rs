@@ -155,7 +155,7 @@ async fn time(gpu: &Gpu, sample: &Sample) -> Result<Duration> {
                 sample.encode(gpu, &mut pass);
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
         let signal = Signal::new();
         let on_done = signal.clone();
         gpu.queue.on_submitted_work_done(move || on_done.set(()));
