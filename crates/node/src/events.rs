@@ -31,7 +31,8 @@ impl ToNapiValue for BindingEvent {
                 object.set("error", thrown(error))?;
             }
         }
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `raw` is alive and this is its thread; the object was
+        // made in it.
         unsafe { ToNapiValue::to_napi_value(raw, object) }
     }
 }

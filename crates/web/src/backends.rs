@@ -52,12 +52,12 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
 #[cfg(feature = "webgpu")]
 async fn webgpu() -> Open {
     use realm_wgpu::{WgpuBackend, WgpuOptions};
-    // A page has one adapter, and has decided about it.
-    let any = WgpuOptions { adapter: Some("0".to_owned()), ..WgpuOptions::default() };
+    // A page has one device, and has decided about it.
+    let any = WgpuOptions { device: Some("0".to_owned()), ..WgpuOptions::default() };
     match WgpuBackend::open(any).await {
         Ok(backend) => Box::new(move || {
-            let device = match backend.adapter().name.as_str() {
-                "" => "an adapter without a name".to_owned(),
+            let device = match backend.device().name.as_str() {
+                "" => "a device without a name".to_owned(),
                 name => name.to_owned(),
             };
             let kernel = |ty, _| realm_wgpu::kernel_name(ty).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! The engine on a graphics adapter: what it says, and how little of it crosses the bus.
+//! The engine on a device: what it says, and how little of it crosses the bus.
 
 mod common;
 

@@ -11,7 +11,8 @@ use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
 use crate::product::{
-    Arithmetic, Flags, Kernel, MOST_OUTS, Operands, Parameters, Places, Tuning, Work, n_groups,
+    Arithmetic, Flags, MOST_OUTS, Operands, Parameters, Places, ProductKernel, Tuning, Work,
+    n_groups,
 };
 use crate::weight::{GROUP, Part, Values, Weight};
 
@@ -141,7 +142,7 @@ impl Planner<'_> {
             dispatches.push(Dispatch {
                 variants: vec![products.embed(self.gpu, kernel)],
                 bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
-                grid: Grid::Rows(grid),
+                grid: Grid::PerRow(grid),
                 sites: Vec::new(),
             });
         }
@@ -254,7 +255,7 @@ impl Planner<'_> {
     fn product(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
@@ -285,7 +286,7 @@ impl Planner<'_> {
     fn side_by_side(
         &mut self,
         products: &[Product<'_>],
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let (first, part) = (&products[0], &products[0].weight.parts[0]);
@@ -336,6 +337,7 @@ impl Planner<'_> {
     /// The dispatches of products with a matrix for each head, which are never in int8.
     fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
+        at_least("heads with a matrix each", heads.n_heads, 1)?;
         let n_columns = weight.n_rows / heads.n_heads;
         let strides = [product.in_stride, heads.in_step];
         let any_width = any_width(weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
@@ -449,7 +451,7 @@ impl Planner<'_> {
     /// tiles and is not faster with them.
     fn works(&self, rows: Rows) -> impl Iterator<Item = (RangeInclusive<usize>, Work)> + use<> {
         let most = super::max_rows(rows, self.config);
-        let n_works = if self.gpu.adapter.software { WORKS.len() - 1 } else { WORKS.len() };
+        let n_works = if self.gpu.description.software { WORKS.len() - 1 } else { WORKS.len() };
         let works = WORKS.into_iter().take(n_works).enumerate();
         let last_goes_on = move |(index, (when, work)): (usize, (RangeInclusive<usize>, Work))| {
             let end = if index + 1 == n_works { usize::MAX } else { *when.end() };
@@ -463,10 +465,10 @@ impl Planner<'_> {
         product: &Product<'_>,
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
-    ) -> Vec<(RangeInclusive<usize>, Kernel)> {
+    ) -> Vec<(RangeInclusive<usize>, ProductKernel)> {
         let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
-            (when, Kernel::choose(&tuning, product.weight.format, places, work, any_width))
+            (when, ProductKernel::choose(&tuning, product.weight.format, places, work, any_width))
         };
         works.into_iter().map(kernel).collect()
     }
@@ -492,18 +494,18 @@ impl Planner<'_> {
     fn round(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         row_items: usize,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let takes_int8 = |kernel: &Kernel| kernel.arithmetic == Arithmetic::Int8;
+        let takes_int8 = |kernel: &ProductKernel| kernel.arithmetic == Arithmetic::Int8;
         let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
         let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
         let last = wanted.next_back().map_or(first, |(when, _)| when);
         let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
-        let words = QUANTIZED_WORDS * n_groups * n_items;
-        let buffer = self.scratch("inputs in int8", words)?;
+        let dimensions = [QUANTIZED_WORDS, n_groups, n_items];
+        let buffer = self.scratch("inputs in int8", &dimensions)?;
         let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
             when: *first.start()..=*last.end(),
@@ -511,14 +513,14 @@ impl Planner<'_> {
             ..RowsGrid::new(n_groups.div_ceil(THREADS), product.rows)
         };
         let operands = [product.input, &buffer];
-        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::Rows(grid));
+        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::PerRow(grid));
         *rounded = Some(buffer);
         Ok(vec![dispatch])
     }
 
     fn run<'b>(
         &mut self,
-        kernel: Kernel,
+        kernel: ProductKernel,
         mut operands: Operands<'b>,
         mut parameters: Parameters,
         grid: RowsGrid,
@@ -533,7 +535,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             variants: vec![products.pipeline(self.gpu, kernel)],
             bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
-            grid: Grid::Rows(grid),
+            grid: Grid::PerRow(grid),
             sites: Vec::new(),
         })
     }
@@ -544,7 +546,7 @@ fn dense_grid(
     n_columns: usize,
     rows: Rows,
     when: &RangeInclusive<usize>,
-    kernel: &Kernel,
+    kernel: &ProductKernel,
 ) -> RowsGrid {
     RowsGrid {
         when: when.clone(),

@@ -23,7 +23,7 @@ impl Planner<'_> {
     pub(super) fn moe(&mut self, step: &Moe) -> Result<Vec<Dispatch>> {
         let rows = self.rows(step.input);
         let n_rows = self.max_rows(step.input);
-        let n_choices = n_rows * step.n_used;
+        let n_choices = n_rows.saturating_mul(step.n_used);
         let experts = &step.experts;
         let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
@@ -36,7 +36,7 @@ impl Planner<'_> {
         let (mut dispatches, routes) = self.route(step)?;
         let n_tiles = n_choices / TILE_ROWS + step.n_experts;
         let tiles =
-            self.scratch("choices by expert", TILES_AT + TILE_WORDS * n_tiles + n_choices)?;
+            self.scratch("choices by expert", &[TILES_AT + TILE_WORDS * n_tiles + n_choices])?;
         let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
         let grouping = RowsGrid {
             // One workgroup for all rows.
@@ -45,12 +45,12 @@ impl Planner<'_> {
             ..RowsGrid::new(1, rows)
         };
         let operands = [&routes.experts, &tiles];
-        let grouping = Grid::Rows(grouping);
+        let grouping = Grid::PerRow(grouping);
         dispatches.push(self.with_grid(&GROUP_CHOICES, &constants, &operands, grouping));
 
-        let gated = self.scratch("gates of experts", n_choices * inner)?;
-        let factors = self.scratch("factors of experts", n_choices * inner)?;
-        let results = self.scratch("results of experts", n_choices * width)?;
+        let gated = self.scratch("gates of experts", &[n_choices, inner])?;
+        let factors = self.scratch("factors of experts", &[n_choices, inner])?;
+        let results = self.scratch("results of experts", &[n_choices, width])?;
         let base = Experts {
             n_experts: step.n_experts,
             n_used: step.n_used,
@@ -145,7 +145,7 @@ impl Planner<'_> {
             row_items: step.n_used,
             ..RowsGrid::new(inner.div_ceil(THREADS), self.rows(step.input))
         };
-        self.with_grid(&GATED_ACT, &constants, &operands, Grid::Rows(grid))
+        self.with_grid(&GATED_ACT, &constants, &operands, Grid::PerRow(grid))
     }
 
     /// Multiplies with the router and chooses.
@@ -155,7 +155,7 @@ impl Planner<'_> {
             return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
         }
         let n_rows = self.max_rows(step.router_input);
-        let logits = self.scratch("router logits", n_rows * n)?;
+        let logits = self.scratch("router logits", &[n_rows, n])?;
         let router = Product {
             weight: &self.weights[step.router.0],
             target: Some(step.router),
@@ -172,8 +172,8 @@ impl Planner<'_> {
         };
         let mut dispatches = self.products(&[router], &mut None)?;
         let routes = Routes {
-            experts: self.scratch("chosen experts", n_rows * n_used)?,
-            weights: self.scratch("weights of experts", n_rows * n_used)?,
+            experts: self.scratch("chosen experts", &[n_rows, n_used])?,
+            weights: self.scratch("weights of experts", &[n_rows, n_used])?,
         };
         let constants = vec![
             ("n_experts", count(n)),

@@ -19,10 +19,11 @@ fn columns(height: usize, most: usize) -> Result<usize> {
     Ok((1 << exponent).min(most))
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn conv(&mut self, step: &Conv) -> Result<Vec<Dispatch>> {
         let weight = &self.weights[step.weight.0];
         let (taps, width) = (weight.width, weight.n_rows);
+        let states = &self.memory.states[step.state];
         let shape = vec![
             ("width", count(width)),
             ("taps", count(taps)),
@@ -36,7 +37,7 @@ impl Planner<'_> {
         ]);
         let weight = self.vector(Some(step.weight), taps * width, "Conv")?;
         let bias = self.vector(step.bias, width, "Conv")?;
-        let (input, states) = (self.slot(step.input), &self.memory.states[step.state]);
+        let input = self.slot(step.input);
         let n_groups = width.div_ceil(THREADS);
         let operands = [input, &weight, &bias, states, self.slot(step.out)];
         let conv = self.rowwise(&CONV, &constants, &operands, n_groups, step.out);
@@ -44,6 +45,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn delta_net(&mut self, step: &DeltaNet) -> Result<Vec<Dispatch>> {
+        let states = &self.memory.states[step.state];
         let columns = columns(step.key_width, 16)?;
         let constants = vec![
             ("n_key_heads", count(step.n_key_heads)),
@@ -64,13 +66,14 @@ impl Planner<'_> {
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [qkv, alpha, beta, out] =
             [step.qkv, step.alpha, step.beta, step.out].map(|slot| self.slot(slot));
-        let operands = [qkv, alpha, beta, &terms, &self.memory.states[step.state], out];
+        let operands = [qkv, alpha, beta, &terms, states, out];
         let n_groups = step.n_value_heads * step.value_width.div_ceil(columns);
         Ok(vec![self.per_sequence(&DELTA_NET, &constants, &operands, n_groups)])
     }
 
     pub(super) fn selective_scan(&mut self, step: &SelectiveScan) -> Result<Vec<Dispatch>> {
         let n_columns = step.n_heads * step.head_width;
+        let states = &self.memory.states[step.state];
         let columns = columns(step.state_width, THREADS)?;
         let n_decays = self.weights[step.decay.0].width;
         let constants = vec![
@@ -94,7 +97,7 @@ impl Planner<'_> {
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [x, dt, b, c, out] =
             [step.x, step.dt, step.b, step.c, step.out].map(|slot| self.slot(slot));
-        let operands = [x, dt, b, c, &terms, &self.memory.states[step.state], out];
+        let operands = [x, dt, b, c, &terms, states, out];
         let n_groups = n_columns.div_ceil(columns);
         Ok(vec![self.per_sequence(&SELECTIVE_SCAN, &constants, &operands, n_groups)])
     }

@@ -92,8 +92,8 @@ impl Planner<'_> {
         let (n_inputs, n_outputs) = (step.inputs.len(), step.outputs.len());
         let width = step.outputs.iter().map(|out| self.width(*out)).max().unwrap_or(0);
         let n_groups = width.div_ceil(THREADS);
-        let n_sums = n_outputs * width * self.max_rows(step.weights);
-        let sums = self.scratch("sums of a mix", n_sums)?;
+        let n_rows = self.max_rows(step.weights);
+        let sums = self.scratch("sums of a mix", &[n_outputs, width, n_rows])?;
         let mut dispatches = Vec::new();
         for (index, inputs) in step.inputs.chunks(MIX_INPUTS).enumerate() {
             let slot = |at: usize| *inputs.get(at).unwrap_or(&inputs[0]);

@@ -1,4 +1,5 @@
-//! Which of the machine's adapters to use.
+//! Which of the machine's devices to use. What WebGPU calls an adapter is a device here: an
+//! adapter is a LoRA.
 
 use std::sync::OnceLock;
 
@@ -6,25 +7,25 @@ use realm_ir::{Error, Result};
 
 use crate::NAME;
 
-/// An adapter as the system describes it.
+/// A device as the system describes it: a graphics card, part of a processor, or software.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct AdapterDescription {
+pub struct DeviceDescription {
     /// Such as `NVIDIA GeForce RTX 4090`; in browsers often empty.
     pub name: String,
     /// The API it is reached through, such as `vulkan`.
     pub api: String,
     /// Driver and its version, where known.
     pub driver: String,
-    /// Whether it computes on the CPU. Such adapters are used only when asked for.
+    /// Whether it computes on the CPU. Such devices are used only when asked for.
     pub software: bool,
     /// Whether it has memory of its own, beside the machine's.
     pub discrete: bool,
 }
 
-impl AdapterDescription {
-    pub(crate) fn of(adapter: &wgpu::Adapter) -> Self {
-        let info = adapter.get_info();
-        AdapterDescription {
+impl DeviceDescription {
+    pub(crate) fn of(card: &wgpu::Adapter) -> Self {
+        let info = card.get_info();
+        DeviceDescription {
             name: info.name,
             api: info.backend.to_string(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -52,37 +53,38 @@ fn instance() -> &'static wgpu::Instance {
     })
 }
 
+/// Every device there is.
 pub(crate) async fn enumerate() -> Vec<wgpu::Adapter> {
     instance().enumerate_adapters(wgpu::Backends::all()).await
 }
 
-/// The adapter of that number or whose name contains `wanted`, whatever its kind;
+/// The device of that number or whose name contains `wanted`, whatever its kind;
 /// without a wish the best one that is not software.
 ///
 /// # Errors
-/// `Unavailable` naming the adapters that were found.
+/// `Unavailable` naming the devices that were found.
 pub(crate) async fn choose(wanted: Option<&str>) -> Result<wgpu::Adapter> {
-    let mut adapters = enumerate().await;
-    let found: Vec<_> = adapters.iter().map(AdapterDescription::of).collect();
+    let mut cards = enumerate().await;
+    let found: Vec<_> = cards.iter().map(DeviceDescription::of).collect();
     let best = match wanted {
         Some(wanted) => position(wanted, &found),
-        None => (0..adapters.len())
+        None => (0..cards.len())
             .filter(|index| !found[*index].software)
-            .min_by_key(|index| rank(adapters[*index].get_info().device_type)),
+            .min_by_key(|index| rank(cards[*index].get_info().device_type)),
     };
     match best {
-        Some(index) => Ok(adapters.swap_remove(index)),
+        Some(index) => Ok(cards.swap_remove(index)),
         None => Err(Error::Unavailable { backend: NAME, reason: refusal(wanted, &found) }),
     }
 }
 
 /// A number counts from 0; anything else is part of a name, in any case.
-fn position(wanted: &str, found: &[AdapterDescription]) -> Option<usize> {
+fn position(wanted: &str, found: &[DeviceDescription]) -> Option<usize> {
     if let Ok(number) = wanted.parse::<usize>() {
         return (number < found.len()).then_some(number);
     }
     let wanted = wanted.to_lowercase();
-    found.iter().position(|adapter| adapter.name.to_lowercase().contains(&wanted))
+    found.iter().position(|device| device.name.to_lowercase().contains(&wanted))
 }
 
 /// Order of preference.
@@ -96,16 +98,16 @@ fn rank(kind: wgpu::DeviceType) -> u32 {
     }
 }
 
-fn refusal(wanted: Option<&str>, found: &[AdapterDescription]) -> String {
+fn refusal(wanted: Option<&str>, found: &[DeviceDescription]) -> String {
     let list: Vec<_> =
-        found.iter().map(|adapter| format!("{} ({})", adapter.name, adapter.api)).collect();
+        found.iter().map(|device| format!("{} ({})", device.name, device.api)).collect();
     match (wanted, list.is_empty()) {
-        (_, true) => "no graphics adapter found; is a driver installed?".to_owned(),
+        (_, true) => "no graphics card found; is a driver installed?".to_owned(),
         (Some(wanted), false) => {
             format!("no adapter is called {wanted:?}; found: {}", list.join(", "))
         }
         (None, false) => format!(
-            "only software adapters found, which are used when asked for by name: {}",
+            "only devices in software found, which are used when asked for by name: {}",
             list.join(", ")
         ),
     }
@@ -115,8 +117,8 @@ fn refusal(wanted: Option<&str>, found: &[AdapterDescription]) -> String {
 mod tests {
     use super::*;
 
-    fn adapter(name: &str) -> AdapterDescription {
-        AdapterDescription {
+    fn device(name: &str) -> DeviceDescription {
+        DeviceDescription {
             name: name.into(),
             api: "vulkan".into(),
             driver: String::new(),
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_was_found_and_what_to_do() {
-        let lavapipe = adapter("llvmpipe");
+        let lavapipe = device("llvmpipe");
         assert!(refusal(None, &[]).contains("driver"));
         let text = refusal(Some("RTX"), std::slice::from_ref(&lavapipe));
         assert!(text.contains("\"RTX\"") && text.contains("llvmpipe (vulkan)"), "{text}");
@@ -135,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn an_adapter_is_asked_for_by_number_or_by_part_of_its_name() {
-        let found = [adapter("llvmpipe"), adapter("NVIDIA RTX 4090")];
+    fn a_device_is_asked_for_by_number_or_by_part_of_its_name() {
+        let found = [device("llvmpipe"), device("NVIDIA RTX 4090")];
         assert_eq!(position("1", &found), Some(1));
         assert_eq!(position("2", &found), None);
         assert_eq!(position("rtx", &found), Some(1));
