@@ -4,7 +4,7 @@ use realm_tokenizer::{ChatTemplate, TemplateOrigin, chat_template_or_builtin};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 
 /// Arguments of a chat template, each a JSON text.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ mod error;
 mod info;
 mod kv;
 pub mod load;
+mod loaded;
 pub mod model;
 mod options;
 mod sampler;

@@ -20,6 +20,7 @@ use crate::core::{Limits, TextStream, Vocabulary};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
 use crate::kv::{self, KvPlan};
+use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 
 /// Most rows of a batch: enough to keep matrix products busy, few enough that a
@@ -81,20 +82,6 @@ impl Watcher<'_> {
         (self.progress)(fraction);
         Ok(())
     }
-}
-
-/// A loaded model: what stays the same while it runs.
-pub struct Loaded {
-    /// Facts, without `load_ms`.
-    pub info: ModelInfo,
-    /// The file.
-    pub gguf: Gguf,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
-    /// Makes its adapters; none without weights.
-    pub adapters: Option<AdapterLoader>,
-    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
-    pub chat_template: Option<String>,
 }
 
 /// What a core runs on.

@@ -8,7 +8,7 @@ use super::worker::no_weights;
 use super::{Model, Reply, Source, call, lock, logged, spawn};
 use crate::adapter::Lora;
 use crate::error::{Error, Result};
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 
 impl Model {
     /// Reads an adapter on a thread of its own and makes it ready for this model; its

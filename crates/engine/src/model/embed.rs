@@ -8,7 +8,7 @@ use realm_tokenizer::{EncodeOptions, Tokenizer};
 use super::{Model, Reply};
 use crate::core::EmbedOptions;
 use crate::error::{Error, Result};
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 use crate::options::Prompt;
 
 /// A model's special tokens are added to texts; their names in a text are plain text.
