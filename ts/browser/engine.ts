@@ -11,6 +11,7 @@ import type {
   BindingLoadOptions,
   BindingLora,
   BindingModel,
+  BindingPrompt,
 } from '../binding.js'
 import type { Build } from './features.js'
 import { importScript } from './wasm.js'
@@ -25,7 +26,7 @@ export interface FileBytes {
 /** A model of the engine: a BindingModel whose lists are plain arrays. */
 export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' | 'setLora'> {
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): { abort(): void; free(): void }

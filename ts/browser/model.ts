@@ -5,12 +5,14 @@
 
 import type {
   BindingAdapter,
+  BindingConversation,
   BindingEvent,
   BindingGenerateOptions,
   BindingGeneration,
   BindingLora,
   BindingModel,
   BindingModelInfo,
+  BindingPrompt,
   BindingSource,
   BindingTensor,
 } from '../binding.js'
@@ -44,8 +46,8 @@ export class BrowserModel implements BindingModel {
     return this.#vocabulary.detokenize(ids, special)
   }
 
-  applyChatTemplate(...args: Parameters<BindingModel['applyChatTemplate']>): string {
-    return this.#vocabulary.applyChatTemplate(...args)
+  applyChatTemplate(conversation: BindingConversation): string {
+    return this.#vocabulary.applyChatTemplate(conversation)
   }
 
   tensorNames(): string[] {
@@ -53,7 +55,7 @@ export class BrowserModel implements BindingModel {
   }
 
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): BindingGeneration {

@@ -6,6 +6,7 @@ use realm_gguf::Gguf;
 use realm_tokenizer::Tokenizer;
 
 use crate::adapter::AdapterLoader;
+use crate::chat::Templates;
 use crate::info::ModelInfo;
 
 /// A loaded model.
@@ -18,6 +19,6 @@ pub struct Loaded {
     pub tokenizer: Arc<Tokenizer>,
     /// Makes its adapters; none without weights.
     pub adapters: Option<AdapterLoader>,
-    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
-    pub chat_template: Option<String>,
+    /// Its chat templates.
+    pub(crate) templates: Templates,
 }

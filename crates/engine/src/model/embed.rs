@@ -29,13 +29,12 @@ impl Model {
             Err(error) => return reply.send(Err(error)),
         };
         self.call(reply, async move |core| {
-            let texts: Vec<Vec<u32>> = texts
-                .into_iter()
-                .map(|text| match text {
-                    Prompt::Text(text) => tokenizer.encode(&text, TEXT),
-                    Prompt::Tokens(tokens) => tokens,
-                })
-                .collect();
+            let tokens = |text| match text {
+                Prompt::Text(text) => Ok(tokenizer.encode(&text, TEXT)),
+                Prompt::Tokens(tokens) => Ok(tokens),
+                Prompt::Chat { .. } => Err(Error::invalid("a conversation has no embedding")),
+            };
+            let texts: Vec<Vec<u32>> = texts.into_iter().map(tokens).collect::<Result<_>>()?;
             let pooling = match pooling.unwrap_or(core.default_pooling()) {
                 Pooling::Rank => {
                     return Err(Error::invalid("the model ranks: use rerank, or name a pooling"));

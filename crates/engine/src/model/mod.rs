@@ -28,7 +28,7 @@ pub use reply::Reply;
 pub use reply::wait;
 pub use worker::{Engine, Sink};
 
-use crate::chat::{self, ChatArguments};
+use crate::chat::{ChatArguments, TIME_WHILE_WAITING};
 use crate::core::{Core, CoreParts, GenerationId};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
@@ -161,9 +161,10 @@ impl Model {
             })
         });
         let (commands, receiver) = mpsc::unbounded();
-        let engine = Engine::new(core, loaded.tokenizer.clone(), receiver, pause);
+        let loaded = Arc::new(loaded);
+        let engine = Engine::new(core, loaded.clone(), receiver, pause);
         let model = Model {
-            loaded: Mutex::new(Some(Arc::new(loaded))),
+            loaded: Mutex::new(Some(loaded)),
             commands,
             stop,
             aborts: Mutex::default(),
@@ -208,17 +209,17 @@ impl Model {
     /// Renders a chat template: `template` (the name of a built-in one, or Jinja),
     /// else the one the model was loaded with, else the file's own (with tools the
     /// one named `tool_use`, if there is one), else the built-in one that fits the
-    /// vocabulary.
+    /// vocabulary. It may take [`TIME_WHILE_WAITING`]; [`Prompt::Chat`] has more.
     ///
     /// # Errors
-    /// `TEMPLATE_ERROR` when there is none or it fails, `INVALID_ARGUMENT` for bad
-    /// JSON, `DISPOSED`.
+    /// `TEMPLATE_ERROR` when there is none, it fails or takes too long,
+    /// `INVALID_ARGUMENT` for bad JSON, `DISPOSED`.
     pub fn apply_chat_template(
         &self,
         template: Option<&str>,
-        arguments: &ChatArguments<'_>,
+        arguments: &ChatArguments,
     ) -> Result<String> {
-        chat::render_for(&*self.loaded()?, template, arguments)
+        self.loaded()?.templates.render(template, arguments, TIME_WHILE_WAITING)
     }
 
     /// Starts a generation. Everything that happens to it, errors included, goes

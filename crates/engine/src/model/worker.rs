@@ -11,12 +11,14 @@ use std::thread;
 
 use futures_channel::mpsc::{TryRecvError, UnboundedReceiver};
 
-use realm_tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
+use realm_tokenizer::{DecodeOptions, EncodeOptions};
 
 use super::reply::{Reply, unanswered};
+use crate::chat::TIME_IN_BACKGROUND;
 use crate::core::{Core, Event, GenerationId, Request};
 use crate::error::{Error, Result};
 use crate::load::{LocalFuture, Pause};
+use crate::loaded::Loaded;
 use crate::options::{GenerateOptions, Prompt};
 
 /// Where the events of a generation go. False when nobody listens any more: the
@@ -73,7 +75,7 @@ pub(super) enum Command {
 /// Runs a model: [`Engine::run`] has to be driven by a thread or a task of its own.
 pub struct Engine {
     core: Option<Core>,
-    tokenizer: Arc<Tokenizer>,
+    loaded: Arc<Loaded>,
     commands: UnboundedReceiver<Command>,
     pause: Option<Pause>,
     listeners: HashMap<GenerationId, (Listener, Arc<AtomicBool>)>,
@@ -82,11 +84,11 @@ pub struct Engine {
 impl Engine {
     pub(super) fn new(
         core: Option<Core>,
-        tokenizer: Arc<Tokenizer>,
+        loaded: Arc<Loaded>,
         commands: UnboundedReceiver<Command>,
         pause: Option<Pause>,
     ) -> Self {
-        Engine { core, tokenizer, commands, pause, listeners: HashMap::new() }
+        Engine { core, loaded, commands, pause, listeners: HashMap::new() }
     }
 
     /// Works until the model is disposed of or dropped. Waits while there is nothing to do.
@@ -168,11 +170,16 @@ impl Engine {
             add_special: options.add_special,
             parse_special: options.parse_special,
         };
+        let Loaded { tokenizer, templates, .. } = &*self.loaded;
         let (prompt, echo) = match prompt {
-            Prompt::Text(text) => (self.tokenizer.encode(&text, encode), Some(text)),
+            Prompt::Text(text) => (tokenizer.encode(&text, encode), Some(text)),
+            Prompt::Chat { template, arguments } => {
+                let text = templates.render(template.as_deref(), &arguments, TIME_IN_BACKGROUND)?;
+                (tokenizer.encode(&text, encode), Some(text))
+            }
             Prompt::Tokens(tokens) => {
                 let text = options.echo.then(|| {
-                    let bytes = self.tokenizer.decode(&tokens, DecodeOptions::default());
+                    let bytes = tokenizer.decode(&tokens, DecodeOptions::default());
                     String::from_utf8_lossy(&bytes).into_owned()
                 });
                 (tokens, text)
