@@ -11,6 +11,7 @@ import type {
   BindingLoadOptions,
   BindingLora,
   BindingModel,
+  BindingPrompt,
   BindingRequest,
 } from '../binding.js'
 import type { Build } from './features.js'
@@ -43,7 +44,7 @@ export interface EngineModel
   extends Omit<BindingModel, 'loadAdapter' | 'setLora' | RequestMethod>,
     RequestMethods {
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): { abort(): void; free(): void }

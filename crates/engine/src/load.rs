@@ -11,15 +11,16 @@ use realm_ir::{
     Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout, WeightRef,
 };
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
-use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
+use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
 use crate::budget::Budget;
-use crate::chat;
+use crate::chat::Templates;
 use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
 use crate::kv_plan::{self as kv, KvPlan};
+use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::requests::{TextStream, Vocabulary};
 use crate::runner::OpenSession;
@@ -85,20 +86,6 @@ impl Watcher<'_> {
     }
 }
 
-/// A loaded model: what stays the same while it runs.
-pub struct Loaded {
-    /// Facts, without `load_ms`.
-    pub info: ModelInfo,
-    /// The file.
-    pub gguf: Gguf,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
-    /// Makes its adapters; none without weights.
-    pub adapters: Option<AdapterLoader>,
-    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
-    pub chat_template: Option<String>,
-}
-
 /// What an engine runs on.
 pub struct Runnable {
     /// Opened for `program`.
@@ -127,15 +114,13 @@ pub async fn load(
     watcher.report(0.0).await?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
-    let chat_template = options.chat_template.clone();
-    if let Some(template) = &chat_template {
-        ChatTemplate::named_or_new(template)?;
-    }
-    info.chat_template_origin = chat::origin(&gguf, &tokenizer, chat_template.as_deref());
+    let chosen = options.chat_template.as_deref();
+    let templates = Templates::new(gguf.clone(), tokenizer.clone(), chosen)?;
+    info.chat_template_origin = templates.origin();
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0).await?;
-        return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
+        return Ok((Loaded { info, gguf, tokenizer, templates, adapters: None }, None));
     }
     let architecture = gguf.metadata().require_str("general.architecture")?;
     let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
@@ -164,7 +149,7 @@ pub async fn load(
     let (runnable, adapters) =
         first_that_runs(plan, &kv, (options.layout, budget), backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
-    Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, templates, adapters: Some(adapters) }, Some(runnable)))
 }
 
 async fn first_that_runs(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
-use crate::remote::File;
+use crate::part::File;
 use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.

@@ -15,7 +15,8 @@ use realm_model::Pooling;
 use super::preparer::Preparer;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::load::{Loaded, Pause};
+use crate::load::Pause;
+use crate::loaded::Loaded;
 use crate::options::{GenerateOptions, Prompt};
 use crate::prompt::{Input, Prepared, PromptOptions};
 use crate::requests::{
