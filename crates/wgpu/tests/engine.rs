@@ -77,7 +77,7 @@ fn greedy_answers_are_those_of_the_cpu_and_read_a_few_bytes_for_each_token() {
     // A column and a value; some of the best, should the sampler want them.
     assert!(read > 0 && read / 40 <= 64, "{read} bytes for 40 tokens");
 
-    let adapted = |model: &Model| {
+    let adapted = |model: &ModelHandle| {
         let adapter = load_adapter(model);
         answer(model, vec![Lora { adapter, scale: 0.5 }]).text
     };
