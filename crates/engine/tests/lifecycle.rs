@@ -285,15 +285,17 @@ fn an_aborted_answer_is_heard_of_before_the_batch_that_it_is_not_part_of() {
     let (model, disturbance) = load();
     let (entered, in_batch) = mpsc::channel();
     let (go, leave) = mpsc::channel::<()>();
-    disturbance.lock().unwrap().hook = Some(Box::new(move |_, _| {
-        let _ = entered.send(());
+    disturbance.lock().unwrap().hook = Some(Box::new(move |_, batch| {
+        let _ = entered.send(batch.sequences.len());
         let _ = leave.recv_timeout(Duration::from_secs(60));
         Ok(())
     }));
     let running = start(&model, story(), endless());
-    in_batch.recv_timeout(Duration::from_secs(60)).expect("a batch");
-    let texts = vec![Prompt::Tokens(vec![5; 100])];
+    let texts = vec![Prompt::Tokens(vec![5; 500]); 100];
     let embedding = model.embed(texts, None, true, Reply::new(|_| ()));
+    while in_batch.recv_timeout(Duration::from_secs(60)).expect("a batch") < 2 {
+        go.send(()).unwrap();
+    }
     running.handle.abort();
     go.send(()).unwrap();
     // Nobody lets the batch of the embedding go on before the answer has ended.
