@@ -117,11 +117,26 @@ macro_rules! all_columns {
     }};
 }
 
-/// `C` vectors.
+/// `C` vectors. By a loop, as closures that may panic are calls.
 #[inline(always)]
 fn load<S: FloatSimd, T: Element, const C: usize>(s: S, values: &[T]) -> [S::F; C] {
     let bytes: &[u8] = bytemuck::cast_slice(&values[..C * S::LANES]);
-    std::array::from_fn(|c| T::load(s, &bytes[c * S::LANES * size_of::<T>()..]))
+    let mut vectors = [s.splat_f32(0.0); C];
+    for (c, vector) in vectors.iter_mut().enumerate() {
+        *vector = T::load(s, &bytes[c * S::LANES * size_of::<T>()..]);
+    }
+    vectors
+}
+
+/// The first `len` of the values from each multiple of `stride` on: slices of one length, known as
+/// such, so that one check serves for all of them.
+#[inline(always)]
+fn rows_of_length<const R: usize>(values: &[f32], stride: usize, len: usize) -> [&[f32]; R] {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &values[r * stride..][..len];
+    }
+    rows
 }
 
 struct Unpack<'a, T> {
@@ -178,7 +193,7 @@ impl<T: Element> Products<'_, T> {
         width: usize,
     ) {
         let Self { stride, out_stride, ahead, .. } = *self;
-        let queries: [&[f32]; R] = std::array::from_fn(|r| &self.queries[r * width..][..width]);
+        let queries: [_; R] = rows_of_length(self.queries, width, width);
         let mut sums = [[s.splat_f32(0.0); C]; R];
         for (i, row) in (0..width).zip(self.keys.chunks_exact(stride)) {
             if AHEAD {
@@ -256,9 +271,11 @@ impl<T: Element> AddWeighted<'_, T> {
         n: usize,
     ) {
         let Self { weight_stride, stride, ahead, .. } = *self;
-        let weights: [&[f32]; R] = std::array::from_fn(|r| &self.weights[r * weight_stride..][..n]);
-        let mut sums: [[S::F; C]; R] =
-            std::array::from_fn(|r| load(s, &self.out[r * stride + at..]));
+        let weights: [_; R] = rows_of_length(self.weights, weight_stride, n);
+        let mut sums = [[s.splat_f32(0.0); C]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            *sums = load(s, &self.out[r * stride + at..]);
+        }
         for (i, row) in (0..n).zip(self.values.chunks_exact(stride)) {
             if AHEAD {
                 fetch::<T>(ahead, at * n + i * C * S::LANES, C * S::LANES);
