@@ -234,6 +234,8 @@ fn bad_batches_and_shapes_are_refused_and_the_session_goes_on() {
     assert!(matches!(refused, Err(Error::InvalidBatch { .. })));
     let refused = Call::one(&[1], 0, &[16]).run(&mut *session, model.segments());
     assert!(matches!(refused, Err(Error::InvalidBatch { .. })));
+    let refused = Call::one(&[1], 0, &[0]).run(&mut *session, 0..99);
+    assert!(matches!(refused, Err(Error::InvalidBatch { .. })));
     let hidden = model.program.hidden;
     assert!(matches!(session.write(hidden, &[0.0; 255]), Err(Error::ShapeMismatch { .. })));
     assert!(matches!(session.write(hidden, &[0.0; 17 * 256]), Err(Error::ShapeMismatch { .. })));
