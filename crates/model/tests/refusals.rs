@@ -157,8 +157,11 @@ fn every_number_out_of_range_is_named_with_what_was_expected() {
     assert!(refusal("gemma3", "", None).contains("attn_q_norm"));
 }
 
+/// Keys and their new numbers.
+type Changes = &'static [(&'static str, u32)];
+
 /// The refusal of a family's file with some numbers changed.
-fn changed(family: &str, changes: &[(&str, u32)]) -> String {
+fn changed(family: &str, changes: Changes) -> String {
     let file = families::all().into_iter().find(|known| known.name() == family);
     let mut header = Header::of(&file.expect("a family").file());
     for (key, value) in changes {
@@ -177,16 +180,17 @@ fn gates_beside_queries_are_as_many_as_values() {
 
 #[test]
 fn widths_that_could_not_be_counted_in_32_bits_are_refused_before_anything_is_made() {
-    let (many, most) = (1 << 16, 1 << 24);
-    let cases: [(&str, &[(&str, u32)], &str); 5] = [
+    const MANY: u32 = 1 << 16;
+    const MOST: u32 = 1 << 24;
+    let cases: [(&str, Changes, &str); 5] = [
         (
             "qwen35",
-            &[("qwen35.ssm.state_size", most)],
+            &[("qwen35.ssm.state_size", MOST)],
             "qwen35.ssm.group_count: found 4 times 16777216 values",
         ),
         (
             "qwen35",
-            &[("qwen35.ssm.inner_size", most), ("qwen35.ssm.state_size", many)],
+            &[("qwen35.ssm.inner_size", MOST), ("qwen35.ssm.state_size", MANY)],
             "qwen35.ssm.state_size: found 65536, for 16777216 values",
         ),
         (
@@ -194,18 +198,18 @@ fn widths_that_could_not_be_counted_in_32_bits_are_refused_before_anything_is_ma
             &[
                 ("mamba2.ssm.inner_size", 4),
                 ("mamba2.ssm.group_count", 4),
-                ("mamba2.ssm.state_size", most),
+                ("mamba2.ssm.state_size", MOST),
             ],
             "mamba2.ssm.group_count: found 4 times 16777216 values, expected at most 33554432",
         ),
         (
             "qwen35",
-            &[("qwen35.attention.head_count", many), ("qwen35.attention.key_length", many)],
+            &[("qwen35.attention.head_count", MANY), ("qwen35.attention.key_length", MANY)],
             "qwen35.attention.key_length: found 65536 times 65536 values",
         ),
         (
             "qwen35",
-            &[("qwen35.attention.key_length", most)],
+            &[("qwen35.attention.key_length", MOST)],
             "qwen35.attention.key_length: found 16777216, expected 1 to 65536",
         ),
     ];

@@ -54,6 +54,14 @@ fn a_copied_page_continues_like_the_original() {
 }
 
 #[test]
+fn segments_that_are_not_there_are_refused() {
+    let model = Decoder::default().build();
+    let mut session = model.open(&NaiveBackend, Size::default()).unwrap();
+    let error = Call::one(&[1], 0, &[0]).run(&mut *session, 2..9).unwrap_err();
+    assert!(error.to_string().contains("segments 2..9 of 4"), "{error}");
+}
+
+#[test]
 fn f16_and_q8_0_caches_change_logits_a_little() {
     let model = Decoder::default().build();
     let call = Call::one(&[1, 2, 3, 4], 0, &[0]);
