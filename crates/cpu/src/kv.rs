@@ -73,37 +73,21 @@ impl KvCache {
     /// `OutOfMemory` when its size overflows or is not to be had.
     pub fn new(layout: &KvLayout) -> Result<Self> {
         let out_of_memory = |bytes| Error::OutOfMemory { what: "the KV cache".to_owned(), bytes };
-        let mut layers = Vec::with_capacity(layout.layers.len());
-        let (mut page_len, mut page_scales) = (0, 0);
-        for layer in &layout.layers {
-            let keys = page_len;
-            let key_stride = layout.page_tokens.next_multiple_of(LANES);
-            let value_stride = layer.value_width.next_multiple_of(LANES);
-            let values = keys + layer.n_kv_heads * layer.key_width * key_stride;
-            page_len = values + layer.n_kv_heads * layout.page_tokens * value_stride;
-            let key_scales = page_scales;
-            let blocks = layer.key_width.div_ceil(SCALED_LEN);
-            let value_scales = key_scales + layer.n_kv_heads * blocks * key_stride;
-            let blocks = layer.value_width.div_ceil(SCALED_LEN);
-            page_scales = value_scales + layer.n_kv_heads * layout.page_tokens * blocks;
-            layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
-        }
-        let len = page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
+        let shape = KvShape::new(layout);
+        let len =
+            shape.page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
         let bytes = len.saturating_mul(layout.ty.bytes());
         let values = match layout.ty {
             KvType::F32 => Zeroed::new(len).map(KvValues::F32),
             KvType::F16 => Zeroed::new(len).map(KvValues::F16),
             KvType::Q8_0 => {
                 // There are fewer scales than values, so their number does not overflow.
-                let scales = Zeroed::new(page_scales * layout.n_pages);
+                let scales = Zeroed::new(shape.page_scales * layout.n_pages);
                 let both = Zeroed::new(len).zip(scales);
                 both.map(|(quants, scales)| KvValues::Q8_0(Q8Values { quants, scales }))
             }
         };
-        Ok(KvCache {
-            values: values.ok_or_else(|| out_of_memory(bytes))?,
-            shape: KvShape { layers, page_tokens: layout.page_tokens, page_len, page_scales },
-        })
+        Ok(KvCache { values: values.ok_or_else(|| out_of_memory(bytes))?, shape })
     }
 
     pub fn shape(&self) -> &KvShape {
@@ -145,6 +129,34 @@ impl KvCache {
 }
 
 impl KvShape {
+    /// Where things are in a cache of this layout.
+    pub fn new(layout: &KvLayout) -> Self {
+        let mut layers = Vec::with_capacity(layout.layers.len());
+        let (mut page_len, mut page_scales) = (0, 0);
+        for layer in &layout.layers {
+            let keys = page_len;
+            let key_stride = layout.page_tokens.next_multiple_of(LANES);
+            let value_stride = layer.value_width.next_multiple_of(LANES);
+            let values = keys + layer.n_kv_heads * layer.key_width * key_stride;
+            page_len = values + layer.n_kv_heads * layout.page_tokens * value_stride;
+            let key_scales = page_scales;
+            let blocks = layer.key_width.div_ceil(SCALED_LEN);
+            let value_scales = key_scales + layer.n_kv_heads * blocks * key_stride;
+            let blocks = layer.value_width.div_ceil(SCALED_LEN);
+            page_scales = value_scales + layer.n_kv_heads * layout.page_tokens * blocks;
+            layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
+        }
+        KvShape { layers, page_tokens: layout.page_tokens, page_len, page_scales }
+    }
+
+    /// Bytes of all pages, in the cache's own strides.
+    pub fn bytes(&self, layout: &KvLayout) -> u64 {
+        let scales =
+            if layout.ty == KvType::Q8_0 { size_of::<f16>() * self.page_scales } else { 0 };
+        let page = layout.ty.bytes() as u64 * self.page_len as u64 + scales as u64;
+        page.saturating_mul(layout.n_pages as u64)
+    }
+
     pub fn layer(&self, layer: usize) -> KvLayer {
         self.layers[layer].layer
     }

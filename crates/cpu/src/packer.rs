@@ -8,37 +8,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use realm_ir::WeightLayout;
+use realm_ir::{Program, Uploaded, WeightLayout};
 
-use crate::machine;
-use crate::plan::{Op, WeightHandle};
+use crate::memory;
+use crate::weight::CpuWeight;
 
 /// Makes copies until it is dropped.
 pub(crate) struct Packer {
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
-    bytes: u64,
 }
 
 /// What the threads share.
 struct Work {
-    weights: Vec<WeightHandle>,
+    weights: Vec<Uploaded>,
     next: AtomicUsize,
 }
 
 impl Packer {
-    /// Starts packing what `layout` asks for, on as many threads as compute.
-    pub fn start(segments: &[Vec<Op>], layout: WeightLayout, n_threads: usize) -> Self {
-        let mut weights = matrices(segments);
-        let bytes: usize = weights.iter().map(|weight| weight.packed_bytes()).sum();
-        let is_wanted = match layout {
-            WeightLayout::Mapped => false,
-            WeightLayout::Packed => true,
-            WeightLayout::Auto => finds_room(bytes),
+    /// Starts packing if the layout is to be packed, on as many threads as compute.
+    pub fn start(
+        program: &Program,
+        weights: &[Uploaded],
+        layout: WeightLayout,
+        n_threads: usize,
+    ) -> Self {
+        let wanted = match layout {
+            WeightLayout::Packed => memory::matrices(program),
+            WeightLayout::Auto | WeightLayout::Mapped => Vec::new(),
         };
-        if !is_wanted {
-            weights.clear();
-        }
+        let weights: Vec<_> = wanted.iter().map(|wanted| weights[wanted.0].clone()).collect();
         let stopping = Arc::new(AtomicBool::new(false));
         let n_threads = n_threads.min(weights.len());
         let work = Arc::new(Work { weights, next: AtomicUsize::new(0) });
@@ -52,15 +51,7 @@ impl Packer {
                     .ok()
             })
             .collect::<Vec<_>>();
-        let bytes = if threads.is_empty() { 0 } else { bytes as u64 };
-        Packer { threads, stopping, bytes }
-    }
-
-    /// The layout, and the bytes that copies take when all are made.
-    pub fn layout(&self) -> (WeightLayout, u64) {
-        // Where uploading packs, there are no copies beside the weights.
-        let is_packed = self.bytes > 0 || cfg!(target_family = "wasm");
-        (if is_packed { WeightLayout::Packed } else { WeightLayout::Mapped }, self.bytes)
+        Packer { threads, stopping }
     }
 }
 
@@ -79,31 +70,13 @@ impl Work {
         while !stopping.load(Ordering::Relaxed) {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
             match self.weights.get(next) {
-                Some(weight) => weight.pack(),
+                Some(weight) => {
+                    if let Ok(weight) = CpuWeight::of(weight) {
+                        weight.pack();
+                    }
+                }
                 None => return,
             }
         }
     }
-}
-
-/// The matrices that whole products are taken with, each once. Experts are left as they
-/// are: a copy would read those that nobody routes to.
-fn matrices(segments: &[Vec<Op>]) -> Vec<WeightHandle> {
-    let mut weights: Vec<WeightHandle> = Vec::new();
-    for op in segments.iter().flatten() {
-        let Op::Linear(linear) = op else { continue };
-        for output in &linear.outputs {
-            let is_new =
-                !weights.iter().any(|weight| weight.reference() == output.weight.reference());
-            if is_new && output.weight.packed_bytes() > 0 {
-                weights.push(output.weight.clone());
-            }
-        }
-    }
-    weights
-}
-
-/// Whether twice these bytes are free: nobody else is to feel the copy.
-fn finds_room(bytes: usize) -> bool {
-    machine::available_memory_bytes().is_some_and(|available| bytes as u64 <= available / 2)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use realm_ir::{
     BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session, SessionConfig, Slot,
-    SlotInfo, Uploaded, WeightLayout,
+    SlotInfo, Uploaded,
 };
 use realm_quant::Activations;
 
@@ -22,7 +22,8 @@ pub(crate) struct CpuSession {
     segments: Vec<Vec<Op>>,
     limits: BatchLimits,
     state: State,
-    packer: Packer,
+    /// Makes copies until it is dropped.
+    _packer: Packer,
 }
 
 /// What operations work on.
@@ -75,12 +76,12 @@ impl CpuSession {
             attention: (0..pool.n_workers()).map(|_| Mutex::default()).collect(),
         };
         let segments = plan::plan(program, &weights)?;
-        let packer = Packer::start(&segments, config.layout, pool.n_workers());
+        let packer = Packer::start(program, &weights, config.layout, pool.n_workers());
         Ok(CpuSession {
             pool,
             segments,
             limits,
-            packer,
+            _packer: packer,
             state: State {
                 slots: Slots { info: program.slots.clone(), values },
                 kv: KvCache::new(&config.kv)?,
@@ -162,10 +163,6 @@ impl Session for CpuSession {
             Ok(())
         };
         Box::pin(std::future::ready(result))
-    }
-
-    fn layout(&self) -> (WeightLayout, u64) {
-        self.packer.layout()
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {

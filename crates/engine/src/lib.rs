@@ -16,12 +16,13 @@ pub mod load;
 pub mod model;
 mod options;
 mod sampler;
+mod settle;
 mod stop;
 mod tensor;
 
 pub use adapter::{AdapterLoader, Lora};
 pub use error::{Error, Result};
-pub use info::ModelInfo;
+pub use info::{MemoryEstimate, ModelInfo};
 pub use options::{GenerateOptions, LoadOptions, Prompt};
 pub use realm_ir::{Coded, ErrorCode};
 pub use realm_model::{AdapterInfo, Pooling};

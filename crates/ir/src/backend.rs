@@ -11,6 +11,8 @@ use realm_gguf::{TensorData, TensorType};
 use crate::adapter::Adapter;
 use crate::batch::BatchView;
 use crate::error::{Error, Result};
+use crate::limits::BackendLimits;
+use crate::memory::{MemoryPlan, bytes_of};
 use crate::program::{Program, Slot};
 use crate::step::StepKind;
 
@@ -130,6 +132,15 @@ pub struct StateLayout {
     pub n_states: usize,
 }
 
+impl StateLayout {
+    /// Bytes of all states.
+    pub fn bytes(&self) -> u64 {
+        let state = self.widths.iter().map(|width| bytes_of(*width, 4));
+        let state = state.fold(0, u64::saturating_add);
+        state.saturating_mul(self.n_states as u64)
+    }
+}
+
 /// How a backend keeps matrices that it can read in more than one layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightLayout {
@@ -164,7 +175,8 @@ pub struct SessionConfig {
     pub max_rows: usize,
     /// Most output rows of one batch.
     pub max_outputs: usize,
-    /// Layout of the matrices, for backends that have a choice.
+    /// Layout of the matrices, for backends that have a choice. [`Backend::memory`] decides what
+    /// [`WeightLayout::Auto`] is; a session takes it for [`WeightLayout::Mapped`].
     pub layout: WeightLayout,
 }
 
@@ -176,6 +188,16 @@ pub trait Backend: Send + Sync {
     /// Whether `step` can read a weight stored as `ty`; for steps without a
     /// large weight, `ty` is F32.
     fn supports(&self, step: StepKind, ty: TensorType) -> bool;
+
+    /// The sizes that suit it, and what it cannot do.
+    fn limits(&self) -> BackendLimits;
+
+    /// What `program` is going to take in a session of these sizes, and the layout that
+    /// [`WeightLayout::Auto`] is decided to be. Nothing is uploaded and no weight is read.
+    ///
+    /// # Errors
+    /// `Unsupported…` when a weight cannot be kept or something is larger than it may be.
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan>;
 
     /// Makes a weight usable: may keep the file's own bytes, copy or repack them.
     ///
@@ -256,11 +278,6 @@ pub trait Session: Send {
     /// `ShapeMismatch` when rows are out of range.
     fn read_top<'a>(&'a mut self, _slot: Slot, _n_rows: usize, _k: usize) -> Option<TopFuture<'a>> {
         None
-    }
-
-    /// The layout of the matrices, and how many bytes of copies it takes.
-    fn layout(&self) -> (WeightLayout, u64) {
-        (WeightLayout::Mapped, 0)
     }
 
     /// Copies the keys and values of all layers from one page to another.

@@ -17,8 +17,11 @@ mod adapter;
 mod backend;
 mod batch;
 mod error;
+mod limits;
+mod memory;
 mod program;
 mod recurrent;
+mod slots;
 mod step;
 
 pub use adapter::{Adapter, AdapterUse, LowRank};
@@ -28,6 +31,8 @@ pub use backend::{
 };
 pub use batch::{BatchLimits, BatchView, SequenceView};
 pub use error::{Coded, Error, ErrorCode, Result};
+pub use limits::BackendLimits;
+pub use memory::{MemoryPlan, bytes_of};
 pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
 pub use recurrent::{Conv, DeltaNet, SelectiveScan};
 pub use step::{

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, StepKind,
-    Uploaded,
+    Adapter, Backend, BackendLimits, Error, MemoryPlan, Program, ReadFuture, Result, Session,
+    SessionConfig, StepKind, Uploaded,
 };
 
 use crate::NAME;
 use crate::adapter::{self, AdapterDescription};
 use crate::gpu::{Counters, Gpu};
 use crate::low_rank::LowRankAdapter;
+use crate::memory_plan;
 use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
@@ -184,6 +185,14 @@ impl Backend for WgpuBackend {
             | StepKind::DeltaNet
             | StepKind::SelectiveScan => ty == TensorType::F32,
         }
+    }
+
+    fn limits(&self) -> BackendLimits {
+        memory_plan::limits(&self.device.gpu)
+    }
+
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
+        memory_plan::plan(&self.device.gpu, program, config)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

@@ -105,7 +105,7 @@ impl Memory {
 }
 
 /// Bytes of one page of a layer.
-fn page_bytes(layer: &KvLayer, layout: &KvLayout) -> usize {
+pub(crate) fn page_bytes(layer: &KvLayer, layout: &KvLayout) -> usize {
     let quads = layer.key_width.div_ceil(QUAD) + layer.value_width.div_ceil(QUAD);
     layer.n_kv_heads * quads * QUAD * layout.page_tokens * layout.ty.bytes()
 }

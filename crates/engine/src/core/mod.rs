@@ -55,6 +55,8 @@ pub struct Limits {
     pub max_rows: usize,
     /// Most rows with logits in a batch.
     pub max_outputs: usize,
+    /// Most rows for prompts in a batch that also decodes.
+    pub prompt_rows_beside_decoding: usize,
     /// Entries of the vocabulary.
     pub n_vocab: usize,
     /// Recurrent states; 0 for programs without recurrent steps.

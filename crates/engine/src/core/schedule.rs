@@ -10,10 +10,6 @@ use super::Core;
 use super::generation::{FinishReason, Generation};
 use crate::error::{Error, Result};
 
-/// Rows for prompts in a batch that also decodes: few enough that the next
-/// tokens of the others do not wait long.
-const PREFILL_ROWS_BESIDE_DECODE: usize = 64;
-
 /// Rows of one generation in the next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
@@ -97,7 +93,7 @@ impl Core {
         let mut n_reading = pending.iter().filter(|n| **n > 1).count();
         let mut left = self.limits.max_rows.saturating_sub(n_decoding);
         if n_decoding > 0 {
-            left = left.min(PREFILL_ROWS_BESIDE_DECODE);
+            left = left.min(self.limits.prompt_rows_beside_decoding);
         }
         let mut share = |n: usize| {
             if n <= 1 {

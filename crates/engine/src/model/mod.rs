@@ -31,7 +31,7 @@ pub use worker::{Engine, Sink};
 use crate::chat::{self, ChatArguments};
 use crate::core::{Core, CoreParts, GenerationId};
 use crate::error::{Error, Result};
-use crate::info::ModelInfo;
+use crate::info::{MemoryEstimate, ModelInfo};
 use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Pause, Runnable, Watcher};
 use crate::options::{GenerateOptions, LoadOptions, Prompt};
 use crate::tensor::{Tensor, read_tensor};
@@ -127,6 +127,20 @@ impl Model {
         let (model, engine) = pollster::block_on(open)?;
         spawn("realm-engine", move || pollster::block_on(engine.run()))?;
         Ok(model)
+    }
+
+    /// What [`Model::load`] would take of memory, by the header of `source`: see
+    /// [`load::estimate`].
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn estimate(
+        source: Source,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+    ) -> Result<MemoryEstimate> {
+        load::estimate(&source.open()?, options, backends)
     }
 
     /// Gives the weights of `gguf` to the first of `backends` that can run it; the caller

@@ -16,8 +16,8 @@ use realm_engine::model::{GenerationHandle, Model, Source};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
-    Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, StepKind, Uploaded, WeightLayout,
+    Adapter, Backend, BackendLimits, BatchView, Error as IrError, MemoryPlan, Program, ReadFuture,
+    Session, SessionConfig, Slot, StepKind, Uploaded,
 };
 
 pub fn bundled() -> PathBuf {
@@ -47,6 +47,14 @@ impl Backend for Disturbed {
 
     fn supports(&self, step: StepKind, ty: TensorType) -> bool {
         self.inner.supports(step, ty)
+    }
+
+    fn limits(&self) -> BackendLimits {
+        self.inner.limits()
+    }
+
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan, IrError> {
+        self.inner.memory(program, config)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded, IrError> {
@@ -111,10 +119,6 @@ impl Session for DisturbedSession {
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.inner.copy_state(from, to)
-    }
-
-    fn layout(&self) -> (WeightLayout, u64) {
-        self.inner.layout()
     }
 }
 

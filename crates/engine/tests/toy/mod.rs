@@ -66,6 +66,7 @@ pub const LIMITS: Limits = Limits {
     n_pages: 24,
     max_rows: 8,
     max_outputs: 4,
+    prompt_rows_beside_decoding: 64,
     n_vocab: N_VOCAB,
     n_states: 0,
 };

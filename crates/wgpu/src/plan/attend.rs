@@ -2,11 +2,12 @@
 
 use bytemuck::cast_slice;
 use realm_ir::{
-    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, StepKind,
-    WeightRef,
+    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, SessionConfig,
+    StepKind, WeightRef,
 };
 
 use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
+use crate::gpu::Gpu;
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
 };
@@ -42,6 +43,9 @@ const TILINGS: [Tiling; 6] = [
 
 /// Quads of sums that a thread can keep: `MAX_QUADS` of `attend.wgsl`.
 const MAX_QUADS: usize = 16;
+
+/// Values of the widest head whose sums the threads of a workgroup can keep.
+pub(crate) const MOST_VALUE_WIDTH: usize = MAX_QUADS * THREADS * QUAD;
 
 /// Workgroups that keep a device busy: with fewer, several share the positions of a query.
 const BUSY_GROUPS: usize = 256;
@@ -155,11 +159,7 @@ impl Planner<'_> {
         let heads_per_kv = step.n_heads / layer.n_kv_heads;
         let tilings = tilings(heads_per_kv, value_quads)?;
         let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
-        let shared_bytes = 4 * QUAD * (value_quads + 1);
-        // Several shares are made for at most so many workgroups in all.
-        let n_shared =
-            (BUSY_GROUPS * most).min(self.config.max_rows * step.n_heads * self.longest());
-        let n_shared = n_shared.min((self.gpu.max_binding_bytes / shared_bytes).saturating_sub(1));
+        let n_shared = n_shared(self.gpu, self.config, step, most);
         let grid = AttendGrid {
             n_kv_heads: layer.n_kv_heads,
             heads_per_kv,
@@ -185,7 +185,7 @@ impl Planner<'_> {
             ("has_slopes", flag(step.alibi_max_bias.is_some())),
         ]);
         let terms = self.attend_terms(step)?;
-        let shares = self.scratch("attention", (n_shared + 1) * shared_bytes / 4)?;
+        let shares = self.scratch("attention", (n_shared + 1) * share_len(value_quads))?;
         let kv = &self.memory.kv[step.kv_layer];
         let (q, out) = (self.slot(step.q), self.slot(step.out));
         if step.q == step.out {
@@ -224,12 +224,6 @@ impl Planner<'_> {
         Ok(vec![attend, merge])
     }
 
-    /// Shares that the positions of the whole cache make.
-    fn longest(&self) -> usize {
-        let n_positions = self.config.kv.n_pages * self.config.kv.page_tokens;
-        n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys)
-    }
-
     /// Per head its slope and its sink, in one buffer.
     fn attend_terms(&self, step: &Attend) -> Result<wgpu::Buffer> {
         if step.sinks.is_none() && step.alibi_max_bias.is_none() {
@@ -255,11 +249,8 @@ impl Planner<'_> {
 
     fn angles(&mut self, rope: Option<&RopeSpec>) -> Result<wgpu::Buffer> {
         let Some(rope) = rope else { return Ok(self.gpu.nothing.clone()) };
-        let same = |other: &RopeSpec| {
-            other.inverse_frequencies == rope.inverse_frequencies
-                && other.magnitude == rope.magnitude
-        };
-        if let Some((_, buffer)) = self.angles.iter().find(|(other, _)| same(other)) {
+        if let Some((_, buffer)) = self.angles.iter().find(|(other, _)| is_same_table(other, rope))
+        {
             return Ok(buffer.clone());
         }
         let buffer = self.gpu.constant("rope angles", cast_slice(&rope::angles(rope)))?;
@@ -277,6 +268,39 @@ impl Planner<'_> {
             ("value_quads", count(layer.value_width.div_ceil(QUAD))),
         ]
     }
+}
+
+/// Whether two rotations have the same table of angles.
+pub(crate) fn is_same_table(a: &RopeSpec, b: &RopeSpec) -> bool {
+    a.inverse_frequencies == b.inverse_frequencies && a.magnitude == b.magnitude
+}
+
+/// Values of a share: a head's sums, with their largest score and the sum of the weights.
+fn share_len(value_quads: usize) -> usize {
+    QUAD * (value_quads + 1)
+}
+
+/// Heads of rows times shares that there is memory for, with tiles of at most so many queries.
+fn n_shared(gpu: &Gpu, config: &SessionConfig, step: &Attend, most_queries: usize) -> usize {
+    let value_quads = config.kv.layers[step.kv_layer].value_width.div_ceil(QUAD);
+    let n_positions = config.kv.n_pages * config.kv.page_tokens;
+    // Shares that the positions of the whole cache make.
+    let longest = n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys);
+    // Several shares are made for at most so many workgroups in all.
+    let wanted = (BUSY_GROUPS * most_queries).min(config.max_rows * step.n_heads * longest);
+    wanted.min((gpu.max_binding_bytes / (4 * share_len(value_quads))).saturating_sub(1))
+}
+
+/// Values of the memory for shares.
+///
+/// # Errors
+/// `Unsupported` for values that are too wide.
+pub(crate) fn share_values(gpu: &Gpu, config: &SessionConfig, step: &Attend) -> Result<usize> {
+    let layer = config.kv.layers[step.kv_layer];
+    let value_quads = layer.value_width.div_ceil(QUAD);
+    let tilings = tilings(step.n_heads / layer.n_kv_heads, value_quads)?;
+    let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
+    Ok((n_shared(gpu, config, step, most) + 1) * share_len(value_quads))
 }
 
 /// For one row of a sequence, and for many.

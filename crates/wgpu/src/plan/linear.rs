@@ -3,17 +3,19 @@
 use std::ops::RangeInclusive;
 
 use bytemuck::cast_slice;
+use realm_gguf::TensorData;
 use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, StepKind, WeightRef};
 
 use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
+use crate::gpu::Gpu;
 use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
 use crate::product::{
     Arithmetic, Flags, Kernel, MOST_OUTS, Operands, Parameters, Places, Tuning, Work, n_groups,
 };
-use crate::weight::{GROUP, Part, Values, Weight};
+use crate::weight::{self, GROUP, Part, Values, Weight};
 
 /// What a workgroup makes, by the rows of a batch: while generating and while reading.
 const WORKS: [(RangeInclusive<usize>, Work); 4] = [
@@ -511,7 +513,7 @@ impl Planner<'_> {
         let last = wanted.next_back().map_or(first, |(when, _)| when);
         let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
-        let words = QUANTIZED_WORDS * n_groups * n_items;
+        let words = rounded_words(product.weight.width, n_items);
         let buffer = self.scratch("inputs in int8", words)?;
         let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
@@ -564,6 +566,33 @@ fn dense_grid(
 
 /// Words of a group of inputs in int8: `shaders/linear/packed.wgsl`.
 const QUANTIZED_WORDS: usize = 12;
+
+/// Words of `n_items` rows of inputs in int8.
+pub(crate) fn rounded_words(width: usize, n_items: usize) -> usize {
+    QUANTIZED_WORDS * n_groups(width) * n_items
+}
+
+/// Whether products with a weight, of rows that are `in_stride` apart and of which there are at
+/// most `n_rows`, take them in int8.
+pub(crate) fn takes_int8(
+    gpu: &Gpu,
+    tensor: &TensorData,
+    in_stride: usize,
+    n_rows: usize,
+    is_of_experts: bool,
+) -> bool {
+    let Some(format) = weight::format(tensor.ty()).filter(|_| tensor.n_rows() > 1) else {
+        return false;
+    };
+    let any_width = !in_stride.is_multiple_of(4);
+    let places = if is_of_experts { Places::Tiles } else { Places::Dense };
+    // All works of one kind take the same numbers.
+    let works = [(1, Work::Vector(1)), (FEWEST_TILED, Work::Matrix(TILE_ROWS))];
+    works.into_iter().filter(|(fewest, _)| *fewest <= n_rows).any(|(_, work)| {
+        let kernel = Kernel::choose(&gpu.tuning, format, places, work, any_width);
+        kernel.arithmetic == Arithmetic::Int8
+    })
+}
 
 /// Whether rows of a weight are not whole groups.
 fn any_width(weight: &Weight) -> bool {

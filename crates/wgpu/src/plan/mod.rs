@@ -1,9 +1,9 @@
 //! Steps become dispatches: a pipeline, a bind group and the size of the grid.
 
 mod addition;
-mod attend;
-mod linear;
-mod moe;
+pub(crate) mod attend;
+pub(crate) mod linear;
+pub(crate) mod moe;
 mod recurrent;
 mod rows;
 
@@ -26,6 +26,7 @@ use crate::product;
 use crate::weight::Weight;
 use addition::Site;
 use attend::AttendGrid;
+pub(crate) use rows::mix_values;
 
 /// Most workgroups in one dimension of a grid: WebGPU's guaranteed limit.
 pub(crate) const MAX_GRID: usize = 65_535;

@@ -1,7 +1,8 @@
 //! Steps that work on each row by itself.
 
 use realm_ir::{
-    Add, GatedAct, Mix, Norm, NormKind, Result, Sparsify, StepKind, TakeRows, WeightRef,
+    Add, GatedAct, Mix, Norm, NormKind, Program, Result, SessionConfig, Sparsify, StepKind,
+    TakeRows, WeightRef,
 };
 
 use super::{Dispatch, Planner, at_least, count, flag, refuse};
@@ -119,7 +120,7 @@ impl Planner<'_> {
             at_least("input of a mix", self.width(*input), width)?;
         }
         let n_groups = width.div_ceil(THREADS);
-        let n_sums = n_outputs * width * self.max_rows(step.weights);
+        let n_sums = mix_values(self.program, self.config, step);
         let sums = self.scratch("sums of a mix", n_sums)?;
         let mut dispatches = Vec::new();
         for (index, inputs) in step.inputs.chunks(MIX_INPUTS).enumerate() {
@@ -153,4 +154,11 @@ impl Planner<'_> {
         }
         Ok(dispatches)
     }
+}
+
+/// Values of the sums of a mix.
+pub(crate) fn mix_values(program: &Program, config: &SessionConfig, step: &Mix) -> usize {
+    let width = step.outputs.iter().map(|out| program.width(*out)).max().unwrap_or(0);
+    let n_rows = super::max_rows(program.slots[step.weights.0].rows, config);
+    step.outputs.len() * width * n_rows
 }

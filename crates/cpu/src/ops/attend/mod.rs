@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use realm_ir::{Attend, BatchView};
 
 use self::pages::Pages;
-pub(crate) use self::tile::Scratch;
 use self::tile::{Head, Partial, Slots, Tile};
+pub(crate) use self::tile::{Scratch, scratch_values};
 use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;
 use crate::plan::WeightHandle;
