@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Runs llama.cpp on GGUF files and keeps what it computes, for tests to compare with.
 
-Usage, after `npm --prefix benches ci` (see README.md there):
+Usage, after `npm --prefix benches install --no-save` (see README.md there):
 
     cargo run -p realm-testkit --example write_families -- FOLDER
-    python3 benches/reference-logits.py FOLDER OUTPUT [NAME...]
+    python3 benches/reference-logits.py [--layers] FOLDER OUTPUT [NAME...]
 
 FOLDER has `tokens.json` (token ids) and NAME.gguf files; OUTPUT gets NAME.f32: logits
 `[tokens, vocabulary]`, of encoders hidden states `[tokens, width]`, raw little-endian
-float32. Without names every file is run. A file that llama.cpp refuses is named with the
+float32. With `--layers` also NAME.layers.f32: the hidden state behind every layer,
+`[layers, tokens, width]`, which `crates/cpu/examples/layers.rs` compares with. Without names
+every file is run. A file that llama.cpp refuses is named with the
 last line of its log, and the exit status is 1.
 
 llama.cpp v0.5.0 (commit de3ff815) as packaged in npm `@node-llama-cpp/linux-x64` 3.22.1.
@@ -120,6 +122,8 @@ class Batch(ctypes.Structure):
     ]
 
 
+EvalCallback = ctypes.CFUNCTYPE(boolean, pointer, boolean, pointer)
+
 GGML_TYPE_F32 = 0
 POOLING_NONE = 0
 FLASH_ATTENTION_DISABLED = 0
@@ -143,6 +147,9 @@ def load_library():
         ("llama_decode", int32, [pointer, Batch]),
         ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [pointer, int32]),
         ("llama_get_embeddings_ith", ctypes.POINTER(ctypes.c_float), [pointer, int32]),
+        ("ggml_get_name", ctypes.c_char_p, [pointer]),
+        ("ggml_nbytes", ctypes.c_size_t, [pointer]),
+        ("ggml_backend_tensor_get", None, [pointer, pointer, ctypes.c_size_t, ctypes.c_size_t]),
     ]:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -158,8 +165,24 @@ def architecture(path):
     return header[key + 12 : key + 12 + length].decode()
 
 
-def run(path, tokens):
-    """What the last step computes for every token, row after row."""
+def keep_layers(library, layers):
+    """A callback that puts what each layer leaves (`l_out-N` in llama.cpp's graphs) into `layers`."""
+
+    def evaluate(tensor, is_question, _):
+        name = library.ggml_get_name(tensor).decode()
+        if not name.startswith("l_out-"):
+            return not is_question
+        if not is_question:
+            values = ctypes.create_string_buffer(library.ggml_nbytes(tensor))
+            library.ggml_backend_tensor_get(tensor, values, 0, len(values))
+            layers[int(name.removeprefix("l_out-"))] = values.raw
+        return True
+
+    return EvalCallback(evaluate)
+
+
+def run(path, tokens, layers):
+    """What the last step computes for every token, row after row; `layers` gets what comes before."""
     library = load_library()
     model_params = library.llama_model_default_params()
     model_params.n_gpu_layers = 0
@@ -176,6 +199,9 @@ def run(path, tokens):
     params.flash_attn_type = FLASH_ATTENTION_DISABLED
     params.type_k = params.type_v = GGML_TYPE_F32
     params.embeddings = is_encoder
+    if layers is not None:
+        callback = keep_layers(library, layers)
+        params.cb_eval = ctypes.cast(callback, pointer)
     if is_encoder:
         params.pooling_type = POOLING_NONE
     context = library.llama_init_from_model(model, params)
@@ -201,24 +227,31 @@ def run(path, tokens):
     return values
 
 
-def run_here(path, output):
+def run_here(path, output, with_layers):
     tokens = json.loads((path.parent / "tokens.json").read_text())
-    output.write_bytes(run(path, tokens).tobytes())
+    layers = {} if with_layers else None
+    output.write_bytes(run(path, tokens, layers).tobytes())
+    if with_layers:
+        if sorted(layers) != list(range(len(layers))) or not layers:
+            raise SystemExit(f"error: llama.cpp names no l_out of some layers, only of {sorted(layers)}")
+        output.with_suffix(".layers.f32").write_bytes(b"".join(layers[n] for n in sorted(layers)))
     # Nothing is freed: the process ends here.
     os._exit(0)
 
 
 def main():
-    folder, output, *names = sys.argv[1:]
+    with_layers = "--layers" in sys.argv
+    folder, output, *names = [argument for argument in sys.argv[1:] if argument != "--layers"]
     folder, output = Path(folder), Path(output)
     if output.suffix == ".f32":
-        return run_here(folder, output)
+        return run_here(folder, output, with_layers)
     output.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.gguf" for name in names] or sorted(folder.glob("*.gguf"))
     n_refused = 0
     for path in paths:
         # A file that llama.cpp does not like may end the process.
         arguments = [sys.executable, __file__, path, output / f"{path.stem}.f32"]
+        arguments += ["--layers"] * with_layers
         result = subprocess.run(arguments, capture_output=True, text=True)
         if result.returncode != 0:
             n_refused += 1

@@ -35,6 +35,7 @@ export type {
   LoadOptions,
   QuantizeOptions,
   RealmOptions,
+  RequestOptions,
   TokenizeOptions,
 } from './options.js'
 export { version } from './platform.js'

@@ -223,6 +223,13 @@ export interface BindingGeneration {
   abort(): void
 }
 
+/** A request in progress that answers once. */
+export interface BindingRequest<T> {
+  readonly result: Promise<T>
+  /** Rejects the result with ABORTED within one step, unless it is settled. Any number of calls. */
+  abort(): void
+}
+
 export interface BindingTensor {
   /** Dequantised values, the first dimension contiguous. */
   data: Float32Array
@@ -272,17 +279,17 @@ export interface BindingModel {
     texts: (string | Uint32Array)[],
     pooling: string | null,
     normalize: boolean,
-  ): Promise<Float32Array[]>
+  ): BindingRequest<Float32Array[]>
   /** One score per document. */
-  rank(query: string, documents: string[]): Promise<Float32Array>
-  embedTokens(ids: Uint32Array): Promise<Float32Array>
+  rank(query: string, documents: string[]): BindingRequest<Float32Array>
+  embedTokens(ids: Uint32Array): BindingRequest<Float32Array>
   forwardLayer(
     layer: number,
     hidden: Float32Array,
     position: number,
     sequence: number,
-  ): Promise<Float32Array>
-  computeLogits(hidden: Float32Array): Promise<Float32Array>
+  ): BindingRequest<Float32Array>
+  computeLogits(hidden: Float32Array): BindingRequest<Float32Array>
   /** Frees the pages of a sequence of `forwardLayer`. */
   dropLayerSequence(sequence: number): void
   tensor(name: string): Promise<BindingTensor>

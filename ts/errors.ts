@@ -16,6 +16,8 @@ export type RealmErrorCode =
   | 'BACKEND_UNAVAILABLE'
   /** The device failed while it was in use; models on it have to be loaded again. */
   | 'DEVICE_LOST'
+  /** After a defect or a failing device the model cannot go on; it must be loaded again. */
+  | 'MODEL_LOST'
   /** An array has the wrong number of values. */
   | 'SHAPE_MISMATCH'
   /** No free page in the KV cache, or no free sequence. */
@@ -49,6 +51,7 @@ const CODES: Readonly<Record<RealmErrorCode, true>> = {
   MODEL_UNSUPPORTED: true,
   BACKEND_UNAVAILABLE: true,
   DEVICE_LOST: true,
+  MODEL_LOST: true,
   SHAPE_MISMATCH: true,
   KV_EXHAUSTED: true,
   OUT_OF_MEMORY: true,

@@ -3,7 +3,7 @@
  */
 
 import { type Activations, type TokenIds, toActivations, toTokenIds } from './arrays.js'
-import type { BindingModel, BindingModelInfo } from './binding.js'
+import type { BindingModel, BindingModelInfo, BindingRequest } from './binding.js'
 import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
@@ -15,12 +15,14 @@ import {
   type DetokenizeOptions,
   type EmbedOptions,
   type LayerOptions,
+  type RequestOptions,
   readAdapterOptions,
   readChatOptions,
   readCompletionOptions,
   readDetokenizeOptions,
   readEmbedOptions,
   readLayerOptions,
+  readRequestOptions,
   readTokenizeOptions,
   type TokenizeOptions,
   toBindingGenerate,
@@ -42,34 +44,31 @@ export interface Tensor {
   type: string
 }
 
-/** Texts of one call to the engine; generations take turns with such calls. */
-const TEXTS_PER_CALL = 32
-
-/** Calls `run` on one part of a list after another, and gives its results in order. */
-async function inParts<T, R>(
-  items: readonly T[],
-  run: (part: T[]) => Promise<R>,
-  signal?: AbortSignal,
-): Promise<R[]> {
-  const results: R[] = []
-  for (let i = 0; i < items.length; i += TEXTS_PER_CALL) {
-    const part = items.slice(i, i + TEXTS_PER_CALL)
-    results.push(await unlessAborted(signal, () => guardedAsync(() => run(part))))
+/**
+ * What a request of the engine comes to. Its signal ends it there.
+ *
+ * @param what for the message of an abort
+ */
+async function settled<T>(
+  what: string,
+  signal: AbortSignal | undefined,
+  start: () => BindingRequest<T>,
+): Promise<T> {
+  const throwIfAborted = () => {
+    if (signal?.aborted !== true) return
+    const cause = signal.reason
+    throw new RealmError('ABORTED', `${what} was stopped by its signal`, { cause })
   }
-  return results
-}
-
-/** What `start` gives, unless the signal comes first; what was started goes on unseen. */
-function unlessAborted<T>(signal: AbortSignal | undefined, start: () => Promise<T>): Promise<T> {
-  if (signal === undefined) return start()
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(new RealmError('ABORTED', 'embedding was stopped by its signal'))
-    if (signal.aborted) return onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    start()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', onAbort))
-  })
+  throwIfAborted()
+  const request = guarded(start)
+  const onAbort = () => request.abort()
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    return await guardedAsync(() => request.result)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    throwIfAborted()
+  }
 }
 
 /** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
@@ -255,7 +254,7 @@ export class Model {
    * @returns [embeddingSize] for a text, such an array for each of several; with pooling 'none'
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
-   * @throws RealmError KV_EXHAUSTED      a text is longer than the context, or no page is free
+   * @throws RealmError KV_EXHAUSTED      a text is longer than the context
    * @throws RealmError ABORTED           the signal was aborted
    */
   embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
@@ -266,9 +265,8 @@ export class Model {
   ): Promise<Float32Array | Float32Array[]> {
     const { pooling, normalize, signal } = readEmbedOptions(options)
     const texts = toEmbedInputs(input)
-    const embed = (part: typeof texts) => this.#live().embed(part, pooling, normalize)
-    const parts = await inParts(texts, embed, signal)
-    const vectors = parts.flat()
+    const embed = () => this.#live().embed(texts, pooling, normalize)
+    const vectors = await settled('embedding', signal, embed)
     return Array.isArray(input) ? vectors : (vectors[0] as Float32Array)
   }
 
@@ -279,13 +277,19 @@ export class Model {
    * @returns a score per document, in their order; higher is better, the scale is the model's own
    * @throws RealmError INVALID_ARGUMENT  the model does not rank
    * @throws RealmError KV_EXHAUSTED      query and document together are longer than the context
+   * @throws RealmError ABORTED           the signal was aborted
    */
-  async rerank(query: string, documents: readonly string[]): Promise<number[]> {
+  async rerank(
+    query: string,
+    documents: readonly string[],
+    options?: RequestOptions,
+  ): Promise<number[]> {
+    const { signal } = readRequestOptions('rerank', options)
     requireString('query', query)
     if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
     for (const [i, text] of documents.entries()) requireString(`documents[${i}]`, text)
-    const parts = await inParts(documents, (part) => this.#live().rank(query, part))
-    return parts.flatMap((scores) => [...scores])
+    const rank = () => this.#live().rank(query, [...documents])
+    return [...(await settled('ranking', signal, rank))]
   }
 
   /**
@@ -293,10 +297,12 @@ export class Model {
    *
    * @returns activations [tokens, hiddenSize], row-major f32
    * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   * @throws RealmError ABORTED           the signal was aborted
    */
-  async embedTokens(ids: TokenIds): Promise<Float32Array> {
+  async embedTokens(ids: TokenIds, options?: RequestOptions): Promise<Float32Array> {
+    const { signal } = readRequestOptions('embedTokens', options)
     const tokens = toTokenIds('ids', ids)
-    return guardedAsync(() => this.#live().embedTokens(tokens))
+    return settled('embedTokens', signal, () => this.#live().embedTokens(tokens))
   }
 
   /**
@@ -307,7 +313,9 @@ export class Model {
    * @returns new activations of the same shape
    * @throws RealmError SHAPE_MISMATCH    hidden is not whole rows of hiddenSize
    * @throws RealmError INVALID_ARGUMENT  no such layer, or a position past the context
-   * @throws RealmError KV_EXHAUSTED      no free page; the sequence is unchanged
+   * @throws RealmError KV_EXHAUSTED      no free page even when nobody else runs; the sequence is
+   *   unchanged
+   * @throws RealmError ABORTED           the signal was aborted
    */
   async forwardLayer(
     layer: number,
@@ -315,9 +323,10 @@ export class Model {
     options?: LayerOptions,
   ): Promise<Float32Array> {
     requireInteger('layer', layer, 0, this.layerCount - 1)
-    const { position, sequence } = readLayerOptions(options)
+    const { position, sequence, signal } = readLayerOptions(options)
     const rows = toActivations('hidden', hidden)
-    return guardedAsync(() => this.#live().forwardLayer(layer, rows, position, sequence))
+    const run = () => this.#live().forwardLayer(layer, rows, position, sequence)
+    return settled('forwardLayer', signal, run)
   }
 
   /**
@@ -326,10 +335,12 @@ export class Model {
    * @param hidden activations [tokens, hiddenSize] that the last block gave
    * @returns logits [tokens, vocabularySize], row-major f32
    * @throws RealmError SHAPE_MISMATCH  hidden is not whole rows of hiddenSize
+   * @throws RealmError ABORTED         the signal was aborted
    */
-  async computeLogits(hidden: Activations): Promise<Float32Array> {
+  async computeLogits(hidden: Activations, options?: RequestOptions): Promise<Float32Array> {
+    const { signal } = readRequestOptions('computeLogits', options)
     const rows = toActivations('hidden', hidden)
-    return guardedAsync(() => this.#live().computeLogits(rows))
+    return settled('computeLogits', signal, () => this.#live().computeLogits(rows))
   }
 
   /** Frees the keys and values that `forwardLayer` keeps for a sequence. */

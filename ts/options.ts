@@ -184,7 +184,7 @@ export interface EmbedOptions {
   pooling?: 'mean' | 'cls' | 'last' | 'none'
   /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
   normalize?: boolean
-  /** Stops the work: it rejects with ABORTED. Texts that are being read, 32 at most, are read on. */
+  /** Ends the work within one step: it rejects with ABORTED. */
   signal?: AbortSignal
 }
 
@@ -194,6 +194,14 @@ export interface LayerOptions {
   position?: number
   /** Which sequence's keys and values to use; any number of one's own choice. Default 0. */
   sequence?: number
+  /** Ends the work within one step: it rejects with ABORTED. */
+  signal?: AbortSignal
+}
+
+/** Options of `model.rerank`, `model.embedTokens` and `model.computeLogits`. */
+export interface RequestOptions {
+  /** Ends the work within one step: it rejects with ABORTED. */
+  signal?: AbortSignal
 }
 
 /** Names of the API that are reserved and refused until they do something. */
@@ -278,7 +286,8 @@ const EMBED = {
   normalize: boolean(true),
   signal: signalField,
 }
-const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0) }
+const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0), signal: signalField }
+const REQUEST = { signal: signalField }
 
 const JSON_OBJECT = optional(
   'an object',
@@ -330,6 +339,8 @@ export const readEmbedOptions = (given: unknown): Values<typeof EMBED> =>
   readOptions('embed options', given, EMBED)
 export const readLayerOptions = (given: unknown): Values<typeof LAYER> =>
   readOptions('forwardLayer options', given, LAYER)
+export const readRequestOptions = (what: string, given: unknown): Values<typeof REQUEST> =>
+  readOptions(`${what} options`, given, REQUEST)
 export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>
   readOptions('template options', given, TEMPLATE)
 export const readChatOptions = (given: unknown): Values<typeof CHAT> =>

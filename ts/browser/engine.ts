@@ -12,6 +12,7 @@ import type {
   BindingLoadOptions,
   BindingLora,
   BindingModel,
+  BindingRequest,
 } from '../binding.js'
 import type { Build } from './features.js'
 import { importScript } from './wasm.js'
@@ -23,15 +24,31 @@ export interface FileBytes {
   close(): void
 }
 
+/** A request of the engine that answers once. */
+export interface EngineRequest<T> extends BindingRequest<T> {
+  free(): void
+}
+
+/** Methods of a model that start such a request. */
+export type RequestMethod = 'embed' | 'rank' | 'embedTokens' | 'forwardLayer' | 'computeLogits'
+
+/** The same methods, as the engine has them. */
+type RequestMethods = {
+  [name in RequestMethod]: (
+    ...args: Parameters<BindingModel[name]>
+  ) => ReturnType<BindingModel[name]> & { free(): void }
+}
+
 /** A model of the engine: a BindingModel whose lists are plain arrays. */
-export interface EngineModel extends Omit<BindingModel, 'loadAdapter' | 'rank' | 'setLora'> {
+export interface EngineModel
+  extends Omit<BindingModel, 'loadAdapter' | 'setLora' | RequestMethod>,
+    RequestMethods {
   generate(
     prompt: string | Uint32Array,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): { abort(): void; free(): void }
   loadAdapter(parts: Uint8Array[]): Promise<BindingAdapter>
-  rank(query: string, documents: string[]): Promise<Float32Array>
   setLora(lora: BindingLora[]): void
   headerBytes(): Float64Array
   free(): void

@@ -11,6 +11,7 @@ import type {
   BindingLora,
   BindingModel,
   BindingModelInfo,
+  BindingRequest,
   BindingSource,
   BindingTensor,
 } from '../binding.js'
@@ -95,16 +96,16 @@ export class BrowserModel implements BindingModel {
     texts: (string | Uint32Array)[],
     pooling: string | null,
     normalize: boolean,
-  ): Promise<Float32Array[]> {
-    return this.#worker.call('embed', texts, pooling, normalize)
+  ): BindingRequest<Float32Array[]> {
+    return this.#worker.request('embed', texts, pooling, normalize)
   }
 
-  rank(query: string, documents: string[]): Promise<Float32Array> {
-    return this.#worker.call('rank', query, documents)
+  rank(query: string, documents: string[]): BindingRequest<Float32Array> {
+    return this.#worker.request('rank', query, documents)
   }
 
-  embedTokens(ids: Uint32Array): Promise<Float32Array> {
-    return this.#worker.call('embedTokens', ids)
+  embedTokens(ids: Uint32Array): BindingRequest<Float32Array> {
+    return this.#worker.request('embedTokens', ids)
   }
 
   forwardLayer(
@@ -112,12 +113,12 @@ export class BrowserModel implements BindingModel {
     hidden: Float32Array,
     position: number,
     sequence: number,
-  ): Promise<Float32Array> {
-    return this.#worker.call('forwardLayer', layer, hidden, position, sequence)
+  ): BindingRequest<Float32Array> {
+    return this.#worker.request('forwardLayer', layer, hidden, position, sequence)
   }
 
-  computeLogits(hidden: Float32Array): Promise<Float32Array> {
-    return this.#worker.call('computeLogits', hidden)
+  computeLogits(hidden: Float32Array): BindingRequest<Float32Array> {
+    return this.#worker.request('computeLogits', hidden)
   }
 
   dropLayerSequence(sequence: number): void {

@@ -2,7 +2,7 @@
  * A model's worker as the page sees it: calls with answers, and events.
  */
 
-import type { BindingEvent, BindingProgress } from '../binding.js'
+import type { BindingEvent, BindingProgress, BindingRequest } from '../binding.js'
 import { RealmError } from '../errors.js'
 import {
   type EstimateRequest,
@@ -68,10 +68,15 @@ export class RemoteWorker {
   }
 
   call<T>(method: Method, ...args: unknown[]): Promise<T> {
+    return this.request<T>(method, ...args).result
+  }
+
+  /** A call that can be aborted, where the method is one that takes its time. */
+  request<T>(method: Method, ...args: unknown[]): BindingRequest<T> {
     const id = ++this.#last
     const answer = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }))
     this.#post({ type: 'call', id, method, args })
-    return answer as Promise<T>
+    return { result: answer as Promise<T>, abort: () => this.#post({ type: 'abort', id }) }
   }
 
   generate(

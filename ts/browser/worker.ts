@@ -5,7 +5,7 @@
 
 import type { BindingEvent } from '../binding.js'
 import { RealmError } from '../errors.js'
-import { type EngineModel, type FileBytes, startEngine } from './engine.js'
+import { type EngineModel, type EngineRequest, type FileBytes, startEngine } from './engine.js'
 import type { Build } from './features.js'
 import {
   type BackendWish,
@@ -24,8 +24,8 @@ declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<vo
 
 let model: EngineModel | undefined
 const loading = new AbortController()
-/** Generations in progress by their number. */
-const generations = new Map<number, { abort(): void; free(): void }>()
+/** Requests in progress by their number. */
+const requests = new Map<number, { abort(): void; free(): void }>()
 /** The engine's numbers of sequences by the page's. */
 const sequences = new Map<number, number>()
 
@@ -54,7 +54,7 @@ self.onmessage = ({ data }: MessageEvent<Request>) => {
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)
   else if (data.type === 'generate') generate(data)
-  else generations.get(data.id)?.abort()
+  else requests.get(data.id)?.abort()
 }
 
 // The engine cannot go on after a panic: it has no way to unwind.
@@ -212,11 +212,31 @@ function live(): EngineModel {
 async function answer({ id, method, args }: Extract<Request, { type: 'call' }>): Promise<void> {
   try {
     const call = CALLS[method] as (...args: unknown[]) => unknown
-    const value = await call(...args)
+    const made = call(...args)
+    const value = await (isRequest(made) ? outcome(id, made) : made)
     post({ type: 'settled', id, value }, buffersOf(value))
   } catch (error) {
     post({ type: 'failed', id, error: toPosted(error) })
   }
+}
+
+function isRequest(made: unknown): made is EngineRequest<unknown> {
+  return typeof made === 'object' && made !== null && 'result' in made && 'abort' in made
+}
+
+/** What a request comes to, which can be aborted by its number meanwhile. */
+async function outcome(id: number, request: EngineRequest<unknown>): Promise<unknown> {
+  requests.set(id, request)
+  try {
+    return await request.result
+  } finally {
+    release(id)
+  }
+}
+
+function release(id: number): void {
+  requests.get(id)?.free()
+  requests.delete(id)
 }
 
 const sequence = (id: number) => sequences.get(id) ?? id
@@ -267,15 +287,14 @@ function generate({ id, prompt, options }: Extract<Request, { type: 'generate' }
       event.type === 'error' ? { type: event.type, error: toPosted(event.error) } : event
     post({ type: 'event', id, event: posted })
     if (!isOver) return
-    generations.get(id)?.free()
-    generations.delete(id)
+    release(id)
   }
   try {
     const settings = {
       ...options,
       sequence: options.sequence === null ? null : sequence(options.sequence),
     }
-    generations.set(id, live().generate(prompt, settings, onEvent))
+    requests.set(id, live().generate(prompt, settings, onEvent))
   } catch (error) {
     onEvent({ type: 'error', error: error as Error & { code: string } })
   }

@@ -37,7 +37,8 @@ fn main() {
 }
 
 fn measure(path: &Path) -> Value {
-    let backend = CpuBackend::new(CpuOptions { threads: None }).expect("the threads start");
+    let backend = CpuBackend::new(CpuOptions { threads: None, ..Default::default() })
+        .expect("the threads start");
     let gguf = Gguf::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let tokenizer = Tokenizer::from_metadata(gguf.metadata()).expect("a tokenizer");
     let options = EncodeOptions { parse_special: true, ..EncodeOptions::default() };

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use realm_gguf::TensorData;
 use realm_ir::{Adapter, AdapterUse, Error, LowRank, Result, WeightRef};
+use realm_quant::Level;
 
 use crate::math;
 use crate::weight::CpuWeight;
@@ -25,7 +26,8 @@ pub(crate) struct LowRankPair {
 impl CpuAdapter {
     /// # Errors
     /// `UnsupportedType` when a matrix has no compute format, `OutOfMemory`.
-    pub fn new(adapter: &Adapter) -> Result<Self> {
+    pub fn new(adapter: &Adapter, level: Level) -> Result<Self> {
+        let pairs = |parts| pairs(parts, level);
         Ok(CpuAdapter { products: pairs(&adapter.products)?, lookups: pairs(&adapter.lookups)? })
     }
 
@@ -33,7 +35,7 @@ impl CpuAdapter {
     pub fn of(used: &AdapterUse) -> Result<&Self> {
         used.adapter.downcast_ref().ok_or_else(|| Error::Unsupported {
             what: "an adapter uploaded to another backend".to_owned(),
-            backend: crate::backend::NAME,
+            backend: crate::NAME,
         })
     }
 
@@ -48,9 +50,9 @@ impl CpuAdapter {
     }
 }
 
-fn pairs(parts: &[LowRank]) -> Result<HashMap<WeightRef, LowRankPair>> {
+fn pairs(parts: &[LowRank], level: Level) -> Result<HashMap<WeightRef, LowRankPair>> {
     let pair = |part: &LowRank| -> Result<LowRankPair> {
-        let (a, b) = (CpuWeight::new(&part.a)?, Panels::new(&part.b)?);
+        let (a, b) = (CpuWeight::new(&part.a, level)?, Panels::new(&part.b, level)?);
         Ok(LowRankPair { a, b, scale: part.scale })
     };
     parts.iter().map(|part| Ok((part.weight, pair(part)?))).collect()
@@ -67,14 +69,15 @@ pub(crate) struct Panels {
     pub n_columns: usize,
     pub n_matrices: usize,
     values: Vec<f32>,
+    level: Level,
 }
 
 impl Panels {
     /// Columns of a panel.
     pub const COLUMNS: usize = 16;
 
-    fn new(tensor: &TensorData) -> Result<Self> {
-        let weight = CpuWeight::new(tensor)?;
+    fn new(tensor: &TensorData, level: Level) -> Result<Self> {
+        let weight = CpuWeight::new(tensor, level)?;
         let (rank, n_columns) = (weight.row_len(), tensor.shape().get(1).copied().unwrap_or(1));
         let len = weight.n_rows() * rank;
         let out_of_memory =
@@ -96,7 +99,7 @@ impl Panels {
             }
         }
         let n_matrices = weight.n_rows() / n_columns;
-        Ok(Panels { name: tensor.name().into(), rank, n_columns, n_matrices, values })
+        Ok(Panels { name: tensor.name().into(), rank, n_columns, n_matrices, values, level })
     }
 
     pub fn name(&self) -> &str {
@@ -108,7 +111,7 @@ impl Panels {
         let first = matrix * self.n_columns * self.rank;
         let values = &self.values[first..][..self.n_columns * self.rank];
         let wanted = columns.start * self.rank..columns.end * self.rank;
-        math::add_columns(v, &values[wanted], &mut out[..columns.len()]);
+        math::add_columns(self.level, v, &values[wanted], &mut out[..columns.len()]);
     }
 }
 
@@ -119,13 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panels_of_any_width_add_what_plain_sums_add() {
-        for (rank, n_columns, n_matrices) in [(1, 1, 1), (4, 7, 1), (3, 16, 2), (5, 40, 3)] {
+    fn panels_of_any_width_add_what_plain_sums_add_at_every_level() {
+        let shapes = [(1, 1, 1), (4, 7, 1), (3, 16, 2), (5, 40, 3)];
+        for (level, shape) in Level::available().flat_map(|level| shapes.map(|s| (level, s))) {
+            let (rank, n_columns, n_matrices) = shape;
             let value = |i: usize| (i as f32 * 0.37).sin();
             let bytes = (0..rank * n_columns * n_matrices).flat_map(|i| value(i).to_le_bytes());
             let shape = [rank, n_columns, n_matrices];
             let tensor = TensorData::from_vec("b", &shape, TensorType::F32, bytes.collect());
-            let panels = Panels::new(&tensor.unwrap()).unwrap();
+            let panels = Panels::new(&tensor.unwrap(), level).unwrap();
             let v: Vec<f32> = (0..rank).map(|r| r as f32 - 1.5).collect();
             for matrix in 0..n_matrices {
                 for first in (0..n_columns).step_by(Panels::COLUMNS) {

@@ -1,13 +1,15 @@
-//! The backend: a pool of threads, and sessions that take turns on it.
+//! The backend: a pool of threads, its own or the process's, and sessions that take turns on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Adapter, Backend, BackendLimits, Error, KvType, MemoryPlan, Program, Result, Session,
-    SessionConfig, StepKind, Uploaded,
+    SessionConfig, Uploaded,
 };
+use realm_quant::Level;
 
+use crate::NAME;
 use crate::adapter::CpuAdapter;
 use crate::machine;
 use crate::memory;
@@ -15,15 +17,13 @@ use crate::pool::Pool;
 use crate::session::CpuSession;
 use crate::weight::CpuWeight;
 
-pub(crate) const NAME: &str = "cpu";
-
 /// A batch of 256 rows keeps matrix products busy and takes few enough milliseconds for others
 /// to wait; attention reads a page of 32 positions in one go, and a sequence wastes half a page
 /// on average.
 const LIMITS: BackendLimits = BackendLimits {
     batch_rows: 256,
     output_rows: 32,
-    prompt_rows_beside_decoding: 64,
+    rows_beside_decoding: 64,
     page_tokens: 32,
     most_rows: usize::MAX,
     most_head_width: usize::MAX,
@@ -36,32 +36,77 @@ pub struct CpuOptions {
     /// Threads to compute with, the calling one included. Default: physical cores
     /// within the process's affinity and quota.
     pub threads: Option<usize>,
+    /// Instruction set to compute with. Default: [`Level::best`]. For tests and bug reports:
+    /// results are the same at every level of a processor.
+    pub level: Option<Level>,
 }
 
-/// Runs steps on the CPU. Sessions of one backend share its threads.
+/// Runs steps on the CPU. Sessions of one backend share its threads, and those of backends
+/// that are [`CpuBackend::shared`]: those that run at the same time get the same time.
 pub struct CpuBackend {
     pool: Arc<Pool>,
+    level: Level,
+}
+
+/// The pools of [`CpuBackend::shared`].
+static SHARED: Mutex<Vec<SharedPool>> = Mutex::new(Vec::new());
+
+struct SharedPool {
+    /// Whoever had it started left the number of threads open.
+    is_default: bool,
+    pool: Weak<Pool>,
 }
 
 impl CpuBackend {
     /// Most threads that can be asked for.
     pub const MAX_THREADS: usize = 256;
 
-    /// Starts the threads.
+    /// Starts threads that no other backend has.
     ///
     /// # Errors
     /// `Unavailable` when the operating system refuses a thread or `threads` is
     /// not in `1..=MAX_THREADS`.
     pub fn new(options: CpuOptions) -> Result<Self> {
-        let unavailable = |reason: String| Error::Unavailable { backend: NAME, reason };
         let threads = options.threads.unwrap_or_else(machine::default_threads);
-        if !(1..=Self::MAX_THREADS).contains(&threads) {
-            let reason = format!("{threads} threads, expected 1 to {}", Self::MAX_THREADS);
-            return Err(unavailable(reason));
+        let level = options.level.unwrap_or_else(Level::best);
+        Ok(CpuBackend { pool: Arc::new(start(threads)?), level })
+    }
+
+    /// A backend on the threads that the process has for so many, which are started if there
+    /// are none, and end with the last backend and session that use them.
+    ///
+    /// # Errors
+    /// Those of [`CpuBackend::new`].
+    pub fn shared(options: CpuOptions) -> Result<Self> {
+        let level = options.level.unwrap_or_else(Level::best);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|known| known.pool.strong_count() > 0);
+        let is_default = options.threads.is_none();
+        // Who leaves the number open gets what it came to the first time: where threads are
+        // lent, there are fewer to be had as soon as somebody has some.
+        let same = shared.iter().find(|known| is_default && known.is_default);
+        let same = same.and_then(|known| known.pool.upgrade());
+        let threads = options.threads.unwrap_or_else(machine::default_threads);
+        let as_many = || {
+            let mut pools = shared.iter().filter_map(|known| known.pool.upgrade());
+            pools.find(|pool| pool.n_workers() == threads)
+        };
+        if let Some(pool) = same.or_else(as_many) {
+            return Ok(CpuBackend { pool, level });
         }
-        let pool = Pool::new(threads)
-            .map_err(|error| unavailable(format!("cannot start {threads} threads: {error}")))?;
-        Ok(CpuBackend { pool: Arc::new(pool) })
+        let pool = Arc::new(start(threads)?);
+        shared.push(SharedPool { is_default, pool: Arc::downgrade(&pool) });
+        Ok(CpuBackend { pool, level })
+    }
+
+    /// The instruction set in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    #[cfg(all(test, not(target_family = "wasm")))]
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Threads in use, the calling one included.
@@ -70,13 +115,19 @@ impl CpuBackend {
     }
 }
 
+fn start(threads: usize) -> Result<Pool> {
+    let unavailable = |reason: String| Error::Unavailable { backend: NAME, reason };
+    if !(1..=CpuBackend::MAX_THREADS).contains(&threads) {
+        let reason = format!("{threads} threads, expected 1 to {}", CpuBackend::MAX_THREADS);
+        return Err(unavailable(reason));
+    }
+    Pool::new(threads)
+        .map_err(|error| unavailable(format!("cannot start {threads} threads: {error}")))
+}
+
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn supports(&self, _step: StepKind, ty: TensorType) -> bool {
-        realm_quant::format(ty).is_some()
     }
 
     fn limits(&self) -> BackendLimits {
@@ -84,24 +135,25 @@ impl Backend for CpuBackend {
     }
 
     fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
-        memory::plan(program, config, self.threads())
+        memory::plan(program, config, self.threads(), self.level)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {
-        Ok(Arc::new(CpuWeight::new(&tensor.fetch()?)?))
+        Ok(Arc::new(CpuWeight::new(&tensor.fetch()?, self.level)?))
     }
 
     fn upload_adapter(&self, adapter: &Adapter) -> Result<Uploaded> {
-        Ok(Arc::new(CpuAdapter::new(adapter)?))
+        Ok(Arc::new(CpuAdapter::new(adapter, self.level)?))
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,
         config: SessionConfig,
     ) -> Result<Box<dyn Session>> {
-        let session = CpuSession::new(Arc::clone(&self.pool), &program, weights, &config)?;
+        let pool = Arc::clone(&self.pool);
+        let session = CpuSession::new(pool, self.level, &program, &weights, &config)?;
         Ok(Box::new(session))
     }
 }
@@ -129,7 +181,8 @@ mod tests {
         let n_pages = n_positions.div_ceil(page_tokens);
         let (max_rows, max_outputs) = (n_positions, n_positions);
         let size = Size { page_tokens, n_pages, max_rows, max_outputs, ..Size::default() };
-        let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+        let backend =
+            CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
         let mut session = model.open(&backend, size).unwrap();
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let tokens: Vec<u32> = (0..n_positions as u32).map(|i| i % 64).collect();

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use half::f16;
-use realm_ir::{Error, KvLayer, KvLayout, KvType, Result};
+use realm_ir::{Error, KvLayer, KvLayout, KvType, Result, bytes_of};
 
 use crate::parts::Parts;
 use crate::zeroed::Zeroed;
@@ -73,15 +73,16 @@ impl KvCache {
     /// `OutOfMemory` when its size overflows or is not to be had.
     pub fn new(layout: &KvLayout) -> Result<Self> {
         let out_of_memory = |bytes| Error::OutOfMemory { what: "the KV cache".to_owned(), bytes };
+        if !is_countable(layout) {
+            return Err(out_of_memory(usize::MAX));
+        }
         let shape = KvShape::new(layout);
-        let len =
-            shape.page_len.checked_mul(layout.n_pages).ok_or_else(|| out_of_memory(usize::MAX))?;
+        let len = shape.page_len * layout.n_pages;
         let bytes = len.saturating_mul(layout.ty.bytes());
         let values = match layout.ty {
             KvType::F32 => Zeroed::new(len).map(KvValues::F32),
             KvType::F16 => Zeroed::new(len).map(KvValues::F16),
             KvType::Q8_0 => {
-                // There are fewer scales than values, so their number does not overflow.
                 let scales = Zeroed::new(shape.page_scales * layout.n_pages);
                 let both = Zeroed::new(len).zip(scales);
                 both.map(|(quants, scales)| KvValues::Q8_0(Q8Values { quants, scales }))
@@ -129,8 +130,8 @@ impl KvCache {
 }
 
 impl KvShape {
-    /// Where things are in a cache of this layout.
-    pub fn new(layout: &KvLayout) -> Self {
+    /// Where things are in a cache of this layout, whose sizes can be counted.
+    fn new(layout: &KvLayout) -> Self {
         let mut layers = Vec::with_capacity(layout.layers.len());
         let (mut page_len, mut page_scales) = (0, 0);
         for layer in &layout.layers {
@@ -147,14 +148,6 @@ impl KvShape {
             layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
         }
         KvShape { layers, page_tokens: layout.page_tokens, page_len, page_scales }
-    }
-
-    /// Bytes of all pages, in the cache's own strides.
-    pub fn bytes(&self, layout: &KvLayout) -> u64 {
-        let scales =
-            if layout.ty == KvType::Q8_0 { size_of::<f16>() * self.page_scales } else { 0 };
-        let page = layout.ty.bytes() as u64 * self.page_len as u64 + scales as u64;
-        page.saturating_mul(layout.n_pages as u64)
     }
 
     pub fn layer(&self, layer: usize) -> KvLayer {
@@ -197,6 +190,30 @@ impl KvShape {
         let first = page as usize * self.page_scales + shape.value_scales;
         run(first, self.page_tokens * shape.layer.value_width.div_ceil(SCALED_LEN), head)
     }
+}
+
+/// Bytes of a cache in its own strides, scales included; `u64::MAX` where they cannot be counted.
+pub(crate) fn n_bytes(layout: &KvLayout) -> u64 {
+    if !is_countable(layout) {
+        return u64::MAX;
+    }
+    let KvShape { page_len, page_scales, .. } = KvShape::new(layout);
+    let scale_bytes = if layout.ty == KvType::Q8_0 { size_of::<f16>() } else { 0 };
+    let page = bytes_of(page_len, layout.ty.bytes()) + bytes_of(page_scales, scale_bytes);
+    page.saturating_mul(layout.n_pages as u64)
+}
+
+/// Whether the number of values of all pages, with rows rounded up to whole registers, is one.
+/// There are fewer scales.
+fn is_countable(layout: &KvLayout) -> bool {
+    let values = |layer: &KvLayer| {
+        let keys = layer.key_width.checked_mul(layout.page_tokens.checked_next_multiple_of(LANES)?);
+        let values =
+            layer.value_width.checked_next_multiple_of(LANES)?.checked_mul(layout.page_tokens);
+        keys?.checked_add(values?)?.checked_mul(layer.n_kv_heads)
+    };
+    let page = layout.layers.iter().try_fold(0usize, |sum, layer| sum.checked_add(values(layer)?));
+    page.and_then(|page| page.checked_mul(layout.n_pages)).is_some()
 }
 
 /// The `index`-th run of `len` from `first` on.

@@ -17,20 +17,27 @@ mod kv;
 mod machine;
 mod math;
 mod memory;
+mod operands;
 mod ops;
 mod packer;
 mod parts;
 mod plan;
 mod pool;
 mod session;
+mod state;
 mod states;
 mod threads;
+mod turns;
 mod weight;
 mod zeroed;
+
+/// The backend's name in options, reports and errors.
+pub(crate) const NAME: &str = "cpu";
 
 pub use backend::{CpuBackend, CpuOptions};
 #[cfg(not(target_family = "wasm"))]
 pub use bandwidth::read_bandwidth;
 pub use machine::{CpuInfo, describe, kernel_name};
+pub use realm_quant::Level;
 #[cfg(target_family = "wasm")]
 pub use threads::lend_thread;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use realm_gguf::TensorType;
 use realm_ir::WeightLayout;
+use realm_quant::Level;
 
 use crate::threads;
 
@@ -29,12 +30,13 @@ pub fn describe() -> CpuInfo {
     }
 }
 
-/// Name of the kernel that multiplies with matrices of a type, kept in a layout; `None` for types
+/// Name of the kernel, at the best level, that multiplies with matrices of a type, kept in a layout; `None` for types
 /// without kernels. Types that cannot be packed have one kernel for either.
 pub fn kernel_name(ty: TensorType, layout: WeightLayout) -> Option<&'static str> {
     let format = realm_quant::format(ty)?;
-    let packed = format.packed_kernel().filter(|_| layout == WeightLayout::Packed);
-    Some(packed.unwrap_or_else(|| format.kernel()).name)
+    let level = Level::best();
+    let packed = format.packed_kernel(level).filter(|_| layout == WeightLayout::Packed);
+    Some(packed.unwrap_or_else(|| format.kernel(level)).name)
 }
 
 /// Threads to start when nobody says how many. Those available are within affinity and

@@ -1,11 +1,10 @@
 //! Elementwise functions, written so that the compiler makes vectors of them.
 //!
-//! Each is compiled once per instruction set; which one runs depends on the
-//! machine alone, so a value's result does not depend on where it stands. Neither does
-//! it on the machine: no product is fused with a sum, and sums have lanes of their own.
-//! AArch64's vectors belong to the baseline that everything is compiled for.
+//! Each is compiled for the vectors of each level; the session's level is the caller's. It
+//! decides no bit: no product is fused with a sum, and sums have lanes of their own.
 
 use realm_ir::Activation;
+use realm_quant::{FloatJob, FloatSimd, Level};
 
 /// `exp(x)` to within 2 units in the last place, for results that are normal numbers
 /// below 2^127.5; 0 below, infinity above, NaN for NaN.
@@ -89,40 +88,38 @@ fn gelu_erf(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// Compiles `$name` for each instruction set and picks one when called.
-macro_rules! per_instruction_set {
+/// Compiles `$name` for the vectors of every level.
+macro_rules! at_every_level {
     ($(#[$doc:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
-        pub(crate) fn $name($($arg: $ty),*) $(-> $ret)? {
+        pub(crate) fn $name(level: Level, $($arg: $ty),*) $(-> $ret)? {
+            // A function of its own: it says that no slice overlaps another one.
             #[inline(always)]
             fn body($($arg: $ty),*) $(-> $ret)? $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-                if has_avx2
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                {
-                    // SAFETY: the CPU has the instructions.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if has_avx2 {
-                    // SAFETY: the CPU has the instructions.
-                    return unsafe { avx2($($arg),*) };
+            struct Call<T>(T);
+            impl FloatJob for Call<($($ty,)*)> {
+                type Output = output!($($ret)?);
+                #[inline(always)]
+                fn run<S: FloatSimd>(self, _: S) -> Self::Output {
+                    let ($($arg,)*) = self.0;
+                    body($($arg),*)
                 }
             }
-            body($($arg),*)
+            level.run(Call(($($arg,)*)))
         }
     };
 }
 
-per_instruction_set! {
+macro_rules! output {
+    () => {
+        ()
+    };
+    ($ret:ty) => {
+        $ret
+    };
+}
+
+at_every_level! {
     /// `gate[i] = activation(gate[i])`, times `up[i]` where there is an `up`.
     pub(crate) fn gated(activation: Activation, gate: &mut [f32], up: Option<&[f32]>) {
         #[inline(always)]
@@ -156,7 +153,7 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// Turns scores into weights, `exp(s - max)`: the largest score, and the sum of the
     /// weights. Values go to 16 lanes in turn, so the order depends on the length alone.
     pub(crate) fn softmax_weights(scores: &mut [f32]) -> (f32, f32) {
@@ -185,14 +182,14 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// `values[i] = factor * values[i] + other_factor * others[i]`
     pub(crate) fn blend(values: &mut [f32], factor: f32, others: &[f32], other_factor: f32) {
         values.iter_mut().zip(others).for_each(|(v, o)| *v = factor * *v + other_factor * o);
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// `out[c] += sum over i of weights[i] * values[i][c]`, in the order of `i`. Of `values`,
     /// 16 columns `[weights.len()][16]` follow each other, then those that are left.
     pub(crate) fn add_columns(weights: &[f32], values: &[f32], out: &mut [f32]) {
@@ -215,14 +212,14 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// `values[i] = exp(factor * values[i])`
     pub(crate) fn exp_scaled(factor: f32, values: &mut [f32]) {
         values.iter_mut().for_each(|value| *value = exp(factor * *value));
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// Rows of int8 `[rows][stride]`, of which `scaled_len` share a row of `scales`.
     pub(crate) fn unpack_keys(
         quants: &[i8],
@@ -241,7 +238,7 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// Rows of int8 `[rows][stride]`, each run of `scaled_len` of a row with one of its
     /// `scales`.
     pub(crate) fn unpack_values(
@@ -262,7 +259,7 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// `state[i] = decay[i] * state[i] + x * b[i]`; returns the sum of `state[i] * c[i]`, in
     /// 16 lanes. A single `decay` is that of every value.
     pub(crate) fn scan(state: &mut [f32], decay: &[f32], x: f32, b: &[f32], c: &[f32]) -> f32 {
@@ -285,7 +282,7 @@ per_instruction_set! {
     }
 }
 
-per_instruction_set! {
+at_every_level! {
     /// `sum of x[i]^2`, in 16 lanes.
     pub(crate) fn sum_of_squares(x: &[f32]) -> f32 {
         let mut lanes = [0.0f32; 16];
@@ -357,15 +354,138 @@ mod tests {
         assert_eq!(erf(10.0), 1.0);
     }
 
+    /// Values of some length, with all kinds of magnitudes and signs.
+    fn values(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.7).sin() * 5.0).collect()
+    }
+
+    /// Lengths around those of vectors.
+    const LENGTHS: [usize; 8] = [1, 15, 16, 17, 31, 33, 64, 100];
+
+    fn near(got: f32, want: f64) -> bool {
+        (f64::from(got) - want).abs() <= 1e-5 * want.abs().max(1.0)
+    }
+
     #[test]
-    fn weights_sum_to_what_is_returned() {
-        for n in [1, 15, 16, 17, 100] {
-            let mut scores: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin() * 5.0).collect();
+    fn weights_sum_to_what_is_returned_at_every_level() {
+        for (level, n) in Level::available().flat_map(|level| LENGTHS.map(|n| (level, n))) {
+            let mut scores = values(n);
             let total: f64 = scores.iter().map(|s| f64::from(*s).exp()).sum();
             let largest = scores.iter().copied().fold(f32::MIN, f32::max);
-            let (max, sum) = softmax_weights(&mut scores);
+            let (max, sum) = softmax_weights(level, &mut scores);
             assert_eq!(max, largest);
             assert!((f64::from(sum) * f64::from(max).exp() / total - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn gates_equal_their_definitions_at_every_level() {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let definitions: [(Activation, &dyn Fn(f64) -> f64); 8] = [
+            (Activation::Identity, &|x| x),
+            (Activation::Silu, &|x| x * sigmoid(x)),
+            (Activation::Relu, &|x| x.max(0.0)),
+            (Activation::ReluSquared, &|x| x.max(0.0).powi(2)),
+            (Activation::Sigmoid, &sigmoid),
+            (Activation::Softcap(2.0), &|x| 2.0 * (x / 2.0).tanh()),
+            (Activation::Clamp(1.5), &|x| x.clamp(-1.5, 1.5)),
+            (Activation::Xielu { positive: 0.8, negative: 0.6, beta: 0.5, epsilon: -1e-6 }, &|x| {
+                let below = 0.6 * (x.min(-1e-6).exp_m1() - x);
+                0.5 * x + if x > 0.0 { 0.8 * x * x } else { below }
+            }),
+        ];
+        for (level, n) in Level::available().flat_map(|level| LENGTHS.map(|n| (level, n))) {
+            for (activation, definition) in &definitions {
+                let (inputs, up) = (values(n), values(n + 1)[1..].to_vec());
+                let (mut alone, mut gate) = (inputs.clone(), inputs.clone());
+                gated(level, *activation, &mut alone, None);
+                gated(level, *activation, &mut gate, Some(&up));
+                for i in 0..n {
+                    let want = definition(f64::from(inputs[i]));
+                    assert!(near(alone[i], want), "{level} {activation:?} {}", inputs[i]);
+                    assert!(near(gate[i], want * f64::from(up[i])), "{level} {activation:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_and_scans_equal_plain_loops_at_every_level() {
+        let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        for (level, n) in Level::available().flat_map(|level| LENGTHS.map(|n| (level, n))) {
+            let (a, b, c) = (values(n), values(n + 3)[3..].to_vec(), values(n + 5)[5..].to_vec());
+            let (wide_a, wide_b, wide_c) = (wide(&a), wide(&b), wide(&c));
+            let squares = wide_a.iter().map(|v| v * v).sum();
+            assert!(near(sum_of_squares(level, &a), squares), "{level} {n}");
+
+            let mut blended = a.clone();
+            blend(level, &mut blended, 0.3, &b, -2.0);
+            assert!((0..n).all(|i| near(blended[i], 0.3 * wide_a[i] - 2.0 * wide_b[i])));
+
+            let mut decays = a.clone();
+            exp_scaled(level, 0.4, &mut decays);
+            assert!((0..n).all(|i| near(decays[i], (0.4 * wide_a[i]).exp())), "{level} {n}");
+
+            for decay in [&[0.5][..], &b] {
+                let mut state = a.clone();
+                let got = scan(level, &mut state, decay, 0.7, &b, &c);
+                let of = |i: usize| f64::from(decay[i % decay.len()]);
+                let wanted: Vec<f64> =
+                    (0..n).map(|i| of(i) * wide_a[i] + f64::from(0.7f32) * wide_b[i]).collect();
+                assert!((0..n).all(|i| near(state[i], wanted[i])), "{level} {n}");
+                let sum: f64 = wanted.iter().zip(&wide_c).map(|(s, c)| s * c).sum();
+                let size: f64 = wanted.iter().zip(&wide_c).map(|(s, c)| (s * c).abs()).sum();
+                assert!((f64::from(got) - sum).abs() <= 1e-6 * size, "{level} {n}: {got} {sum}");
+            }
+        }
+    }
+
+    /// Bits of whatever a function wrote and returned.
+    fn bits(lists: &[&[f32]]) -> Vec<u32> {
+        lists.concat().iter().map(|value| value.to_bits()).collect()
+    }
+
+    /// What every function here makes of the same input.
+    fn all_functions(level: Level, n: usize) -> Vec<Vec<u32>> {
+        let (a, b, c) = (values(n), values(n + 3)[3..].to_vec(), values(n + 5)[5..].to_vec());
+        let activations = [
+            Activation::Silu,
+            Activation::GeluTanh,
+            Activation::GeluErf,
+            Activation::ClampedSwiglu,
+            Activation::Softcap(2.0),
+        ];
+        let mut all = Vec::new();
+        for activation in activations {
+            let mut gate = a.clone();
+            gated(level, activation, &mut gate, Some(&b));
+            all.push(bits(&[&gate]));
+        }
+        let mut scores = a.clone();
+        let (max, sum) = softmax_weights(level, &mut scores);
+        all.push(bits(&[&scores, &[max, sum]]));
+        let mut blended = a.clone();
+        blend(level, &mut blended, 0.3, &b, -2.0);
+        let mut decays = a.clone();
+        exp_scaled(level, 0.4, &mut decays);
+        let mut state = a.clone();
+        let sum = scan(level, &mut state, &b, 0.7, &b, &c);
+        all.push(bits(&[&blended, &decays, &state, &[sum, sum_of_squares(level, &a)]]));
+        let mut columns = b.clone();
+        add_columns(level, &[0.3, -0.4, 0.5], &values(3 * n), &mut columns);
+        all.push(bits(&[&columns]));
+        let quants: Vec<i8> = (0..2 * n).map(|i| (i * 37 % 255) as i8).collect();
+        let (mut keys, mut rows) = (vec![0.0; 2 * n], vec![0.0; 2 * n]);
+        unpack_keys(level, &quants, &a, n, 2, &mut keys);
+        unpack_values(level, &quants, &values(2 * n.div_ceil(32)), n, 32, &mut rows);
+        all.push(bits(&[&keys, &rows]));
+        all
+    }
+
+    #[test]
+    fn every_level_gives_the_bits_of_plain_code() {
+        for (level, n) in Level::available().flat_map(|level| LENGTHS.map(|n| (level, n))) {
+            assert!(all_functions(level, n) == all_functions(Level::SCALAR, n), "{level} {n}");
         }
     }
 }

@@ -7,12 +7,12 @@ use realm_ir::{
     ExpertWeights, KvLayer, MemoryPlan, Moe, Program, Result, SessionConfig, Slot, Step,
     WeightLayout, WeightRef, bytes_of,
 };
-use realm_quant::{ActivationForm, Activations};
+use realm_quant::{ActivationForm, Activations, Level};
 
-use crate::kv::KvShape;
+use crate::kv;
 use crate::machine;
 use crate::ops::{attend, linear, moe};
-use crate::plan;
+use crate::state::rows_there_are;
 use crate::weight;
 
 /// What `program` takes in a session of these sizes on `n_workers` threads.
@@ -23,21 +23,22 @@ pub(crate) fn plan(
     program: &Program,
     config: &SessionConfig,
     n_workers: usize,
+    level: Level,
 ) -> Result<MemoryPlan> {
     for tensor in &program.weights {
         weight::format_of(tensor)?;
     }
-    let matrices = matrices(program);
-    let packed: u64 = matrices.iter().map(|m| packed_bytes(program.weight(*m))).sum();
+    let matrices = matrices(program, level);
+    let packed: u64 = matrices.iter().map(|m| packed_bytes(program.weight(*m), level)).sum();
     let layout = layout(config.layout, packed);
     let is_copied = layout == WeightLayout::Packed && !weight::IS_PACKED_WHOLE;
     let copied = if is_copied { matrices } else { Vec::new() };
     let session = Session { program, config, n_workers };
     Ok(MemoryPlan {
         layout,
-        weights: weights(program, &copied),
+        weights: weights(program, &copied, level),
         copies: if is_copied { packed } else { 0 },
-        kv: KvShape::new(&config.kv).bytes(&config.kv),
+        kv: kv::n_bytes(&config.kv),
         states: config.states.bytes(),
         slots: session.slots() + session.scratch(),
     })
@@ -61,7 +62,7 @@ fn layout(wanted: WeightLayout, packed: u64) -> WeightLayout {
 /// The matrices that whole products are taken with, each once, in the order in which a token
 /// meets them: those of which copies are made. Experts are left as they are: a copy would read
 /// those that nobody routes to.
-pub(crate) fn matrices(program: &Program) -> Vec<WeightRef> {
+pub(crate) fn matrices(program: &Program, level: Level) -> Vec<WeightRef> {
     let mut met = HashSet::new();
     let linears = program.segments.iter().flatten().filter_map(|step| match step {
         Step::Linear(linear) => Some(&linear.outputs),
@@ -70,17 +71,17 @@ pub(crate) fn matrices(program: &Program) -> Vec<WeightRef> {
     linears
         .flatten()
         .map(|output| output.weight)
-        .filter(|weight| met.insert(*weight) && packed_bytes(program.weight(*weight)) > 0)
+        .filter(|weight| met.insert(*weight) && packed_bytes(program.weight(*weight), level) > 0)
         .collect()
 }
 
-fn packed_bytes(tensor: &TensorData) -> u64 {
-    weight::packed_bytes(tensor) as u64
+fn packed_bytes(tensor: &TensorData, level: Level) -> u64 {
+    weight::packed_bytes(tensor, level) as u64
 }
 
 /// Bytes of the weights as they are kept: as they are uploaded, vectors as plain values as well.
 /// What is mapped and of which there is another copy is let go.
-fn weights(program: &Program, copied: &[WeightRef]) -> u64 {
+fn weights(program: &Program, copied: &[WeightRef], level: Level) -> u64 {
     let steps = || program.segments.iter().flatten();
     // Rows are looked up in the file's own layout.
     let looked_up: HashSet<WeightRef> = steps()
@@ -94,12 +95,12 @@ fn weights(program: &Program, copied: &[WeightRef]) -> u64 {
     let mut bytes = 0;
     for (index, tensor) in program.weights.iter().enumerate() {
         let weight = WeightRef(index);
-        let uploaded = weight::uploaded_bytes(tensor) as u64;
+        let uploaded = weight::uploaded_bytes(tensor, level) as u64;
         let is_vector = vectors.contains(&weight);
         let let_go = match tensor.origin() {
             Some(_) if is_vector => uploaded,
             Some(_) if copied.contains(&weight) && !looked_up.contains(&weight) => {
-                packed_bytes(tensor)
+                packed_bytes(tensor, level)
             }
             _ => 0,
         };
@@ -150,7 +151,7 @@ struct Session<'a> {
 impl Session<'_> {
     fn rows(&self, slot: Slot) -> usize {
         let SessionConfig { max_rows, max_outputs, .. } = *self.config;
-        plan::max_rows(self.program.slots[slot.0].rows, max_rows, max_outputs)
+        rows_there_are(self.program.slots[slot.0].rows, max_rows, max_outputs)
     }
 
     fn slots(&self) -> u64 {

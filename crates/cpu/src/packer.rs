@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use realm_ir::{Program, Uploaded, WeightLayout};
+use realm_ir::{Program, Result, Uploaded, WeightLayout};
+use realm_quant::Level;
 
 use crate::memory;
-use crate::weight::CpuWeight;
+use crate::weight::WeightHandle;
 
 /// Makes copies until it is dropped.
 pub(crate) struct Packer {
@@ -21,23 +22,28 @@ pub(crate) struct Packer {
 
 /// What the threads share.
 struct Work {
-    weights: Vec<Uploaded>,
+    weights: Vec<WeightHandle>,
     next: AtomicUsize,
 }
 
 impl Packer {
     /// Starts packing if the layout is to be packed, on as many threads as compute.
+    ///
+    /// # Errors
+    /// `Unsupported` for weights of another backend.
     pub fn start(
         program: &Program,
         weights: &[Uploaded],
-        layout: WeightLayout,
+        (layout, level): (WeightLayout, Level),
         n_threads: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let wanted = match layout {
-            WeightLayout::Packed => memory::matrices(program),
+            WeightLayout::Packed => memory::matrices(program, level),
             WeightLayout::Auto | WeightLayout::Mapped => Vec::new(),
         };
-        let weights: Vec<_> = wanted.iter().map(|wanted| weights[wanted.0].clone()).collect();
+        let handles =
+            wanted.into_iter().map(|wanted| WeightHandle::new(&weights[wanted.0], wanted));
+        let weights: Vec<_> = handles.collect::<Result<_>>()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let n_threads = n_threads.min(weights.len());
         let work = Arc::new(Work { weights, next: AtomicUsize::new(0) });
@@ -51,7 +57,7 @@ impl Packer {
                     .ok()
             })
             .collect::<Vec<_>>();
-        Packer { threads, stopping }
+        Ok(Packer { threads, stopping })
     }
 }
 
@@ -70,11 +76,7 @@ impl Work {
         while !stopping.load(Ordering::Relaxed) {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
             match self.weights.get(next) {
-                Some(weight) => {
-                    if let Ok(weight) = CpuWeight::of(weight) {
-                        weight.pack();
-                    }
-                }
+                Some(weight) => weight.pack(),
                 None => return,
             }
         }

@@ -1,39 +1,16 @@
 //! From steps to operations: weights resolved, and what can be done row by row
 //! on the way into a product joined with it.
 
-use std::sync::Arc;
-
 use realm_ir::{
-    Add, Attend, Conv, DeltaNet, Embed, Error, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe,
-    Norm, NormKind, Program, Result, Rope, RopeSpec, RopeStore, Rows, SelectiveScan, Slot,
-    Sparsify, Step, TakeRows, Temperature, Uploaded, WeightRef,
+    Add, Attend, Conv, DeltaNet, Embed, GatedAct, HeadLinear, HeadNorm, Linear, Mix, Moe, Norm,
+    NormKind, Program, Result, Rope, RopeSpec, RopeStore, SelectiveScan, Slot, Sparsify, Step,
+    TakeRows, Temperature, Uploaded, WeightRef,
 };
 use realm_quant::ActivationForm;
 use tracing::trace_span;
 
-use crate::weight::CpuWeight;
-
-/// A handle that keeps its weight alive.
-#[derive(Clone)]
-pub(crate) struct WeightHandle {
-    uploaded: Uploaded,
-    reference: WeightRef,
-}
-
-impl WeightHandle {
-    /// What adapters know the weight by.
-    pub fn reference(&self) -> WeightRef {
-        self.reference
-    }
-}
-
-impl std::ops::Deref for WeightHandle {
-    type Target = CpuWeight;
-
-    fn deref(&self) -> &CpuWeight {
-        self.uploaded.downcast_ref().expect("checked when the plan was made")
-    }
-}
+use crate::operands;
+use crate::weight::WeightHandle;
 
 /// One region of work, or a few.
 pub(crate) enum Op {
@@ -47,7 +24,7 @@ pub(crate) enum Op {
     TakeRows(TakeRows),
     Moe(Box<MoeOp>),
     HeadLinear { step: HeadLinear, weight: WeightHandle },
-    Mix(Mix),
+    Mix(MixOp),
     Conv { step: Conv, weight: WeightHandle, bias: Option<WeightHandle> },
     DeltaNet { step: DeltaNet, decay: WeightHandle, bias: WeightHandle },
     SelectiveScan(Box<SelectiveScanOp>),
@@ -105,6 +82,33 @@ pub(crate) struct ExpertMatrix {
     pub stride: usize,
     /// First row of an expert's part.
     pub first_row: usize,
+}
+
+/// Sums of slots.
+pub(crate) struct MixOp {
+    /// All slots of the step, each once: the outputs, the factors, then inputs that are no outputs.
+    pub slots: Vec<Slot>,
+    pub n_outputs: usize,
+    /// Where each input is in `slots`.
+    pub inputs: Vec<usize>,
+    pub weights: Slot,
+    pub accumulate: bool,
+}
+
+impl MixOp {
+    fn new(step: &Mix) -> Self {
+        let mut slots = step.outputs.clone();
+        slots.push(step.weights);
+        let mut place = |input: &Slot| {
+            slots.iter().position(|slot| slot == input).unwrap_or_else(|| {
+                slots.push(*input);
+                slots.len() - 1
+            })
+        };
+        let inputs = step.inputs.iter().map(&mut place).collect();
+        let n_outputs = step.outputs.len();
+        MixOp { slots, n_outputs, inputs, weights: step.weights, accumulate: step.accumulate }
+    }
 }
 
 pub(crate) struct SelectiveScanOp {
@@ -186,14 +190,14 @@ pub(crate) struct HeadNormOp {
 /// Plans every segment.
 ///
 /// # Errors
-/// A weight of another backend, or products of one input that disagree on its width.
+/// A weight of another backend, products of one input that disagree on its width, or a step
+/// that writes a slot which it may not.
 pub(crate) fn plan(program: &Program, weights: &[Uploaded]) -> Result<Vec<Vec<Op>>> {
-    let planner = Planner { program, weights };
+    let planner = Planner { weights };
     program.segments.iter().map(|steps| planner.segment(steps)).collect()
 }
 
 struct Planner<'a> {
-    program: &'a Program,
     weights: &'a [Uploaded],
 }
 
@@ -201,13 +205,10 @@ impl Planner<'_> {
     fn segment(&self, steps: &[Step]) -> Result<Vec<Op>> {
         let mut ops = Vec::with_capacity(steps.len());
         for step in steps {
+            operands::check(step)?;
             let op = match step {
                 Step::Embed(embed) => Op::Embed(self.embed(embed)?),
                 Step::Norm(norm) => Op::PerRow(PerRow::Norm(self.norm(norm)?)),
-                Step::GatedAct(act) if act.up == Some(act.out) => {
-                    let what = "an activation that writes to its second argument".to_owned();
-                    return Err(Error::Unsupported { what, backend: crate::backend::NAME });
-                }
                 Step::GatedAct(act) => Op::PerRow(PerRow::GatedAct(act.clone())),
                 Step::Linear(linear) => {
                     let before = self.take_before(&mut ops, linear.input);
@@ -224,7 +225,7 @@ impl Planner<'_> {
                 Step::HeadLinear(step) => {
                     Op::HeadLinear { weight: self.weight(step.weight)?, step: step.clone() }
                 }
-                Step::Mix(step) => Op::Mix(step.clone()),
+                Step::Mix(step) => Op::Mix(MixOp::new(step)),
                 Step::Sparsify(step) => Op::PerRow(PerRow::Sparsify(step.clone())),
                 Step::Conv(step) => Op::Conv {
                     weight: self.weight(step.weight)?,
@@ -258,9 +259,7 @@ impl Planner<'_> {
     }
 
     fn weight(&self, reference: WeightRef) -> Result<WeightHandle> {
-        let uploaded = Arc::clone(&self.weights[reference.0]);
-        CpuWeight::of(&uploaded)?;
-        Ok(WeightHandle { uploaded, reference })
+        WeightHandle::new(&self.weights[reference.0], reference)
     }
 
     fn optional(&self, weight: Option<WeightRef>) -> Result<Option<WeightHandle>> {
@@ -319,15 +318,6 @@ impl Planner<'_> {
         let mut outputs: Vec<OutputOp> = Vec::with_capacity(linear.outputs.len());
         for output in &linear.outputs {
             let weight = self.weight(output.weight)?;
-            let width = outputs.first().map_or(weight.row_len(), |first| first.weight.row_len());
-            if weight.row_len() != width || width > self.program.width(linear.input) {
-                let what = format!("{}: input width", weight.name());
-                return Err(Error::ShapeMismatch {
-                    what,
-                    expected: width,
-                    found: weight.row_len(),
-                });
-            }
             let wanted = weight.format().activation;
             let form = forms.iter().position(|form| *form == wanted).unwrap_or_else(|| {
                 forms.push(wanted);
@@ -370,17 +360,5 @@ impl Planner<'_> {
 
 /// Entries of the embedding table, which token ids are checked against.
 pub(crate) fn n_vocab(program: &Program) -> usize {
-    let embed = program.segments.iter().flatten().find_map(|step| match step {
-        Step::Embed(embed) => Some(program.weight(embed.table).n_rows()),
-        _ => None,
-    });
-    embed.unwrap_or(0)
-}
-
-/// Rows that a slot has to hold.
-pub(crate) fn max_rows(rows: Rows, max_rows: usize, max_outputs: usize) -> usize {
-    match rows {
-        Rows::Batch => max_rows,
-        Rows::Outputs => max_outputs,
-    }
+    program.n_vocab().unwrap_or(0)
 }

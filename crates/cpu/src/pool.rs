@@ -1,5 +1,4 @@
-//! Threads of our own: one pool per backend, a few microseconds to start work,
-//! no CPU time when idle.
+//! Threads of our own: a few microseconds to start work, no CPU time when idle.
 //!
 //! Work is given out in *regions*: the caller and every worker that comes in time run the
 //! same closure, which shares out tasks, and the region ends when all who came have left.
@@ -7,13 +6,15 @@
 //! regions workers spin for a moment, then park: on a machine with more threads than cores,
 //! spinning without limit would cost milliseconds per region.
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use crate::threads::{self, Handle};
+use crate::turns::{Member, Turns};
 
 /// Rounds of `pause` before a thread parks: tens of microseconds, the time in
 /// which the next region of a running model starts. WebAssembly has no `pause`, and its
@@ -50,8 +51,10 @@ struct Shared {
     region: AtomicUsize,
     /// The closure of the current region.
     work: UnsafeCell<Option<Work<'static>>>,
-    /// Some worker panicked in the current region.
+    /// Some worker panicked in the current region: there is something in `panic`.
     panicked: AtomicBool,
+    /// What the first of them panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     stopping: AtomicBool,
     /// One flag per worker thread: it is parked or about to be.
     parked: Vec<AtomicBool>,
@@ -59,7 +62,7 @@ struct Shared {
     caller: Mutex<Option<Thread>>,
 }
 
-// SAFETY: `work` is written by the one caller (it holds the pool's lock) while the region is
+// SAFETY: `work` is written by the one caller (it has the pool's turn) while the region is
 // closed and nobody is inside, and read by workers only between their entering of an open
 // region, which the caller opened after the write, and their leaving; all changes of `region`
 // are sequentially consistent. All other fields are `Sync`.
@@ -69,7 +72,10 @@ unsafe impl Sync for Shared {}
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<Box<dyn Handle>>,
-    team: Mutex<()>,
+    turns: Turns,
+    /// Tasks until one panics, where a test wants that.
+    #[cfg(test)]
+    tasks_until_panic: AtomicUsize,
 }
 
 impl Pool {
@@ -83,13 +89,19 @@ impl Pool {
             region: AtomicUsize::new(CLOSED),
             work: UnsafeCell::new(None),
             panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
             stopping: AtomicBool::new(false),
             parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
             caller_parked: AtomicBool::new(false),
             caller: Mutex::new(None),
         });
-        let mut pool =
-            Pool { shared, threads: Vec::with_capacity(n_threads), team: Mutex::new(()) };
+        let mut pool = Pool {
+            shared,
+            threads: Vec::with_capacity(n_threads),
+            turns: Turns::default(),
+            #[cfg(test)]
+            tasks_until_panic: AtomicUsize::new(usize::MAX),
+        };
         for thread in 0..n_threads {
             let shared = Arc::clone(&pool.shared);
             let name = format!("realm-cpu-{}", thread + 1);
@@ -110,13 +122,42 @@ impl Pool {
         self.shared.region().number()
     }
 
-    /// The workers, for this thread alone until the team is dropped. Waits while
-    /// another thread has them.
-    pub fn team(&self) -> Team<'_> {
-        let guard = self.team.lock().unwrap_or_else(PoisonError::into_inner);
-        *self.shared.caller.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(std::thread::current());
-        Team { pool: self, _guard: guard }
+    /// Lets one task panic after `n_tasks` others, whichever worker has it.
+    #[cfg(all(test, not(target_family = "wasm")))]
+    pub fn break_after(&self, n_tasks: usize) {
+        self.tasks_until_panic.store(n_tasks, Ordering::SeqCst);
+    }
+
+    /// Makes this thread the one that regions begin on.
+    fn call_from_here(&self) {
+        let mut caller = self.shared.caller.lock().unwrap_or_else(PoisonError::into_inner);
+        *caller = Some(std::thread::current());
+    }
+}
+
+/// A place at a pool: what a session takes its turns with.
+pub(crate) struct Seat {
+    pool: Arc<Pool>,
+    member: Member,
+}
+
+impl Seat {
+    pub fn new(pool: Arc<Pool>) -> Self {
+        let member = pool.turns.join();
+        Seat { pool, member }
+    }
+
+    /// The workers, until the team is dropped. Waits while another seat has them.
+    pub fn team(&mut self) -> Team<'_> {
+        self.pool.turns.begin(self.member);
+        self.pool.call_from_here();
+        Team { pool: &self.pool, member: self.member }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.pool.turns.part(self.member);
     }
 }
 
@@ -131,13 +172,27 @@ impl Drop for Pool {
     }
 }
 
-/// Exclusive use of a pool's workers.
+/// Exclusive use of a pool's workers, between [`Turns::begin`] and [`Turns::end`].
 pub(crate) struct Team<'a> {
     pool: &'a Pool,
-    _guard: MutexGuard<'a, ()>,
+    member: Member,
+}
+
+impl Drop for Team<'_> {
+    fn drop(&mut self) {
+        self.pool.turns.end();
+    }
 }
 
 impl Team<'_> {
+    /// Between two operations: lets another session go first if it is its turn, and waits
+    /// until the workers are ours again.
+    pub fn give_way(&mut self) {
+        if self.pool.turns.give_way(self.member) {
+            self.pool.call_from_here();
+        }
+    }
+
     /// Workers per region.
     pub fn n_workers(&self) -> usize {
         self.pool.n_workers()
@@ -150,7 +205,7 @@ impl Team<'_> {
         if self.pool.threads.is_empty() {
             return work(0);
         }
-        // SAFETY: the region is closed and empty (the guard is ours, and every region is ended
+        // SAFETY: the region is closed and empty (a team is the only one of its pool, and every region is ended
         // below), so nobody reads `work`. The lifetime is extended only until this function
         // returns, which is after every worker has left the closure.
         unsafe {
@@ -166,11 +221,25 @@ impl Team<'_> {
         let own = catch_unwind(AssertUnwindSafe(|| work(0)));
         shared.region.fetch_or(CLOSED, Ordering::SeqCst);
         wait(&shared.caller_parked, || shared.region().n_inside() == 0);
-        let panicked = shared.panicked.swap(false, Ordering::SeqCst);
-        if let Err(panic) = own {
+        let of_worker = shared.take_panic();
+        if let Some(panic) = own.err().or(of_worker) {
             resume_unwind(panic);
         }
-        assert!(!panicked, "a worker panicked");
+    }
+
+    /// [`Team::for_each`] of work that can fail: the error is that of one of the tasks.
+    pub fn try_for_each<E: Send>(
+        &self,
+        n_tasks: usize,
+        work: &(dyn Fn(usize, usize) -> Result<(), E> + Sync),
+    ) -> Result<(), E> {
+        let failure = Mutex::new(None);
+        self.for_each(n_tasks, &|worker, task| {
+            if let Err(error) = work(worker, task) {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
     /// Calls `work(worker, task)` once for each task below `n_tasks` and waits for all of them.
@@ -178,6 +247,12 @@ impl Team<'_> {
     /// Each worker has a share of tasks that follow each other, so that what one prefetches
     /// behind its data is the next one's; who is done with his own helps the others.
     pub fn for_each(&self, n_tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
+        #[cfg(test)]
+        let work = &|worker: usize, task: usize| {
+            let before = self.pool.tasks_until_panic.fetch_sub(1, Ordering::SeqCst);
+            assert_ne!(before, 0, "a task breaks down");
+            work(worker, task);
+        };
         if n_tasks <= 1 || self.n_workers() == 1 {
             return (0..n_tasks).for_each(|task| work(0, task));
         }
@@ -230,6 +305,20 @@ impl Shared {
         Region(self.region.load(Ordering::SeqCst))
     }
 
+    /// Keeps what a worker panicked with for the caller of the region.
+    fn keep_panic(&self, panic: Box<dyn Any + Send>) {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+        self.panicked.store(true, Ordering::SeqCst);
+    }
+
+    /// What the workers of the region that has ended left for its caller.
+    fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        if !self.panicked.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Enters the region that is open now; if there is none, the one that was last.
     fn enter(&self) -> Result<Region, Region> {
         let entered = |region| (!Region(region).is_closed()).then_some(region + 1);
@@ -267,9 +356,9 @@ fn worker(shared: &Shared, thread: usize) {
         // before it stores another.
         let work = unsafe { *shared.work.get() };
         if let Some(work) = work
-            && catch_unwind(AssertUnwindSafe(|| work(thread + 1))).is_err()
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(thread + 1)))
         {
-            shared.panicked.store(true, Ordering::SeqCst);
+            shared.keep_panic(panic);
         }
         shared.leave();
     }
@@ -279,13 +368,17 @@ fn worker(shared: &Shared, thread: usize) {
 mod tests {
     use super::*;
 
+    fn seat(n_workers: usize) -> Seat {
+        Seat::new(Arc::new(Pool::new(n_workers).unwrap()))
+    }
+
     #[test]
     fn every_task_runs_once_on_any_number_of_workers() {
         for n_workers in 1..=5 {
-            let pool = Pool::new(n_workers).unwrap();
+            let mut seat = seat(n_workers);
             for n_tasks in [0, 1, 2, 7, 100] {
                 let counts: Vec<_> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
-                pool.team().for_each(n_tasks, &|worker, task| {
+                seat.team().for_each(n_tasks, &|worker, task| {
                     assert!(worker < n_workers);
                     counts[task].fetch_add(1, Ordering::Relaxed);
                 });
@@ -304,16 +397,18 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
-        let pool = Pool::new(3).unwrap();
+        let mut seat = seat(3);
         for bad_worker in 0..3 {
             let inside = AtomicUsize::new(0);
             let work = |worker| {
                 meet(&inside, 3);
-                assert_ne!(worker, bad_worker);
+                assert_ne!(worker, bad_worker, "this one is bad");
             };
-            let run = || pool.team().run(&work);
-            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
-            pool.team().run(&|_| {});
+            let run = || seat.team().run(&work);
+            let panic = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+            let message = panic.downcast_ref::<String>().unwrap();
+            assert!(message.contains("this one is bad"), "{message}");
+            seat.team().run(&|_| {});
         }
     }
 
@@ -323,7 +418,7 @@ mod tests {
         let mut pool = Pool::new(1).unwrap();
         pool.threads.push(Box::new(Absent));
         let n_done = AtomicUsize::new(0);
-        pool.team().for_each(4, &|worker, _| {
+        Seat::new(Arc::new(pool)).team().for_each(4, &|worker, _| {
             assert_eq!(worker, 0);
             n_done.fetch_add(1, Ordering::SeqCst);
         });
@@ -343,16 +438,20 @@ mod tests {
 
     #[test]
     fn threads_that_share_a_pool_take_turns() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Arc::new(Pool::new(2).unwrap());
         let inside = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
+                    let mut seat = Seat::new(Arc::clone(&pool));
                     for _ in 0..200 {
-                        let team = pool.team();
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        team.run(&|_| std::hint::black_box(()));
-                        inside.fetch_sub(1, Ordering::SeqCst);
+                        let mut team = seat.team();
+                        for _ in 0..20 {
+                            team.give_way();
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            team.run(&|_| std::hint::black_box(()));
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                        }
                     }
                 });
             }
@@ -361,10 +460,10 @@ mod tests {
 
     #[test]
     fn regions_follow_each_other_after_the_workers_parked() {
-        let pool = Pool::new(2).unwrap();
+        let mut seat = seat(2);
         for _ in 0..20 {
             let inside = AtomicUsize::new(0);
-            pool.team().run(&|_| meet(&inside, 2));
+            seat.team().run(&|_| meet(&inside, 2));
             assert_eq!(inside.load(Ordering::SeqCst), 2);
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -5,11 +5,11 @@
 //! reach. On WebAssembly, where whatever is loaded is a copy already, all rows are
 //! interleaved at once and the file's bytes are let go.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use realm_gguf::TensorData;
-use realm_ir::{Error, Result, StepKind, Uploaded};
-use realm_quant::{ActivationView, Format, Kernel, OutputView};
+use realm_ir::{Error, Result, Uploaded, WeightRef};
+use realm_quant::{ActivationView, Format, Kernel, Level, OutputView};
 
 use crate::zeroed::Zeroed;
 
@@ -26,17 +26,21 @@ pub(crate) fn format_of(tensor: &TensorData) -> Result<&'static Format> {
         Error::UnsupportedType {
             tensor: tensor.name().to_owned(),
             ty: tensor.ty(),
-            backend: crate::backend::NAME,
-            step: StepKind::Linear,
+            backend: crate::NAME,
+            step: "Linear",
             supported: names.join(", "),
         }
     })
 }
 
+/// The kernel for packed rows of a tensor.
+fn packed_kernel(tensor: &TensorData, level: Level) -> Option<&'static Kernel> {
+    realm_quant::format(tensor.ty())?.packed_kernel(level)
+}
+
 /// Bytes that a tensor takes once it is uploaded: the file's own, or all rows in whole groups.
-pub(crate) fn uploaded_bytes(tensor: &TensorData) -> usize {
-    let packed = realm_quant::format(tensor.ty()).and_then(Format::packed_kernel);
-    match packed.filter(|_| IS_PACKED_WHOLE) {
+pub(crate) fn uploaded_bytes(tensor: &TensorData, level: Level) -> usize {
+    match packed_kernel(tensor, level).filter(|_| IS_PACKED_WHOLE) {
         Some(kernel) => {
             let group_bytes = kernel.group_rows() * tensor.row_bytes();
             tensor.n_bytes().next_multiple_of(group_bytes.max(1))
@@ -47,9 +51,8 @@ pub(crate) fn uploaded_bytes(tensor: &TensorData) -> usize {
 
 /// Bytes that a packed copy of a tensor beside its own bytes takes: whole groups of its rows.
 /// 0 for types without one, and where uploading packs.
-pub(crate) fn packed_bytes(tensor: &TensorData) -> usize {
-    let packed = realm_quant::format(tensor.ty()).and_then(Format::packed_kernel);
-    packed.filter(|_| !IS_PACKED_WHOLE).map_or(0, |kernel| {
+pub(crate) fn packed_bytes(tensor: &TensorData, level: Level) -> usize {
+    packed_kernel(tensor, level).filter(|_| !IS_PACKED_WHOLE).map_or(0, |kernel| {
         let n_rows = tensor.n_rows() / kernel.group_rows() * kernel.group_rows();
         n_rows * tensor.row_bytes()
     })
@@ -64,6 +67,7 @@ pub(crate) struct CpuWeight {
     /// The file's bytes, unless all are in `packed`.
     tensor: Option<TensorData>,
     format: &'static Format,
+    level: Level,
     kernel: &'static Kernel,
     /// All values, made when a step wants the weight as a plain vector.
     values: OnceLock<Box<[f32]>>,
@@ -82,7 +86,7 @@ struct PackedRows {
 impl CpuWeight {
     /// # Errors
     /// `UnsupportedType` when the type has no compute format; on WebAssembly `OutOfMemory`.
-    pub fn new(tensor: &TensorData) -> Result<Self> {
+    pub fn new(tensor: &TensorData, level: Level) -> Result<Self> {
         let format = format_of(tensor)?;
         let mut weight = CpuWeight {
             name: tensor.name().into(),
@@ -91,11 +95,12 @@ impl CpuWeight {
             bytes_per_row: tensor.row_bytes(),
             tensor: Some(tensor.clone()),
             format,
-            kernel: format.kernel(),
+            level,
+            kernel: format.kernel(level),
             values: OnceLock::new(),
             packed: OnceLock::new(),
         };
-        if IS_PACKED_WHOLE && let Some(kernel) = format.packed_kernel() {
+        if IS_PACKED_WHOLE && let Some(kernel) = format.packed_kernel(level) {
             weight.pack_all(kernel)?;
         }
         Ok(weight)
@@ -125,20 +130,24 @@ impl CpuWeight {
         Ok(())
     }
 
-    /// The weight behind a handle that this backend gave out.
-    pub fn of(uploaded: &Uploaded) -> Result<&Self> {
-        uploaded.downcast_ref().ok_or_else(|| Error::Unsupported {
-            what: "a weight uploaded to another backend".to_owned(),
-            backend: crate::backend::NAME,
-        })
-    }
-
     pub fn format(&self) -> &'static Format {
         self.format
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The level of its kernels.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// What a product with this weight was refused for.
+    pub fn misfit(&self, error: realm_quant::Error) -> Error {
+        match error {
+            realm_quant::Error::Length { what, expected, found } => {
+                let what = format!("{}: {what}", self.name);
+                Error::ShapeMismatch { what, expected, found }
+            }
+            other => Error::InvalidBatch { message: format!("{}: {other}", self.name) },
+        }
     }
 
     /// Values per row.
@@ -191,14 +200,16 @@ impl CpuWeight {
 
     /// Bytes that a packed copy takes; 0 for types without one, and when all is packed.
     pub fn packed_bytes(&self) -> usize {
-        self.tensor.as_ref().map_or(0, packed_bytes)
+        self.tensor.as_ref().map_or(0, |tensor| packed_bytes(tensor, self.level))
     }
 
     /// Makes the packed copy, which is used from then on, and lets go of the file's bytes.
     /// Does nothing where there is one already, or no memory for it.
     pub fn pack(&self) {
         let bytes = self.packed_bytes();
-        let Some(kernel) = self.format.packed_kernel().filter(|_| bytes > 0) else { return };
+        let Some(kernel) = self.format.packed_kernel(self.level).filter(|_| bytes > 0) else {
+            return;
+        };
         if self.packed.get().is_some() {
             return;
         }
@@ -241,6 +252,40 @@ impl CpuWeight {
             }
             values.into_boxed_slice()
         })
+    }
+}
+
+/// A weight of a program, kept alive.
+#[derive(Clone)]
+pub(crate) struct WeightHandle {
+    weight: Arc<CpuWeight>,
+    reference: WeightRef,
+}
+
+impl WeightHandle {
+    /// The weight behind what this backend gave out.
+    ///
+    /// # Errors
+    /// `Unsupported` for a weight of another backend.
+    pub fn new(uploaded: &Uploaded, reference: WeightRef) -> Result<Self> {
+        let weight = Arc::clone(uploaded).downcast().map_err(|_| Error::Unsupported {
+            what: "a weight uploaded to another backend".to_owned(),
+            backend: crate::NAME,
+        })?;
+        Ok(WeightHandle { weight, reference })
+    }
+
+    /// What adapters know the weight by.
+    pub fn reference(&self) -> WeightRef {
+        self.reference
+    }
+}
+
+impl std::ops::Deref for WeightHandle {
+    type Target = CpuWeight;
+
+    fn deref(&self) -> &CpuWeight {
+        &self.weight
     }
 }
 
@@ -309,9 +354,9 @@ mod tests {
     use super::*;
 
     /// All rows together and each alone, by the file's bytes.
-    fn products_of_file(tensor: &TensorData, x: &Activations) -> Vec<u32> {
+    fn products_of_file(tensor: &TensorData, level: Level, x: &Activations) -> Vec<u32> {
         let (n, width) = (tensor.n_rows(), tensor.row_len());
-        let kernel = realm_quant::format(tensor.ty()).unwrap().kernel();
+        let kernel = realm_quant::format(tensor.ty()).unwrap().kernel(level);
         let mut all = vec![0.0; x.rows() * n];
         kernel.matmul(tensor.bytes(), n, width, x.view(0..x.rows()), &mut all).unwrap();
         let alone = (0..n).flat_map(|row| all[row..].iter().step_by(n));
@@ -333,28 +378,34 @@ mod tests {
     }
 
     #[test]
-    fn packed_rows_give_what_the_file_gives_and_all_types_can_be_asked() {
-        let mut n_packed = 0;
-        for ty in realm_quant::supported() {
-            for n_rows in [7, 32, 37] {
-                let mut random = Random::new(n_rows as u64);
-                let tensor = random::tensor(&mut random, "w", &[512, n_rows], ty, 1.0);
-                let weight = CpuWeight::new(&tensor).unwrap();
-                let mut x = Activations::new();
-                x.reset(weight.format().activation, 9, 512).unwrap();
-                (0..9).for_each(|row| x.quantize_row(row, &random.normals(512)).unwrap());
-                let wanted = products_of_file(&tensor, &x);
-                assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
-                weight.pack();
-                assert!(weight.packed.get().is_some() || weight.packed_bytes() == 0);
-                n_packed += usize::from(weight.packed.get().is_some());
-                assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows");
-                let mut values = vec![0.0; 512 * n_rows];
-                realm_quant::dequantize(ty, tensor.bytes(), &mut values).unwrap();
-                assert_eq!(weight.values(), values);
-            }
+    fn packed_rows_give_what_the_file_gives_and_all_types_can_be_asked_at_every_level() {
+        for level in Level::available() {
+            let n_packed: usize = realm_quant::supported().map(|ty| check_type(ty, level)).sum();
+            let q8_0 = realm_quant::format(TensorType::Q8_0).unwrap();
+            assert_eq!(n_packed > 0, q8_0.packed_kernel(level).is_some());
         }
-        let q8_0 = realm_quant::format(TensorType::Q8_0).unwrap();
-        assert_eq!(n_packed > 0, q8_0.packed_kernel().is_some());
+    }
+
+    /// How many shapes of the type were packed.
+    fn check_type(ty: TensorType, level: Level) -> usize {
+        let mut n_packed = 0;
+        for n_rows in [7, 32, 37] {
+            let mut random = Random::new(n_rows as u64);
+            let tensor = random::tensor(&mut random, "w", &[512, n_rows], ty, 1.0);
+            let weight = CpuWeight::new(&tensor, level).unwrap();
+            let mut x = Activations::new(level);
+            x.reset(weight.format().activation, 9, 512).unwrap();
+            (0..9).for_each(|row| x.quantize_row(row, &random.normals(512)).unwrap());
+            let wanted = products_of_file(&tensor, level, &x);
+            assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows, {level}");
+            weight.pack();
+            assert!(weight.packed.get().is_some() || weight.packed_bytes() == 0);
+            n_packed += usize::from(weight.packed.get().is_some());
+            assert!(products(&weight, &x) == wanted, "{ty}, {n_rows} rows, {level}");
+            let mut values = vec![0.0; 512 * n_rows];
+            realm_quant::dequantize(ty, tensor.bytes(), &mut values).unwrap();
+            assert_eq!(weight.values(), values);
+        }
+        n_packed
     }
 }

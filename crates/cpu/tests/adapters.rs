@@ -79,7 +79,7 @@ fn is_matrix(tensor: &TensorInfo) -> bool {
 }
 
 fn cpu(threads: usize) -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(threads) }).unwrap()
+    CpuBackend::new(CpuOptions { threads: Some(threads), ..Default::default() }).unwrap()
 }
 
 /// Uploads adapters and gives them a scale.

@@ -1,10 +1,10 @@
-//! Attention over hundreds of positions: against the oracle, and the same bits however
-//! the rows are cut into batches and whatever the number of threads.
+//! Attention over hundreds of positions: against the oracle, and the same bits at every level,
+//! however the rows are cut into batches and whatever the number of threads.
 
 use std::sync::Arc;
 
 use half::f16;
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::TensorType;
 use realm_ir::{
     Attend, Backend, BatchView, KvLayer, KvType, Program, RopeStore, Rows, SequenceView, Session,
@@ -68,12 +68,16 @@ impl Case {
         let values = [Q, K, V].map(|slot| (slot, random.normals(N_ROWS * widths[slot.0])));
         let sinks = random::tensor(&mut random, "sinks", &[n_heads], TensorType::F32, 1.0);
         let program = Program {
-            slots: widths.map(|width| SlotInfo { width, rows: Rows::Batch }).to_vec(),
+            slots: widths
+                .map(|width| SlotInfo { width, rows: Rows::Batch })
+                .into_iter()
+                .chain([SlotInfo { width: 1, rows: Rows::Outputs }])
+                .collect(),
             weights: vec![sinks],
-            segments: vec![vec![Step::RopeStore(store), Step::Attend(attend.clone())]],
+            segments: vec![vec![Step::RopeStore(store), Step::Attend(attend.clone())], vec![]],
             hidden: Q,
             carried: vec![],
-            logits: OUT,
+            logits: Slot(4),
         };
         let size = Size {
             page_tokens,
@@ -120,28 +124,37 @@ impl Case {
 
     fn check(&self, what: &str) {
         let wanted = self.run(&NaiveBackend, N_ROWS);
-        let got = self.run(&cpu(3), N_ROWS);
+        let got = self.run(&cpu(3, Level::best()), N_ROWS);
         let off = compare(&got, &wanted);
         let tolerance = if self.size.kv_type == KvType::F16 { 2e-3 } else { 2e-5 };
         assert!(off.max_abs <= tolerance, "{what}: {off}");
         self.check_batches(what, &got);
     }
 
-    /// The same bits in batches of any size, on any number of threads.
+    /// The same bits at every level, in batches of any size, on any number of threads.
     fn check_batches(&self, what: &str, got: &[f32]) {
+        let run = |level: Level, batch: usize, threads: usize| {
+            let again = self.run(&cpu(threads, level), batch);
+            assert!(again == got, "{what}, {level}, {batch} rows, {threads} threads");
+        };
+        for level in Level::available() {
+            run(level, N_ROWS, 2);
+            if self.attend.causal {
+                run(level, 1, 2);
+            }
+        }
         if !self.attend.causal {
             return;
         }
         for (batch, threads) in [(N_ROWS, 1), (100, 2), (1, 1), (1, 8)] {
-            let alone = self.run(&cpu(threads), batch);
-            assert!(alone == got, "{what}, {batch} rows, {threads} threads");
+            run(Level::best(), batch, threads);
         }
         assert_eq!(got.len(), N_ROWS * self.attend.n_heads * self.layer.value_width);
     }
 }
 
-fn cpu(threads: usize) -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(threads) }).unwrap()
+fn cpu(threads: usize, level: Level) -> CpuBackend {
+    CpuBackend::new(CpuOptions { threads: Some(threads), level: Some(level) }).unwrap()
 }
 
 #[test]
@@ -222,7 +235,7 @@ fn attention_over_int8_is_exact_attention_over_the_rounded_keys_and_values() {
         }
         let wanted = rounded.run(&NaiveBackend, N_ROWS);
         case.size.kv_type = KvType::Q8_0;
-        let got = case.run(&cpu(3), N_ROWS);
+        let got = case.run(&cpu(3, Level::best()), N_ROWS);
         let off = compare(&got, &wanted);
         assert!(off.max_abs <= 2e-5, "{what}: {off}");
         // And it is rounded: otherwise this would be the attention over a cache of f32.

@@ -27,7 +27,7 @@ fn model() -> Model {
 }
 
 fn cpu() -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap()
+    CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap()
 }
 
 /// Logits of one call after another.

@@ -252,7 +252,7 @@ fn gelu_times(gate: &[f64], up: &[f64]) -> Vec<f64> {
 }
 
 fn cpu() -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap()
+    CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap()
 }
 
 fn run(model: &Model, calls: &[Call]) -> Vec<f32> {

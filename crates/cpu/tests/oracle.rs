@@ -1,6 +1,6 @@
 //! The CPU backend against the naive oracle, and against itself in other batches.
 
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::TensorType;
 use realm_ir::{Activation, KvType, NormKind, RopeStyle, WeightLayout};
 use realm_testkit::compare::compare;
@@ -8,7 +8,11 @@ use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Size};
 
 fn cpu(threads: usize) -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(threads) }).unwrap()
+    cpu_at(Level::best(), threads)
+}
+
+fn cpu_at(level: Level, threads: usize) -> CpuBackend {
+    CpuBackend::new(CpuOptions { threads: Some(threads), level: Some(level) }).unwrap()
 }
 
 /// Decoders that use every option of every step between them.
@@ -39,15 +43,16 @@ fn calls() -> Vec<Call> {
 }
 
 #[test]
-fn f32_models_equal_the_oracle_within_rounding() {
+fn f32_models_equal_the_oracle_within_rounding_at_every_level() {
     for decoder in decoders() {
         for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
             let (model, size) = (decoder.build(), Size { kv_type, ..Size::default() });
             let mut naive = model.open(&NaiveBackend, size).unwrap();
-            let mut session = model.open(&cpu(2), size).unwrap();
+            let mut sessions: Vec<_> = Level::available()
+                .map(|level| (level, model.open(&cpu_at(level, 2), size).unwrap()))
+                .collect();
             for call in calls() {
                 let wanted = call.logits(&model, &mut *naive).unwrap();
-                let got = call.logits(&model, &mut *session).unwrap();
                 // A key that rounds the other way in f16 moves a logit by about 1e-3, in int8
                 // by about 1e-2.
                 let allowed = match kv_type {
@@ -55,40 +60,47 @@ fn f32_models_equal_the_oracle_within_rounding() {
                     KvType::F16 => 2e-3,
                     KvType::Q8_0 => 2e-2,
                 };
-                let off = compare(&got, &wanted);
-                assert!(off.max_abs <= allowed, "{decoder:?}, {kv_type:?}: {off}");
+                for (level, session) in &mut sessions {
+                    let off = compare(&call.logits(&model, &mut **session).unwrap(), &wanted);
+                    assert!(off.max_abs <= allowed, "{decoder:?}, {kv_type:?}, {level}: {off}");
+                }
             }
         }
     }
 }
 
 #[test]
-fn quantised_models_differ_from_the_oracle_by_the_rounding_of_activations() {
+fn quantised_models_differ_from_the_oracle_by_the_rounding_of_activations_at_every_level() {
     for ty in realm_testkit::random::block_types() {
         let model = Decoder { ty, embedding_ty: ty, ..Decoder::default() }.build();
         let mut naive = model.open(&NaiveBackend, Size::default()).unwrap();
-        let mut session = model.open(&cpu(2), Size::default()).unwrap();
+        let mut sessions: Vec<_> = Level::available()
+            .map(|level| (level, model.open(&cpu_at(level, 2), Size::default()).unwrap()))
+            .collect();
         for call in calls() {
             let wanted = call.logits(&model, &mut *naive).unwrap();
-            let off = compare(&call.logits(&model, &mut *session).unwrap(), &wanted);
-            // int8 activations are off by up to 1 in 254 of a block's largest value.
-            assert!(off.relative() <= 0.06, "{ty}: {off}");
+            for (level, session) in &mut sessions {
+                let off = compare(&call.logits(&model, &mut **session).unwrap(), &wanted);
+                // int8 activations are off by up to 1 in 254 of a block's largest value.
+                assert!(off.relative() <= 0.06, "{ty}, {level}: {off}");
+            }
         }
     }
 }
 
 #[test]
-fn a_row_is_the_same_to_the_bit_in_any_batch_on_any_number_of_threads() {
-    for ty in [TensorType::F32, TensorType::Q8_0, TensorType::Q4_K] {
+fn a_row_is_the_same_to_the_bit_in_any_batch_on_any_number_of_threads_at_every_level() {
+    let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_K];
+    for (level, ty) in Level::available().flat_map(|level| types.map(|ty| (level, ty))) {
         for base in decoders().into_iter().filter(|decoder| decoder.causal) {
             let model = Decoder { ty, ..base }.build();
             let tokens: Vec<u32> = (0..37).map(|i| i * 7 % 64).collect();
             let pages: Vec<u32> = vec![9, 2, 14, 5, 0, 1, 7, 3, 4, 11];
             let size = Size { max_rows: 40, max_outputs: 40, ..Size::default() };
-            let mut whole = model.open(&cpu(3), size).unwrap();
+            let mut whole = model.open(&cpu_at(level, 3), size).unwrap();
             let wanted = Call::one(&tokens, 0, &pages).logits(&model, &mut *whole).unwrap();
 
-            let mut session = model.open(&cpu(1), size).unwrap();
+            let mut session = model.open(&cpu_at(level, 1), size).unwrap();
             let mut got = Vec::new();
             for (position, token) in tokens.iter().enumerate() {
                 let own = Call::one(&[*token], position as u32, &pages);
@@ -96,7 +108,7 @@ fn a_row_is_the_same_to_the_bit_in_any_batch_on_any_number_of_threads() {
                 let logits = call.logits(&model, &mut *session).unwrap();
                 got.extend_from_slice(&logits[..logits.len() / 4]);
             }
-            assert!(got == wanted, "{ty}: {}", compare(&got, &wanted));
+            assert!(got == wanted, "{ty}, {level}: {}", compare(&got, &wanted));
         }
     }
 }

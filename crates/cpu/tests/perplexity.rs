@@ -26,7 +26,7 @@ fn bundled() -> Vec<PathBuf> {
 
 #[test]
 fn quantised_arithmetic_keeps_perplexity_within_a_thousandth() {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
     let paths = bundled();
     assert!(paths.len() >= 3, "{paths:?}");
     for path in paths {

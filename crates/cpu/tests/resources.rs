@@ -67,12 +67,12 @@ fn mixture(gguf: &Gguf) -> Model {
     };
     let slot = SlotInfo { width: WIDTH, rows: Rows::Batch };
     let program = Program {
-        slots: vec![slot, slot],
+        slots: vec![slot, slot, SlotInfo { rows: Rows::Outputs, ..slot }],
         weights: ["router", "up", "down"].map(|name| gguf.require_tensor(name).unwrap()).to_vec(),
-        segments: vec![vec![Step::Moe(step.into())]],
+        segments: vec![vec![Step::Moe(step.into())], vec![]],
         hidden: Slot(0),
         carried: vec![],
-        logits: Slot(1),
+        logits: Slot(2),
     };
     Model { program: Arc::new(program), kv_layers: vec![] }
 }
@@ -102,7 +102,7 @@ fn experts_that_no_row_chooses_stay_out_of_memory() {
     let deleted = path.with_file_name(format!("{} (deleted)", path.file_name().unwrap().display()));
 
     let model = mixture(&gguf);
-    let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).unwrap();
     let mut session = model.open(&backend, Size::default()).unwrap();
     session.write(Slot(0), &Random::new(6).normals(WIDTH)).unwrap();
     let before = resident_bytes(&deleted);
@@ -143,7 +143,7 @@ fn worker_time() -> u64 {
 #[test]
 fn threads_with_nothing_to_do_do_not_run() {
     let model = Decoder::default().build();
-    let backend = CpuBackend::new(CpuOptions { threads: Some(4) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(4), ..Default::default() }).unwrap();
     let mut session = model.open(&backend, Size::default()).unwrap();
     Call::one(&[1, 2, 3], 0, &[0]).logits(&model, &mut *session).unwrap();
     // Long enough for spinning to end on a busy machine.

@@ -1,10 +1,10 @@
-//! Each step alone, with the options that dense decoders do not use, against the oracle;
-//! and a row alone against the same row among others.
+//! Each step alone, with the options that dense decoders do not use, against the oracle at
+//! every level; and a row alone against the same row among others.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::{TensorData, TensorType};
 use realm_ir::{
     Activation, Add, Attend, Backend, BatchView, Conv, DeltaNet, Embed, ExpertWeights, GatedAct,
@@ -27,8 +27,8 @@ const PAGES: [u32; 2] = [6, 2];
 /// Rounding of f32 sums against f64 sums, for values of about 1.
 const F32_ROUNDING: f32 = 2e-5;
 
-fn cpu(threads: usize) -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(threads) }).unwrap()
+fn cpu(threads: usize, level: Level) -> CpuBackend {
+    CpuBackend::new(CpuOptions { threads: Some(threads), level: Some(level) }).unwrap()
 }
 
 /// Slots, weights and steps of one small program, and what its slots hold at first.
@@ -86,9 +86,11 @@ impl Bench {
     }
 
     fn model(&self, steps: &[Step]) -> Model {
-        let (slots, weights) = (self.slots.clone(), self.weights.clone());
-        let segments = vec![steps.to_vec()];
-        let (hidden, logits, carried) = (Slot(0), Slot(0), vec![]);
+        let (mut slots, weights) = (self.slots.clone(), self.weights.clone());
+        slots.push(SlotInfo { width: 1, rows: Rows::Outputs });
+        // All that there is, and a head of nothing.
+        let segments = vec![steps.to_vec(), vec![]];
+        let (hidden, logits, carried) = (Slot(0), Slot(slots.len() - 1), vec![]);
         let program = Program { slots, weights, segments, hidden, carried, logits };
         Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() }
     }
@@ -121,19 +123,23 @@ impl Bench {
     }
 
     /// The oracle's values within `tolerance` of their root mean square, and the same bits
-    /// for each row alone.
+    /// at every level and for each row alone.
     fn check(&self, what: &str, steps: &[Step], out: Slot, tolerance: f32) {
         let wanted = self.together(&NaiveBackend, steps, out);
-        let got = self.together(&cpu(3), steps, out);
+        let got = self.together(&cpu(3, Level::SCALAR), steps, out);
         let off = compare(&got, &wanted);
         assert!(off.rms_wanted > 1e-3, "{what}: a result of zeros shows nothing");
         assert!(off.max_abs <= tolerance * off.rms_wanted.max(1.0), "{what}: {off}");
-        let alone = self.one_by_one(&cpu(1), steps, out);
-        assert!(alone == got, "{what}, row by row: {}", compare(&alone, &got));
+        for level in Level::available() {
+            let same = self.together(&cpu(3, level), steps, out);
+            assert!(same == got, "{what}, {level}: {}", compare(&same, &got));
+            let alone = self.one_by_one(&cpu(1, level), steps, out);
+            assert!(alone == got, "{what}, {level}, row by row: {}", compare(&alone, &got));
+        }
     }
 }
 
-/// Runs the only segment over some rows of one sequence.
+/// Runs the first segment over some rows of one sequence.
 fn run(session: &mut dyn Session, steps: &[Step], rows: Range<usize>) {
     let positions: Vec<u32> = (rows.start as u32..rows.end as u32).collect();
     // Without an embedding there is no vocabulary that tokens could be of.
@@ -496,8 +502,10 @@ fn sparse_rows_keep_what_exceeds_most_of_their_first_values() {
         let steps = [Step::Sparsify(Sparsify { values, width, deviations })];
         bench.check(&format!("{width}, {deviations}"), &steps, values, F32_ROUNDING);
         let before = &bench.values[0].1;
-        for (row, before) in
-            bench.together(&cpu(2), &steps, values).chunks(200).zip(before.chunks(200))
+        for (row, before) in bench
+            .together(&cpu(2, Level::best()), &steps, values)
+            .chunks(200)
+            .zip(before.chunks(200))
         {
             assert_eq!(row[width..], before[width..], "values behind the first {width}");
             let n_kept = row[..width].iter().filter(|value| **value > 0.0).count();
@@ -618,7 +626,7 @@ fn queries_grow_with_their_position() {
     let before = bench.values[0].1.clone();
     let steps = [Step::RopeStore(store), Step::Attend(attend)];
     bench.check("temperature", &steps, q, F32_ROUNDING);
-    let after = bench.together(&cpu(1), &steps, q);
+    let after = bench.together(&cpu(1, Level::best()), &steps, q);
     // Positions 0 to 4: the factor grows at 1 and at 3.
     for (row, steps) in [0.0f32, 1.0, 1.0, 2.0, 2.0].iter().enumerate() {
         let factor = 1.0 + 0.5 * (1.0 + steps).ln();
@@ -634,8 +642,10 @@ fn a_window_without_order_reaches_half_its_size_to_either_side() {
     let (q, k, v, out) = (store.q, store.k, store.v, attend.out);
     let steps = [Step::RopeStore(store), Step::Attend(attend)];
     let run = |bench: &Bench| {
-        let (wanted, got) =
-            (bench.together(&NaiveBackend, &steps, out), bench.together(&cpu(2), &steps, out));
+        let (wanted, got) = (
+            bench.together(&NaiveBackend, &steps, out),
+            bench.together(&cpu(2, Level::best()), &steps, out),
+        );
         assert!(compare(&got, &wanted).max_abs < F32_ROUNDING);
         got
     };

@@ -1,9 +1,11 @@
 //! What can go wrong between a program and its model.
 
-use realm_ir::{Coded, ErrorCode};
+use realm_ir::Coded;
+
+use crate::code::ErrorCode;
 
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything the engine reports, with a stable [`Error::code`].
 ///
@@ -43,7 +45,7 @@ pub enum Error {
         /// Which one, its length and what the length should be.
         message: String,
     },
-    /// No free page in the KV cache, or none could ever be free.
+    /// No page of the KV cache or no recurrent state is free, and none could ever be.
     #[error("{message}")]
     KvExhausted {
         /// What was needed, what there is and what to do.
@@ -61,6 +63,9 @@ pub enum Error {
     /// The model was disposed of.
     #[error("the model has been disposed of")]
     Disposed,
+    /// Its session is dead and no other could be opened.
+    #[error("the model was lost after a failure of its backend; the model must be loaded again")]
+    ModelLost,
     /// What a part beside the engine reports.
     #[error("{message}")]
     Other {
@@ -107,6 +112,21 @@ impl Error {
         Error::Internal { message: message.into() }
     }
 
+    /// The same for another whom it concerns: its code and its message.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Error::Aborted => Error::Aborted,
+            Error::Disposed => Error::Disposed,
+            Error::ModelLost => Error::ModelLost,
+            error => Error::Other { code: error.code(), message: error.to_string() },
+        }
+    }
+
+    /// Whether a batch was given up because somebody set its flag.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Backend(cause) if matches!(**cause, realm_ir::Error::Interrupted))
+    }
+
     /// The error for a panic that was caught.
     pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
@@ -116,12 +136,14 @@ impl Error {
 }
 
 impl Coded for Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
         match self {
-            Error::Gguf(error) => error.code(),
-            Error::Model(error) => error.code(),
+            Error::Gguf(error) => error.code().into(),
+            Error::Model(error) => error.code().into(),
             Error::Tokenizer(error) => tokenizer_code(error),
-            Error::Backend(error) => error.code(),
+            Error::Backend(error) => error.code().into(),
             Error::Quant(_) => ErrorCode::ModelUnsupported,
             Error::NoBackend { refusals } => no_backend_code(refusals),
             Error::InvalidArgument { .. } => ErrorCode::InvalidArgument,
@@ -130,6 +152,7 @@ impl Coded for Error {
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Aborted => ErrorCode::Aborted,
             Error::Disposed => ErrorCode::Disposed,
+            Error::ModelLost => ErrorCode::ModelLost,
             Error::Other { code, .. } => *code,
             Error::Internal { .. } => ErrorCode::Internal,
         }
@@ -138,7 +161,7 @@ impl Coded for Error {
 
 fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
     match error {
-        realm_tokenizer::Error::Metadata(error) => error.code(),
+        realm_tokenizer::Error::Metadata(error) => error.code().into(),
         realm_tokenizer::Error::Unsupported { .. }
         | realm_tokenizer::Error::NoVocabulary { .. } => ErrorCode::ModelUnsupported,
         realm_tokenizer::Error::Template { .. } | realm_tokenizer::Error::TemplateRaised { .. } => {

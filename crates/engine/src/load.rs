@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorData, TensorType};
-use realm_ir::{Backend, Program, Session, Uploaded, WeightLayout, WeightRef};
+use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded, WeightLayout, WeightRef};
 use realm_model::{EmbeddingPlan, ModelConfig};
 use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
 use crate::chat;
-use crate::core::{Limits, TextStream, Vocabulary};
+use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::info::{MemoryEstimate, ModelInfo};
 use crate::options::LoadOptions;
+use crate::requests::{TextStream, Vocabulary};
+use crate::runner::OpenSession;
 use crate::settle::{self, Demand, Planned, Settled};
 
 /// A backend that could run the model, by its name.
@@ -83,16 +85,20 @@ pub struct Loaded {
     pub chat_template: Option<String>,
 }
 
-/// What a core runs on.
+/// What an engine runs on.
 pub struct Runnable {
     /// Opened for `program`.
     pub session: Box<dyn Session>,
+    /// Opens another like it, of the weights that it keeps.
+    pub open_session: OpenSession,
     /// The model.
     pub program: Arc<Program>,
     /// Its hidden states and scores.
     pub embedding: EmbeddingPlan,
     /// Sizes of the session.
     pub limits: Limits,
+    /// Most rows that are not decoding in a batch that also decodes.
+    pub rows_beside_decoding: usize,
 }
 
 /// Reads the tokenizer of `gguf`, plans the model, and takes the first of
@@ -120,8 +126,7 @@ pub async fn load(
         return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
     }
     let planned = settle::plan(&gguf, options)?;
-    let n_tokens = tokenizer.n_tokens();
-    let n_vocab = planned.config.n_vocab;
+    let (n_tokens, n_vocab) = (tokenizer.n_tokens(), planned.config.n_vocab);
     if n_tokens > n_vocab {
         return Err(Error::from(Box::new(realm_model::Error::Invalid {
             what: "tokenizer.ggml.tokens".into(),
@@ -139,7 +144,7 @@ pub async fn load(
 /// started, nothing is uploaded.
 ///
 /// # Errors
-/// As [`load`].
+/// Those of [`load`].
 pub fn estimate(
     gguf: &Gguf,
     options: &LoadOptions,
@@ -182,12 +187,23 @@ async fn first_that_runs(
     let mut refusals = Vec::new();
     for choice in backends {
         match open(choice, &demand, watcher).await {
-            Ok((open, settled, session)) => {
+            Ok(Opened { open, settled, session, weights }) => {
                 set_sizes(info, &demand, &settled);
                 set_backend(info, &choice.name, &open, &refusals);
-                let (backend, limits) = (open.backend, settled.limits);
+                let Settled { limits, rows_beside_decoding, config, .. } = settled;
+                let backend = open.backend;
+                let open_session =
+                    session_opener(backend.clone(), program.clone(), weights, config);
                 let adapters = AdapterLoader { backend, program: program.clone(), parts };
-                return Ok((Runnable { session, program, embedding, limits }, adapters));
+                let runnable = Runnable {
+                    session,
+                    open_session,
+                    program,
+                    embedding,
+                    limits,
+                    rows_beside_decoding,
+                };
+                return Ok((runnable, adapters));
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),
@@ -204,12 +220,20 @@ fn refused(mut refusals: Vec<(String, Error)>) -> Error {
     }
 }
 
+/// A backend that has the weights, and a session on it.
+struct Opened {
+    open: OpenBackend,
+    settled: Settled,
+    session: Box<dyn Session>,
+    weights: Arc<[Uploaded]>,
+}
+
 /// Starts a backend, and when all sizes are settled gives it the weights and opens a session.
 async fn open(
     choice: &BackendChoice,
     demand: &Demand,
     watcher: &mut Watcher<'_>,
-) -> Result<(OpenBackend, Settled, Box<dyn Session>)> {
+) -> Result<Opened> {
     let open = (choice.open)()?;
     let settled = demand.settle(&*open.backend)?;
     let program = &demand.program;
@@ -223,10 +247,21 @@ async fn open(
         watcher.report(0.05 + 0.9 * done as f32 / total.max(1) as f32).await?;
     }
     weights.sort_by_key(|(weight, _)| weight.0);
-    let weights = weights.into_iter().map(|(_, weight)| weight).collect();
-    let session = open.backend.session(program.clone(), weights, settled.config.clone())?;
+    let weights: Arc<[Uploaded]> = weights.into_iter().map(|(_, weight)| weight).collect();
+    let config = settled.config.clone();
+    let session = open.backend.session(program.clone(), weights.clone(), config)?;
     open.backend.settle().await?;
-    Ok((open, settled, session))
+    Ok(Opened { open, settled, session, weights })
+}
+
+/// Opens further sessions of the same weights and sizes.
+fn session_opener(
+    backend: Arc<dyn Backend>,
+    program: Arc<Program>,
+    weights: Arc<[Uploaded]>,
+    config: SessionConfig,
+) -> OpenSession {
+    Box::new(move || Ok(backend.session(program.clone(), weights.clone(), config.clone())?))
 }
 
 fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {

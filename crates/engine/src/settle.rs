@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use realm_gguf::Gguf;
 use realm_ir::{
-    Backend, BackendLimits, KvLayer, MemoryPlan, Program, SessionConfig, StateLayout, WeightLayout,
-    bytes_of,
+    Backend, BackendLimits, KvLayer, KvLayout, KvType, MemoryPlan, Program, SessionConfig,
+    StateLayout, WeightLayout, bytes_of,
 };
 use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan, WeightRows};
 
 use crate::budget;
-use crate::core::Limits;
+use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::kv;
+use crate::kv_plan as kv;
 use crate::options::LoadOptions;
 
-/// Bytes that the list of free pages takes for each page, and with it the count of who holds it.
-const PAGE_ENTRY_BYTES: usize = 2 * size_of::<u32>();
+/// Bytes that a page takes where it is held: in its sequence's table, with who else holds it.
+const PAGE_ENTRY_BYTES: usize = 64;
 
 /// What is asked for, whatever the backend.
 pub(crate) struct Demand {
@@ -34,6 +34,7 @@ pub(crate) struct Demand {
 /// What a session is opened with.
 pub(crate) struct Settled {
     pub(crate) limits: Limits,
+    pub(crate) rows_beside_decoding: usize,
     /// With the layout that was decided on.
     pub(crate) config: SessionConfig,
     pub(crate) memory: MemoryPlan,
@@ -64,6 +65,8 @@ pub(crate) fn plan(gguf: &Gguf, options: &LoadOptions) -> Result<Planned> {
             "contextLength is {context_length}, this encoder knows {trained} positions"
         )));
     }
+    // What is wrong with the file is no backend's refusal.
+    check(&program, &kv_layers, &state_widths)?;
     let demand = Demand {
         program: Arc::new(program),
         kv_layers,
@@ -75,6 +78,19 @@ pub(crate) fn plan(gguf: &Gguf, options: &LoadOptions) -> Result<Planned> {
         options: if is_encoder { kv::exact(options) } else { options.clone() },
     };
     Ok(Planned { demand, embedding, parts, config })
+}
+
+/// That the steps of a program fit together, whatever the sizes of a session.
+fn check(program: &Program, kv_layers: &[KvLayer], state_widths: &[usize]) -> Result<()> {
+    let layers = kv_layers.to_vec();
+    program.check(&SessionConfig {
+        kv: KvLayout { layers, page_tokens: 1, n_pages: 1, ty: KvType::F32 },
+        states: StateLayout { widths: state_widths.to_vec(), n_states: 1 },
+        max_rows: 1,
+        max_outputs: 1,
+        layout: WeightLayout::Mapped,
+    })?;
+    Ok(())
 }
 
 impl Demand {
@@ -99,9 +115,11 @@ impl Demand {
             layout: self.options.layout,
         };
         suited.check(backend.name(), &config)?;
+        self.program.check(&config)?;
         let memory = self.memory(backend, &config, &limits)?;
         config.layout = memory.layout;
-        Ok(Settled { limits, config, memory })
+        let rows_beside_decoding = suited.rows_beside_decoding;
+        Ok(Settled { limits, rows_beside_decoding, config, memory })
     }
 
     /// Sizes of the session. An encoder reads a text in one batch, and all its rows are wanted,
@@ -118,7 +136,6 @@ impl Demand {
             n_pages,
             max_rows,
             max_outputs,
-            prompt_rows_beside_decoding: suited.prompt_rows_beside_decoding,
             n_vocab: self.n_vocab,
             n_states: if self.state_widths.is_empty() { 0 } else { self.max_sequences },
         }

@@ -5,17 +5,17 @@ mod toy;
 
 use std::sync::{Arc, Mutex};
 
-use realm_engine::core::{Completion, Request};
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
+use realm_engine::requests::{Completion, GenerationRequest};
 use realm_engine::{AdapterInfo, Coded, Error, ErrorCode, GenerateOptions, Lora, Prompt};
 use realm_gguf::{Gguf, TensorType};
 use realm_testkit::lora;
 use support::{bundled, endless, start, story};
 use toy::*;
 
-fn on(sequence: u32, prompt: &[u32], adapters: &[Lora]) -> Request {
+fn on(sequence: u32, prompt: &[u32], adapters: &[Lora]) -> GenerationRequest {
     let adapters = Some(adapters.to_vec());
-    Request { sequence: Some(sequence), adapters, ..request(prompt, 4) }
+    GenerationRequest { sequence: Some(sequence), adapters, ..request(prompt, 4) }
 }
 
 fn lora(adapter: u32, scale: f32) -> Lora {
@@ -25,9 +25,9 @@ fn lora(adapter: u32, scale: f32) -> Lora {
 #[test]
 fn keys_and_values_are_only_used_again_with_the_same_adapters() {
     let mut bench = Bench::new();
-    bench.core.add_adapter(1, Arc::new(1u8));
-    bench.core.add_adapter(2, Arc::new(2u8));
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.add_adapter(1, Arc::new(1u8));
+    bench.engine.add_adapter(2, Arc::new(2u8));
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     for (adapters, cached) in [
         (vec![lora(1, 1.0)], 0),
@@ -43,17 +43,17 @@ fn keys_and_values_are_only_used_again_with_the_same_adapters() {
         assert_eq!(answer.cached_tokens, cached, "{adapters:?}");
         assert_eq!(answer.tokens, greedy(&prompt, 4, &[END]));
     }
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 3, "only the sequence's own pages");
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages - 3, "only the sequence's own pages");
 }
 
 #[test]
 fn a_fork_has_the_adapters_that_its_keys_and_values_were_made_with() {
     let mut bench = Bench::new();
-    bench.core.add_adapter(1, Arc::new(1u8));
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.add_adapter(1, Arc::new(1u8));
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     bench.generate(on(1, &prompt, &[lora(1, 1.0)])).unwrap();
-    bench.core.fork_sequence(1, 2).unwrap();
+    bench.engine.fork_sequence(1, 2).unwrap();
     let same = bench.generate(on(2, &prompt, &[lora(1, 1.0)])).unwrap();
     assert_eq!(same.cached_tokens, 5);
     let other = bench.generate(on(2, &prompt, &[])).unwrap();
@@ -63,9 +63,9 @@ fn a_fork_has_the_adapters_that_its_keys_and_values_were_made_with() {
 #[test]
 fn a_generation_keeps_the_adapters_it_began_with() {
     let mut bench = Bench::new();
-    bench.core.add_adapter(1, Arc::new(1u8));
-    bench.core.add_adapter(2, Arc::new(2u8));
-    bench.core.set_default_adapters(vec![lora(1, 1.0)]).unwrap();
+    bench.engine.add_adapter(1, Arc::new(1u8));
+    bench.engine.add_adapter(2, Arc::new(2u8));
+    bench.engine.set_default_adapters(vec![lora(1, 1.0)]).unwrap();
     // For each run of the session, the adapters of each sequence.
     let seen: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
     let sink = seen.clone();
@@ -79,26 +79,26 @@ fn a_generation_keeps_the_adapters_it_began_with() {
     });
     bench.start(request(&letters("ab"), 4));
     bench.step();
-    bench.core.set_default_adapters(vec![lora(2, 1.0)]).unwrap();
-    bench.core.remove_adapter(1);
+    bench.engine.set_default_adapters(vec![lora(2, 1.0)]).unwrap();
+    bench.engine.remove_adapter(1);
     bench.start(request(&letters("cd"), 2));
-    bench.start(Request { adapters: Some(vec![]), ..request(&letters("ef"), 2) });
+    bench.start(GenerationRequest { adapters: Some(vec![]), ..request(&letters("ef"), 2) });
     bench.run();
     let seen = seen.lock().unwrap();
     assert_eq!(seen[..3], [vec![1], vec![1, 2, 0], vec![1, 2, 0]]);
-    bench.core.remove_adapter(2);
-    let error = bench.core.set_default_adapters(vec![lora(2, 1.0)]).unwrap_err();
+    bench.engine.remove_adapter(2);
+    let error = bench.engine.set_default_adapters(vec![lora(2, 1.0)]).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument, "{error}");
 }
 
 #[test]
 fn an_adapter_that_is_not_there_is_named() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let error = bench.generate(on(1, &letters("ab"), &[lora(7, 1.0)])).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert!(error.to_string().contains("adapter 7"), "{error}");
-    bench.core.add_adapter(7, Arc::new(7u8));
+    bench.engine.add_adapter(7, Arc::new(7u8));
     let error = bench.generate(on(1, &letters("ab"), &[lora(7, f32::NAN)])).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert!(bench.generate(on(1, &letters("ab"), &[])).is_ok(), "the sequence is still there");
@@ -112,7 +112,7 @@ fn random(seed: u64) -> Vec<u8> {
     lora.to_bytes()
 }
 
-fn load_adapter(model: &Model, bytes: Vec<u8>) -> Result<(u32, AdapterInfo), Error> {
+fn load_adapter(model: &ModelHandle, bytes: Vec<u8>) -> Result<(u32, AdapterInfo), Error> {
     wait(|reply| model.load_adapter(Source::Bytes(vec![bytes.into()]), reply))
 }
 
@@ -120,7 +120,7 @@ fn options(adapters: Option<Vec<Lora>>) -> GenerateOptions {
     GenerateOptions { adapters, max_tokens: 24, ..endless() }
 }
 
-fn answer(model: &Model, adapters: Option<Vec<Lora>>) -> Completion {
+fn answer(model: &ModelHandle, adapters: Option<Vec<Lora>>) -> Completion {
     start(model, story(), options(adapters)).end().unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 mod support;
 
-use realm_engine::model::{Model, wait};
+use realm_engine::model::{ModelHandle, wait};
 use realm_engine::{GenerateOptions, Prompt};
 use serde_json::Value;
 use support::*;
@@ -22,7 +22,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 /// Logits after `tokens`, layer by layer.
-fn logits_after(model: &Model, tokens: &[u32]) -> Vec<f32> {
+fn logits_after(model: &ModelHandle, tokens: &[u32]) -> Vec<f32> {
     let mut hidden = wait(|reply| model.embed_tokens(tokens.to_vec(), reply)).unwrap();
     let width = hidden.len() / tokens.len();
     for layer in 0..model.info().unwrap().n_layers {

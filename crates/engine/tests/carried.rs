@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
 use realm_engine::{Coded, Error, ErrorCode, LoadOptions};
 use realm_testkit::{gemma3n, kit};
 use support::*;
@@ -16,29 +16,34 @@ const N_LAYERS: usize = 6;
 const PER_LAYER: usize = 16;
 const HIDDEN: usize = EMBEDDING + N_LAYERS * PER_LAYER;
 
-fn gemma4() -> Model {
+fn gemma4() -> ModelHandle {
     load(kit::read_maybe_gz("models/gemma4/model.gguf.gz"))
 }
 
-fn load(bytes: Vec<u8>) -> Model {
+fn load(bytes: Vec<u8>) -> ModelHandle {
     let cancel = std::sync::atomic::AtomicBool::new(false);
     let watcher =
         realm_engine::load::Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let backends = [choice(Arc::default())];
-    Model::load(Source::Bytes(vec![bytes.into()]), &LoadOptions::default(), &backends, watcher)
-        .unwrap()
+    ModelHandle::load(
+        Source::Bytes(vec![bytes.into()]),
+        &LoadOptions::default(),
+        &backends,
+        watcher,
+    )
+    .unwrap()
 }
 
-fn embed(model: &Model, tokens: &[u32]) -> Vec<f32> {
+fn embed(model: &ModelHandle, tokens: &[u32]) -> Vec<f32> {
     wait(|reply| model.embed_tokens(tokens.to_vec(), reply)).unwrap()
 }
 
-fn forward(model: &Model, layer: usize, rows: &[f32], at: usize) -> Result<Vec<f32>, Error> {
+fn forward(model: &ModelHandle, layer: usize, rows: &[f32], at: usize) -> Result<Vec<f32>, Error> {
     wait(|reply| model.forward_layer(layer, rows.to_vec(), at, 1, reply))
 }
 
 /// Logits of `tokens` from position `at` on.
-fn logits(model: &Model, tokens: &[u32], at: usize) -> Vec<f32> {
+fn logits(model: &ModelHandle, tokens: &[u32], at: usize) -> Vec<f32> {
     let mut rows = embed(model, tokens);
     for layer in 0..model.info().unwrap().n_layers {
         rows = forward(model, layer, &rows, at).unwrap();

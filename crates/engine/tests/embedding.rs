@@ -2,24 +2,25 @@
 
 mod toy;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use realm_cpu::{CpuBackend, CpuOptions};
-use realm_engine::core::EmbedOptions;
+use realm_engine::engine::Limits;
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
+use realm_engine::requests::{EmbedOptions, EmbeddingRequest};
 use realm_engine::{Coded, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_model::Pooling;
 use realm_testkit::kit;
 use serde_json::Value;
-use toy::{Bench, letters, states_of};
+use toy::{Bench, END, LIMITS, greedy, letters, request, states_of};
 
 const PLAIN: EmbedOptions = EmbedOptions { pooling: Pooling::Last, normalize: false };
 
 fn embed(bench: &mut Bench, texts: &[Vec<u32>], pooling: Pooling) -> Vec<Vec<f32>> {
     let options = EmbedOptions { pooling, ..PLAIN };
-    pollster::block_on(bench.core.embed(texts, options)).unwrap()
+    bench.embed(texts, options).unwrap()
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn texts_of_every_length_are_pooled_as_asked_whatever_batch_they_fall_into() {
     // Batches take 8 rows, of which 4 at a time are read: some texts share one, one takes three.
     let texts = ["ab", "c", "abcde", "abcdefghijklmnopqrst", "xy", "z"].map(letters);
     let mut bench = Bench::new();
-    let n_free = bench.core.n_free_pages();
+    let n_free = bench.engine.n_free_pages();
     let states: Vec<Vec<f32>> = texts.iter().map(|text| states_of(text)).collect();
     let each = |of: fn(&[f32]) -> Vec<f32>| states.iter().map(|s| of(s)).collect::<Vec<_>>();
     assert_eq!(embed(&mut bench, &texts, Pooling::None), states);
@@ -35,7 +36,7 @@ fn texts_of_every_length_are_pooled_as_asked_whatever_batch_they_fall_into() {
     assert_eq!(embed(&mut bench, &texts, Pooling::Last), each(|s| vec![s[s.len() - 1]]));
     let mean = |s: &[f32]| vec![s.iter().sum::<f32>() / s.len() as f32];
     assert_eq!(embed(&mut bench, &texts, Pooling::Mean), each(mean));
-    assert_eq!(bench.core.n_free_pages(), n_free, "every page is free again");
+    assert_eq!(bench.engine.n_free_pages(), n_free, "every page is free again");
 }
 
 #[test]
@@ -51,9 +52,9 @@ fn short_texts_share_a_batch() {
 #[test]
 fn what_cannot_be_embedded_is_named_and_leaves_no_page_behind() {
     let mut bench = Bench::new();
-    let n_free = bench.core.n_free_pages();
+    let n_free = bench.engine.n_free_pages();
     let mut refusal = |texts: &[Vec<u32>], options| {
-        let error = pollster::block_on(bench.core.embed(texts, options)).unwrap_err();
+        let error = bench.embed(texts, options).unwrap_err();
         (error.code(), error.to_string())
     };
     let (code, text) = refusal(&[letters("a"), Vec::new()], PLAIN);
@@ -67,7 +68,7 @@ fn what_cannot_be_embedded_is_named_and_leaves_no_page_behind() {
     let (code, text) = refusal(&[letters("a")], EmbedOptions { pooling: Pooling::Rank, ..PLAIN });
     assert_eq!(code, ErrorCode::InvalidArgument);
     assert!(text.contains("cannot rank"), "{text}");
-    assert_eq!(bench.core.n_free_pages(), n_free);
+    assert_eq!(bench.engine.n_free_pages(), n_free);
 }
 
 #[test]
@@ -75,21 +76,60 @@ fn a_normalised_vector_has_length_one_and_one_of_zeros_stays() {
     let mut bench = Bench::new();
     let options = EmbedOptions { pooling: Pooling::None, normalize: true };
     let texts = [vec![5, 7], vec![0]];
-    let got = pollster::block_on(bench.core.embed(&texts, options)).unwrap();
+    let got = bench.embed(&texts, options).unwrap();
     assert_eq!(got[0], [1.0, 1.0]);
     assert_eq!(got[1].len(), 1);
 }
 
-fn load(model: &str) -> Model {
+#[test]
+fn an_embedding_shares_batches_with_answers_and_waits_for_pages() {
+    let mut bench = Bench::with(Limits { n_pages: 8, ..LIMITS });
+    let prompt = letters("abcdefghijklmnop");
+    let answer = bench.start(request(&prompt, 12));
+    bench.step();
+    let texts = vec![letters("quickbrown"), letters("fox"), letters("jumpsoverthelazydog")];
+    let (options, abort) = (PLAIN, Arc::default());
+    let want: Vec<_> = texts.iter().map(|text| vec![*states_of(text).last().unwrap()]).collect();
+    let result = bench.start_embedding(EmbeddingRequest { texts, options, abort });
+    bench.run();
+    assert_eq!(result.recv().unwrap().unwrap(), want);
+    assert_eq!(bench.result(answer).unwrap().tokens, greedy(&prompt, 12, &[END]));
+    let shared = bench.runs().iter().filter(|run| run.rows.len() > 1).count();
+    assert!(shared > 0, "they never shared a batch");
+    assert_eq!(bench.engine.n_free_pages(), 8);
+}
+
+#[test]
+fn an_aborted_embedding_ends_within_one_step_and_gives_its_pages_back() {
+    let mut bench = Bench::new();
+    let abort = Arc::new(AtomicBool::new(false));
+    let request =
+        EmbeddingRequest { texts: vec![vec![5; 30]; 100], options: PLAIN, abort: abort.clone() };
+    let result = bench.start_embedding(request);
+    (0..5).for_each(|_| bench.step());
+    assert!(result.try_recv().is_err());
+    let flag = abort.clone();
+    bench.hook(move |_, _| {
+        flag.store(true, Ordering::Release); // in the middle of a batch
+        Ok(())
+    });
+    bench.step();
+    assert_eq!(result.recv().unwrap().unwrap_err().code(), ErrorCode::Aborted);
+    assert!(bench.engine.is_idle());
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
+}
+
+fn load(model: &str) -> ModelHandle {
     let open = || {
-        let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
+        let backend =
+            Arc::new(CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() })?);
         Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
     };
     let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
     let cancel = AtomicBool::new(false);
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![kit::read_maybe_gz(model).into()]);
-    Model::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
+    ModelHandle::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
 }
 
 fn texts(case: &Value) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
 use realm_engine::{LoadOptions, Pooling, Prompt};
 use realm_gguf::TensorType;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
@@ -103,16 +103,17 @@ impl Toy {
         writer.to_bytes()
     }
 
-    fn load(&self) -> Model {
+    fn load(&self) -> ModelHandle {
         let open = || {
-            let backend = Arc::new(CpuBackend::new(CpuOptions { threads: Some(2) })?);
+            let backend =
+                Arc::new(CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() })?);
             Ok(OpenBackend { backend, threads: 2, device: String::new(), kernel: |_, _| None })
         };
         let cpu = BackendChoice { name: "cpu".into(), open: Box::new(open) };
         let cancel = AtomicBool::new(false);
         let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
         let source = Source::Bytes(vec![self.file().into()]);
-        Model::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
+        ModelHandle::load(source, &LoadOptions::default(), &[cpu], watcher).unwrap()
     }
 
     fn get(&self, name: &str) -> Option<Vec<f64>> {

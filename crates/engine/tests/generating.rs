@@ -2,7 +2,7 @@
 
 mod toy;
 
-use realm_engine::core::{Event, FinishReason, Request};
+use realm_engine::requests::{Event, FinishReason, GenerationRequest};
 use realm_engine::{Coded, ErrorCode, SamplingOptions};
 use realm_ir::Error as IrError;
 use toy::*;
@@ -15,7 +15,7 @@ fn a_greedy_answer_is_the_best_token_after_the_whole_history() {
     assert_eq!(answer.tokens, greedy(&prompt, 12, &[END]));
     assert_eq!(answer.finish_reason, FinishReason::Length);
     assert_eq!((answer.prompt_tokens, answer.cached_tokens), (8, 0));
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages, "all pages are free again");
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages, "all pages are free again");
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_long_prompt_is_read_in_batches_and_the_answer_is_the_same() {
 #[test]
 fn an_end_token_stops_and_is_in_neither_text_nor_tokens() {
     let mut bench = Bench::new();
-    let start = Request { ignore_eos: false, ..request(&letters("ab"), 10) };
+    let start = GenerationRequest { ignore_eos: false, ..request(&letters("ab"), 10) };
     bench.bias(END, 100.0);
     let answer = bench.generate(start).unwrap();
     assert_eq!(answer.finish_reason, FinishReason::Stop);
@@ -45,7 +45,7 @@ fn end_tokens_wait_for_min_tokens_and_never_come_with_ignore_eos() {
     let prompt = letters("ab");
     let mut bench = Bench::new();
     bench.bias(END, 100.0);
-    let min = Request { ignore_eos: false, min_tokens: 3, ..request(&prompt, 10) };
+    let min = GenerationRequest { ignore_eos: false, min_tokens: 3, ..request(&prompt, 10) };
     let answer = bench.generate(min).unwrap();
     assert_eq!(answer.tokens, greedy(&prompt, 3, &[END]));
     assert_eq!(answer.finish_reason, FinishReason::Stop);
@@ -58,11 +58,10 @@ fn end_tokens_wait_for_min_tokens_and_never_come_with_ignore_eos() {
 fn tokens_that_the_vocabulary_suppresses_are_never_chosen() {
     let prompt = letters("ab");
     let best = greedy(&prompt, 1, &[END])[0];
-    let vocabulary = ToyVocabulary { suppressed: vec![best] };
-    let mut bench = Bench::with_vocabulary(LIMITS, vocabulary);
+    let mut bench = Bench::suppressing(vec![best]);
     let answer = bench.generate(request(&prompt, 10)).unwrap();
     assert_eq!(answer.tokens, greedy(&prompt, 10, &[END, best]));
-    let start = Request { ignore_eos: false, ..request(&prompt, 10) };
+    let start = GenerationRequest { ignore_eos: false, ..request(&prompt, 10) };
     bench.bias(END, 100.0);
     assert_eq!(bench.generate(start).unwrap().finish_reason, FinishReason::Stop);
 }
@@ -100,11 +99,14 @@ fn requests_without_a_meaning_are_refused_and_run_nothing() {
     let good = request(&letters("abc"), 5);
     let hot = SamplingOptions { temperature: -1.0, ..SamplingOptions::default() };
     for (bad, part) in [
-        (Request { prompt: Vec::new(), ..good.clone() }, "no tokens"),
-        (Request { prompt: vec![3, 40], ..good.clone() }, "token id 40 at index 1"),
-        (Request { stop: vec!["a".into(), String::new()], ..good.clone() }, "stop[1] is empty"),
-        (Request { sampling: hot, ..good.clone() }, "temperature is -1"),
-        (Request { sequence: Some(7), ..good.clone() }, "sequence 7 is not open"),
+        (GenerationRequest { prompt: Vec::new(), ..good.clone() }, "no tokens"),
+        (GenerationRequest { prompt: vec![3, 40], ..good.clone() }, "token id 40 at index 1"),
+        (
+            GenerationRequest { stop: vec!["a".into(), String::new()], ..good.clone() },
+            "stop[1] is empty",
+        ),
+        (GenerationRequest { sampling: hot, ..good.clone() }, "temperature is -1"),
+        (GenerationRequest { sequence: Some(7), ..good.clone() }, "sequence 7 is not open"),
     ] {
         let error = bench.generate(bad).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
@@ -118,7 +120,7 @@ fn a_stop_string_over_several_tokens_ends_the_answer_before_it() {
     let mut bench = Bench::new();
     bench.script(&letters("helloworldandmore"));
     let stop = vec!["never".into(), "world".into()];
-    let answer = bench.generate(Request { stop, ..request(&letters("ab"), 20) }).unwrap();
+    let answer = bench.generate(GenerationRequest { stop, ..request(&letters("ab"), 20) }).unwrap();
     assert_eq!(answer.text, "hello");
     assert_eq!(answer.finish_reason, FinishReason::Stop);
     assert_eq!(answer.stop_text.as_deref(), Some("world"));
@@ -130,7 +132,7 @@ fn the_beginning_of_a_stop_string_comes_out_when_it_does_not_become_one() {
     let mut bench = Bench::new();
     bench.script(&letters("oneworxwor"));
     let stop = vec!["world".into()];
-    let answer = bench.generate(Request { stop, ..request(&letters("ab"), 10) }).unwrap();
+    let answer = bench.generate(GenerationRequest { stop, ..request(&letters("ab"), 10) }).unwrap();
     assert_eq!((answer.text.as_str(), answer.stop_text), ("oneworxwor", None));
     let texts: Vec<String> = chunks(&bench).into_iter().map(|chunk| chunk.0).collect();
     assert_eq!(texts, ["o", "n", "e", "", "", "", "worx", "", "", "wor"]);
@@ -152,7 +154,7 @@ fn a_code_point_over_two_tokens_comes_out_whole() {
 fn a_code_point_that_stays_unfinished_ends_as_a_replacement_character() {
     let mut bench = Bench::new();
     bench.script(&[letter('a'), E_ACUTE[0], END]);
-    let start = Request { ignore_eos: false, ..request(&letters("ab"), 9) };
+    let start = GenerationRequest { ignore_eos: false, ..request(&letters("ab"), 9) };
     let answer = bench.generate(start).unwrap();
     assert_eq!((answer.text.as_str(), answer.tokens.len()), ("a\u{fffd}", 2));
 }
@@ -170,7 +172,7 @@ fn chunks(bench: &Bench) -> Vec<(String, usize)> {
 fn an_echo_puts_the_prompt_in_front_of_the_answer() {
     let mut bench = Bench::new();
     bench.script(&letters("xyz"));
-    let start = Request { echo: Some("ab".into()), ..request(&letters("ab"), 3) };
+    let start = GenerationRequest { echo: Some("ab".into()), ..request(&letters("ab"), 3) };
     let answer = bench.generate(start).unwrap();
     assert_eq!((answer.text.as_str(), answer.tokens), ("abxyz", letters("xyz")));
 }
@@ -189,7 +191,7 @@ fn an_aborted_generation_ends_with_what_it_has() {
     bench.run();
     let answer = bench.result(id).unwrap();
     assert_eq!((answer.text.as_str(), answer.finish_reason), ("hel", FinishReason::Abort));
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn an_abort_takes_effect_in_the_middle_of_a_prompt() {
     let answer = bench.generate(start).unwrap();
     assert_eq!((answer.tokens.len(), answer.finish_reason), (0, FinishReason::Abort));
     assert_eq!(bench.runs().len(), 2);
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
 }
 
 #[test]
@@ -226,7 +228,7 @@ fn an_error_of_the_backend_ends_the_generation_with_its_code() {
     bench.hook(|_, _| Err(IrError::OutOfMemory { what: "a toy".into(), bytes: 7 }));
     let error = bench.generate(request(&letters("ab"), 5)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutOfMemory);
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
 }
 
 #[test]

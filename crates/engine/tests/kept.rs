@@ -2,12 +2,12 @@
 
 mod toy;
 
-use realm_engine::core::{FinishReason, Request};
-use realm_engine::{Coded, ErrorCode};
+use realm_engine::requests::{FinishReason, GenerationRequest};
+use realm_engine::{Coded, Error, ErrorCode, Prepared};
 use toy::*;
 
-fn on(sequence: u32, prompt: &[u32], n: usize) -> Request {
-    Request { sequence: Some(sequence), ..request(prompt, n) }
+fn on(sequence: u32, prompt: &[u32], n: usize) -> GenerationRequest {
+    GenerationRequest { sequence: Some(sequence), ..request(prompt, n) }
 }
 
 /// Sum of rows of the runs from `from` on.
@@ -18,7 +18,7 @@ fn rows(bench: &Bench, from: usize) -> usize {
 #[test]
 fn a_prompt_is_only_read_from_where_it_differs() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     let first = bench.generate(on(1, &prompt, 4)).unwrap();
     let mut longer = prompt.clone();
@@ -35,7 +35,7 @@ fn a_prompt_is_only_read_from_where_it_differs() {
 #[test]
 fn a_prompt_that_changed_in_the_middle_forgets_the_rest() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     bench.generate(on(1, &letters("abcdefghij"), 4)).unwrap();
     let changed = letters("abcdefxyz");
     let answer = bench.generate(on(1, &changed, 5)).unwrap();
@@ -46,7 +46,7 @@ fn a_prompt_that_changed_in_the_middle_forgets_the_rest() {
 #[test]
 fn the_same_prompt_again_reads_one_token() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     let first = bench.generate(on(1, &prompt, 4)).unwrap();
     let again = bench.generate(on(1, &prompt, 4)).unwrap();
@@ -56,12 +56,12 @@ fn the_same_prompt_again_reads_one_token() {
 #[test]
 fn a_fork_shares_pages_until_one_side_writes() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     bench.generate(on(1, &prompt, 1)).unwrap();
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2);
-    bench.core.fork_sequence(1, 2).unwrap();
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2, "a fork costs nothing");
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages - 2);
+    bench.engine.fork_sequence(1, 2).unwrap();
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages - 2, "a fork costs nothing");
 
     let (left, right) = (letters("abcdefg"), letters("abcdefx"));
     let left_id = bench.start(on(1, &left, 6));
@@ -78,13 +78,13 @@ fn a_fork_shares_pages_until_one_side_writes() {
 #[test]
 fn a_sequence_can_be_forked_while_it_generates() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("abcdef");
     let original = bench.start(on(1, &prompt, 12));
     for _ in 0..4 {
         bench.step();
     }
-    bench.core.fork_sequence(1, 2).unwrap();
+    bench.engine.fork_sequence(1, 2).unwrap();
     let other = letters("abcdefzz");
     let fork = bench.start(on(2, &other, 6));
     bench.run();
@@ -96,7 +96,7 @@ fn a_sequence_can_be_forked_while_it_generates() {
 #[test]
 fn a_busy_sequence_refuses_a_second_generation() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let first = bench.start(on(1, &letters("ab"), 6));
     let second = bench.start(on(1, &letters("cd"), 6));
     bench.run();
@@ -109,27 +109,27 @@ fn a_busy_sequence_refuses_a_second_generation() {
 #[test]
 fn closing_a_sequence_frees_its_pages_even_while_it_generates() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     bench.generate(on(1, &letters("abcdef"), 3)).unwrap();
-    assert!(bench.core.n_free_pages() < LIMITS.n_pages);
-    bench.core.close_sequence(1).unwrap();
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert!(bench.engine.n_free_pages() < LIMITS.n_pages);
+    bench.engine.close_sequence(1).unwrap();
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
 
-    bench.core.open_sequence(2).unwrap();
+    bench.engine.open_sequence(2).unwrap();
     let id = bench.start(on(2, &letters("ab"), 6));
     bench.step();
-    bench.core.close_sequence(2).unwrap();
+    bench.engine.close_sequence(2).unwrap();
     bench.run();
     assert_eq!(bench.result(id).unwrap().tokens.len(), 6, "what runs is not disturbed");
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
-    assert!(bench.core.close_sequence(2).is_err());
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
+    assert!(bench.engine.close_sequence(2).is_err());
 }
 
 #[test]
 fn unknown_sequences_are_refused_by_number() {
     let mut bench = Bench::new();
     for error in
-        [bench.core.close_sequence(7).unwrap_err(), bench.core.fork_sequence(7, 8).unwrap_err()]
+        [bench.engine.close_sequence(7).unwrap_err(), bench.engine.fork_sequence(7, 8).unwrap_err()]
     {
         assert_eq!(error.code(), ErrorCode::InvalidArgument);
         assert!(error.to_string().contains("sequence 7"), "{error}");
@@ -139,7 +139,7 @@ fn unknown_sequences_are_refused_by_number() {
 #[test]
 fn an_interrupted_batch_leaves_nothing_wrong_behind_in_a_kept_sequence() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let prompt = letters("thequickbrownfoxjumps");
     bench.generate(on(1, &prompt[..6], 1)).unwrap();
     let doomed = on(1, &prompt, 4);
@@ -161,12 +161,55 @@ fn an_interrupted_batch_leaves_nothing_wrong_behind_in_a_kept_sequence() {
 
 #[test]
 fn a_sequence_that_lost_its_pages_to_others_answers_the_same() {
-    let limits = realm_engine::core::Limits { n_pages: 8, ..LIMITS };
+    let limits = realm_engine::engine::Limits { n_pages: 8, ..LIMITS };
     let mut bench = Bench::with(limits);
-    bench.core.open_sequence(1).unwrap();
+    bench.engine.open_sequence(1).unwrap();
     let older = bench.start(request(&letters("abcdefgh"), 20));
     let kept = bench.start(on(1, &letters("ijklmnop"), 20));
     bench.run();
     assert_eq!(bench.result(older).unwrap().tokens, greedy(&letters("abcdefgh"), 20, &[END]));
     assert_eq!(bench.result(kept).unwrap().tokens, greedy(&letters("ijklmnop"), 20, &[END]));
+}
+
+#[test]
+fn a_prompt_that_comes_later_finds_its_sequence_as_it_was_when_it_was_asked_for() {
+    let mut bench = Bench::new();
+    bench.engine.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    bench.generate(on(1, &prompt, 1)).unwrap();
+    let late = bench.next_id();
+    assert!(bench.engine.register_generation(late, on(1, &[], 4)));
+    let busy = bench.generate(on(1, &prompt, 1)).unwrap_err();
+    assert!(busy.to_string().contains("sequence 1 is busy"), "{busy}");
+    bench.engine.fork_sequence(1, 2).unwrap();
+    bench.engine.close_sequence(1).unwrap();
+    assert_eq!(bench.generate(on(2, &letters("abcdefz"), 2)).unwrap().cached_tokens, 6);
+    let tokens = letters("abcdefgh");
+    bench.engine.prepared(late, Ok(vec![Prepared { tokens: tokens.clone(), text: None }]));
+    bench.run();
+    let answer = bench.result(late).unwrap();
+    assert_eq!((answer.cached_tokens, answer.tokens), (6, greedy(&tokens, 4, &[END])));
+    assert!(bench.engine.fork_sequence(1, 3).is_err(), "it was closed");
+}
+
+#[test]
+fn a_prompt_that_fails_to_come_leaves_its_sequence_as_it_was() {
+    let mut bench = Bench::new();
+    bench.engine.open_sequence(1).unwrap();
+    let prompt = letters("abcdef");
+    bench.generate(on(1, &prompt, 1)).unwrap();
+    let late = bench.next_id();
+    bench.engine.register_generation(late, on(1, &[], 4));
+    bench.engine.prepared(late, Err(Error::from_panic(&"a defect")));
+    bench.run();
+    assert_eq!(bench.result(late).unwrap_err().code(), ErrorCode::Internal);
+    let aborted = bench.next_id();
+    let doomed = on(1, &[], 4);
+    let stop = abort(&doomed);
+    bench.engine.register_generation(aborted, doomed);
+    stop();
+    bench.step();
+    assert_eq!(bench.result(aborted).unwrap().finish_reason, FinishReason::Abort);
+    bench.engine.prepared(aborted, Ok(Vec::new()));
+    assert_eq!(bench.generate(on(1, &prompt, 1)).unwrap().cached_tokens, 5);
 }

@@ -2,17 +2,21 @@
 
 mod toy;
 
-use pollster::block_on;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use realm_engine::engine::Limits;
+use realm_engine::requests::{LayerRequest, LayerWork};
 use realm_engine::{Coded, ErrorCode};
 use toy::*;
 
 /// All segments over `tokens` at `position`.
 fn forward(bench: &mut Bench, tokens: &[u32], position: usize, sequence: u32) -> Vec<f32> {
-    let mut hidden = block_on(bench.core.embed_tokens(tokens)).unwrap();
+    let mut hidden = bench.embed_tokens(tokens).unwrap();
     for layer in 0..N_LAYERS {
-        hidden = block_on(bench.core.forward_layer(layer, &hidden, position, sequence)).unwrap();
+        hidden = bench.forward_layer(layer, &hidden, position, sequence).unwrap();
     }
-    block_on(bench.core.compute_logits(&hidden)).unwrap()
+    bench.compute_logits(&hidden).unwrap()
 }
 
 #[test]
@@ -45,7 +49,7 @@ fn a_position_that_was_there_already_is_written_again() {
     forward(&mut bench, &letters("abcdefgh"), 0, 0);
     let logits = forward(&mut bench, &letters("xy"), 3, 0);
     assert_eq!(logits[N_VOCAB..], logits_after(&letters("abcxy")));
-    let error = block_on(bench.core.forward_layer(0, &[1.0], 6, 0)).unwrap_err();
+    let error = bench.forward_layer(0, &[1.0], 6, 0).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument, "what was behind it is forgotten");
 }
 
@@ -54,18 +58,18 @@ fn a_layer_that_failed_holds_what_was_before_it() {
     let mut bench = Bench::new();
     forward(&mut bench, &letters("abcdef"), 0, 0);
     bench.hook(|_, _| Err(realm_ir::Error::OutOfMemory { what: "a toy".into(), bytes: 7 }));
-    let error = block_on(bench.core.forward_layer(0, &[1.0], 3, 0)).unwrap_err();
+    let error = bench.forward_layer(0, &[1.0], 3, 0).unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutOfMemory);
     bench.hook(|_, _| Ok(()));
-    let error = block_on(bench.core.forward_layer(0, &[1.0], 5, 0)).unwrap_err();
+    let error = bench.forward_layer(0, &[1.0], 5, 0).unwrap_err();
     assert!(error.to_string().contains("holds 3 positions"), "{error}");
 }
 
 #[test]
 fn a_position_beyond_what_the_layer_holds_is_refused_with_both() {
     let mut bench = Bench::new();
-    block_on(bench.core.forward_layer(0, &[1.0, 2.0, 3.0], 0, 4)).unwrap();
-    let error = block_on(bench.core.forward_layer(1, &[1.0], 3, 4)).unwrap_err();
+    bench.forward_layer(0, &[1.0, 2.0, 3.0], 0, 4).unwrap();
+    let error = bench.forward_layer(1, &[1.0], 3, 4).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     let message = error.to_string();
     assert!(
@@ -77,13 +81,13 @@ fn a_position_beyond_what_the_layer_holds_is_refused_with_both() {
 #[test]
 fn arguments_out_of_range_are_refused_by_name() {
     let mut bench = Bench::new();
-    let error = block_on(bench.core.forward_layer(2, &[1.0], 0, 0)).unwrap_err();
+    let error = bench.forward_layer(2, &[1.0], 0, 0).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert!(error.to_string().contains("layer is 2, the model has 2"), "{error}");
-    let error = block_on(bench.core.embed_tokens(&[3, 40])).unwrap_err();
+    let error = bench.embed_tokens(&[3, 40]).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
     assert!(error.to_string().contains("token id 40 at index 1"), "{error}");
-    let error = block_on(bench.core.forward_layer(0, &[1.0], usize::MAX, 0)).unwrap_err();
+    let error = bench.forward_layer(0, &[1.0], usize::MAX, 0).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
 }
 
@@ -92,18 +96,18 @@ fn nothing_in_gives_nothing_out() {
     let mut bench = Bench::new();
     assert!(forward(&mut bench, &[], 0, 0).is_empty());
     assert!(bench.runs().is_empty());
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
 }
 
 #[test]
 fn the_end_of_the_context_and_of_the_cache_leave_the_sequence_unchanged() {
-    let limits = realm_engine::core::Limits { n_pages: 3, ..LIMITS };
+    let limits = Limits { n_pages: 3, ..LIMITS };
     let mut bench = Bench::with(limits);
     forward(&mut bench, &letters("abcdef"), 0, 0);
     for (rows, part) in [(30, "the context takes 32"), (10, "needs 4 pages of 4 tokens and has 2")]
     {
         let hidden = vec![1.0; rows];
-        let error = block_on(bench.core.forward_layer(0, &hidden, 6, 0)).unwrap_err();
+        let error = bench.forward_layer(0, &hidden, 6, 0).unwrap_err();
         assert_eq!(error.code(), ErrorCode::KvExhausted);
         assert!(error.to_string().contains(part), "{error}");
     }
@@ -115,10 +119,10 @@ fn the_end_of_the_context_and_of_the_cache_leave_the_sequence_unchanged() {
 fn a_dropped_sequence_frees_its_pages_and_begins_anew() {
     let mut bench = Bench::new();
     forward(&mut bench, &letters("abcdef"), 0, 3);
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages - 2);
-    bench.core.drop_layer_sequence(3);
-    bench.core.drop_layer_sequence(3);
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages - 2);
+    bench.drop_layer_sequence(3);
+    bench.drop_layer_sequence(3);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
     assert_eq!(forward(&mut bench, &letters("xy"), 0, 3)[N_VOCAB..], logits_after(&letters("xy")));
 }
 
@@ -140,6 +144,55 @@ fn layers_between_the_steps_of_a_generation_disturb_neither() {
 fn a_stopped_core_says_disposed() {
     let mut bench = Bench::new();
     bench.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let error = block_on(bench.core.embed_tokens(&[3])).unwrap_err();
+    let error = bench.embed_tokens(&[3]).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Disposed);
+}
+
+#[test]
+fn a_long_call_takes_turns_with_an_answer_and_is_short_beside_it() {
+    let mut bench = Bench::new();
+    let id = bench.start(request(&letters("ab"), 12));
+    bench.step();
+    let work = LayerWork::EmbedTokens(letters("thequickbrownfoxjumps"));
+    let result = bench.start_layers(LayerRequest { work, abort: Arc::default() });
+    for _ in 0..3 {
+        bench.step();
+    }
+    assert_eq!(result.recv().unwrap().unwrap().len(), 21);
+    let runs = &bench.runs()[1..];
+    let rows: Vec<_> = runs.iter().map(|run| (run.segments.len(), run.rows.clone())).collect();
+    let (token, part) = ((N_LAYERS + 2, vec![1]), (1, vec![ROWS_BESIDE_DECODING]));
+    assert_eq!(rows, [&token, &part, &token, &part, &token, &part].map(Clone::clone));
+    bench.run();
+    assert_eq!(bench.result(id).unwrap().tokens, greedy(&letters("ab"), 12, &[END]));
+}
+
+#[test]
+fn an_aborted_call_ends_within_one_step_and_those_behind_it_have_their_turn() {
+    let mut bench = Bench::new();
+    let abort = Arc::new(AtomicBool::new(false));
+    let hidden = vec![1.0; 30];
+    let work = LayerWork::Forward { layer: 0, hidden, position: 0, sequence: 1 };
+    let doomed = bench.start_layers(LayerRequest { work, abort: abort.clone() });
+    let work = LayerWork::Forward { layer: 0, hidden: vec![2.0], position: 8, sequence: 1 };
+    let next = bench.start_layers(LayerRequest { work, abort: Arc::default() });
+    bench.step();
+    abort.store(true, Ordering::Release);
+    bench.step();
+    assert_eq!(doomed.recv().unwrap().unwrap_err().code(), ErrorCode::Aborted);
+    let row = next.recv().unwrap().unwrap();
+    let inputs = [[1; 8].as_slice(), &[2]].concat();
+    assert_eq!(row, first_layer(&inputs)[8..], "it goes on behind the part that was run");
+}
+
+#[test]
+fn a_call_waits_for_pages_that_others_will_free() {
+    let limits = Limits { n_pages: 8, ..LIMITS };
+    let mut bench = Bench::with(limits);
+    let id = bench.start(request(&letters("abcdefghijklmnopqrst"), 8));
+    bench.step();
+    let row = bench.forward_layer(0, &[3.0; 16], 0, 1).unwrap();
+    assert_eq!(row, first_layer(&[3; 16]));
+    bench.run();
+    assert_eq!(bench.result(id).unwrap().tokens.len(), 8);
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use realm_engine::core::{Event, FinishReason};
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
+use realm_engine::requests::{Event, FinishReason};
 use realm_engine::{Coded, Error, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_ir::Error as IrError;
 use support::*;
@@ -47,7 +47,7 @@ fn the_file_can_be_in_memory() {
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![bytes]);
     let backends = [choice(Arc::default())];
-    let model = Model::load(source, &LoadOptions::default(), &backends, watcher).unwrap();
+    let model = ModelHandle::load(source, &LoadOptions::default(), &backends, watcher).unwrap();
     let from_memory = start(&model, story(), GenerateOptions { max_tokens: 8, ..endless() });
     let (mapped, _) = load();
     let from_file = start(&mapped, story(), GenerateOptions { max_tokens: 8, ..endless() });
@@ -66,7 +66,7 @@ fn loading_reports_progress_up_to_one_and_can_be_given_up() {
         let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: None };
         let backends = [choice(Arc::default())];
         let source = Source::Path(bundled());
-        let result = Model::load(source, &LoadOptions::default(), &backends, watcher);
+        let result = ModelHandle::load(source, &LoadOptions::default(), &backends, watcher);
         (result, seen)
     };
     let (model, seen) = load(2.0);
@@ -93,6 +93,9 @@ fn a_vocabulary_alone_tokenises_and_runs_nothing() {
 #[test]
 fn a_panic_ends_what_runs_with_an_internal_error_and_nothing_else() {
     let (model, disturbance) = load();
+    let kept = model.open_sequence().unwrap();
+    let on_kept = || GenerateOptions { sequence: Some(kept), max_tokens: 4, ..endless() };
+    let before = start(&model, story(), on_kept()).end().unwrap();
     let mut n_runs = 0;
     disturbance.lock().unwrap().hook = Some(Box::new(move |_, _| {
         n_runs += 1;
@@ -102,17 +105,37 @@ fn a_panic_ends_what_runs_with_an_internal_error_and_nothing_else() {
     let error = start(&model, story(), endless()).end().unwrap_err();
     assert_eq!(error.code(), ErrorCode::Internal);
     assert!(error.to_string().contains("the fourth run breaks down"), "{error}");
-    let options = GenerateOptions { max_tokens: 4, ..endless() };
-    assert_eq!(start(&model, story(), options).end().unwrap().tokens.len(), 4);
+    let after = start(&model, story(), on_kept()).end().unwrap();
+    assert_eq!(after.tokens, before.tokens);
+    assert_eq!(after.cached_tokens, 0, "the old session's keys and values are gone with it");
+    assert_eq!(disturbance.lock().unwrap().n_sessions, 2);
 }
 
 #[test]
 fn a_panic_in_a_single_layer_answers_that_call() {
     let (model, disturbance) = load();
+    let want = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap();
     disturbance.lock().unwrap().hook = Some(Box::new(|_, _| panic!("a broken layer")));
     let error = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Internal);
-    assert_eq!(wait(|reply| model.embed_tokens(vec![1], reply)).unwrap().len(), 256);
+    assert_eq!(wait(|reply| model.embed_tokens(vec![1], reply)).unwrap(), want);
+}
+
+#[test]
+fn a_model_that_cannot_go_on_after_a_panic_says_that_it_is_lost() {
+    let (model, disturbance) = load();
+    disturbance.lock().unwrap().is_gone = true;
+    disturbance.lock().unwrap().hook = Some(Box::new(|_, _| panic!("the last straw")));
+    let error = start(&model, story(), endless()).end().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Internal);
+    let error = start(&model, story(), endless()).end().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ModelLost);
+    let texts = vec![story()];
+    let error = wait(|reply| model.embed(texts, None, true, reply)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ModelLost);
+    let error = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ModelLost);
+    assert_eq!(model.tokenize("a little dog", Default::default()).unwrap().len(), 3);
 }
 
 #[test]
@@ -207,7 +230,7 @@ fn disposing_frees_the_weights_and_the_cache() {
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![bytes.clone()]);
     let backends = [choice(Arc::default())];
-    let model = Model::load(source, &LoadOptions::default(), &backends, watcher).unwrap();
+    let model = ModelHandle::load(source, &LoadOptions::default(), &backends, watcher).unwrap();
     assert!(Arc::strong_count(&bytes) > 1);
     let (done, disposed) = mpsc::channel();
     model.dispose(move || done.send(()).unwrap());
@@ -255,4 +278,43 @@ fn an_echo_is_the_text_of_the_prompt_in_whatever_form_it_came() {
     let ids = model.tokenize("Once upon a time", Default::default()).unwrap();
     let from_ids = start(&model, Prompt::Tokens(ids), options).end().unwrap();
     assert_eq!(from_ids.text, from_text.text);
+}
+
+/// Text that takes long to tokenise, and that no context takes.
+fn long() -> Prompt {
+    Prompt::Text("The quick brown fox jumps over the lazy dog. ".repeat(20_000))
+}
+
+#[test]
+fn a_long_prompt_that_is_still_being_prepared_can_be_aborted_and_disposed_of() {
+    let (model, _) = load();
+    let sequence = model.open_sequence().unwrap();
+    let on = || GenerateOptions { sequence: Some(sequence), max_tokens: 4, ..endless() };
+    let first = start(&model, long(), on());
+    let busy = start(&model, story(), on()).end().unwrap_err();
+    assert!(busy.to_string().contains("is busy"), "{busy}");
+    first.handle.abort();
+    assert_eq!(first.end().unwrap().finish_reason, FinishReason::Abort);
+    assert_eq!(start(&model, story(), on()).end().unwrap().tokens.len(), 4);
+
+    let error = start(&model, long(), endless()).end().unwrap_err();
+    assert_eq!(error.code(), ErrorCode::KvExhausted, "{error}");
+    let last = start(&model, long(), endless());
+    wait(|reply| model.dispose(|| reply.send(Ok(())))).unwrap();
+    assert_eq!(last.end().unwrap_err().code(), ErrorCode::Disposed);
+}
+
+#[test]
+fn texts_that_are_being_embedded_can_be_aborted() {
+    let (model, _) = load();
+    let texts = || vec![Prompt::Tokens(vec![5; 500]); 1000];
+    let mut handle = None;
+    let aborted = wait(|reply| {
+        let started = model.embed(texts(), None, true, reply);
+        started.abort();
+        handle = Some(started);
+    });
+    assert_eq!(aborted.unwrap_err().code(), ErrorCode::Aborted);
+    let vectors = wait(|reply| model.embed(vec![story()], None, true, reply)).unwrap();
+    assert_eq!(vectors.len(), 1);
 }

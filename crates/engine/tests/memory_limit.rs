@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use realm_engine::load::Watcher;
-use realm_engine::model::{Model, Source};
+use realm_engine::model::{ModelHandle, Source};
 use realm_engine::{Coded, Error, ErrorCode, LoadOptions, ModelInfo};
 use realm_ir::{KvType, WeightLayout};
 use support::{bundled, choice};
@@ -19,7 +19,7 @@ fn bytes() -> Source {
 fn load_from(source: Source, options: &LoadOptions) -> Result<ModelInfo, Error> {
     let cancel = AtomicBool::new(false);
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
-    Model::load(source, options, &[choice(Default::default())], watcher)?.info()
+    ModelHandle::load(source, options, &[choice(Default::default())], watcher)?.info()
 }
 
 fn load(layout: WeightLayout, memory_limit: Option<u64>) -> Result<ModelInfo, Error> {
@@ -83,7 +83,7 @@ fn an_estimate_is_what_loading_says_it_takes() {
     ];
     for options in all {
         let backends = [choice(Default::default())];
-        let estimate = Model::estimate(Source::Path(bundled()), &options, &backends).unwrap();
+        let estimate = ModelHandle::estimate(Source::Path(bundled()), &options, &backends).unwrap();
         let info = load_from(Source::Path(bundled()), &options).unwrap();
         assert_eq!(estimate.memory, info.memory, "{options:?}");
         assert_eq!(estimate.backend, info.backend);
@@ -98,7 +98,8 @@ fn an_estimate_is_refused_with_what_loading_is_refused_with() {
     let little = LoadOptions { memory_limit: Some(1000), ..LoadOptions::default() };
     for options in [wrong, little] {
         let backends = [choice(Default::default())];
-        let estimate = Model::estimate(Source::Path(bundled()), &options, &backends).unwrap_err();
+        let estimate =
+            ModelHandle::estimate(Source::Path(bundled()), &options, &backends).unwrap_err();
         let load = load_from(Source::Path(bundled()), &options).unwrap_err();
         assert_eq!(estimate.code(), load.code());
         assert_eq!(estimate.to_string(), load.to_string());

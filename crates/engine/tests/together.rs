@@ -5,9 +5,11 @@ mod toy;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use realm_engine::core::{FinishReason, GenerationId, Limits, Request};
+use realm_engine::engine::Limits;
+use realm_engine::requests::{EmbedOptions, FinishReason, GenerationRequest, RequestId};
 use realm_engine::{Coded, Error, ErrorCode, SamplingOptions};
 use realm_ir::Error as IrError;
+use realm_model::Pooling;
 use toy::*;
 
 fn prompts() -> Vec<Vec<u32>> {
@@ -16,12 +18,12 @@ fn prompts() -> Vec<Vec<u32>> {
 
 #[test]
 fn the_same_answers_alone_and_together() {
-    let warm = |prompt: &[u32], seed| Request {
+    let warm = |prompt: &[u32], seed| GenerationRequest {
         sampling: SamplingOptions { temperature: 1.0, seed, ..SamplingOptions::default() },
         ..request(prompt, 9)
     };
     let mut together = Bench::new();
-    let ids: Vec<GenerationId> = prompts()
+    let ids: Vec<RequestId> = prompts()
         .iter()
         .zip(0..)
         .map(|(prompt, seed)| together.start(warm(prompt, seed)))
@@ -51,7 +53,7 @@ fn a_batch_decodes_everyone_and_shares_the_rest_between_prompts() {
 #[test]
 fn generations_beyond_the_largest_batch_wait_their_turn() {
     let mut bench = Bench::new();
-    let ids: Vec<GenerationId> = (0..7).map(|i| bench.start(request(&[3 + i, 4], 4))).collect();
+    let ids: Vec<RequestId> = (0..7).map(|i| bench.start(request(&[3 + i, 4], 4))).collect();
     bench.run();
     for (i, id) in ids.iter().enumerate() {
         let want = greedy(&[3 + i as u32, 4], 4, &[END]);
@@ -78,7 +80,7 @@ fn a_generation_waits_for_pages_that_others_will_free() {
 fn the_youngest_gives_up_its_pages_and_still_answers_the_same() {
     let mut bench = Bench::with(FEW_PAGES);
     let prompts = [letters("abcdefgh"), letters("ijklmnop"), letters("qrstuvwx")];
-    let ids: Vec<GenerationId> =
+    let ids: Vec<RequestId> =
         prompts.iter().map(|prompt| bench.start(request(prompt, 20))).collect();
     bench.run();
     for (id, prompt) in ids.iter().zip(&prompts) {
@@ -88,19 +90,54 @@ fn the_youngest_gives_up_its_pages_and_still_answers_the_same() {
     }
     let rows: usize = bench.runs().iter().flat_map(|run| &run.rows).sum();
     assert!(rows > 3 * 27, "three times 27 tokens fit only one after another: {rows} rows");
-    assert_eq!(bench.core.n_free_pages(), FEW_PAGES.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), FEW_PAGES.n_pages);
 }
 
 #[test]
-fn a_prompt_that_idle_sequences_leave_no_room_for_is_an_error_with_numbers() {
+fn idle_sequences_give_their_pages_up_and_are_read_again() {
     let mut bench = Bench::with(FEW_PAGES);
-    bench.core.open_sequence(1).unwrap();
-    bench.generate(Request { sequence: Some(1), ..request(&[5; 20], 1) }).unwrap();
+    for id in [1, 2] {
+        bench.engine.open_sequence(id).unwrap();
+        let prompt = [4 + id; 12];
+        bench.generate(GenerationRequest { sequence: Some(id), ..request(&prompt, 1) }).unwrap();
+    }
+    let other = bench.generate(request(&[8; 16], 4)).unwrap();
+    assert_eq!(other.tokens, greedy(&[8; 16], 4, &[END]));
+    let mut again = |id: u32| {
+        let prompt = [4 + id; 13];
+        let request = GenerationRequest { sequence: Some(id), ..request(&prompt, 2) };
+        let answer = bench.generate(request).unwrap();
+        assert_eq!(answer.tokens, greedy(&prompt, 2, &[END]));
+        answer.cached_tokens
+    };
+    assert_eq!(again(2), 12, "it was used last");
+    assert_eq!(again(1), 0, "it was used least recently, and gave way");
+}
+
+#[test]
+fn idle_sequences_keep_their_pages_while_somebody_runs_who_will_give_some_back() {
+    let mut bench = Bench::with(FEW_PAGES);
+    bench.engine.open_sequence(1).unwrap();
+    bench.generate(GenerationRequest { sequence: Some(1), ..request(&[5; 8], 1) }).unwrap();
+    let first = bench.start(request(&[6; 16], 8));
+    let second = bench.start(request(&[7; 16], 8));
+    bench.run();
+    for (id, token) in [(first, 6), (second, 7)] {
+        assert_eq!(bench.result(id).unwrap().tokens, greedy(&[token; 16], 8, &[END]));
+    }
+    let again = GenerationRequest { sequence: Some(1), ..request(&[5; 8], 1) };
+    assert_eq!(bench.generate(again).unwrap().cached_tokens, 7);
+}
+
+#[test]
+fn a_prompt_that_there_can_be_no_room_for_is_an_error_with_numbers() {
+    let mut bench = Bench::with(FEW_PAGES);
+    bench.forward_layer(0, &[5.0; 20], 0, 3).unwrap();
     let error = bench.generate(request(&[6; 20], 4)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::KvExhausted);
     let message = error.to_string();
     assert!(message.contains("5 more pages") && message.contains("3 of 8"), "{message}");
-    bench.core.close_sequence(1).unwrap();
+    bench.drop_layer_sequence(3);
     bench.generate(request(&[6; 20], 4)).unwrap();
 }
 
@@ -154,25 +191,60 @@ fn stopping_ends_everyone_with_disposed() {
 #[test]
 fn after_a_panic_everyone_fails_and_everything_works_again() {
     let mut bench = Bench::new();
-    bench.core.open_sequence(1).unwrap();
-    bench.generate(Request { sequence: Some(1), ..request(&[5, 6, 7], 2) }).unwrap();
-    bench.core.open_sequence(2).unwrap();
-    bench.generate(Request { sequence: Some(2), ..request(&[5, 6, 7], 2) }).unwrap();
+    bench.engine.open_sequence(1).unwrap();
+    bench.generate(GenerationRequest { sequence: Some(1), ..request(&[5, 6, 7], 2) }).unwrap();
+    bench.engine.open_sequence(2).unwrap();
+    bench.generate(GenerationRequest { sequence: Some(2), ..request(&[5, 6, 7], 2) }).unwrap();
     let running = bench.start(request(&[3], 9));
-    let kept = bench.start(Request { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) });
+    let kept = bench.start(GenerationRequest { sequence: Some(1), ..request(&[5, 6, 7, 8], 9) });
     bench.step();
-    bench.core.recover(Error::from_panic(&"out of luck"));
+    bench.engine.recover(Error::from_panic(&"out of luck"));
     bench.run();
     for id in [running, kept] {
         let error: Arc<Error> = bench.result(id).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Internal);
         assert!(error.to_string().contains("out of luck"), "{error}");
     }
-    assert_eq!(bench.core.n_free_pages(), LIMITS.n_pages);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
     for sequence in [1, 2] {
-        let again = Request { sequence: Some(sequence), ..request(&[5, 6, 7, 8], 9) };
+        let again = GenerationRequest { sequence: Some(sequence), ..request(&[5, 6, 7, 8], 9) };
         let answer = bench.generate(again).unwrap();
         assert_eq!(answer.cached_tokens, 0, "nothing of the old cache is relied on");
         assert_eq!(answer.tokens, greedy(&[5, 6, 7, 8], 9, &[END]));
     }
+}
+
+#[test]
+fn a_session_that_says_it_is_lost_is_replaced() {
+    let mut bench = Bench::new();
+    bench.engine.open_sequence(1).unwrap();
+    bench.generate(GenerationRequest { sequence: Some(1), ..request(&[5, 6, 7], 2) }).unwrap();
+    let mut n_runs = 0;
+    bench.hook(move |_, _| {
+        n_runs += 1;
+        if n_runs == 2 { Err(IrError::SessionLost { backend: "toy" }) } else { Ok(()) }
+    });
+    let error = bench.generate(request(&[3], 9)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Internal);
+    assert!(error.to_string().contains("lost"), "{error}");
+    assert_eq!(bench.observer.lock().unwrap().n_reopened, 1);
+    let again = GenerationRequest { sequence: Some(1), ..request(&[5, 6, 7], 2) };
+    let answer = bench.generate(again).unwrap();
+    assert_eq!((answer.cached_tokens, answer.tokens), (0, greedy(&[5, 6, 7], 2, &[END])));
+}
+
+#[test]
+fn a_lost_session_that_nothing_can_replace_loses_the_model() {
+    let mut bench = Bench::new();
+    bench.hook(|_, _| Err(IrError::SessionLost { backend: "toy" }));
+    bench.observer.lock().unwrap().is_gone = true;
+    let first = bench.forward_layer(0, &[1.0], 0, 0).unwrap_err();
+    assert_eq!(first.code(), ErrorCode::Internal, "what was under way");
+    let options = EmbedOptions { pooling: Pooling::Last, normalize: false };
+    let embedding = bench.embed(&[vec![3]], options).unwrap_err();
+    let layer = bench.embed_tokens(&[3]).unwrap_err();
+    assert_eq!([embedding.code(), layer.code()], [ErrorCode::ModelLost; 2]);
+    let error = bench.generate(request(&[3], 9)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ModelLost);
+    assert!(error.to_string().contains("must be loaded again"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Chat templates: programs of strangers.
+//! Chat templates, which are programs that strangers wrote.
 
 use realm_tokenizer::ChatTemplate;
 use serde_json::{Map, Value, json};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use realm_fuzz::TARGETS;
+use realm_gguf::Gguf;
 
 /// Most bytes that are allocated at a time.
 const MAX_BYTES: u64 = 64 << 20;
@@ -22,6 +23,18 @@ fn every_seed_is_read_or_refused_in_little_memory() {
         }
         assert!(n_seeds > 1, "{name} has {n_seeds} seeds");
     }
+}
+
+#[test]
+fn some_seeds_of_models_are_accepted_and_so_are_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/model");
+    let makes_a_program = |path: &Path| {
+        let gguf = Gguf::from_bytes(fs::read(path).expect("a seed is a file"));
+        gguf.is_ok_and(|gguf| realm_model::build(&gguf, 64).is_ok())
+    };
+    let paths = fs::read_dir(folder).expect("models have seeds");
+    let paths = paths.map(|entry| entry.expect("the folder can be read").path());
+    assert!(paths.filter(|path| makes_a_program(path)).count() > 1);
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use realm_gguf::TensorData;
 
-use crate::backend::Uploaded;
-use crate::program::WeightRef;
+use crate::operands::{Uploaded, WeightRef};
 
 /// An addition `scale * b a` to one weight.
 #[derive(Clone, Debug)]

@@ -13,10 +13,11 @@ pub struct SequenceView<'a> {
     /// Number of rows.
     pub n_rows: usize,
     /// Page table: position `p` lives in page `pages[p / page_tokens]` at `p % page_tokens`.
-    /// No other sequence writes to a page that this one writes to.
+    /// A page that rows of the batch fall into is written to from there alone; pages that are
+    /// only read may be shared.
     pub pages: &'a [u32],
-    /// Where the sequence keeps its recurrent state, its own alone; programs
-    /// without recurrent steps ignore it. A row at position 0 starts from zeros.
+    /// Where the sequence keeps its recurrent state, which no other sequence of the batch has;
+    /// programs without recurrent steps ignore it. A row at position 0 starts from zeros.
     pub state: u32,
     /// What its rows add to the weights, in this order; empty for the weights alone.
     pub adapters: &'a [AdapterUse],
@@ -31,7 +32,7 @@ pub struct BatchView<'a> {
     pub positions: &'a [u32],
     /// The sequences, in the order of their rows, covering every row once.
     pub sequences: &'a [SequenceView<'a>],
-    /// Rows whose logits are wanted, ascending.
+    /// Rows whose logits are wanted, ascending, each once.
     pub output_rows: &'a [u32],
     /// Set from another thread to give up before the next step with [`Error::Interrupted`].
     pub interrupt: Option<&'a AtomicBool>,
@@ -70,7 +71,8 @@ impl BatchView<'_> {
         self.interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    /// Checks everything that backends index with, so that they need not.
+    /// Checks everything that backends index with, so that they need not, and that no two rows
+    /// write to one place, so that backends may work on them at the same time.
     ///
     /// # Errors
     /// [`Error::InvalidBatch`] naming the first thing that does not fit.
@@ -96,6 +98,10 @@ impl BatchView<'_> {
         if let Some(row) = self.output_rows.iter().find(|r| **r as usize >= rows) {
             return refuse(format!("output row {row} of {rows} rows"));
         }
+        if let Some(pair) = self.output_rows.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let [first, second] = [pair[0], pair[1]];
+            return refuse(format!("output row {second} follows {first}, expected ascending"));
+        }
         let mut next_row = 0;
         for sequence in self.sequences {
             if sequence.first_row != next_row {
@@ -113,11 +119,38 @@ impl BatchView<'_> {
         if next_row != rows {
             return refuse(format!("sequences cover {next_row} of {rows} rows"));
         }
+        self.check_places(limits)
+    }
+
+    /// That every page and every state that the batch writes to is written to from one place.
+    fn check_places(&self, limits: &BatchLimits) -> Result<()> {
+        let mut pages = Vec::new();
+        for sequence in self.sequences {
+            let positions = &self.positions[sequence.first_row..][..sequence.n_rows];
+            if let (Some(first), Some(last)) = (positions.first(), positions.last()) {
+                let [first, last] = [first, last].map(|at| *at as usize / limits.page_tokens);
+                pages.extend_from_slice(&sequence.pages[first..=last]);
+            }
+        }
+        if let Some(page) = repeated(pages) {
+            let message = format!("page {page} is written to from two places of the batch");
+            return Err(Error::InvalidBatch { message });
+        }
+        if limits.n_states > 0
+            && let Some(state) = repeated(self.sequences.iter().map(|s| s.state).collect())
+        {
+            let message = format!("state {state} belongs to two sequences of the batch");
+            return Err(Error::InvalidBatch { message });
+        }
         Ok(())
     }
 
     fn check_sequence(&self, sequence: &SequenceView<'_>, limits: &BatchLimits) -> Result<()> {
         let refuse = |message: String| Err(Error::InvalidBatch { message });
+        if limits.n_states > 0 && sequence.state as usize >= limits.n_states {
+            let (state, n_states) = (sequence.state, limits.n_states);
+            return refuse(format!("state {state}, the session has {n_states}"));
+        }
         let positions = &self.positions[sequence.first_row..][..sequence.n_rows];
         if let Some(pair) =
             positions.windows(2).find(|pair| pair[0].checked_add(1) != Some(pair[1]))
@@ -135,10 +168,6 @@ impl BatchView<'_> {
                 sequence.pages.len()
             ));
         }
-        if limits.n_states > 0 && sequence.state as usize >= limits.n_states {
-            let (state, n_states) = (sequence.state, limits.n_states);
-            return refuse(format!("state {state}, the session has {n_states}"));
-        }
         if let Some(used) = sequence.adapters.iter().find(|used| !used.scale.is_finite()) {
             return refuse(format!(
                 "an adapter's scale is {}, expected a finite number",
@@ -150,6 +179,12 @@ impl BatchView<'_> {
         }
         Ok(())
     }
+}
+
+/// A number that stands twice in a list.
+fn repeated(mut numbers: Vec<u32>) -> Option<u32> {
+    numbers.sort_unstable();
+    numbers.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 #[cfg(test)]
@@ -190,6 +225,8 @@ mod tests {
         assert!(refusal(&BatchView { output_rows: &[2], ..good }).contains("output row 2"));
         assert!(refusal(&BatchView { output_rows: &[0, 1, 1], ..good }).contains("3 output rows"));
         assert!(refusal(&BatchView { sequences: &[], ..good }).contains("cover 0 of 2"));
+        assert!(refusal(&BatchView { output_rows: &[1, 0], ..good }).contains("0 follows 1"));
+        assert!(refusal(&BatchView { output_rows: &[1, 1], ..good }).contains("1 follows 1"));
         let stray = [SequenceView { pages: &[2, 3], ..sequences[0] }];
         assert!(refusal(&BatchView { sequences: &stray, ..good }).contains("page 3"));
         let used = [AdapterUse { adapter: std::sync::Arc::new(()), scale: f32::NAN }];
@@ -199,5 +236,49 @@ mod tests {
         assert!(
             refusal(&BatchView { sequences: &endless, ..good }).contains("more than the 2 rows")
         );
+    }
+
+    /// Rows of two sequences behind what they have already, in these pages and states.
+    fn both(pages: [&[u32]; 2], positions: &[u32], states: [u32; 2]) -> Result<()> {
+        let n_rows = positions.len() / 2;
+        let sequences = [0, 1].map(|at| SequenceView {
+            first_row: at * n_rows,
+            n_rows,
+            pages: pages[at],
+            state: states[at],
+            adapters: &[],
+        });
+        let batch = BatchView {
+            tokens: &[],
+            positions,
+            sequences: &sequences,
+            output_rows: &[],
+            interrupt: None,
+        };
+        batch.check(&BatchLimits { n_pages: 8, n_states: 2, ..LIMITS })
+    }
+
+    #[test]
+    fn pages_that_are_only_read_may_be_shared_and_those_written_to_may_not() {
+        // Both read page 5; what follows is written.
+        both([&[5, 1], &[5, 2]], &[4, 4], [0, 1]).unwrap();
+        let error = both([&[5, 1], &[5, 1]], &[4, 4], [0, 1]).unwrap_err().to_string();
+        assert!(error.contains("page 1 is written to from two places"), "{error}");
+        // One writes where the other does only with its last row.
+        let error = both([&[5, 1], &[1, 2]], &[4, 5, 3, 4], [0, 1]).unwrap_err().to_string();
+        assert!(error.contains("page 1 "), "{error}");
+        both([&[5, 1], &[1, 2]], &[4, 5, 4, 5], [0, 1]).unwrap();
+        // A sequence that would overwrite itself.
+        let error = both([&[3, 3], &[1, 2]], &[3, 4, 3, 4], [0, 1]).unwrap_err().to_string();
+        assert!(error.contains("page 3 "), "{error}");
+    }
+
+    #[test]
+    fn sequences_have_recurrent_states_of_their_own_even_without_rows() {
+        let error = both([&[5, 1], &[5, 2]], &[4, 4], [1, 1]).unwrap_err().to_string();
+        assert!(error.contains("state 1 belongs to two sequences"), "{error}");
+        assert!(both([&[0], &[0]], &[], [0, 0]).is_err());
+        assert!(both([&[0], &[0]], &[], [0, 2]).unwrap_err().to_string().contains("state 2"));
+        both([&[0], &[0]], &[], [0, 1]).unwrap();
     }
 }

@@ -2,81 +2,49 @@
 
 use realm_gguf::TensorType;
 
-use crate::step::StepKind;
-
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The codes and their names, written once: the enumeration, the list and the names follow.
-macro_rules! error_codes {
-    ($($(#[$doc:meta])* $code:ident = $name:literal,)*) => {
-        /// Stable names for what can go wrong, the same on Node and in browsers. Some come from
-        /// the part around the engine alone, such as those of downloads.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum ErrorCode {
-            $($(#[$doc])* $code,)*
-        }
-
-        impl ErrorCode {
-            /// Every code there is.
-            pub const ALL: &[Self] = &[$(Self::$code),*];
-
-            /// The name as programs see it.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$code => $name,)*
-                }
-            }
-        }
-    };
-}
-
-error_codes! {
+/// Stable names for what can go wrong between a file, a program and a backend. What is around
+/// them has more, and gives each its public name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
     /// The model's source does not exist.
-    ModelNotFound = "MODEL_NOT_FOUND",
+    ModelNotFound,
     /// The file could not be read.
-    ModelUnreadable = "MODEL_UNREADABLE",
+    ModelUnreadable,
     /// The file contradicts itself or the format.
-    ModelInvalid = "MODEL_INVALID",
+    ModelInvalid,
     /// The file is sound but needs something that is not there.
-    ModelUnsupported = "MODEL_UNSUPPORTED",
+    ModelUnsupported,
     /// The wanted backend does not work here.
-    BackendUnavailable = "BACKEND_UNAVAILABLE",
+    BackendUnavailable,
     /// The device failed while it was in use; models on it have to be loaded again.
-    DeviceLost = "DEVICE_LOST",
+    DeviceLost,
+    /// What ran the model broke down, and with it all that it remembered.
+    ModelLost,
     /// An array has the wrong number of values.
-    ShapeMismatch = "SHAPE_MISMATCH",
-    /// No free page in the KV cache.
-    KvExhausted = "KV_EXHAUSTED",
-    /// Memory could not be had, or the limit forbids it.
-    OutOfMemory = "OUT_OF_MEMORY",
+    ShapeMismatch,
+    /// Memory could not be had.
+    OutOfMemory,
     /// Stopped by an abort signal.
-    Aborted = "ABORTED",
+    Aborted,
     /// An argument is out of its range.
-    InvalidArgument = "INVALID_ARGUMENT",
-    /// The object was disposed of.
-    Disposed = "DISPOSED",
-    /// A source on the network could not be fetched.
-    DownloadFailed = "DOWNLOAD_FAILED",
-    /// No room on the disk, or none that a browser grants.
-    StorageFull = "STORAGE_FULL",
-    /// A file cannot be deleted or replaced, since somebody has it open.
-    InUse = "IN_USE",
-    /// A chat template is missing, does not parse or raised an error.
-    TemplateError = "TEMPLATE_ERROR",
-    /// A file could not be written.
-    WriteFailed = "WRITE_FAILED",
-    /// A defect of ours, caught before it could do harm.
-    Internal = "INTERNAL",
+    InvalidArgument,
 }
 
 /// An error that programs can tell apart by its code.
 pub trait Coded: std::error::Error {
+    /// The codes of this kind of error: [`ErrorCode`], or that and more.
+    type Code;
+
     /// The stable code.
-    fn code(&self) -> ErrorCode;
+    fn code(&self) -> Self::Code;
 }
 
 impl Coded for realm_gguf::Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
         match self {
             realm_gguf::Error::NotFound { .. } => ErrorCode::ModelNotFound,
@@ -98,7 +66,7 @@ pub enum Error {
     Weight(#[from] Box<realm_gguf::Error>),
     /// A weight's storage type has no kernel.
     #[error(
-        "{tensor}: type {ty} is not supported by backend {backend} for {step:?}; it has: {supported}"
+        "{tensor}: type {ty} is not supported by backend {backend} for {step}; it has: {supported}"
     )]
     UnsupportedType {
         /// Name of the tensor.
@@ -107,8 +75,8 @@ pub enum Error {
         ty: TensorType,
         /// The backend's name.
         backend: &'static str,
-        /// What the weight is needed for.
-        step: StepKind,
+        /// Name of the step that needs it.
+        step: &'static str,
         /// The types it has.
         supported: String,
     },
@@ -136,6 +104,12 @@ pub enum Error {
         /// What the device or its driver said.
         reason: String,
     },
+    /// A run of the session ended in a panic, so nothing that it holds can be relied on.
+    #[error("the session of backend {backend} was lost when a run of it broke down")]
+    SessionLost {
+        /// The backend's name.
+        backend: &'static str,
+    },
     /// An array has the wrong number of values.
     #[error("{what}: expected {expected} values, got {found}")]
     ShapeMismatch {
@@ -145,6 +119,16 @@ pub enum Error {
         expected: usize,
         /// Values it has.
         found: usize,
+    },
+    /// A program contradicts itself: what a file's numbers and tensors make does not fit together.
+    #[error("{place}: found {found}, expected {expected}")]
+    InvalidProgram {
+        /// Segment, step and operand.
+        place: String,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
     },
     /// The batch contradicts itself or the session's limits.
     #[error("invalid batch: {message}")]
@@ -166,6 +150,8 @@ pub enum Error {
 }
 
 impl Coded for Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
         match self {
             Error::UnsupportedType { .. } | Error::Unsupported { .. } => {
@@ -174,29 +160,12 @@ impl Coded for Error {
             Error::Weight(error) => error.code(),
             Error::Unavailable { .. } => ErrorCode::BackendUnavailable,
             Error::DeviceLost { .. } => ErrorCode::DeviceLost,
+            Error::SessionLost { .. } => ErrorCode::ModelLost,
             Error::ShapeMismatch { .. } => ErrorCode::ShapeMismatch,
+            Error::InvalidProgram { .. } => ErrorCode::ModelInvalid,
             Error::InvalidBatch { .. } => ErrorCode::InvalidArgument,
             Error::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Error::Interrupted => ErrorCode::Aborted,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ErrorCode;
-
-    /// The names in the union type `RealmErrorCode`, in its order.
-    fn names_in_typescript(source: &str) -> Vec<&str> {
-        let (_, union) = source.split_once("export type RealmErrorCode =").unwrap();
-        let (union, _) = union.split_once("\n\n").unwrap();
-        let names = union.lines().filter_map(|line| line.trim().strip_prefix("| '"));
-        names.map(|name| name.trim_end_matches('\'')).collect()
-    }
-
-    #[test]
-    fn the_public_api_has_the_same_codes_in_the_same_order() {
-        let names: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
-        assert_eq!(names, names_in_typescript(include_str!("../../../ts/errors.ts")));
     }
 }

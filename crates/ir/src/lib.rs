@@ -16,27 +16,29 @@
 mod adapter;
 mod backend;
 mod batch;
+mod check;
+mod config;
 mod error;
 mod limits;
 mod memory;
+mod operands;
 mod program;
 mod recurrent;
 mod slots;
 mod step;
 
 pub use adapter::{Adapter, AdapterUse, LowRank};
-pub use backend::{
-    Backend, KvLayer, KvLayout, KvType, ReadFuture, Session, SessionConfig, StateLayout, Top,
-    TopFuture, Uploaded, WeightLayout,
-};
+pub use backend::{Backend, ReadFuture, Session, Top, TopFuture};
 pub use batch::{BatchLimits, BatchView, SequenceView};
+pub use config::{KvLayer, KvLayout, KvType, SessionConfig, StateLayout, WeightLayout};
 pub use error::{Coded, Error, ErrorCode, Result};
 pub use limits::BackendLimits;
 pub use memory::{MemoryPlan, bytes_of};
-pub use program::{Program, Rows, Slot, SlotInfo, WeightRef};
+pub use operands::{Activation, Slot, Uploaded, WeightRef};
+pub use program::{Program, Rows, SlotInfo};
 pub use recurrent::{Conv, DeltaNet, SelectiveScan};
 pub use step::{
-    Activation, Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
+    Add, Attend, Embed, ExpertWeights, GatedAct, Gating, HeadLinear, HeadNorm, Linear,
     LinearOutput, Mix, Moe, Norm, NormKind, Rope, RopeSpec, RopeStore, RopeStyle, Sparsify, Step,
-    StepKind, TakeRows, Temperature,
+    TakeRows, Temperature,
 };

@@ -1,6 +1,6 @@
 //! What suits a backend, and what it cannot do.
 
-use crate::backend::{KvType, SessionConfig};
+use crate::config::{KvType, SessionConfig};
 use crate::error::{Error, Result};
 
 /// The sizes that suit a backend on its device, and the bounds of what it can run.
@@ -10,9 +10,9 @@ pub struct BackendLimits {
     pub batch_rows: usize,
     /// Rows of a batch whose results are wanted: one for each answer that is under way.
     pub output_rows: usize,
-    /// Rows for prompts in a batch that also decodes: few enough that the next tokens of the
-    /// others do not wait long.
-    pub prompt_rows_beside_decoding: usize,
+    /// Rows that are not decoding in a batch that also decodes: few enough that the next tokens of
+    /// the others do not wait long.
+    pub rows_beside_decoding: usize,
     /// Positions per page of the KV cache.
     pub page_tokens: usize,
     /// Most rows of a batch, and most output rows, that can be run at all.
@@ -53,12 +53,12 @@ impl BackendLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{KvLayer, KvLayout, StateLayout, WeightLayout};
+    use crate::config::{KvLayer, KvLayout, StateLayout, WeightLayout};
 
     const LIMITS: BackendLimits = BackendLimits {
         batch_rows: 8,
         output_rows: 2,
-        prompt_rows_beside_decoding: 4,
+        rows_beside_decoding: 4,
         page_tokens: 4,
         most_rows: 16,
         most_head_width: 64,

@@ -1,6 +1,6 @@
 //! What a session takes of memory.
 
-use crate::backend::WeightLayout;
+use crate::config::WeightLayout;
 
 /// Bytes that a program takes on a backend when every page, state and copy is in use: known
 /// before anything is uploaded.

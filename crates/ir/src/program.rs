@@ -1,16 +1,12 @@
 //! A model as data: slots, weights, and segments of steps.
 
+use std::ops::Range;
+
 use realm_gguf::TensorData;
 
+use crate::error::{Error, Result};
+use crate::operands::{Slot, WeightRef};
 use crate::step::Step;
-
-/// A buffer that steps read and write: index into [`Program::slots`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(pub usize);
-
-/// A weight: index into [`Program::weights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WeightRef(pub usize);
 
 /// How many rows a slot can have to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +54,32 @@ impl Program {
         self.segments.len() - 2
     }
 
+    /// Refuses a range of segments that the program does not have.
+    ///
+    /// # Errors
+    /// `InvalidBatch` naming the range and how many there are.
+    pub fn check_range(&self, segments: &Range<usize>) -> Result<()> {
+        match self.segments.get(segments.clone()) {
+            Some(_) => Ok(()),
+            None => {
+                let message = format!("segments {segments:?} of {}", self.segments.len());
+                Err(Error::InvalidBatch { message })
+            }
+        }
+    }
+
     /// The tensor behind a reference.
     pub fn weight(&self, weight: WeightRef) -> &TensorData {
         &self.weights[weight.0]
+    }
+
+    /// Entries of the embedding table, which token ids are checked against; `None` for a program
+    /// that embeds no tokens.
+    pub fn n_vocab(&self) -> Option<usize> {
+        self.segments.iter().flatten().find_map(|step| match step {
+            Step::Embed(embed) => Some(self.weights.get(embed.table.0)?.n_rows()),
+            _ => None,
+        })
     }
 
     /// All weights, each once: those that one step multiplies with the same input together, all

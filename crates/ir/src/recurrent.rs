@@ -1,7 +1,6 @@
 //! Steps that carry a state from row to row.
 
-use crate::program::{Slot, WeightRef};
-use crate::step::Activation;
+use crate::operands::{Activation, Slot, WeightRef};
 
 /// A short causal convolution of each column with its own past:
 /// `out[row][c] = act(bias[c] + sum over j of weight[c][j] * input[row - taps + 1 + j][c])`.

@@ -1,6 +1,6 @@
 //! Which slots a step works on.
 
-use crate::program::Slot;
+use crate::operands::Slot;
 use crate::step::Step;
 
 impl Step {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::program::{Slot, WeightRef};
+use crate::operands::{Activation, Slot, WeightRef};
 use crate::recurrent::{Conv, DeltaNet, SelectiveScan};
 
 /// One operation. `rows` below is the number of rows of the slots involved.
@@ -32,48 +32,26 @@ pub enum Step {
     SelectiveScan(SelectiveScan),
 }
 
-/// The name of a step without its operands, for [`crate::Backend::supports`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "same names as the variants of Step")]
-pub enum StepKind {
-    Embed,
-    Norm,
-    Linear,
-    RopeStore,
-    Rope,
-    Attend,
-    GatedAct,
-    Add,
-    TakeRows,
-    Moe,
-    HeadLinear,
-    Mix,
-    Sparsify,
-    Conv,
-    DeltaNet,
-    SelectiveScan,
-}
-
 impl Step {
-    /// The step's name without its operands.
-    pub fn kind(&self) -> StepKind {
+    /// The step's name without its operands, for messages.
+    pub fn name(&self) -> &'static str {
         match self {
-            Step::Embed(_) => StepKind::Embed,
-            Step::Norm(_) => StepKind::Norm,
-            Step::Linear(_) => StepKind::Linear,
-            Step::RopeStore(_) => StepKind::RopeStore,
-            Step::Rope(_) => StepKind::Rope,
-            Step::Attend(_) => StepKind::Attend,
-            Step::GatedAct(_) => StepKind::GatedAct,
-            Step::Add(_) => StepKind::Add,
-            Step::TakeRows(_) => StepKind::TakeRows,
-            Step::Moe(_) => StepKind::Moe,
-            Step::HeadLinear(_) => StepKind::HeadLinear,
-            Step::Mix(_) => StepKind::Mix,
-            Step::Sparsify(_) => StepKind::Sparsify,
-            Step::Conv(_) => StepKind::Conv,
-            Step::DeltaNet(_) => StepKind::DeltaNet,
-            Step::SelectiveScan(_) => StepKind::SelectiveScan,
+            Step::Embed(_) => "Embed",
+            Step::Norm(_) => "Norm",
+            Step::Linear(_) => "Linear",
+            Step::RopeStore(_) => "RopeStore",
+            Step::Rope(_) => "Rope",
+            Step::Attend(_) => "Attend",
+            Step::GatedAct(_) => "GatedAct",
+            Step::Add(_) => "Add",
+            Step::TakeRows(_) => "TakeRows",
+            Step::Moe(_) => "Moe",
+            Step::HeadLinear(_) => "HeadLinear",
+            Step::Mix(_) => "Mix",
+            Step::Sparsify(_) => "Sparsify",
+            Step::Conv(_) => "Conv",
+            Step::DeltaNet(_) => "DeltaNet",
+            Step::SelectiveScan(_) => "SelectiveScan",
         }
     }
 }
@@ -283,44 +261,6 @@ pub struct Attend {
     pub alibi_max_bias: Option<f32>,
     /// False for encoders.
     pub causal: bool,
-}
-
-/// A function of one value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// `x`: makes [`GatedAct`] a product of two slots.
-    Identity,
-    /// `x / (1 + exp(-x))`
-    Silu,
-    /// GELU by its tanh approximation (arXiv 1606.08415), computed in f32.
-    GeluTanh,
-    /// GELU by the error function.
-    GeluErf,
-    /// `max(x, 0)`
-    Relu,
-    /// `max(x, 0)^2` (arXiv 2109.08668).
-    ReluSquared,
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// `x / (1 + exp(-1.702 x))` of `min(x, 7)`, times `1 + up` with `up` held to
-    /// `-7..=7`: the gated activation of gpt-oss.
-    ClampedSwiglu,
-    /// `cap * tanh(x / cap)`: Gemma's cap on logits.
-    Softcap(f32),
-    /// `x` held to `-bound..=bound`.
-    Clamp(f32),
-    /// xIELU (arXiv 2411.13010): `positive x^2 + beta x` above 0, else
-    /// `negative (exp(min(x, epsilon)) - 1 - x) + beta x`.
-    Xielu {
-        /// Factor on the square.
-        positive: f32,
-        /// Factor on the exponential.
-        negative: f32,
-        /// Factor on `x`.
-        beta: f32,
-        /// Bound of the exponent, close to 0.
-        epsilon: f32,
-    },
 }
 
 /// `out = act(gate) * up`, or `act(gate)` without `up`. A gate of one column

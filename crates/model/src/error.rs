@@ -67,6 +67,8 @@ impl From<Box<realm_gguf::Error>> for Box<Error> {
 }
 
 impl Coded for Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
         match self {
             Error::Gguf(error) => error.code(),

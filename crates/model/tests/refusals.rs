@@ -5,7 +5,8 @@ use realm_gguf::Gguf;
 use realm_ir::{Coded, ErrorCode, Step};
 use realm_model::{Error, ModelPlan, build};
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
-use realm_testkit::kit;
+use realm_testkit::header::Header;
+use realm_testkit::{families, kit};
 
 /// A sound one-layer file of `architecture`, with one key or tensor changed.
 fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<ModelPlan, Box<Error>> {
@@ -154,6 +155,64 @@ fn every_number_out_of_range_is_named_with_what_was_expected() {
     assert!(pattern.contains("one per layer"), "{pattern}");
     assert!(refusal("qwen2", "", None).contains("attn_q.bias"));
     assert!(refusal("gemma3", "", None).contains("attn_q_norm"));
+}
+
+/// The refusal of a family's file with some numbers changed.
+fn changed(family: &str, changes: &[(&str, u32)]) -> String {
+    let file = families::all().into_iter().find(|known| known.name() == family);
+    let mut header = Header::of(&file.expect("a family").file());
+    for (key, value) in changes {
+        let index = header.numbers().position(|(known, _)| known == *key);
+        header = header.with(index.expect("a number of the file"), *value);
+    }
+    let gguf = header.file().expect("a sound header");
+    build(&gguf, 64).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn gates_beside_queries_are_as_many_as_values() {
+    let message = changed("qwen35", &[("qwen35.attention.value_length", 8)]);
+    assert!(message.contains("qwen35.attention.value_length: found 8, expected 16"), "{message}");
+}
+
+#[test]
+fn widths_that_could_not_be_counted_in_32_bits_are_refused_before_anything_is_made() {
+    let (many, most) = (1 << 16, 1 << 24);
+    let cases: [(&str, &[(&str, u32)], &str); 5] = [
+        (
+            "qwen35",
+            &[("qwen35.ssm.state_size", most)],
+            "qwen35.ssm.group_count: found 4 times 16777216 values",
+        ),
+        (
+            "qwen35",
+            &[("qwen35.ssm.inner_size", most), ("qwen35.ssm.state_size", many)],
+            "qwen35.ssm.state_size: found 65536, for 16777216 values",
+        ),
+        (
+            "mamba2",
+            &[
+                ("mamba2.ssm.inner_size", 4),
+                ("mamba2.ssm.group_count", 4),
+                ("mamba2.ssm.state_size", most),
+            ],
+            "mamba2.ssm.group_count: found 4 times 16777216 values, expected at most 33554432",
+        ),
+        (
+            "qwen35",
+            &[("qwen35.attention.head_count", many), ("qwen35.attention.key_length", many)],
+            "qwen35.attention.key_length: found 65536 times 65536 values",
+        ),
+        (
+            "qwen35",
+            &[("qwen35.attention.key_length", most)],
+            "qwen35.attention.key_length: found 16777216, expected 1 to 65536",
+        ),
+    ];
+    for (family, changes, expected) in cases {
+        let message = changed(family, changes);
+        assert!(message.contains(expected), "{message}, expected {expected}");
+    }
 }
 
 /// Refused by the container or here; what is left to the tokenizer is not built at all.

@@ -8,7 +8,7 @@ use napi::bindgen_prelude::{
 };
 use napi::{JsValue, ValueType};
 use realm_engine::chat::ChatArguments;
-use realm_engine::model::Model;
+use realm_engine::model::ModelHandle;
 
 use crate::error::{Result, Thrown, invalid};
 use crate::model::BindingModel;
@@ -85,7 +85,7 @@ pub(crate) fn id(value: Unknown<'_>, what: &str) -> Result<u32> {
 }
 
 /// The model behind the first argument of the functions that wait.
-pub(crate) fn model(value: Unknown<'_>) -> Result<Arc<Model>> {
+pub(crate) fn model(value: Unknown<'_>) -> Result<Arc<ModelHandle>> {
     let model: Result<ClassInstance<'_, BindingModel>> =
         convert(value, "model", ValueType::Object, "a model");
     let model = model.map_err(|_| invalid("model: expected a model that this addon has loaded"))?;

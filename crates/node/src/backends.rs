@@ -8,7 +8,7 @@ use napi_derive::napi;
 use realm_cpu::{CpuBackend, CpuOptions};
 use realm_engine::load::{BackendChoice, OpenBackend};
 use realm_ir::Error;
-use realm_wgpu::{AdapterDescription, WgpuBackend};
+use realm_wgpu::{DeviceDescription, WgpuBackend};
 
 use crate::error::{Result, guard, invalid};
 use crate::promise::promise;
@@ -54,28 +54,28 @@ fn infos() -> Vec<BindingBackendInfo> {
 }
 
 fn webgpu_info() -> BindingBackendInfo {
-    // A driver that panics has no adapters to offer.
-    let adapters = std::panic::catch_unwind(realm_wgpu::adapters_blocking).unwrap_or_default();
-    let usable = adapters.iter().find(|adapter| !adapter.software);
+    // A driver that panics has no devices to offer.
+    let devices = std::panic::catch_unwind(realm_wgpu::devices_blocking).unwrap_or_default();
+    let usable = devices.iter().find(|device| !device.software);
     BindingBackendInfo {
         name: "webgpu".into(),
         available: usable.is_some(),
-        description: match (usable, adapters.is_empty()) {
-            (Some(adapter), _) => format!("{} through {}", adapter.name, adapter.api),
-            (None, true) => "no graphics adapter found; is a driver installed?".into(),
-            (None, false) => "only adapters in software, which run when `device` names one".into(),
+        description: match (usable, devices.is_empty()) {
+            (Some(device), _) => format!("{} through {}", device.name, device.api),
+            (None, true) => "no graphics card found; is a driver installed?".into(),
+            (None, false) => "only devices in software, which run when `device` names one".into(),
         },
-        devices: adapters.iter().map(device_name).collect(),
+        devices: devices.iter().map(device_name).collect(),
     }
 }
 
-fn device_name(adapter: &AdapterDescription) -> String {
-    let kind = if adapter.software { ", in software" } else { "" };
-    format!("{} ({}{kind})", adapter.name, adapter.api)
+fn device_name(device: &DeviceDescription) -> String {
+    let kind = if device.software { ", in software" } else { "" };
+    format!("{} ({}{kind})", device.name, device.api)
 }
 
-/// The backends to try for `backend`, then `fallback`, each once. `device` is the number or
-/// part of the name of an adapter, or empty. `auto` means a discrete graphics card where
+/// The backends to try for `backend`, then `fallback`, each once. `device` is the number
+/// of a device or part of its name, or empty. `auto` means a discrete graphics card where
 /// there is one, then the CPU.
 pub(crate) fn choices(
     backend: String,
@@ -128,7 +128,7 @@ fn unavailable(backend: &'static str) -> realm_engine::Error {
 
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     let threads = (threads > 0).then_some(threads);
-    let backend = CpuBackend::new(CpuOptions { threads })?;
+    let backend = CpuBackend::shared(CpuOptions { threads, ..Default::default() })?;
     let threads = backend.threads();
     let kernel = |ty, layout| realm_cpu::kernel_name(ty, layout).map(str::to_owned);
     let device = realm_cpu::describe().name;
@@ -137,16 +137,16 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
 
 fn open_webgpu(device: Option<&str>) -> realm_engine::Result<OpenBackend> {
     let backend = WgpuBackend::shared(device)?;
-    let device = device_name(backend.adapter());
+    let device = device_name(backend.device());
     let kernel = |ty, _| realm_wgpu::kernel_name(ty).map(str::to_owned);
     Ok(OpenBackend { backend: Arc::new(backend), threads: 0, device, kernel })
 }
 
-/// The graphics card, if there is one: other adapters share the CPU's memory, and are not
+/// The graphics card, if there is one: other devices share the CPU's memory, and are not
 /// known to be faster.
 fn open_graphics_card() -> realm_engine::Result<OpenBackend> {
-    let adapters = realm_wgpu::adapters_blocking();
-    match adapters.iter().position(|adapter| adapter.discrete) {
+    let devices = realm_wgpu::devices_blocking();
+    match devices.iter().position(|device| device.discrete) {
         Some(number) => open_webgpu(Some(&number.to_string())),
         None => {
             let reason = "no discrete graphics card found".to_owned();

@@ -3,8 +3,8 @@
 use napi::bindgen_prelude::{Object, ToNapiValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status, sys};
-use realm_engine::core::Event;
 use realm_engine::model::Sink;
+use realm_engine::requests::Event;
 
 use crate::args;
 use crate::error::{Result, refused, thrown};
@@ -31,7 +31,8 @@ impl ToNapiValue for BindingEvent {
                 object.set("error", thrown(error))?;
             }
         }
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `raw` is alive and this is its thread; the object was
+        // made in it.
         unsafe { ToNapiValue::to_napi_value(raw, object) }
     }
 }

@@ -8,7 +8,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsValue, Status, ValueType};
 use napi_derive::napi;
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::model::{Model, Reply, Source};
+use realm_engine::model::{ModelHandle, Reply, Source};
 use realm_engine::{Error, LoadOptions};
 use realm_ir::{KvType, WeightLayout};
 
@@ -65,8 +65,8 @@ impl Load {
         self,
         progress: &mut dyn FnMut(f32),
         cancel: &AtomicBool,
-    ) -> realm_engine::Result<Model> {
-        Model::load(
+    ) -> realm_engine::Result<ModelHandle> {
+        ModelHandle::load(
             self.source,
             &self.options,
             &self.backends,
@@ -87,7 +87,7 @@ pub fn estimate<'a>(
         let Load { source, options, backends } = Load::new(source, options)?;
         let (reply, estimate) = promise(env, BindingEstimate::from)?;
         let work = move || {
-            let run = || Model::estimate(source, &options, &backends);
+            let run = || ModelHandle::estimate(source, &options, &backends);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
             reply.send(result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))));
         };
@@ -172,7 +172,7 @@ fn start(
     load: Load,
     on_progress: Option<Callback<f64>>,
     cancel: Arc<AtomicBool>,
-    reply: Reply<Model>,
+    reply: Reply<ModelHandle>,
 ) {
     let mut progress = {
         let cancel = cancel.clone();

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Object, Unknown};
-use napi::{Env, ValueType};
+use napi::bindgen_prelude::{JavaScriptClassExt, JsObjectValue, Object, ToNapiValue, Unknown};
+use napi::{Env, JsValue, ValueType};
 use napi_derive::napi;
-use realm_engine::model::{GenerationHandle, Model};
+use realm_engine::model::{ModelHandle, Reply, RequestHandle};
 use realm_engine::{GenerateOptions, Lora, Pooling, Prompt, SamplingOptions};
 use realm_tokenizer::EncodeOptions;
 
 use crate::args::{self, ChatTexts};
-use crate::error::{Result, guard, invalid, thrown};
+use crate::error::{Result, guard, invalid, refused, thrown};
 use crate::events::sink;
 use crate::load::source as source_of;
 use crate::promise::promise;
@@ -20,17 +20,17 @@ use crate::values::{BindingAdapter, BindingModelInfo, BindingTensor, Floats, Tok
 /// without holding up the JS thread.
 #[napi]
 pub struct BindingModel {
-    pub(crate) model: Arc<Model>,
+    pub(crate) model: Arc<ModelHandle>,
 }
 
-/// A generation in progress.
+/// A request in progress. Those that answer once have their promise as `result`.
 #[napi]
-pub struct BindingGeneration {
-    handle: GenerationHandle,
+pub struct BindingRequest {
+    handle: RequestHandle,
 }
 
 #[napi]
-impl BindingGeneration {
+impl BindingRequest {
     /// Ends it within one step. Any number of calls.
     #[napi]
     pub fn abort(&self) {
@@ -38,8 +38,26 @@ impl BindingGeneration {
     }
 }
 
+/// Starts a request that answers once; what it gives becomes a value of JS by `convert`.
+fn request<T, U>(
+    env: &Env,
+    convert: fn(T) -> U,
+    start: impl FnOnce(Reply<T>) -> RequestHandle,
+) -> Result<Object<'_>>
+where
+    T: Send + 'static,
+    U: ToNapiValue + 'static,
+{
+    let (reply, result) = promise(env, convert)?;
+    let request = BindingRequest { handle: start(reply) };
+    let instance = request.into_instance(env).map_err(refused)?;
+    let mut object = Object::from_raw(env.raw(), instance.value().value);
+    object.set_named_property("result", result).map_err(refused)?;
+    Ok(object)
+}
+
 impl BindingModel {
-    pub(crate) fn new(model: Model) -> Self {
+    pub(crate) fn new(model: ModelHandle) -> Self {
         BindingModel { model: Arc::new(model) }
     }
 }
@@ -107,12 +125,12 @@ impl BindingModel {
         prompt: Unknown<'_>,
         options: Unknown<'_>,
         on_event: Unknown<'_>,
-    ) -> Result<BindingGeneration> {
+    ) -> Result<BindingRequest> {
         guard(|| {
             let prompt = self::prompt(prompt, "prompt")?;
             let options = generate_options(&args::object(options, "options")?)?;
             let handle = self.model.generate(prompt, options, sink(on_event)?);
-            Ok(BindingGeneration { handle })
+            Ok(BindingRequest { handle })
         })
     }
 
@@ -164,9 +182,7 @@ impl BindingModel {
     pub fn embed_tokens<'a>(&self, env: &'a Env, ids: Unknown<'_>) -> Result<Object<'a>> {
         guard(|| {
             let ids = args::u32_array(ids, "ids")?;
-            let (reply, promise) = promise(env, Floats)?;
-            self.model.embed_tokens(ids, reply);
-            Ok(promise)
+            request(env, Floats, |reply| self.model.embed_tokens(ids, reply))
         })
     }
 
@@ -183,10 +199,8 @@ impl BindingModel {
             let texts: Result<Vec<_>> =
                 texts.map(|(i, text)| prompt(text, &format!("texts[{i}]"))).collect();
             let pooling = args::nullable(pooling).map(self::pooling).transpose()?;
-            let normalize = args::boolean(normalize, "normalize")?;
-            let (reply, promise) = promise(env, vectors)?;
-            self.model.embed(texts?, pooling, normalize, reply);
-            Ok(promise)
+            let (texts, normalize) = (texts?, args::boolean(normalize, "normalize")?);
+            request(env, vectors, |reply| self.model.embed(texts, pooling, normalize, reply))
         })
     }
 
@@ -200,9 +214,7 @@ impl BindingModel {
         guard(|| {
             let query = args::string(query, "query")?;
             let documents = args::strings(documents, "documents")?;
-            let (reply, promise) = promise(env, Floats)?;
-            self.model.rank(query, documents, reply);
-            Ok(promise)
+            request(env, Floats, |reply| self.model.rank(query, documents, reply))
         })
     }
 
@@ -217,10 +229,10 @@ impl BindingModel {
     ) -> Result<Object<'a>> {
         guard(|| {
             let rows = LayerRows::new(layer, hidden, position, sequence)?;
-            let (reply, promise) = promise(env, Floats)?;
             let LayerRows { layer, hidden, position, sequence } = rows;
-            self.model.forward_layer(layer, hidden, position, sequence, reply);
-            Ok(promise)
+            request(env, Floats, |reply| {
+                self.model.forward_layer(layer, hidden, position, sequence, reply)
+            })
         })
     }
 
@@ -228,9 +240,7 @@ impl BindingModel {
     pub fn compute_logits<'a>(&self, env: &'a Env, hidden: Unknown<'_>) -> Result<Object<'a>> {
         guard(|| {
             let hidden = args::f32_array(hidden, "hidden")?;
-            let (reply, promise) = promise(env, Floats)?;
-            self.model.compute_logits(hidden, reply);
-            Ok(promise)
+            request(env, Floats, |reply| self.model.compute_logits(hidden, reply))
         })
     }
 

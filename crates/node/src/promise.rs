@@ -11,7 +11,8 @@ pub(crate) struct Guarded<T>(pub(crate) T);
 
 impl<T: ToNapiValue> ToNapiValue for Guarded<T> {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `env` is alive and this is its thread, and the
+        // closure runs before this function returns.
         let convert = || unsafe { T::to_napi_value(env, value.0) };
         guard(|| convert().map_err(refused)).map_err(|error| rejected(Env::from_raw(env), error))
     }

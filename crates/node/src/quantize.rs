@@ -12,7 +12,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsValue, Status};
 use napi_derive::napi;
 use realm_engine::model::Reply;
-use realm_engine::{Coded, Error};
+use realm_engine::{Coded, Error, ErrorCode};
 use realm_quantize::{Mix, Progress, QuantizeOptions, Report};
 
 use crate::args;
@@ -142,8 +142,14 @@ fn start(
         let run = || realm_quantize::quantize(&input, &output, &options, progress);
         let result = std::panic::catch_unwind(AssertUnwindSafe(run));
         reply.send(match result {
-            Ok(result) => result
-                .map_err(|error| Error::Other { code: error.code(), message: error.to_string() }),
+            Ok(result) => result.map_err(|error| {
+                let code = match error.code() {
+                    realm_quantize::ErrorCode::Shared(code) => code.into(),
+                    realm_quantize::ErrorCode::WriteFailed => ErrorCode::WriteFailed,
+                    realm_quantize::ErrorCode::StorageFull => ErrorCode::StorageFull,
+                };
+                Error::Other { code, message: error.to_string() }
+            }),
             Err(panic) => Err(Error::from_panic(panic.as_ref())),
         });
     };

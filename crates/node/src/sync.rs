@@ -23,7 +23,7 @@ pub fn store_model_sync(source: Unknown<'_>, options: Unknown<'_>) -> Result<Bin
 }
 
 /// Waits for a result of the engine's thread.
-fn waited<T: Send + 'static>(start: impl FnOnce(Reply<T>)) -> Result<T> {
+fn waited<T: Send + 'static, Handle>(start: impl FnOnce(Reply<T>) -> Handle) -> Result<T> {
     wait(start).map_err(thrown)
 }
 

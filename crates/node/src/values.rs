@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use napi::bindgen_prelude::{Float32ArraySlice, ToNapiValue, Uint32ArraySlice};
 use napi::{Env, sys};
 use napi_derive::napi;
-use realm_engine::core::{Chunk, Completion};
+use realm_engine::requests::{Chunk, Completion};
 use realm_engine::{AdapterInfo, MemoryEstimate, ModelInfo, Tensor};
 use realm_ir::MemoryPlan;
 
@@ -15,7 +15,8 @@ pub struct Floats(pub Vec<f32>);
 impl ToNapiValue for Floats {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let copy = Float32ArraySlice::copy_from(&Env::from_raw(env), &value.0)?;
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `env` is alive and this is its thread; the copy was
+        // made in it.
         unsafe { ToNapiValue::to_napi_value(env, copy) }
     }
 }
@@ -26,7 +27,8 @@ pub struct Tokens(pub Vec<u32>);
 impl ToNapiValue for Tokens {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
         let copy = Uint32ArraySlice::copy_from(&Env::from_raw(env), &value.0)?;
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `env` is alive and this is its thread; the copy was
+        // made in it.
         unsafe { ToNapiValue::to_napi_value(env, copy) }
     }
 }
@@ -36,7 +38,8 @@ pub struct Nullable<T>(pub Option<T>);
 
 impl<T: ToNapiValue> ToNapiValue for Nullable<T> {
     unsafe fn to_napi_value(env: sys::napi_env, value: Self) -> napi::Result<sys::napi_value> {
-        // SAFETY: the environment is the caller's.
+        // SAFETY: who calls this promises that `env` is alive and this is its thread, which is all
+        // that either conversion asks for.
         unsafe {
             match value.0 {
                 Some(value) => T::to_napi_value(env, value),

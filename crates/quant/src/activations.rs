@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use crate::cpu;
+use crate::Level;
 use crate::error::{Error, check_len};
+use crate::simd::{FloatJob, FloatSimd};
 
 /// How activations are stored for a format's dot product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,6 +79,7 @@ impl RowLens {
 /// A structure of arrays; in each array the rows follow one another.
 #[derive(Debug)]
 pub struct Activations {
+    level: Level,
     form: ActivationForm,
     rows: usize,
     cols: usize,
@@ -87,16 +89,12 @@ pub struct Activations {
     sums: Vec<i32>,
 }
 
-impl Default for Activations {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Activations {
-    /// No rows and no memory.
-    pub const fn new() -> Self {
+    /// No rows and no memory; rows will be filled with the vectors of `level`, with the same
+    /// bits at every level.
+    pub const fn new(level: Level) -> Self {
         Self {
+            level,
             form: ActivationForm::F32,
             rows: 0,
             cols: 0,
@@ -170,6 +168,7 @@ impl Activations {
     /// All rows, to be filled; can be split for several threads.
     pub fn rows_mut(&mut self) -> ActivationRowsMut<'_> {
         ActivationRowsMut {
+            level: self.level,
             form: self.form,
             rows: self.rows,
             cols: self.cols,
@@ -204,6 +203,7 @@ impl Activations {
 /// Rows of [`Activations`] that can be filled, and split between threads.
 #[derive(Debug)]
 pub struct ActivationRowsMut<'a> {
+    level: Level,
     form: ActivationForm,
     rows: usize,
     cols: usize,
@@ -232,6 +232,7 @@ impl<'a> ActivationRowsMut<'a> {
         let scales = self.scales.split_at_mut(row * lens.scales);
         let sums = self.sums.split_at_mut(row * lens.sums);
         let part = |rows, values, quants, scales, sums| Self {
+            level: self.level,
             form: self.form,
             rows,
             cols: self.cols,
@@ -272,8 +273,8 @@ impl<'a> ActivationRowsMut<'a> {
         };
         match self.form {
             ActivationForm::F32 => {}
-            ActivationForm::Q8Block32 => target.fill::<32>(x),
-            ActivationForm::Q8Block256 => target.fill::<256>(x),
+            ActivationForm::Q8Block32 => self.level.run(Fill::<32>(target, x)),
+            ActivationForm::Q8Block256 => self.level.run(Fill::<256>(target, x)),
         }
         Ok(())
     }
@@ -286,35 +287,20 @@ struct QuantRow<'a> {
     sums: &'a mut [i32],
 }
 
+/// Quantises blocks of `LEN` values of a row: plain code that compilers make vectors of.
+struct Fill<'a, const LEN: usize>(QuantRow<'a>, &'a [f32]);
+
+impl<const LEN: usize> FloatJob for Fill<'_, LEN> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: FloatSimd>(self, _: S) {
+        let Self(row, x) = self;
+        row.fill_blocks::<LEN>(x);
+    }
+}
+
 impl QuantRow<'_> {
-    /// Quantises blocks of `LEN` values; every instruction set gives the same bits.
-    fn fill<const LEN: usize>(self, x: &[f32]) {
-        match cpu::best() {
-            cpu::Level::Scalar => self.fill_blocks::<LEN>(x),
-            #[cfg(target_feature = "simd128")]
-            cpu::Level::Simd128 => self.fill_blocks::<LEN>(x),
-            #[cfg(target_arch = "x86_64")]
-            cpu::Level::Avx2
-            | cpu::Level::AvxVnni
-            | cpu::Level::Avx512Vnni
-            | cpu::Level::Avx512Vbmi => {
-                // SAFETY: `best` returns a level only when the CPU has it; all have AVX2.
-                unsafe { self.fill_avx2::<LEN>(x) }
-            }
-            // Plain code may use the vectors that every CPU has.
-            #[cfg(target_arch = "aarch64")]
-            cpu::Level::Neon | cpu::Level::DotProd | cpu::Level::I8mm => {
-                self.fill_blocks::<LEN>(x);
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn fill_avx2<const LEN: usize>(self, x: &[f32]) {
-        self.fill_blocks::<LEN>(x);
-    }
-
     #[inline(always)]
     fn fill_blocks<const LEN: usize>(self, x: &[f32]) {
         let (x, _) = x.as_chunks::<LEN>();

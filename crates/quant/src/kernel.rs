@@ -6,7 +6,7 @@ use std::ops::Range;
 use realm_gguf::TensorType;
 
 use crate::ActivationView;
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::error::{Error, check_len};
 use crate::packing::Packing;
 
@@ -15,11 +15,10 @@ use crate::packing::Packing;
 pub struct Kernel {
     /// The instruction set, such as `avx512vnni`.
     pub name: &'static str,
-    pub(crate) level: Level,
+    pub(crate) set: InstructionSet,
     ty: TensorType,
     packing: Option<Packing>,
-    /// Runs a checked problem. Callers make sure that `level` is available.
-    run: unsafe fn(Problem<'_>),
+    run: fn(Problem<'_>),
 }
 
 /// A multiplication whose lengths have been checked.
@@ -36,19 +35,19 @@ pub(crate) struct Problem<'a> {
 }
 
 impl Kernel {
-    /// `run` may need the instructions of `level`, and nothing else of its caller.
-    pub(crate) const fn new(level: Level, ty: TensorType, run: unsafe fn(Problem<'_>)) -> Self {
-        Self { name: level.name(), level, ty, packing: None, run }
+    /// `run` panics where the CPU lacks `set`.
+    pub(crate) const fn new(set: InstructionSet, ty: TensorType, run: fn(Problem<'_>)) -> Self {
+        Self { name: set.name(), set, ty, packing: None, run }
     }
 
     /// A kernel for interleaved rows.
     pub(crate) const fn packed(
-        level: Level,
+        set: InstructionSet,
         ty: TensorType,
         packing: Packing,
-        run: unsafe fn(Problem<'_>),
+        run: fn(Problem<'_>),
     ) -> Self {
-        Self { name: level.name(), level, ty, packing: Some(packing), run }
+        Self { name: set.name(), set, ty, packing: Some(packing), run }
     }
 
     /// Rows that lie interleaved in the weights this kernel reads; 1 for GGUF's own layout.
@@ -173,11 +172,7 @@ impl Kernel {
         if n_rows == 0 || cols == 0 || x.rows() == 0 {
             return Ok(());
         }
-        assert!(self.level.available(), "kernel {} needs another CPU", self.name);
-        // SAFETY: the CPU has the instructions, and every length was checked above.
-        unsafe {
-            (self.run)(Problem { weights, n_rows, cols, row_bytes, block_bytes, x, out });
-        }
+        (self.run)(Problem { weights, n_rows, cols, row_bytes, block_bytes, x, out });
         Ok(())
     }
 }

@@ -18,10 +18,12 @@
 //! # Results do not depend on the batch
 //!
 //! The value for a weight row and an activation row is the same to the bit
-//! however many rows and tokens share the call. For the quantised formats it is
-//! also the same on every instruction set: sums inside a block are exact
-//! integers, blocks are added in order, and no product is fused with a sum.
-//! For the float formats the instruction set decides the order of summation.
+//! however many rows and tokens share the call. On x86-64 and ARM it is also the
+//! same at every [`Level`]. For the quantised formats sums inside a block are exact
+//! integers, blocks are added in order, and no product is fused with a sum, so there
+//! the architecture does not matter either. For the float formats it decides the
+//! number of lanes that products are summed in, and in WebAssembly the engine decides
+//! whether products are fused with sums.
 
 #![cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -68,14 +70,14 @@ mod tq2_0;
 mod unpack;
 pub mod vector;
 
-use std::sync::OnceLock;
-
 use realm_gguf::TensorType;
 
 pub use activations::{ActivationForm, ActivationRowsMut, ActivationView, Activations};
-pub use cpu::CPU_FEATURES_VARIABLE;
+pub use cpu::{CPU_FEATURES_VARIABLE, Level};
 pub use error::Error;
+pub use float::Element;
 pub use kernel::{Kernel, OutputView};
+pub use simd::{FloatJob, FloatSimd};
 pub use unpack::{Group, dequantize, is_supported, supported, unpack};
 
 /// One compute format: what is known about a tensor type, and its kernels.
@@ -87,14 +89,13 @@ pub struct Format {
     pub activation: ActivationForm,
     /// Fastest first; the last entry runs everywhere.
     kernels: &'static [Kernel],
-    chosen: OnceLock<&'static Kernel>,
     /// Kernels for interleaved rows, fastest first.
     packed_kernels: &'static [Kernel],
 }
 
 impl Format {
     const fn new(ty: TensorType, activation: ActivationForm, kernels: &'static [Kernel]) -> Self {
-        Self { ty, activation, kernels, chosen: OnceLock::new(), packed_kernels: &[] }
+        Self { ty, activation, kernels, packed_kernels: &[] }
     }
 
     /// The same with kernels for interleaved rows.
@@ -103,34 +104,28 @@ impl Format {
         self
     }
 
-    /// The fastest kernel this CPU can run, decided at the first call.
-    ///
-    /// The environment variable [`CPU_FEATURES_VARIABLE`] caps the choice.
-    pub fn kernel(&'static self) -> &'static Kernel {
-        self.chosen.get_or_init(|| {
-            let cap = cpu::cap();
-            self.kernels()
-                .find(|kernel| kernel.level <= cap)
-                .expect("the last kernel of every format is scalar and always available")
-        })
+    /// The fastest kernel at a level.
+    pub fn kernel(&self, level: Level) -> &'static Kernel {
+        self.kernels
+            .iter()
+            .find(|kernel| level.allows(kernel.set))
+            .expect("the last kernel of every format is scalar and always available")
     }
 
     /// The kernel for rows interleaved by [`Kernel::pack`] that gives the very results of
-    /// [`kernel`](Self::kernel); `None` for formats and CPUs that have none.
-    pub fn packed_kernel(&'static self) -> Option<&'static Kernel> {
-        self.packed_kernels().find(|kernel| kernel.level <= cpu::cap())
+    /// [`kernel`](Self::kernel); `None` for formats and levels that have none.
+    pub fn packed_kernel(&self, level: Level) -> Option<&'static Kernel> {
+        self.packed_kernels.iter().find(|kernel| level.allows(kernel.set))
     }
 
     /// Every kernel for interleaved rows that this CPU can run, fastest first.
     pub fn packed_kernels(&self) -> impl Iterator<Item = &'static Kernel> + use<> {
-        self.packed_kernels.iter().filter(|kernel| kernel.level.available())
+        self.packed_kernels.iter().filter(|kernel| kernel.set.is_available())
     }
 
     /// Every kernel this CPU can run, fastest first, the scalar definition last.
-    ///
-    /// [`CPU_FEATURES_VARIABLE`] has no effect here.
     pub fn kernels(&self) -> impl Iterator<Item = &'static Kernel> + use<> {
-        self.kernels.iter().filter(|kernel| kernel.level.available())
+        self.kernels.iter().filter(|kernel| kernel.set.is_available())
     }
 }
 

@@ -120,23 +120,22 @@ pub(crate) use with_tokens;
 
 /// The kernel for the instruction set `S`.
 pub(crate) const fn kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
-    Kernel::new(S::LEVEL, ty, matmul::<S, F>)
+    Kernel::new(S::SET, ty, matmul::<S, F>)
 }
 
 /// The kernel for rows interleaved for the instruction set `S`, whose vectors load them so.
 pub(crate) const fn packed_kernel<S: Simd, F: RowFormat>(ty: TensorType) -> Kernel {
     let packing = Packing { rows: S::LANES, order: F::ORDER };
-    Kernel::packed(S::LEVEL, ty, packing, matmul::<S, F>)
+    Kernel::packed(S::SET, ty, packing, matmul::<S, F>)
 }
 
 /// The multiplication for the instruction set `S`.
 ///
-/// # Safety
+/// # Panics
 ///
-/// The CPU has the instructions of `S`.
-unsafe fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
-    // SAFETY: the caller's promise.
-    let s = unsafe { S::new() };
+/// When the CPU lacks it.
+fn matmul<S: Simd, F: RowFormat>(problem: Problem<'_>) {
+    let s = S::new().expect("kernels are chosen by what the CPU has");
     let n_tokens = problem.x.rows();
     let is_direct = n_tokens <= S::DIRECT_TOKENS;
     if !is_direct && (F::TURN_TOKENS == 0 || n_tokens > S::TURNS_TOKENS) {

@@ -1,5 +1,4 @@
-//! What depends on the instruction set in use, tried at each one by a process
-//! of its own: the choice is made once per process.
+//! Levels: which there are, which one is chosen, and what formats have for each.
 
 #[cfg(not(target_family = "wasm"))]
 use std::process::Command;
@@ -7,63 +6,152 @@ use std::process::Command;
 use half::f16;
 #[cfg(not(target_family = "wasm"))]
 use realm_quant::CPU_FEATURES_VARIABLE;
-use realm_quant::vector;
+use realm_quant::{FloatJob, FloatSimd, Format, Kernel, Level, vector};
 
+/// The choice is made once per process, so each is tried by a process of its own.
 #[cfg(not(target_family = "wasm"))] // no processes, and one level besides the definition
 #[test]
-fn every_level_is_obeyed_and_gives_right_vector_products() {
-    if let Ok(level) = std::env::var(CPU_FEATURES_VARIABLE) {
-        let levels: Vec<&str> = all_kernels().map(|kernel| kernel.name).collect();
-        let allowed = &levels[levels.iter().position(|name| *name == level).unwrap()..];
-        for format in realm_quant::supported().map(|ty| realm_quant::format(ty).unwrap()) {
-            let mut names = format.kernels().map(|kernel| kernel.name);
-            let fastest = names.find(|name| allowed.contains(name)).unwrap();
-            assert_eq!(format.kernel().name, fastest, "{}", format.ty);
-        }
-        check_vectors();
+fn the_variable_caps_the_level_and_what_it_does_not_know_caps_nothing() {
+    if let Ok(asked) = std::env::var(CPU_FEATURES_VARIABLE) {
+        let named = Level::available().find(|level| level.name() == asked);
+        assert_eq!(Some(Level::best()), named.or(Level::available().last()));
         return;
     }
-    for kernel in all_kernels() {
+    assert_eq!(Some(Level::best()), Level::available().last());
+    for asked in Level::available().map(Level::name).chain(["", "sse9"]) {
         let output = Command::new(std::env::current_exe().unwrap())
-            .env(CPU_FEATURES_VARIABLE, kernel.name)
+            .env(CPU_FEATURES_VARIABLE, asked)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}: {output:?}", kernel.name);
+        assert!(output.status.success(), "{asked}: {output:?}");
     }
-}
-
-/// The kernels of a format that has one for every level.
-#[cfg(not(target_family = "wasm"))]
-fn all_kernels() -> impl Iterator<Item = &'static realm_quant::Kernel> {
-    realm_quant::format(realm_gguf::TensorType::IQ2_XXS).unwrap().kernels()
 }
 
 #[test]
-fn vector_products_are_right_at_the_level_in_use() {
-    check_vectors();
+fn levels_begin_with_plain_code_and_rise() {
+    let levels: Vec<Level> = Level::available().collect();
+    assert_eq!(levels[0], Level::SCALAR);
+    assert!(levels.is_sorted() && levels.contains(&Level::best()));
+    assert_eq!(Level::SCALAR.name(), "scalar");
 }
 
-fn check_vectors() {
-    for len in 0..=200usize {
-        let a: Vec<f32> = (0..len).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
-        let b: Vec<f32> = (0..len).map(|i| (i * 53 % 89) as f32 / 64.0 - 0.5).collect();
-        let mut halves = vec![f16::ZERO; len];
-        vector::to_f16(&b, &mut halves);
-        // Multiples of 1/64 below 2 are f16 numbers.
-        assert!(halves.iter().zip(&b).all(|(half, b)| half.to_f32() == *b));
+/// The fastest of some kernels that a level may use, by their names.
+fn fastest(kernels: impl Iterator<Item = &'static Kernel>, level: Level) -> Option<&'static str> {
+    let allowed: Vec<_> = Level::available().filter(|l| *l <= level).map(Level::name).collect();
+    kernels.map(|kernel| kernel.name).find(|name| allowed.contains(name))
+}
 
-        let dot: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        for got in [vector::dot_f32(&a, &b), vector::dot_f16(&a, &halves)] {
-            assert!((f64::from(got) - dot).abs() <= 1e-5, "{len}: {got}, expected {dot}");
+#[test]
+fn every_format_gives_each_level_its_fastest_kernel() {
+    let formats: Vec<&Format> =
+        realm_quant::supported().map(|ty| realm_quant::format(ty).unwrap()).collect();
+    for level in Level::available() {
+        for format in &formats {
+            let chosen = format.kernel(level).name;
+            assert_eq!(Some(chosen), fastest(format.kernels(), level), "{level} {}", format.ty);
+            let packed = format.packed_kernel(level).map(|kernel| kernel.name);
+            assert_eq!(packed, fastest(format.packed_kernels(), level), "{level} {}", format.ty);
         }
+    }
+}
 
-        let (mut from_f32, mut from_f16) = (a.clone(), a.clone());
-        vector::axpy_f32(0.75, &b, &mut from_f32);
-        vector::axpy_f16(0.75, &halves, &mut from_f16);
-        for i in 0..len {
-            let want = f64::from(a[i]) + 0.75 * f64::from(b[i]);
-            assert!((f64::from(from_f32[i]) - want).abs() <= 1e-6, "{len} {i}");
-            assert_eq!(from_f32[i], from_f16[i], "{len} {i}");
+/// A kernel is there for what it is named after, and for no level alone: none is forgotten.
+#[test]
+fn every_level_is_what_a_kernel_of_some_format_is_named_after() {
+    let formats = realm_quant::supported().map(|ty| realm_quant::format(ty).unwrap());
+    let names: Vec<_> = formats.flat_map(Format::kernels).map(|kernel| kernel.name).collect();
+    for level in Level::available() {
+        assert!(names.contains(&level.name()), "{level}");
+    }
+}
+
+/// `a * b + c` by all vectors of a level, and how many lanes these have.
+struct MultiplyAdd<'a>(&'a [[f32; 3]], &'a mut Vec<f32>);
+
+impl FloatJob for MultiplyAdd<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: FloatSimd>(self, s: S) -> usize {
+        let Self(inputs, out) = self;
+        for inputs in inputs.chunks_exact(S::LANES) {
+            let load = |which: usize| {
+                let values: Vec<f32> = inputs.iter().map(|input| input[which]).collect();
+                s.load_f32(bytemuck::cast_slice(&values))
+            };
+            let mut lanes = vec![0.0; S::LANES];
+            s.store_f32(s.fma_f32(load(0), load(1), load(2)), &mut lanes);
+            out.extend(lanes);
+        }
+        S::LANES
+    }
+}
+
+/// Triples that rounding twice gets wrong, and whatever else is special.
+fn triples() -> Vec<[f32; 3]> {
+    let unit = f32::EPSILON;
+    let mut triples = Vec::new();
+    for k in 0..64 {
+        // Half a unit of `c`, less or more by so little that an f64 does not know.
+        let off = k as f32 * unit;
+        for c in [1.0, 1.0 + unit, -1.0 - unit, 1.0 + 7.0 * unit] {
+            triples.push([(1.0 + off) * 2f32.powi(-12), (1.0 - off) * 2f32.powi(-12), c]);
+            triples.push([-(1.0 + off) * 2f32.powi(-12), (1.0 - off) * 2f32.powi(-12), c]);
+        }
+    }
+    let special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.5,
+        f32::MIN_POSITIVE,
+        -f32::MIN_POSITIVE * 0.75,
+        f32::from_bits(1),
+        1e-30,
+        f32::MAX,
+        -f32::MAX,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+    ];
+    for a in special {
+        for b in special {
+            triples.extend(special.map(|c| [a, b, c]));
+        }
+    }
+    // Any bits, and products and sums near the least normal number.
+    let mut state = 1u64;
+    let mut bits = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 32) as u32
+    };
+    for _ in 0..20_000 {
+        triples.push([(); 3].map(|()| f32::from_bits(bits())));
+        let unit = |bits: u32| f32::from_bits(bits & 0x807f_ffff | 0x3f80_0000);
+        let [a, b, c] = [bits(), bits(), bits()].map(unit);
+        triples.push([a * 2f32.powi(-63), b * 2f32.powi(-64), c * f32::MIN_POSITIVE]);
+        triples.push([a, b, c * 2f32.powi((bits() % 60) as i32 - 30)]);
+    }
+    triples.resize(triples.len().next_multiple_of(16), [0.0; 3]);
+    triples
+}
+
+/// In WebAssembly the engine decides.
+#[cfg(not(target_family = "wasm"))]
+#[test]
+fn products_are_fused_with_sums_at_every_level() {
+    let triples = triples();
+    let twice = |[a, b, c]: [f32; 3]| a * b + c;
+    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    let wanted: Vec<f32> = triples.iter().map(|[a, b, c]| a.mul_add(*b, *c)).collect();
+    let differ = triples.iter().zip(&wanted).filter(|(t, want)| !same(twice(**t), **want));
+    assert!(differ.count() > 1000, "triples that show nothing");
+    for level in Level::available() {
+        let mut got = Vec::new();
+        level.run(MultiplyAdd(&triples, &mut got));
+        assert_eq!(got.len(), triples.len());
+        for ((triple, got), want) in triples.iter().zip(&got).zip(&wanted) {
+            assert!(same(*got, *want), "{level}: {triple:?} gives {got}, expected {want}");
         }
     }
 }

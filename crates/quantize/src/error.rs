@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use realm_gguf::TensorType;
-use realm_ir::{Coded, ErrorCode};
+use realm_ir::Coded;
 
 use crate::Mix;
 
@@ -134,24 +134,38 @@ pub enum Error {
     Stopped,
 }
 
+/// What programs can tell errors of this crate apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// What reading a file, or an argument, can be wrong with.
+    Shared(realm_ir::ErrorCode),
+    /// The output could not be written.
+    WriteFailed,
+    /// There is no room for the output.
+    StorageFull,
+}
+
 impl Coded for Error {
+    type Code = ErrorCode;
+
     fn code(&self) -> ErrorCode {
-        match self {
-            Self::Gguf(error) => error.code(),
-            Self::Dequantize { .. } => ErrorCode::ModelUnsupported,
+        use realm_ir::ErrorCode::*;
+        ErrorCode::Shared(match self {
             Self::Io { source, .. } => match source.kind() {
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
-                _ => ErrorCode::WriteFailed,
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => return ErrorCode::StorageFull,
+                _ => return ErrorCode::WriteFailed,
             },
-            Self::Blocks { .. } | Self::Length { .. } => ErrorCode::ShapeMismatch,
-            Self::NotFinite { .. } | Self::Imatrix { .. } => ErrorCode::ModelInvalid,
+            Self::Gguf(error) => error.code(),
+            Self::Dequantize { .. } => ModelUnsupported,
+            Self::Blocks { .. } | Self::Length { .. } => ShapeMismatch,
+            Self::NotFinite { .. } | Self::Imatrix { .. } => ModelInvalid,
             Self::UnknownMix { .. }
             | Self::NotWritable { .. }
             | Self::AlreadyQuantized { .. }
             | Self::NeedsImatrix { .. }
-            | Self::SameFile { .. } => ErrorCode::InvalidArgument,
-            Self::Stopped => ErrorCode::Aborted,
-        }
+            | Self::SameFile { .. } => InvalidArgument,
+            Self::Stopped => Aborted,
+        })
     }
 }
 

@@ -18,7 +18,7 @@ mod same_file;
 mod writer;
 
 pub use blocks::{quantize_rows, writable};
-pub use error::Error;
+pub use error::{Error, ErrorCode};
 pub use imatrix::Imatrix;
 pub use mix::Mix;
 pub use run::{Progress, QuantizeOptions, Report, TensorReport, plan, quantize};

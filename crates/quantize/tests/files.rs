@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use common::{folder, run, shown};
 use realm_gguf::{Gguf, TensorType};
-use realm_ir::{Coded, ErrorCode};
-use realm_quantize::{Error, Imatrix, Mix, QuantizeOptions, quantize, quantize_rows};
+use realm_ir::Coded;
+use realm_quantize::{Error, ErrorCode, Imatrix, Mix, QuantizeOptions, quantize, quantize_rows};
 use realm_testkit::gguf_writer::GgufWriter;
 
 /// Values between -1 and 1 that do not repeat soon.

@@ -71,7 +71,7 @@ fn tensors_and_metadata_are_those_of_llama_cpp() {
 /// Logits of every token in one batch.
 fn logits(gguf: &Gguf, tokens: &[u32]) -> Vec<f32> {
     let plan = realm_model::build(gguf, 512).unwrap();
-    let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
     let weights: Arc<[Uploaded]> =
         plan.program.weights.iter().map(|weight| backend.upload(weight).unwrap()).collect();
     let n = tokens.len();

@@ -122,12 +122,15 @@ impl Bench {
     /// # Panics
     /// When the backend refuses or fails.
     pub async fn results(&self, backend: &dyn Backend, steps: &[Step], outs: &[Slot]) -> Vec<f32> {
+        let mut slots = self.slots.clone();
+        slots.push(SlotInfo { width: 1, rows: Rows::Outputs });
         let program = Program {
-            slots: self.slots.clone(),
-            weights: self.weights.clone(),
-            segments: vec![steps.to_vec()],
             hidden: Slot(0),
-            logits: Slot(0),
+            logits: Slot(slots.len() - 1),
+            slots,
+            weights: self.weights.clone(),
+            // All that there is, and a head of nothing.
+            segments: vec![steps.to_vec(), vec![]],
             carried: vec![],
         };
         let model = Model { program: Arc::new(program), kv_layers: self.kv_layers.clone() };

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod families;
 pub mod gemma3n;
 pub mod gguf_writer;
+pub mod header;
 pub mod kit;
 pub mod lora;
 pub mod oracle;

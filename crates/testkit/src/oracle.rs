@@ -3,8 +3,7 @@
 //! Weights are dequantised to f32 once, sums are taken in f64 and stored as f32,
 //! nothing is blocked, fused or threaded. [`steps`] has one function per step,
 //! written after the formulas in `realm_ir`'s documentation; [`kv`] is the paged
-//! cache. The oracle asserts what a sound program must satisfy (shapes, slots):
-//! a panic here is a defect of the program under test.
+//! cache. Programs have been checked: slots and weights are as wide as their steps say.
 
 pub mod kv;
 mod mix;
@@ -15,10 +14,10 @@ pub mod steps;
 use std::ops::Range;
 use std::sync::Arc;
 
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Backend, BackendLimits, BatchLimits, BatchView, Error, KvType, MemoryPlan, Program, ReadFuture,
-    Result, Rows, Session, SessionConfig, Slot, Step, StepKind, Uploaded, WeightLayout, WeightRef,
+    Result, Rows, Session, SessionConfig, Slot, Uploaded, WeightLayout, WeightRef,
 };
 
 use kv::KvCache;
@@ -65,7 +64,7 @@ pub fn dequantize(tensor: &TensorData) -> Result<Matrix> {
             tensor: tensor.name().to_owned(),
             ty: tensor.ty(),
             backend: NaiveBackend.name(),
-            step: StepKind::Linear,
+            step: "Linear",
             supported: realm_quant::supported().map(|ty| format!("{ty} ")).collect(),
         }
     })?;
@@ -77,15 +76,11 @@ impl Backend for NaiveBackend {
         "oracle"
     }
 
-    fn supports(&self, _step: StepKind, ty: TensorType) -> bool {
-        realm_quant::format(ty).is_some()
-    }
-
     fn limits(&self) -> BackendLimits {
         BackendLimits {
             batch_rows: 64,
             output_rows: 8,
-            prompt_rows_beside_decoding: 16,
+            rows_beside_decoding: 16,
             page_tokens: 8,
             most_rows: usize::MAX,
             most_head_width: usize::MAX,
@@ -93,7 +88,7 @@ impl Backend for NaiveBackend {
         }
     }
 
-    /// The values of the weights and of the slots alone: nobody plans memory for an oracle.
+    /// The values of the weights alone: nobody plans memory for an oracle.
     fn memory(&self, program: &Program, _config: &SessionConfig) -> Result<MemoryPlan> {
         let values = program.weights.iter().map(|tensor| 4 * tensor.row_len() * tensor.n_rows());
         let (layout, weights) = (WeightLayout::Mapped, values.sum::<usize>() as u64);
@@ -104,7 +99,7 @@ impl Backend for NaiveBackend {
         Ok(Arc::new(dequantize(tensor)?))
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,
@@ -153,9 +148,7 @@ impl State {
     /// The values of a weight that is one row, or `default` repeated without it.
     pub fn vector(&self, weight: Option<WeightRef>, width: usize, default: f32) -> Vec<f32> {
         let Some(weight) = weight else { return vec![default; width] };
-        let values = &self.weight(weight).values;
-        assert_eq!(values.len(), width, "a vector has one value per column");
-        values.clone()
+        self.weight(weight).values.clone()
     }
 
     /// Rows of a slot that `batch` is about.
@@ -187,28 +180,18 @@ struct NaiveSession {
     state: State,
 }
 
-impl NaiveSession {
-    /// Entries of the embedding table; without one, tokens are not looked at.
-    fn n_vocab(&self) -> usize {
-        let steps = self.state.program.segments.iter().flatten();
-        let tables = steps.filter_map(|step| match step {
-            Step::Embed(embed) => Some(self.state.weight(embed.table).n_rows()),
-            _ => None,
-        });
-        tables.min().unwrap_or(usize::MAX)
-    }
-}
-
 impl Session for NaiveSession {
     fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
         batch.check(&BatchLimits {
             max_rows: self.config.max_rows,
             max_outputs: self.config.max_outputs,
-            n_vocab: self.n_vocab(),
+            // Without an embedding, tokens are not looked at.
+            n_vocab: self.state.program.n_vocab().unwrap_or(usize::MAX),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
             n_states: self.config.states.n_states,
         })?;
+        self.state.program.check_range(&segments)?;
         if batch.has_adapters() {
             let what = "an adapter: merge it with the weights".to_owned();
             return Err(Error::Unsupported { what, backend: NaiveBackend.name() });

@@ -19,6 +19,9 @@ use crate::random::{self, Random};
 
 const EPSILON: f32 = 1e-5;
 
+/// Recurrent states of a session: sequences that a [`Call`] may have.
+const N_STATES: usize = 2;
+
 /// What a random decoder has. The default is a small llama: two layers, grouped
 /// queries, interleaved rotation, nothing else.
 #[derive(Clone, Debug)]
@@ -110,6 +113,21 @@ impl Model {
     /// # Errors
     /// Those of [`Backend::upload`] and [`Backend::session`].
     pub fn open(&self, backend: &dyn Backend, size: Size) -> Result<Box<dyn Session>> {
+        self.open_with(backend, size, state_widths(&self.program))
+    }
+
+    /// The same with recurrent states of these widths.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_with(
+        &self,
+        backend: &dyn Backend,
+        size: Size,
+        widths: Vec<usize>,
+    ) -> Result<Box<dyn Session>> {
+        let config = self.config_with(size, widths);
+        self.program.check(&config)?;
         let mut weights = Vec::new();
         for together in self.program.weights_together() {
             let tensors: Vec<_> = together.iter().map(|w| self.program.weight(*w)).collect();
@@ -117,20 +135,53 @@ impl Model {
         }
         weights.sort_by_key(|(weight, _)| weight.0);
         let weights = weights.into_iter().map(|(_, weight)| weight).collect();
+        backend.session(Arc::clone(&self.program), weights, config)
+    }
+
+    /// What a session of that size is opened for.
+    pub fn config(&self, size: Size) -> SessionConfig {
+        self.config_with(size, state_widths(&self.program))
+    }
+
+    fn config_with(&self, size: Size, widths: Vec<usize>) -> SessionConfig {
         let kv = KvLayout {
             layers: self.kv_layers.clone(),
             page_tokens: size.page_tokens,
             n_pages: size.n_pages,
             ty: size.kv_type,
         };
-        let config = SessionConfig {
+        let n_states = if widths.is_empty() { 0 } else { N_STATES };
+        SessionConfig {
             kv,
-            states: StateLayout { widths: state_widths(&self.program), n_states: 2 },
+            states: StateLayout { widths, n_states },
             max_rows: size.max_rows,
             max_outputs: size.max_outputs,
             layout: size.layout,
-        };
-        backend.session(Arc::clone(&self.program), weights, config)
+        }
+    }
+
+    /// Runs what somebody does who has just loaded a file: five tokens in one call, then two
+    /// more one by one.
+    ///
+    /// # Errors
+    /// Those of [`Backend::upload`], [`Backend::session`] and [`Session::run`].
+    pub fn run_a_little(&self, backend: &dyn Backend, state_widths: Vec<usize>) -> Result<()> {
+        let size = Size { max_rows: 5, max_outputs: 5, n_pages: 2, ..Size::default() };
+        let mut session = self.open_with(backend, size, state_widths)?;
+        let n_vocab = self.program.n_vocab().map_or(u32::MAX, |n| n as u32);
+        let tokens = [1, 2, 3, 4, 5, 6, 7].map(|token| token % n_vocab);
+        Call::one(&tokens[..5], 0, &[1, 0]).logits(self, &mut *session)?;
+        for position in 5..7 {
+            let call = Call::one(&tokens[position..=position], position as u32, &[1, 0]);
+            call.logits(self, &mut *session)?;
+        }
+        Ok(())
+    }
+
+    /// Whether no row sees those after it; else all of a text has to come in one call.
+    pub fn is_causal(&self) -> bool {
+        let mut steps = self.program.segments.iter().flatten();
+        !steps.any(|step| matches!(step, Step::Attend(attend) if !attend.causal))
     }
 
     /// Every segment: embedding, layers and head.
@@ -251,10 +302,10 @@ impl Call {
             self.parts.iter().flat_map(|p| (p.start..).take(p.tokens.len())).collect();
         let mut first_row = 0;
         let mut sequences = Vec::new();
-        for part in &self.parts {
-            let n_rows = part.tokens.len();
+        for (index, part) in self.parts.iter().enumerate() {
+            let (n_rows, state) = (part.tokens.len(), index as u32);
             let (pages, adapters) = (&part.pages, &part.adapters);
-            sequences.push(SequenceView { first_row, n_rows, pages, state: 0, adapters });
+            sequences.push(SequenceView { first_row, n_rows, pages, state, adapters });
             first_row += n_rows;
         }
         let output_rows: Vec<u32> = (0..tokens.len() as u32).collect();

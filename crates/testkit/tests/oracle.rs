@@ -85,12 +85,12 @@ fn attention(rope: Option<RopeSpec>, attend: Attend) -> (Model, Box<dyn Session>
     };
     let model = Model {
         program: Program {
-            slots: vec![slot; 4],
+            slots: vec![slot, slot, slot, slot, SlotInfo { rows: Rows::Outputs, ..slot }],
             weights: vec![],
             segments: vec![vec![Step::RopeStore(store)], vec![Step::Attend(attend)]],
             hidden: Slot(0),
             carried: vec![],
-            logits: Slot(3),
+            logits: Slot(4),
         }
         .into(),
         kv_layers: vec![KvLayer { n_kv_heads: 1, key_width: 4, value_width: 4 }],

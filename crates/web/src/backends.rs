@@ -3,9 +3,8 @@
 #[cfg(any(feature = "cpu", feature = "webgpu"))]
 use std::sync::Arc;
 
-use realm_engine::Error;
 use realm_engine::load::{BackendChoice, OpenBackend};
-use realm_ir::ErrorCode;
+use realm_engine::{Error, ErrorCode};
 
 /// The backends to try in this order, with what a page has against one. WebGPU is
 /// opened now, since that has to be waited for.
@@ -43,7 +42,7 @@ fn refusal(message: String) -> Open {
 fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
     use realm_cpu::{CpuBackend, CpuOptions};
     let threads = (threads > 0).then_some(threads);
-    let backend = CpuBackend::new(CpuOptions { threads })?;
+    let backend = CpuBackend::shared(CpuOptions { threads, ..Default::default() })?;
     let threads = backend.threads();
     let kernel = |ty, layout| realm_cpu::kernel_name(ty, layout).map(str::to_owned);
     let device = realm_cpu::describe().name;
@@ -53,12 +52,12 @@ fn open_cpu(threads: usize) -> realm_engine::Result<OpenBackend> {
 #[cfg(feature = "webgpu")]
 async fn webgpu() -> Open {
     use realm_wgpu::{WgpuBackend, WgpuOptions};
-    // A page has one adapter, and has decided about it.
-    let any = WgpuOptions { adapter: Some("0".to_owned()), ..WgpuOptions::default() };
+    // A page has one device, and has decided about it.
+    let any = WgpuOptions { device: Some("0".to_owned()), ..WgpuOptions::default() };
     match WgpuBackend::open(any).await {
         Ok(backend) => Box::new(move || {
-            let device = match backend.adapter().name.as_str() {
-                "" => "an adapter without a name".to_owned(),
+            let device = match backend.device().name.as_str() {
+                "" => "a device without a name".to_owned(),
                 name => name.to_owned(),
             };
             let kernel = |ty, _| realm_wgpu::kernel_name(ty).map(str::to_owned);

@@ -2,9 +2,9 @@
 
 use futures_channel::{mpsc, oneshot};
 use js_sys::{Function, Promise, Reflect};
-use realm_engine::core::Event;
 use realm_engine::load::LocalFuture;
 use realm_engine::model::{Reply, Sink};
+use realm_engine::requests::Event;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, future_to_promise, spawn_local};
 

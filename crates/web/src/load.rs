@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use js_sys::{Function, Promise};
 use realm_engine::load::Watcher;
-use realm_engine::model::Model;
+use realm_engine::model::ModelHandle;
 use realm_gguf::{Gguf, ReadAt};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{future_to_promise, spawn_local};
@@ -103,7 +103,8 @@ async fn run(
     let gguf = open(files)?;
     let choices = backends::choices(backends, threads).await;
     let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: Some(pause) };
-    let (model, engine) = Model::open(gguf, &options, &choices, watcher).await.map_err(thrown)?;
+    let (model, engine) =
+        ModelHandle::open(gguf, &options, &choices, watcher).await.map_err(thrown)?;
     spawn_local(engine.run());
     Ok(WebModel::new(model))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use js_sys::{Array, Function, Promise, Uint8Array};
-use realm_engine::model::{GenerationHandle, Model, Source};
+use realm_engine::model::{ModelHandle, Reply, RequestHandle, Source};
 use realm_tokenizer::EncodeOptions;
 use wasm_bindgen::prelude::*;
 
@@ -15,25 +15,43 @@ use crate::values::{adapter, floats, model_info, tensor, vectors};
 /// A loaded model.
 #[wasm_bindgen]
 pub struct WebModel {
-    model: Arc<Model>,
+    model: Arc<ModelHandle>,
 }
 
-/// A generation in progress.
+/// A request in progress. Those that answer once have a promise of their result.
 #[wasm_bindgen]
-pub struct WebGeneration {
-    handle: GenerationHandle,
+pub struct WebRequest {
+    handle: RequestHandle,
+    result: Option<Promise>,
 }
 
 #[wasm_bindgen]
-impl WebGeneration {
+impl WebRequest {
+    /// What it comes to; nothing for a generation, which has events.
+    #[wasm_bindgen(getter)]
+    pub fn result(&self) -> Option<Promise> {
+        self.result.clone()
+    }
+
     /// Ends it within one step. Any number of calls.
     pub fn abort(&self) {
         self.handle.abort();
     }
 }
 
+/// Starts a request that answers once; what it gives becomes a value of JS by `convert`.
+fn request<T: Send + 'static>(
+    convert: fn(T) -> JsValue,
+    start: impl FnOnce(Reply<T>) -> RequestHandle,
+) -> WebRequest {
+    let mut handle = None;
+    let result = promise(convert, |reply| handle = Some(start(reply)));
+    let handle = handle.expect("a promise is started at once");
+    WebRequest { handle, result: Some(result) }
+}
+
 impl WebModel {
-    pub(crate) fn new(model: Model) -> Self {
+    pub(crate) fn new(model: ModelHandle) -> Self {
         WebModel { model: Arc::new(model) }
     }
 }
@@ -84,10 +102,11 @@ impl WebModel {
         prompt: &JsValue,
         options: &JsValue,
         on_event: Function,
-    ) -> Result<WebGeneration> {
+    ) -> Result<WebRequest> {
         let prompt = args::prompt(prompt, "prompt")?;
         let options = args::generate_options(&Options(options))?;
-        Ok(WebGeneration { handle: self.model.generate(prompt, options, sink(on_event)) })
+        let handle = self.model.generate(prompt, options, sink(on_event));
+        Ok(WebRequest { handle, result: None })
     }
 
     /// Opens a sequence that keeps its KV cache.
@@ -137,23 +156,23 @@ impl WebModel {
         texts: &JsValue,
         pooling: Option<String>,
         normalize: bool,
-    ) -> Result<Promise> {
+    ) -> Result<WebRequest> {
         let texts = args::items(texts, "texts")?;
         let texts: Result<Vec<_>> = texts.iter().map(|text| args::prompt(&text, "texts")).collect();
         let texts = texts?;
         let pooling = pooling.as_deref().map(args::pooling).transpose()?;
-        Ok(promise(vectors, |reply| self.model.embed(texts, pooling, normalize, reply)))
+        Ok(request(vectors, |reply| self.model.embed(texts, pooling, normalize, reply)))
     }
 
     /// One score per document.
-    pub fn rank(&self, query: String, documents: Vec<String>) -> Promise {
-        promise(floats, |reply| self.model.rank(query, documents, reply))
+    pub fn rank(&self, query: String, documents: Vec<String>) -> WebRequest {
+        request(floats, |reply| self.model.rank(query, documents, reply))
     }
 
     /// Looks up tokens.
     #[wasm_bindgen(js_name = embedTokens)]
-    pub fn embed_tokens(&self, ids: Vec<u32>) -> Promise {
-        promise(floats, |reply| self.model.embed_tokens(ids, reply))
+    pub fn embed_tokens(&self, ids: Vec<u32>) -> WebRequest {
+        request(floats, |reply| self.model.embed_tokens(ids, reply))
     }
 
     /// Runs one layer.
@@ -164,14 +183,14 @@ impl WebModel {
         hidden: Vec<f32>,
         position: usize,
         sequence: u32,
-    ) -> Promise {
-        promise(floats, |reply| self.model.forward_layer(layer, hidden, position, sequence, reply))
+    ) -> WebRequest {
+        request(floats, |reply| self.model.forward_layer(layer, hidden, position, sequence, reply))
     }
 
     /// Runs the head.
     #[wasm_bindgen(js_name = computeLogits)]
-    pub fn compute_logits(&self, hidden: Vec<f32>) -> Promise {
-        promise(floats, |reply| self.model.compute_logits(hidden, reply))
+    pub fn compute_logits(&self, hidden: Vec<f32>) -> WebRequest {
+        request(floats, |reply| self.model.compute_logits(hidden, reply))
     }
 
     /// Frees the pages of a sequence of `forwardLayer`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use js_sys::{Array, Float32Array, Object, Reflect, Uint32Array};
-use realm_engine::core::{Chunk, Completion, Event};
+use realm_engine::requests::{Chunk, Completion, Event};
 use realm_engine::{AdapterInfo, MemoryEstimate, ModelInfo, Tensor};
 use realm_ir::MemoryPlan;
 use wasm_bindgen::JsValue;

@@ -1,10 +1,10 @@
 //! What the step boundary costs: one dense Q4_K layer shaped like TinyLlama's
 //! (2048 wide, 32 heads, 4 KV heads, 5632 in the feed-forward part) on the CPU and
-//! on a graphics adapter, as one prepared segment and as one call per step.
+//! on a graphics card, as one prepared segment and as one call per step.
 //!
-//! `cargo run --release -p realm-wgpu --example boundary [-- ADAPTER]`
+//! `cargo run --release -p realm-wgpu --example boundary [-- DEVICE]`
 //!
-//! `ADAPTER` is part of an adapter's name; without it the best one is used that
+//! `DEVICE` is part of a device's name; without it the best one is used that
 //! is not software, else a software one. Figures are microseconds: the least, then
 //! the median.
 
@@ -17,7 +17,7 @@ use realm_cpu::{CpuBackend, CpuOptions};
 use realm_gguf::TensorType;
 use realm_ir::{Add, Backend, Program, Result, Session, Slot, Step};
 use realm_testkit::program::{Call, Decoder, Model, Size};
-use realm_wgpu::{WgpuBackend, WgpuOptions, adapters};
+use realm_wgpu::{WgpuBackend, WgpuOptions, devices};
 
 const TINY_STEPS: usize = 64;
 
@@ -27,18 +27,18 @@ fn main() -> Result<()> {
     println!("cpu, {} threads", cpu.threads());
     report(&cpu, &layer)?;
 
-    let gpu = open_adapter(std::env::args().nth(1))?;
-    let adapter = gpu.adapter();
-    println!("\nwgpu, {} ({} {})", adapter.name, adapter.api, adapter.driver);
+    let gpu = open_device(std::env::args().nth(1))?;
+    let device = gpu.device();
+    println!("\nwgpu, {} ({} {})", device.name, device.api, device.driver);
     report(&gpu, &layer)?;
     report_counts(&gpu, &layer)
 }
 
-fn open_adapter(wanted: Option<String>) -> Result<WgpuBackend> {
-    let found = pollster::block_on(adapters());
-    let best = found.iter().min_by_key(|adapter| adapter.software);
-    let adapter = wanted.or(best.map(|adapter| adapter.name.clone()));
-    WgpuBackend::new(WgpuOptions { adapter, ..WgpuOptions::default() })
+fn open_device(wanted: Option<String>) -> Result<WgpuBackend> {
+    let found = pollster::block_on(devices());
+    let best = found.iter().min_by_key(|device| device.software);
+    let device = wanted.or(best.map(|device| device.name.clone()));
+    WgpuBackend::new(WgpuOptions { device, ..WgpuOptions::default() })
 }
 
 /// A model of one layer; only segment 1 is run.

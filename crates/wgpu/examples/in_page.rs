@@ -1,5 +1,5 @@
-//! The cases of the tests and the known answers of products, for a page to run on its graphics
-//! adapter. Built for browsers by `test-js/browser/kernels.test.mjs`; empty elsewhere.
+//! The cases of the tests and the known answers of products, for a page to run on its
+//! device. Built for browsers by `test-js/browser/kernels.test.mjs`; empty elsewhere.
 
 #![cfg(target_arch = "wasm32")]
 
@@ -21,7 +21,7 @@ pub struct Kernels {
 
 #[wasm_bindgen]
 impl Kernels {
-    /// Opens the page's adapter for products in `f32`, `f16` or `int8`.
+    /// Opens the page's device for products in `f32`, `f16` or `int8`.
     pub async fn open(arithmetic: String) -> Result<Kernels, JsError> {
         let arithmetic = match &*arithmetic {
             "f32" => Arithmetic::F32,
@@ -31,14 +31,14 @@ impl Kernels {
         };
         let tuning = Tuning { vector: arithmetic, matrix: arithmetic, subgroups: false };
         let options = WgpuOptions {
-            adapter: Some("0".to_owned()),
+            device: Some("0".to_owned()),
             tuning: Some(tuning),
             ..WgpuOptions::default()
         };
         let backend = WgpuBackend::open(options).await?;
         let mut cases = cases::all();
         if arithmetic == Arithmetic::Int8 {
-            // Every adapter has it, so where it is tested, f32 is too: the others are the same.
+            // Every device has it, so where it is tested, f32 is too: the others are the same.
             cases.retain(|case| case.has_products);
         }
         Ok(Kernels { backend, arithmetic, cases })

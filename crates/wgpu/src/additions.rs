@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use bytemuck::cast_slice;
 use realm_ir::{BatchView, Result, Rows, SessionConfig};
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::low_rank::LowRankAdapter;
 use crate::plan::{Dispatch, Planner, max_rows};
 use crate::product::source::{TILE_ROWS, TILE_WORDS, TILES_AT};
@@ -56,7 +56,7 @@ impl RowList {
         let n_tiles = max_rows.div_ceil(TILE_ROWS);
         let list = |what, words: usize| {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            gpu.buffer(what, 4 * words, usage)
+            gpu.buffer(what, word_bytes(&[words]), usage)
         };
         Ok(RowList {
             choices: list("rows with an adapter", max_rows)?,

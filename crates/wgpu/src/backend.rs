@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
     Adapter, Backend, BackendLimits, Error, MemoryPlan, Program, ReadFuture, Result, Session,
-    SessionConfig, StepKind, Uploaded,
+    SessionConfig, Uploaded,
 };
 
 use crate::NAME;
-use crate::adapter::{self, AdapterDescription};
+use crate::device::{self, DeviceDescription};
 use crate::gpu::{Counters, Gpu};
 use crate::low_rank::LowRankAdapter;
 use crate::memory_plan;
@@ -21,14 +21,14 @@ use crate::weight::{self, Weight};
 /// How to open a [`WgpuBackend`].
 #[derive(Clone, Debug, Default)]
 pub struct WgpuOptions {
-    /// Number of an adapter in the order of [`adapters`], or part of its name, in any
-    /// case. Default: the best adapter that is not software.
-    pub adapter: Option<String>,
-    /// Most bytes of one binding, to lower the adapter's own limit; weights above
-    /// it are split by rows. Default: the adapter's limit.
+    /// Number of a device in the order of [`devices`], or part of its name, in any
+    /// case. Default: the best device that is not software.
+    pub device: Option<String>,
+    /// Most bytes of one binding, to lower the device's own limit; weights above
+    /// it are split by rows. Default: the device's limit.
     pub max_binding_bytes: Option<usize>,
     /// The kernels that matrix products prefer, as far as the device has them. Default: the
-    /// fastest by a short benchmark; on software adapters those that run everywhere.
+    /// fastest by a short benchmark; on devices in software those that run everywhere.
     pub tuning: Option<Tuning>,
 }
 
@@ -45,13 +45,14 @@ struct Device {
 }
 
 impl WgpuBackend {
-    /// Opens a device on the adapter that `options` ask for.
+    /// Opens the device that `options` ask for.
     ///
     /// # Errors
-    /// `Unavailable` naming the adapters that were found.
+    /// `Unavailable` when there is no such device, naming those that were found, or when it
+    /// cannot be opened.
     pub async fn open(options: WgpuOptions) -> Result<Self> {
-        let adapter = adapter::choose(options.adapter.as_deref()).await?;
-        let gpu = Gpu::open(&adapter, options.max_binding_bytes, options.tuning).await?;
+        let card = device::choose(options.device.as_deref()).await?;
+        let gpu = Gpu::open(&card, options.max_binding_bytes, options.tuning).await?;
         let device = Device { gpu: Arc::new(gpu), weights: SharedWeights::default() };
         Ok(WgpuBackend { device: Arc::new(device) })
     }
@@ -59,40 +60,41 @@ impl WgpuBackend {
     /// [`WgpuBackend::open`], blocking this thread.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`WgpuBackend::open`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(options: WgpuOptions) -> Result<Self> {
         pollster::block_on(Self::open(options))
     }
 
-    /// The backend that this process has open on the adapter, or a new one: models on one
-    /// device share it, and each file's weights lie there once. Blocks this thread.
+    /// The backend that this process has open on a device, or a new one: models on one
+    /// device share it, and each file's weights lie there once. `wanted` is what
+    /// [`WgpuOptions::device`] is. Blocks this thread.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`WgpuBackend::open`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn shared(adapter: Option<&str>) -> Result<Self> {
-        static OPEN: Mutex<Vec<(AdapterDescription, Weak<Device>)>> = Mutex::new(Vec::new());
+    pub fn shared(wanted: Option<&str>) -> Result<Self> {
+        static OPEN: Mutex<Vec<(DeviceDescription, Weak<Device>)>> = Mutex::new(Vec::new());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         // A device that failed stays with those who use it; others get a new one.
         open.retain(|(_, device)| {
             device.upgrade().is_some_and(|device| device.gpu.check().is_ok())
         });
-        let adapter = pollster::block_on(adapter::choose(adapter))?;
-        let description = AdapterDescription::of(&adapter);
+        let card = pollster::block_on(device::choose(wanted))?;
+        let description = DeviceDescription::of(&card);
         let device = open.iter().find(|(open, _)| *open == description);
         if let Some(device) = device.and_then(|(_, device)| device.upgrade()) {
             return Ok(WgpuBackend { device });
         }
-        let gpu = Arc::new(pollster::block_on(Gpu::open(&adapter, None, None))?);
+        let gpu = Arc::new(pollster::block_on(Gpu::open(&card, None, None))?);
         let device = Arc::new(Device { gpu, weights: SharedWeights::default() });
         open.push((description, Arc::downgrade(&device)));
         Ok(WgpuBackend { device })
     }
 
-    /// The adapter in use.
-    pub fn adapter(&self) -> &AdapterDescription {
-        &self.device.gpu.adapter
+    /// The device in use.
+    pub fn device(&self) -> &DeviceDescription {
+        &self.device.gpu.description
     }
 
     pub(crate) fn gpu(&self) -> &Gpu {
@@ -146,15 +148,15 @@ impl SharedWeights {
     }
 }
 
-/// Every adapter of this machine, software included.
-pub async fn adapters() -> Vec<AdapterDescription> {
-    adapter::enumerate().await.iter().map(AdapterDescription::of).collect()
+/// Every device of this machine, software included.
+pub async fn devices() -> Vec<DeviceDescription> {
+    device::enumerate().await.iter().map(DeviceDescription::of).collect()
 }
 
-/// [`adapters`], blocking this thread.
+/// [`devices`], blocking this thread.
 #[cfg(not(target_arch = "wasm32"))]
-pub fn adapters_blocking() -> Vec<AdapterDescription> {
-    pollster::block_on(adapters())
+pub fn devices_blocking() -> Vec<DeviceDescription> {
+    pollster::block_on(devices())
 }
 
 /// What weights of a type are multiplied by; none where they cannot be.
@@ -165,26 +167,6 @@ pub fn kernel_name(ty: TensorType) -> Option<&'static str> {
 impl Backend for WgpuBackend {
     fn name(&self) -> &'static str {
         NAME
-    }
-
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        match step {
-            StepKind::Embed | StepKind::Linear | StepKind::HeadLinear | StepKind::Moe => {
-                weight::format(ty).is_some()
-            }
-            StepKind::Norm
-            | StepKind::RopeStore
-            | StepKind::Rope
-            | StepKind::Attend
-            | StepKind::GatedAct
-            | StepKind::Add
-            | StepKind::TakeRows
-            | StepKind::Mix
-            | StepKind::Sparsify
-            | StepKind::Conv
-            | StepKind::DeltaNet
-            | StepKind::SelectiveScan => ty == TensorType::F32,
-        }
     }
 
     fn limits(&self) -> BackendLimits {
@@ -220,7 +202,7 @@ impl Backend for WgpuBackend {
         Box::pin(self.device.gpu.settle())
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,
@@ -246,13 +228,13 @@ mod tests {
     use realm_testkit::gguf_writer::GgufWriter;
     use realm_testkit::program::{Call, Decoder, Size};
 
-    fn any_adapter() -> String {
-        let found = adapters_blocking();
-        found.first().expect("no graphics adapter found: install a driver").name.clone()
+    fn any_device() -> String {
+        let found = devices_blocking();
+        found.first().expect("no graphics card found: install a driver").name.clone()
     }
 
     #[test]
-    fn models_on_one_adapter_share_its_device_and_the_weights_of_a_file() {
+    fn models_on_one_device_share_it_and_the_weights_of_a_file() {
         let mut writer = GgufWriter::new();
         writer.kv("general.architecture", "toy");
         writer.tensor_f32("a", &[32, 4], TensorType::F32, &[1.0; 128]);
@@ -261,7 +243,7 @@ mod tests {
         std::fs::write(&path, writer.to_bytes()).unwrap();
         let tensor = |name: &str| Gguf::open(&path).unwrap().require_tensor(name).unwrap();
 
-        let name = any_adapter();
+        let name = any_device();
         let one = WgpuBackend::shared(Some(&name)).unwrap();
         let other = WgpuBackend::shared(Some(&name)).unwrap();
         let a = one.upload(&tensor("a")).unwrap();
@@ -286,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_lost_device_is_an_error_of_every_later_call() {
-        let options = WgpuOptions { adapter: Some(any_adapter()), ..Default::default() };
+        let options = WgpuOptions { device: Some(any_device()), ..Default::default() };
         let backend = WgpuBackend::new(options).unwrap();
         let model = Decoder::default().build();
         let mut session = model.open(&backend, Size::default()).unwrap();

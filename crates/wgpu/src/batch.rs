@@ -1,27 +1,34 @@
 //! A batch as the shaders read it: one array of words.
 //!
-//! Word 0: rows; 1: output rows; 2: word where the output rows begin; 3: word where the
+//! Sequences without rows are left out. Word 0: rows; 1: output rows; 2: word where the output rows begin; 3: word where the
 //! sequences begin. Then five words per row: token, position, position of the last row of
 //! its sequence, word where the page table of its sequence begins, index of its sequence.
 //! Then the output rows, then three words per sequence: its first row, its number of rows,
 //! its recurrent state. Then the page tables. `shaders/batch.wgsl` reads it.
 
-use realm_ir::BatchView;
+use realm_ir::{BatchView, SequenceView};
 
 const HEADER: usize = 4;
 const ROW_WORDS: usize = 5;
 const SEQUENCE_WORDS: usize = 3;
+
+/// The sequences of a batch that have rows.
+pub(crate) fn sequences<'a>(
+    batch: &BatchView<'a>,
+) -> impl Iterator<Item = &'a SequenceView<'a>> + use<'a> {
+    batch.sequences.iter().filter(|sequence| sequence.n_rows > 0)
+}
 
 /// Packs `batch`, which has been checked, into `words`.
 pub(crate) fn pack(batch: &BatchView<'_>, words: &mut Vec<u32>) {
     let n_rows = batch.n_rows();
     let outputs_at = HEADER + ROW_WORDS * n_rows;
     let sequences_at = outputs_at + batch.output_rows.len();
-    let mut pages_at = sequences_at + SEQUENCE_WORDS * batch.sequences.len();
+    let mut pages_at = sequences_at + SEQUENCE_WORDS * sequences(batch).count();
     words.clear();
     let header = [n_rows, batch.output_rows.len(), outputs_at, sequences_at];
     words.extend(header.map(|word| word as u32));
-    for (index, sequence) in batch.sequences.iter().enumerate() {
+    for (index, sequence) in sequences(batch).enumerate() {
         let rows = sequence.first_row..sequence.first_row + sequence.n_rows;
         let positions = &batch.positions[rows.clone()];
         let last = positions.last().copied().unwrap_or(0);
@@ -32,10 +39,10 @@ pub(crate) fn pack(batch: &BatchView<'_>, words: &mut Vec<u32>) {
         pages_at += sequence.pages.len();
     }
     words.extend(batch.output_rows);
-    for sequence in batch.sequences {
+    for sequence in sequences(batch) {
         words.extend([sequence.first_row as u32, sequence.n_rows as u32, sequence.state]);
     }
-    for sequence in batch.sequences {
+    for sequence in sequences(batch) {
         words.extend(sequence.pages);
     }
 }
@@ -43,7 +50,7 @@ pub(crate) fn pack(batch: &BatchView<'_>, words: &mut Vec<u32>) {
 /// Words of a batch of `n_rows` rows, each a sequence of its own, `n_outputs` output rows
 /// and `n_pages` page entries.
 pub(crate) fn n_words(n_rows: usize, n_outputs: usize, n_pages: usize) -> usize {
-    HEADER + (ROW_WORDS + SEQUENCE_WORDS) * n_rows + n_outputs + n_pages
+    (HEADER + (ROW_WORDS + SEQUENCE_WORDS) * n_rows + n_outputs).saturating_add(n_pages)
 }
 
 #[cfg(test)]
@@ -55,6 +62,7 @@ mod tests {
     fn every_row_knows_its_token_position_and_pages() {
         let sequences = [
             SequenceView { first_row: 0, n_rows: 2, pages: &[7], state: 5, adapters: &[] },
+            SequenceView { first_row: 2, n_rows: 0, pages: &[9], state: 9, adapters: &[] },
             SequenceView { first_row: 2, n_rows: 1, pages: &[3, 5], state: 4, adapters: &[] },
         ];
         let batch = BatchView {

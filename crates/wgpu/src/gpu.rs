@@ -7,20 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::oneshot;
 use realm_ir::{Error, Result};
 
-use crate::adapter::AdapterDescription;
-
 use crate::NAME;
+use crate::device::DeviceDescription;
 use crate::kernel::Pipelines;
 use crate::product::{self, Products, Tuning, tune};
 
 /// What a backend has done since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Command buffers submitted by [`realm_ir::Session::run`].
+    /// Command buffers submitted: by [`realm_ir::Session::run`], to read, to ask for known answers.
     pub submissions: u64,
-    /// Dispatches in them.
+    /// Dispatches of [`realm_ir::Session::run`].
     pub dispatches: u64,
-    /// Bytes uploaded for them: the batches.
+    /// Bytes uploaded for it: the batches.
     pub batch_bytes: u64,
     /// Bytes of weights uploaded.
     pub weight_bytes: u64,
@@ -35,9 +34,9 @@ pub(crate) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     /// Most bytes of one binding, and so of one buffer.
-    pub max_binding_bytes: usize,
-    /// The adapter it was opened on.
-    pub adapter: AdapterDescription,
+    pub max_binding_bytes: u64,
+    /// What the system says of it.
+    pub description: DeviceDescription,
     /// Bound where a kernel declares an operand that a step does not have.
     pub nothing: wgpu::Buffer,
     /// Bound where a kernel declares a result that a step does not have.
@@ -84,30 +83,47 @@ impl Failure {
     }
 }
 
+/// Most bytes of a buffer, whatever a device allows: shaders count words in 32 bits.
+const MOST_BYTES: u64 = 4 * u32::MAX as u64;
+
+/// Bytes of an array of words with these dimensions; so many that no buffer has them where
+/// they cannot be counted.
+pub(crate) fn word_bytes(dimensions: &[usize]) -> u64 {
+    dimensions.iter().fold(4, |bytes: u64, dimension| bytes.saturating_mul(*dimension as u64))
+}
+
+/// The refusal of a buffer above the limit, with what to lower if anything helps.
+pub(crate) fn too_large(what: &str, bytes: u64, limit: u64, remedy: Option<&str>) -> Error {
+    let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
+    let what =
+        format!("{what} of {bytes} bytes in one buffer (this device has {limit} at most{remedy})");
+    Error::Unsupported { what, backend: NAME }
+}
+
 impl Gpu {
-    /// Opens `adapter` with all its limits, none above `max_binding_bytes`, for products with
+    /// Opens `card` with all its limits, none above `max_binding_bytes`, for products with
     /// the kernels that `tuning` says or the fastest ones.
     ///
     /// # Errors
-    /// `Unavailable` when the adapter gives no device.
+    /// `Unavailable` when it cannot be opened.
     pub async fn open(
-        adapter: &wgpu::Adapter,
+        card: &wgpu::Adapter,
         max_binding_bytes: Option<usize>,
         tuning: Option<Tuning>,
     ) -> Result<Self> {
-        let limits = adapter.limits();
+        let limits = card.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("realm"),
-            required_features: adapter.features() & product::FEATURES,
+            required_features: card.features() & product::FEATURES,
             required_limits: limits.clone(),
             ..Default::default()
         };
-        let (device, queue) = adapter
+        let (device, queue) = card
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::Unavailable { backend: NAME, reason: error.to_string() })?;
-        let adapter = AdapterDescription::of(adapter);
-        tracing::info!(name = adapter.name, api = adapter.api, "opened adapter");
+        let description = DeviceDescription::of(card);
+        tracing::info!(name = description.name, api = description.api, "opened a device");
 
         let failure = Failure::default();
         let on_error = failure.clone();
@@ -128,13 +144,13 @@ impl Gpu {
             })
         });
         let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let binding = usize::try_from(binding).unwrap_or(usize::MAX);
+        let binding = binding.min(MOST_BYTES).min(max_binding_bytes.map_or(u64::MAX, |n| n as u64));
         let mut gpu = Gpu {
             pipelines: Pipelines::new(&device),
             device,
             queue,
-            max_binding_bytes: binding.min(max_binding_bytes.unwrap_or(usize::MAX)),
-            adapter,
+            max_binding_bytes: binding,
+            description,
             nothing,
             nowhere,
             products: Products::default(),
@@ -168,13 +184,11 @@ impl Gpu {
     ///
     /// # Errors
     /// `Unsupported` above the limit of a binding.
-    pub fn require_binding(&self, what: &str, bytes: usize) -> Result<()> {
+    pub fn require_binding(&self, what: &str, bytes: u64) -> Result<()> {
         if bytes <= self.max_binding_bytes {
             return Ok(());
         }
-        let limit = self.max_binding_bytes;
-        let what = format!("{what} of {bytes} bytes in one buffer (this adapter has {limit})");
-        Err(Error::Unsupported { what, backend: NAME })
+        Err(too_large(what, bytes, self.max_binding_bytes, None))
     }
 
     /// A buffer of `bytes` bytes, at least 16, zeroed.
@@ -184,16 +198,17 @@ impl Gpu {
     pub fn buffer(
         &self,
         what: &str,
-        bytes: usize,
+        bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer> {
         self.require_binding(what, bytes)?;
         let descriptor = wgpu::BufferDescriptor {
             label: Some(what),
-            size: bytes.next_multiple_of(4).max(16) as u64,
+            size: bytes.next_multiple_of(4).max(16),
             usage,
             mapped_at_creation: false,
         };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let out_of_memory = || Error::OutOfMemory { what: what.to_owned(), bytes };
         let buffer = self.allocate(&descriptor).ok_or_else(out_of_memory)?;
         self.buffer_bytes.fetch_add(descriptor.size, Ordering::Relaxed);
@@ -260,7 +275,7 @@ impl Gpu {
     /// Those of [`Gpu::buffer`].
     pub fn constant(&self, what: &str, data: &[u8]) -> Result<wgpu::Buffer> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.buffer(what, data.len(), usage)?;
+        let buffer = self.buffer(what, data.len() as u64, usage)?;
         self.queue.write_buffer(&buffer, 0, data);
         Ok(buffer)
     }
@@ -300,8 +315,13 @@ impl Gpu {
         self.queue.submit([]);
     }
 
-    pub fn count_run(&self, dispatches: u64, batch_bytes: u64) {
+    /// Hands over commands.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) {
+        self.queue.submit([encoder.finish()]);
         self.submissions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_run(&self, dispatches: u64, batch_bytes: u64) {
         self.dispatches.fetch_add(dispatches, Ordering::Relaxed);
         self.batch_bytes.fetch_add(batch_bytes, Ordering::Relaxed);
     }

@@ -1,14 +1,14 @@
 //! WGSL executor of steps: Vulkan, Metal and DX12 natively, WebGPU in browsers.
 //!
-//! [`WgpuBackend::open`] picks an adapter and opens a device. Uploading a weight
+//! [`WgpuBackend::open`] chooses a device and opens it. Uploading a weight
 //! repacks its blocks into aligned planes; opening a session makes every pipeline,
 //! buffer and bind group that the program needs. After that a call to
 //! [`realm_ir::Session::run`] uploads one small buffer with the batch and
 //! submits once, however many segments it runs.
 //!
-//! Where things are: `adapter` chooses, `gpu` holds the device and its health,
+//! Where things are: `device` chooses, `gpu` holds the device and its health,
 //! `weight` repacks, `product` has the kernels of matrix products, `kernel` lists all others and
-//! makes their pipelines, `plan` turns steps into dispatches, `low_rank` and
+//! makes their pipelines, `sizes` and `memory` have a session's buffers, `plan` turns steps into dispatches, `low_rank` and
 //! `additions` have LoRA adapters, `batch` packs what varies, `session` runs.
 //!
 //! What goes wrong on the device — lost, out of memory, a rejected command —
@@ -23,10 +23,10 @@
 //! session runs it.
 
 mod activation;
-mod adapter;
 mod additions;
 mod backend;
 mod batch;
+mod device;
 mod gpu;
 mod kernel;
 mod low_rank;
@@ -37,13 +37,14 @@ mod product;
 mod rope;
 mod session;
 mod signal;
+mod sizes;
 mod top;
 mod weight;
 
-pub use adapter::AdapterDescription;
 #[cfg(not(target_arch = "wasm32"))]
-pub use backend::adapters_blocking;
-pub use backend::{WgpuBackend, WgpuOptions, adapters, kernel_name};
+pub use backend::devices_blocking;
+pub use backend::{WgpuBackend, WgpuOptions, devices, kernel_name};
+pub use device::DeviceDescription;
 pub use gpu::Counters;
 pub use product::check::check_products;
 pub use product::{Arithmetic, Tuning};

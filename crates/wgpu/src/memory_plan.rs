@@ -12,15 +12,15 @@ use realm_ir::{
 };
 
 use crate::batch;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::kernel::THREADS;
-use crate::memory::page_bytes;
-use crate::plan::{self, MAX_GRID, attend, linear, moe};
+use crate::plan::{self, MAX_GRID, attend, linear, moe, rows};
+use crate::sizes::Sizes;
 use crate::weight;
 
 /// Values of a row that a slot may have where a batch is as large as suits the device: more than
 /// any model has, but for logits.
-const WIDEST_SLOT: usize = 1 << 16;
+const WIDEST_SLOT: u64 = 1 << 16;
 
 /// Rows that keep a graphics processor busy, and more than twice as many as a processor takes.
 const BATCH_ROWS: usize = 512;
@@ -29,13 +29,14 @@ const BATCH_ROWS: usize = 512;
 /// the CPU has.
 pub(crate) fn limits(gpu: &Gpu) -> BackendLimits {
     let storage = gpu.device.limits().max_compute_workgroup_storage_size as usize / 4;
-    let software = gpu.adapter.software;
+    let software = gpu.description.software;
     let fitting = gpu.max_binding_bytes / (4 * WIDEST_SLOT);
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
     BackendLimits {
         batch_rows: if software { 256 } else { fitting.clamp(64, BATCH_ROWS) },
         output_rows: if software { 32 } else { 64 },
         // What a graphics processor takes as long for as a processor for 64.
-        prompt_rows_beside_decoding: if software { 64 } else { 256 },
+        rows_beside_decoding: if software { 64 } else { 256 },
         page_tokens: 32,
         most_rows: MAX_GRID,
         // A head that is rotated lies in workgroup memory, beside the sums of its threads.
@@ -49,14 +50,17 @@ pub(crate) fn limits(gpu: &Gpu) -> BackendLimits {
 /// # Errors
 /// `UnsupportedType` and `Unsupported` for a weight or a slot that the device cannot keep.
 pub(crate) fn plan(gpu: &Gpu, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
-    let session = Session { gpu, program, config };
+    let sizes = Sizes::of(program, config, gpu.max_binding_bytes)?;
+    let session = Session { gpu, program, config, sizes };
+    let slots = session.sizes.slots.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    let others = [session.scratch()?, session.tables(), session.transfers()];
     Ok(MemoryPlan {
         layout: WeightLayout::Mapped,
         weights: weights(gpu, program)?,
         copies: 0,
         kv: session.kv(),
         states: config.states.bytes(),
-        slots: session.slots()? + session.scratch()? + session.tables() + session.transfers(),
+        slots: others.into_iter().fold(slots, u64::saturating_add),
     })
 }
 
@@ -77,22 +81,24 @@ struct Session<'a> {
     gpu: &'a Gpu,
     program: &'a Program,
     config: &'a SessionConfig,
+    sizes: Sizes,
 }
 
 /// What the dispatches of steps hand to each other: one buffer for each purpose, which a larger
 /// one takes the place of without freeing it.
 #[derive(Default)]
 struct Scratch {
-    largest: HashMap<&'static str, usize>,
+    largest: HashMap<&'static str, u64>,
     bytes: u64,
 }
 
 impl Scratch {
-    fn take(&mut self, what: &'static str, n_values: usize) {
+    fn take(&mut self, what: &'static str, dimensions: &[usize]) {
+        let bytes = word_bytes(dimensions);
         let largest = self.largest.entry(what).or_default();
-        if n_values > *largest {
-            *largest = n_values;
-            self.bytes += bytes_of(n_values, 4);
+        if bytes > *largest {
+            *largest = bytes;
+            self.bytes = self.bytes.saturating_add(bytes);
         }
     }
 }
@@ -102,34 +108,17 @@ impl Session<'_> {
         plan::max_rows(self.program.slots[slot.0].rows, self.config)
     }
 
-    fn slot_bytes(&self, slot: Slot) -> usize {
-        (4 * self.program.width(slot)).saturating_mul(self.rows(slot))
-    }
-
-    fn slots(&self) -> Result<u64> {
-        let mut bytes = 0;
-        for slot in (0..self.program.slots.len()).map(Slot) {
-            self.gpu.require_binding("activations", self.slot_bytes(slot))?;
-            bytes += self.slot_bytes(slot) as u64;
-        }
-        Ok(bytes)
-    }
-
-    fn page_bytes(&self) -> impl Iterator<Item = usize> + use<'_> {
-        self.config.kv.layers.iter().map(|layer| page_bytes(layer, &self.config.kv))
-    }
-
     fn kv(&self) -> u64 {
-        self.page_bytes().map(|bytes| bytes_of(self.config.kv.n_pages, bytes)).sum()
+        let pages = self.sizes.kv.iter().flatten().map(|part| part.page_bytes);
+        pages.sum::<u64>().saturating_mul(self.config.kv.n_pages as u64)
     }
 
     /// What pages and states are copied through, batches come in, and results go out.
     fn transfers(&self) -> u64 {
-        let SessionConfig { max_rows, max_outputs, ref kv, ref states, .. } = *self.config;
-        let states = states.widths.iter().map(|width| 4 * width);
-        let copied = self.page_bytes().chain(states).max().unwrap_or(0);
-        let batch = 4 * batch::n_words(max_rows, max_outputs, kv.n_pages);
-        (copied + batch + self.slot_bytes(self.program.logits)) as u64
+        let SessionConfig { max_rows, max_outputs, ref kv, .. } = *self.config;
+        let batch = bytes_of(batch::n_words(max_rows, max_outputs, kv.n_pages), 4);
+        let results = self.sizes.slots[self.program.logits.0];
+        self.sizes.largest_copy().saturating_add(batch).saturating_add(results)
     }
 
     /// The tables of the rotations that there are.
@@ -161,12 +150,13 @@ impl Session<'_> {
                     }
                 }
                 Step::Attend(attend) => {
-                    let n_values = attend::share_values(self.gpu, self.config, attend)?;
-                    scratch.take("attention", n_values);
+                    let n_buffers = self.sizes.kv[attend.kv_layer].len();
+                    let shares = attend::shares(self.gpu, self.config, attend, n_buffers)?;
+                    scratch.take(attend::SHARES, &shares);
                 }
                 Step::Moe(moe) => self.experts(&mut scratch, moe),
                 Step::Mix(mix) => {
-                    scratch.take("sums of a mix", plan::mix_values(self.program, self.config, mix))
+                    scratch.take(rows::SUMS, &rows::mix_sums(self.program, self.config, mix));
                 }
                 _ => {}
             }
@@ -183,7 +173,7 @@ impl Session<'_> {
 
     fn round(&self, scratch: &mut Scratch, weight: WeightRef, n_items: usize) {
         let width = self.program.weight(weight).row_len();
-        scratch.take("inputs in int8", linear::rounded_words(width, n_items));
+        scratch.take(linear::ROUNDED, &linear::rounded_words(width, n_items));
     }
 
     /// In the order in which the planner asks for it.
@@ -191,7 +181,9 @@ impl Session<'_> {
         let n_rows = self.rows(step.input);
         let inner = self.program.weight(step.experts.down).row_len();
         let width = self.program.weight(step.experts.up).row_len();
-        moe::scratch(step, n_rows, (width, inner), |what, n_values| scratch.take(what, n_values));
+        moe::scratch(step, n_rows, (width, inner), |what, dimensions| {
+            scratch.take(what, dimensions)
+        });
         if self.takes_int8(step.experts.up, step.input, true) {
             self.round(scratch, step.experts.up, n_rows);
         }

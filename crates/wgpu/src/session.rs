@@ -2,24 +2,25 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::future::ready;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use realm_ir::{
-    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot, Step,
-    TopFuture,
+    BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
+    SlotInfo, TopFuture,
 };
 
 use crate::NAME;
 use crate::additions::Additions;
 use crate::batch;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::kernel::bind_group;
 use crate::low_rank::LowRankAdapter;
 use crate::memory::Memory;
-use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, max_rows};
-use crate::product::Kernel;
+use crate::plan::{Dispatch, Extent, MAX_GRID, Planner, at_least, expect, max_rows};
+use crate::product::ProductKernel;
 use crate::product::check::Pending;
 use crate::signal::Signal;
 use crate::top::TopPlan;
@@ -29,7 +30,7 @@ use crate::weight::Weight;
 pub(crate) struct WgpuSession {
     gpu: Arc<Gpu>,
     program: Arc<Program>,
-    /// Held for their buffers' sake and for the size of the vocabulary.
+    /// Held for their buffers' sake.
     weights: Vec<Arc<Weight>>,
     config: SessionConfig,
     memory: Memory,
@@ -53,7 +54,7 @@ struct BatchBuffer {
 impl BatchBuffer {
     fn new(gpu: &Gpu, layout: &wgpu::BindGroupLayout, n_words: usize) -> Result<Self> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer("batch", 4 * n_words, usage)?;
+        let buffer = gpu.buffer("batch", word_bytes(&[n_words]), usage)?;
         let bind_group = bind_group(gpu, "batch", layout, &[&buffer]);
         Ok(BatchBuffer { buffer, bind_group })
     }
@@ -72,10 +73,12 @@ impl WgpuSession {
         config: SessionConfig,
     ) -> Result<Self> {
         gpu.check()?;
-        let unsupported = |what: String| Err(Error::Unsupported { what, backend: NAME });
         if config.max_rows.max(config.max_outputs) > MAX_GRID {
-            return unsupported(format!("a batch of more than {MAX_GRID} rows"));
+            let what = format!("a batch of more than {MAX_GRID} rows");
+            return Err(Error::Unsupported { what, backend: NAME });
         }
+        expect("weights of a program", weights.len(), program.weights.len())?;
+        at_least("positions of a page", config.kv.page_tokens, 1)?;
         let memory = Memory::new(&gpu, &program, &config)?;
         let n_words = batch::n_words(config.max_rows, config.max_outputs, config.kv.n_pages);
         let batch = BatchBuffer::new(&gpu, &gpu.pipelines.batch_layout, n_words)?;
@@ -105,14 +108,10 @@ impl WgpuSession {
     }
 
     fn check(&self, batch: &BatchView<'_>) -> Result<()> {
-        let tables = self.program.segments.iter().flatten().filter_map(|step| match step {
-            Step::Embed(embed) => Some(self.weights[embed.table.0].n_rows),
-            _ => None,
-        });
         batch.check(&BatchLimits {
             max_rows: self.config.max_rows,
             max_outputs: self.config.max_outputs,
-            n_vocab: tables.min().unwrap_or(usize::MAX),
+            n_vocab: self.program.n_vocab().unwrap_or(usize::MAX),
             page_tokens: self.config.kv.page_tokens,
             n_pages: self.config.kv.n_pages,
             n_states: self.config.states.n_states,
@@ -157,7 +156,9 @@ impl WgpuSession {
         batch::pack(batch, &mut self.words);
         let needed = self.words.len();
         if 4 * needed as u64 > self.batch.buffer.size() {
-            let n_words = needed.next_power_of_two();
+            // Room for more, as far as a binding has it.
+            let most = usize::try_from(self.gpu.max_binding_bytes / 4).unwrap_or(usize::MAX);
+            let n_words = needed.next_power_of_two().min(most).max(needed);
             self.batch = BatchBuffer::new(&self.gpu, &self.gpu.pipelines.batch_layout, n_words)?;
         }
         self.gpu.queue.write_buffer(&self.batch.buffer, 0, cast_slice(&self.words));
@@ -174,8 +175,15 @@ impl WgpuSession {
         looked
     }
 
-    fn n_slot_rows(&self, slot: Slot) -> usize {
-        max_rows(self.program.slots[slot.0].rows, &self.config)
+    /// Values of a slot's rows, and the rows that it holds.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when the program has no such slot.
+    fn slot_shape(&self, slot: Slot) -> Result<(usize, usize)> {
+        let slots = &self.program.slots;
+        at_least("slots of a program", slots.len(), slot.0.saturating_add(1))?;
+        let SlotInfo { width, rows } = slots[slot.0];
+        Ok((width, max_rows(rows, &self.config)))
     }
 }
 
@@ -183,12 +191,14 @@ impl Session for WgpuSession {
     fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
         self.gpu.check()?;
         self.check(batch)?;
+        self.program.check_range(&segments)?;
         if batch.is_interrupted() {
             return Err(Error::Interrupted);
         }
         let adapters = self.prepare_additions(batch)?;
         self.upload_batch(batch)?;
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        self.memory.encode_copies(&mut encoder);
         let extent = Extent::of(batch);
         let mut n_dispatches = 0;
         {
@@ -204,14 +214,14 @@ impl Session for WgpuSession {
                 }
             }
         }
-        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.submit(encoder);
         self.gpu.count_run(n_dispatches, 4 * self.words.len() as u64);
         self.gpu.check()
     }
 
     fn write(&mut self, slot: Slot, data: &[f32]) -> Result<()> {
-        let width = self.program.width(slot);
-        let most = width * self.n_slot_rows(slot);
+        let (width, n_rows) = self.slot_shape(slot)?;
+        let most = width * n_rows;
         if !data.len().is_multiple_of(width) || data.len() > most {
             let what = format!("whole rows of {width} for slot {}", slot.0);
             return Err(Error::ShapeMismatch { what, expected: most, found: data.len() });
@@ -227,9 +237,9 @@ impl Session for WgpuSession {
         out: &'a mut [f32],
     ) -> ReadFuture<'a> {
         Box::pin(async move {
-            let width = self.program.width(slot);
-            let expected = width * rows.len();
-            if rows.end > self.n_slot_rows(slot) || out.len() != expected {
+            let (width, n_rows) = self.slot_shape(slot)?;
+            let expected = width.saturating_mul(rows.len());
+            if rows.start > rows.end || rows.end > n_rows || out.len() != expected {
                 let what = format!("rows {rows:?} of slot {}", slot.0);
                 return Err(Error::ShapeMismatch { what, expected, found: out.len() });
             }
@@ -239,25 +249,27 @@ impl Session for WgpuSession {
             self.gpu.check()?;
             self.look().await?;
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let staging = self.gpu.buffer("rows to read", 4 * out.len(), usage)?;
+            let staging = self.gpu.buffer("rows to read", word_bytes(&[out.len()]), usage)?;
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             let first = (4 * width * rows.start) as u64;
             let bytes = 4 * out.len() as u64;
             encoder.copy_buffer_to_buffer(&self.memory.slots[slot.0], first, &staging, 0, bytes);
-            self.gpu.queue.submit([encoder.finish()]);
+            self.gpu.submit(encoder);
             map(&self.gpu, &staging, cast_slice_mut(out)).await
         })
     }
 
     fn read_top<'a>(&'a mut self, slot: Slot, n_rows: usize, k: usize) -> Option<TopFuture<'a>> {
-        let width = self.program.width(slot);
+        let (width, max_rows) = match self.slot_shape(slot) {
+            Ok(shape) => shape,
+            Err(error) => return Some(Box::pin(ready(Err(error)))),
+        };
         // Few enough numbers of values for each to have pipelines of its own.
-        let rounded = k.next_power_of_two();
+        let rounded = k.checked_next_power_of_two()?;
         if !TopPlan::is_possible(width, rounded) || n_rows == 0 {
             return None;
         }
         Some(Box::pin(async move {
-            let max_rows = self.n_slot_rows(slot);
             if n_rows > max_rows {
                 let what = format!("rows of slot {}", slot.0);
                 return Err(Error::ShapeMismatch { what, expected: max_rows, found: n_rows });
@@ -284,17 +296,19 @@ impl Session for WgpuSession {
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
-        self.memory.copy_page(&self.gpu, from, to)
+        self.gpu.check()?;
+        self.memory.copy_page(from, to)
     }
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
-        self.memory.copy_state(&self.gpu, from, to)
+        self.gpu.check()?;
+        self.memory.copy_state(from, to)
     }
 }
 
 /// Asks for the known answers of kernels. Natively they are looked at, too; a browser cannot wait
 /// here, the next read does.
-fn ask(gpu: &Gpu, kernels: HashSet<Kernel>) -> Result<Vec<Pending>> {
+fn ask(gpu: &Gpu, kernels: HashSet<ProductKernel>) -> Result<Vec<Pending>> {
     let pending = Pending::ask(gpu, kernels)?;
     gpu.flush();
     gpu.check()?;

@@ -2,7 +2,7 @@
 
 use realm_ir::{Result, Top};
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, word_bytes};
 use crate::kernel::{Kernel, TOP_OF_TOP, TOP_VALUES};
 use crate::plan::MAX_GRID;
 
@@ -49,7 +49,7 @@ impl TopPlan {
         loop {
             let n_chunks = n.div_ceil(CHUNK);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-            let bytes = 4 * ENTRY_WORDS * max_rows * n_chunks * k;
+            let bytes = word_bytes(&[ENTRY_WORDS, max_rows, n_chunks, k]);
             let output = gpu.buffer("largest values", bytes, usage)?;
             let constants = vec![("n", n as f64), ("k", k as f64), ("row_width", n as f64)];
             levels.push(Level {
@@ -64,13 +64,13 @@ impl TopPlan {
             (n, kernel) = (n_chunks * k, &TOP_OF_TOP);
         }
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = gpu.buffer("largest values to read", input.size() as usize, usage)?;
+        let staging = gpu.buffer("largest values to read", input.size(), usage)?;
         Ok(TopPlan { k, levels, result: input, staging })
     }
 
     /// Whether the chunks of a row of `width` values are a grid, and get fewer level by level.
     pub fn is_possible(width: usize, k: usize) -> bool {
-        (1..=CHUNK / 2).contains(&k) && width.div_ceil(CHUNK) <= MAX_GRID
+        (1..=CHUNK / 2).contains(&k) && (1..=MAX_GRID).contains(&width.div_ceil(CHUNK))
     }
 
     /// Submits the choice from rows `0..n_rows`; gives where to read, and how many words.
@@ -92,7 +92,7 @@ impl TopPlan {
         }
         let n_words = ENTRY_WORDS * self.k * n_rows;
         encoder.copy_buffer_to_buffer(&self.result, 0, &self.staging, 0, 4 * n_words as u64);
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
         (&self.staging, n_words)
     }
 

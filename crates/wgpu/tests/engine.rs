@@ -1,4 +1,4 @@
-//! The engine on a graphics adapter: what it says, and how little of it crosses the bus.
+//! The engine on a device: what it says, and how little of it crosses the bus.
 
 mod common;
 
@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use realm_cpu::{CpuBackend, CpuOptions};
-use realm_engine::core::{Completion, Event};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::model::{Model, Source, wait};
+use realm_engine::model::{ModelHandle, Source, wait};
+use realm_engine::requests::{Completion, Event};
 use realm_engine::{GenerateOptions, LoadOptions, Lora, Prompt};
 use realm_gguf::{Gguf, TensorType};
 use realm_ir::Backend;
@@ -20,7 +20,7 @@ use realm_testkit::lora;
 use common::backend;
 
 /// A model with float weights, whose activations no backend rounds.
-fn load(backend: Arc<dyn Backend>) -> Model {
+fn load(backend: Arc<dyn Backend>) -> ModelHandle {
     let open = move || {
         let (backend, device) = (backend.clone(), String::new());
         Ok(OpenBackend { backend, threads: 1, device, kernel: |_, _| None })
@@ -29,14 +29,14 @@ fn load(backend: Arc<dyn Backend>) -> Model {
     let cancel = AtomicBool::new(false);
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let options = LoadOptions { context_length: 256, ..LoadOptions::default() };
-    Model::load(Source::Path(file()), &options, &[choice], watcher).expect("the model loads")
+    ModelHandle::load(Source::Path(file()), &options, &[choice], watcher).expect("the model loads")
 }
 
 fn file() -> std::path::PathBuf {
     Path::new(&kit::path()).join("../models/realm-tiny-stories-f16.gguf")
 }
 
-fn answer(model: &Model, adapters: Vec<Lora>) -> Completion {
+fn answer(model: &ModelHandle, adapters: Vec<Lora>) -> Completion {
     let options = GenerateOptions {
         max_tokens: 40,
         ignore_eos: true,
@@ -56,7 +56,7 @@ fn answer(model: &Model, adapters: Vec<Lora>) -> Completion {
 }
 
 /// The number of an adapter for all matrices of the layers.
-fn load_adapter(model: &Model) -> u32 {
+fn load_adapter(model: &ModelHandle) -> u32 {
     let base = Gguf::open(file()).unwrap();
     let lora = lora::Lora::random(&base, 1, 4, TensorType::F16, |tensor| {
         tensor.name().starts_with("blk.") && tensor.shape().len() == 2
@@ -67,7 +67,7 @@ fn load_adapter(model: &Model) -> u32 {
 
 #[test]
 fn greedy_answers_are_those_of_the_cpu_and_read_a_few_bytes_for_each_token() {
-    let cpu = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+    let cpu = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).unwrap();
     let (cpu, gpu) = (load(Arc::new(cpu)), load(Arc::new(backend().clone())));
     let wanted = answer(&cpu, vec![]);
     let before = backend().counters().read_bytes;
@@ -77,7 +77,7 @@ fn greedy_answers_are_those_of_the_cpu_and_read_a_few_bytes_for_each_token() {
     // A column and a value; some of the best, should the sampler want them.
     assert!(read > 0 && read / 40 <= 64, "{read} bytes for 40 tokens");
 
-    let adapted = |model: &Model| {
+    let adapted = |model: &ModelHandle| {
         let adapter = load_adapter(model);
         answer(model, vec![Lora { adapter, scale: 0.5 }]).text
     };

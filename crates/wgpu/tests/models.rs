@@ -46,13 +46,11 @@ fn logits(
 
 /// How the family is off, if it is.
 fn fault(family: &Family) -> Option<String> {
-    let is_encoder = realm_model::arch::find(family.architecture)?.is_encoder;
-    // What sees later tokens has to be given all of them at once.
-    let n_first = if is_encoder { PROMPT.len() } else { 9 };
     let model = match model(family.file()) {
         Ok(model) => model,
         Err(error) => return Some(error.to_string()),
     };
+    let n_first = if model.is_causal() { 9 } else { PROMPT.len() };
     let run = |backend: &dyn Backend| logits(&model, backend, KvType::F32, &PROMPT, n_first);
     let (wanted, got) = match (run(&NaiveBackend), run(backend())) {
         (Ok(wanted), Ok(got)) => (wanted, got),

@@ -4,7 +4,7 @@ mod cases;
 mod common;
 
 use pollster::block_on;
-use realm_wgpu::Arithmetic;
+use realm_wgpu::{Arithmetic, WgpuBackend};
 
 use cases::{Case, attention, experts, recurrent, rows, tables, top};
 use common::{backend, open};
@@ -38,7 +38,7 @@ fn every_activation_equals_the_oracle_with_and_without_a_factor() {
 }
 
 #[test]
-fn sums_scale_both_terms_and_may_replace_either() {
+fn sums_scale_both_terms_and_may_replace_the_first() {
     check(rows::sums());
 }
 
@@ -97,6 +97,27 @@ fn positions_that_several_workgroups_share_are_put_together() {
         let n_dispatches = backend.counters().dispatches - before;
         let n_steps = 2 * case.bench.calls.len() as u64;
         assert!(n_dispatches > n_steps, "{}: nothing is put together", case.what);
+    }
+}
+
+#[test]
+fn heads_in_several_buffers_give_what_one_buffer_gives() {
+    let whole = open(None);
+    // Devices by the limit of their bindings.
+    let mut devices: Vec<(usize, WgpuBackend)> = Vec::new();
+    for (limit, case) in attention::dealt_out() {
+        if !devices.iter().any(|(known, _)| *known == limit) {
+            devices.push((limit, open(Some(limit))));
+        }
+        let (_, small) = devices.iter().find(|(known, _)| *known == limit).expect("just opened");
+        let [in_one, dealt_out] = [&whole, small].map(|backend| {
+            let before = backend.counters().dispatches;
+            assert_eq!(block_on(case.fault(backend, Arithmetic::F32)), None, "{limit} bytes");
+            backend.counters().dispatches - before
+        });
+        // A buffer more is a dispatch more that stores and one that attends.
+        let n_calls = case.bench.calls.len() as u64;
+        assert!(dealt_out >= in_one + 2 * n_calls, "{}: {in_one}, {dealt_out}", case.what);
     }
 }
 

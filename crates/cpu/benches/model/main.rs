@@ -39,8 +39,9 @@ fn main() {
         at.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
     };
     let (n_prompt, n_decode) = (option("--prompt", 512), option("--decode", 64));
-    let backend = CpuBackend::new(CpuOptions { threads: Some(option("--threads", 2)) })
-        .expect("the threads start");
+    let backend =
+        CpuBackend::new(CpuOptions { threads: Some(option("--threads", 2)), ..Default::default() })
+            .expect("the threads start");
 
     #[cfg(not(target_family = "wasm"))]
     if let Some(rate) = realm_cpu::read_bandwidth(Some(backend.threads())) {

@@ -1,18 +1,17 @@
 //! A matrix of its own for each head.
 
-use realm_ir::{BatchView, Error, HeadLinear, Result};
+use realm_ir::{BatchView, HeadLinear, Result};
 use realm_quant::{Activations, OutputView};
 
-use super::rows::task_rows;
 use crate::parts::Parts;
-use crate::plan::WeightHandle;
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Multiplies the first part of every head, copies the rest. A task is one head.
 ///
 /// # Errors
-/// `InvalidBatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
 pub(crate) fn head_linear(
     op: &HeadLinear,
     weight: &WeightHandle,
@@ -23,19 +22,14 @@ pub(crate) fn head_linear(
     let n_rows = state.slots.n_rows(op.input, batch);
     let (in_len, out_len) = (op.in_width + op.rest, op.out_width + op.rest);
     let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
-    let mut out = state.slots.take(op.out);
-    let parts = Parts::new(&mut out);
-    let input = state.slots.get(op.input);
-    let failure = std::sync::Mutex::new(None);
-    team.for_each(op.n_heads, &|_, head| {
+    let (out, others) = state.slots.split(op.out);
+    let (parts, input) = (Parts::new(out), others.get(op.input));
+    team.try_for_each(op.n_heads, &|_, head| {
         let head_of_row = |row: usize| &input[row * in_stride + head * in_len..][..in_len];
         let mut product = vec![0.0; n_rows * op.out_width];
-        let result = multiply(op, weight, head, n_rows, &head_of_row, &mut product);
-        if let Err(error) = result {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-            return;
-        }
-        for row in task_rows(0, n_rows, n_rows) {
+        multiply(op, weight, head, n_rows, &head_of_row, &mut product)
+            .map_err(|error| weight.misfit(error))?;
+        for row in 0..n_rows {
             let first = row * out_stride + head * out_len;
             // SAFETY: each head of a row belongs to one task.
             let target = unsafe { parts.part(first..first + out_len) };
@@ -43,12 +37,8 @@ pub(crate) fn head_linear(
             multiplied.copy_from_slice(&product[row * op.out_width..][..op.out_width]);
             rest.copy_from_slice(&head_of_row(row)[op.in_width..]);
         }
-    });
-    state.slots.put(op.out, out);
-    match failure.into_inner().expect("nothing panics while holding it") {
-        Some(error) => Err(Error::InvalidBatch { message: error.to_string() }),
-        None => Ok(()),
-    }
+        Ok(())
+    })
 }
 
 /// `product[row][i]` for one head.
@@ -60,7 +50,7 @@ fn multiply<'a>(
     head_of_row: &impl Fn(usize) -> &'a [f32],
     product: &mut [f32],
 ) -> std::result::Result<(), realm_quant::Error> {
-    let mut activations = Activations::new();
+    let mut activations = Activations::new(weight.level());
     activations.reset(weight.format().activation, n_rows, op.in_width)?;
     for row in 0..n_rows {
         activations.quantize_row(row, &head_of_row(row)[..op.in_width])?;

@@ -4,15 +4,15 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use realm_ir::{BatchView, Error, Result};
-use realm_quant::{ActivationForm, ActivationRowsMut, ActivationView, Activations, OutputView};
+use realm_ir::{BatchView, Result};
+use realm_quant::{ActivationForm, ActivationView, Activations, Level, OutputView};
 
 use super::low_rank::Additions;
-use super::rows::{fill_row, task_rows};
-use crate::parts::Parts;
+use super::quantize::quantize_rows;
+use super::row::fill_row;
 use crate::plan::{LinearOp, OutputOp};
 use crate::pool::Team;
-use crate::session::{Slots, State};
+use crate::state::{PerWorker, Scratch, Slots, State};
 
 /// Activations multiplied at once, in bytes: they stay in the second-level cache, while
 /// weights are unpacked once for all of them.
@@ -39,15 +39,13 @@ pub(crate) fn linear(
     }
     let mut additions = Additions::new(op, state.slots.rows(op.input), batch)?;
     let forms = additions.as_ref().map_or(&op.forms, |additions| &additions.forms);
-    let mut activations = std::mem::take(&mut state.scratch.activations);
-    let result = quantize(op, forms, &mut activations, &mut state.slots, team, n_rows)
-        .and_then(|()| match &mut additions {
-            Some(additions) => additions.multiply_inner(&activations, team),
-            None => Ok(()),
-        })
-        .and_then(|()| multiply(op, &activations, additions.as_ref(), state, team, n_rows));
-    state.scratch.activations = activations;
-    result.map_err(|error| Error::InvalidBatch { message: error.to_string() })
+    let State { level, slots, scratch: Scratch { activations, per_worker, .. }, .. } = state;
+    let made = quantize(op, forms, activations, slots, (*level, team), n_rows);
+    made.map_err(|error| op.outputs[0].weight.misfit(error))?;
+    if let Some(additions) = &mut additions {
+        additions.multiply_inner(activations, team)?;
+    }
+    multiply(op, (activations, n_rows), additions.as_ref(), slots, per_worker, team)
 }
 
 /// Makes the input's rows, and their quantised forms.
@@ -56,74 +54,22 @@ fn quantize(
     forms: &[ActivationForm],
     activations: &mut Vec<Activations>,
     slots: &mut Slots,
-    team: &Team<'_>,
+    (level, team): (Level, &Team<'_>),
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
     let _span = tracing::trace_span!("quantize").entered();
-    activations.resize_with(activations.len().max(forms.len()), Activations::new);
+    activations.resize_with(activations.len().max(forms.len()), || Activations::new(level));
     for (form, buffer) in forms.iter().zip(activations.iter_mut()) {
         buffer.reset(*form, n_rows, op.width)?;
     }
     let stride = slots.width(op.input);
-    let mut input = slots.take(op.input);
+    let (input, others) = slots.split(op.input);
     let fill = |row: usize, values: &mut [f32]| {
         if let Some(before) = &op.before {
-            fill_row(before, slots, row, values);
+            fill_row(level, before, others, row, values);
         }
     };
-    let made = &mut activations[..forms.len()];
-    let result = quantize_rows(made, &mut input, (n_rows, op.width, stride), team, &fill);
-    slots.put(op.input, input);
-    result
-}
-
-/// Calls `fill(row, values)` for each row of `values` and brings the first `width` values of
-/// it into every form. Rows are `stride` apart; a task is some of them.
-pub(crate) fn quantize_rows(
-    activations: &mut [Activations],
-    values: &mut [f32],
-    (n_rows, width, stride): (usize, usize, usize),
-    team: &Team<'_>,
-    fill: &(dyn Fn(usize, &mut [f32]) + Sync),
-) -> std::result::Result<(), realm_quant::Error> {
-    let per_task = n_rows.div_ceil(team.n_workers()).max(1);
-    let targets = split_rows(activations, n_rows, per_task);
-    let parts = Parts::new(values);
-    let failure = Mutex::new(None);
-    team.for_each(targets.len(), &|_, task| {
-        let mut target = targets[task].lock().expect("each task locks its own target once");
-        for (local, row) in task_rows(task, per_task, n_rows).enumerate() {
-            // SAFETY: each row belongs to one task.
-            let values = unsafe { parts.part(row * stride..(row + 1) * stride) };
-            fill(row, values);
-            for rows in target.iter_mut() {
-                if let Err(error) = rows.quantize_row(local, &values[..width]) {
-                    *failure.lock().expect("nothing panics while holding it") = Some(error);
-                }
-            }
-        }
-    });
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
-}
-
-/// For each task, its rows of every form.
-fn split_rows(
-    activations: &mut [Activations],
-    n_rows: usize,
-    per_task: usize,
-) -> Vec<Mutex<Vec<ActivationRowsMut<'_>>>> {
-    let n_tasks = n_rows.div_ceil(per_task);
-    let mut targets: Vec<Vec<_>> = (0..n_tasks).map(|_| Vec::new()).collect();
-    for form in activations {
-        let mut rest = form.rows_mut();
-        for target in &mut targets {
-            let n = per_task.min(rest.rows());
-            let (own, others) = rest.split_at(n);
-            target.push(own);
-            rest = others;
-        }
-    }
-    targets.into_iter().map(Mutex::new).collect()
+    quantize_rows(&mut activations[..forms.len()], input, (n_rows, op.width, stride), team, &fill)
 }
 
 /// One task: some output columns of one product.
@@ -138,54 +84,41 @@ struct Columns<'a> {
 
 fn multiply(
     op: &LinearOp,
-    activations: &[Activations],
+    (activations, n_rows): (&[Activations], usize),
     additions: Option<&Additions<'_>>,
-    state: &mut State,
+    slots: &mut Slots,
+    per_worker: &PerWorker<Vec<f32>>,
     team: &Team<'_>,
-    n_rows: usize,
-) -> std::result::Result<(), realm_quant::Error> {
+) -> Result<()> {
     let _span = tracing::trace_span!("multiply").entered();
-    let mut outputs: Vec<_> =
-        op.outputs.iter().map(|output| state.slots.take(output.out)).collect();
-    let tasks = split_columns(op, &mut outputs, &state.slots, team.n_workers(), n_rows)?;
+    let tasks = split_columns(op, slots, team.n_workers(), n_rows)?;
     let tile_tokens = tile_tokens(op, n_rows);
-    let per_worker = &state.scratch.per_worker;
-    let failure = Mutex::new(None);
-
-    team.for_each(tasks.len(), &|worker, task| {
+    team.try_for_each(tasks.len(), &|worker, task| {
         let mut columns = tasks[task].lock().expect("each task locks its own columns once");
         let x = &activations[columns.output.form];
-        let mut tile = per_worker[worker].lock().expect("a worker locks its own scratch");
+        let mut tile = per_worker.of(worker);
         for first in (0..n_rows).step_by(tile_tokens) {
             let tokens = first..n_rows.min(first + tile_tokens);
-            if let Err(error) =
-                columns.product(x.view(tokens.clone()), tokens, additions, &mut tile)
-            {
-                *failure.lock().expect("nothing panics while holding it") = Some(error);
-                return;
-            }
+            let product = columns.product(x.view(tokens.clone()), tokens, additions, &mut tile);
+            product.map_err(|error| columns.output.weight.misfit(error))?;
         }
-    });
-    drop(tasks);
-    for (output, values) in op.outputs.iter().zip(outputs) {
-        state.slots.put(output.out, values);
-    }
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
+        Ok(())
+    })
 }
 
 /// The columns of every task, over all outputs.
 fn split_columns<'a>(
     op: &'a LinearOp,
-    outputs: &'a mut [Vec<f32>],
-    slots: &Slots,
+    slots: &'a mut Slots,
     n_workers: usize,
     n_rows: usize,
-) -> std::result::Result<Vec<Mutex<Columns<'a>>>, realm_quant::Error> {
+) -> Result<Vec<Mutex<Columns<'a>>>> {
     let per_task = columns_per_task(op, n_workers);
     let mut tasks = Vec::new();
-    for (index, (output, values)) in op.outputs.iter().zip(outputs).enumerate() {
-        let stride = slots.width(output.out);
-        let whole = OutputView::new(&mut values[..n_rows * stride], n_rows, stride)?;
+    let targets = slots.all_of(op.outputs.iter().map(|output| output.out));
+    for (index, (output, (values, stride))) in op.outputs.iter().zip(targets).enumerate() {
+        let whole = OutputView::new(&mut values[..n_rows * stride], n_rows, stride);
+        let whole = whole.map_err(|error| output.weight.misfit(error))?;
         let (mut rest, _) = whole.split_at(output.weight.n_rows());
         let mut first = 0;
         while rest.rows() > 0 {

@@ -2,7 +2,6 @@
 //! that run with them, in the order in which a sequence names its adapters.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use realm_ir::{AdapterUse, BatchView, Error, Result, Rows, WeightRef};
 use realm_quant::{ActivationForm, Activations, OutputView};
@@ -110,7 +109,7 @@ impl<'a> Additions<'a> {
     ///
     /// # Errors
     /// When matrices and activations do not fit, which [`Additions::new`] rules out.
-    pub fn multiply_inner(&mut self, x: &[Activations], team: &Team<'_>) -> QuantResult<()> {
+    pub fn multiply_inner(&mut self, x: &[Activations], team: &Team<'_>) -> Result<()> {
         let mut inner: Vec<Vec<f32>> =
             self.additions.iter_mut().map(|add| std::mem::take(&mut add.inner)).collect();
         let work: usize =
@@ -121,22 +120,20 @@ impl<'a> Additions<'a> {
             let firsts = (0..addition.pair.b.rank).step_by(RANKS_PER_TASK);
             tasks.extend(firsts.map(|first| (index, first)));
         }
-        let failure = Mutex::new(None);
         let run = |_: usize, task: usize| {
             let (index, first) = tasks[task];
             let addition = &self.additions[index];
             let n = RANKS_PER_TASK.min(addition.pair.b.rank - first);
-            if let Err(error) = addition.multiply_inner(x, first, n, &parts[index]) {
-                *failure.lock().expect("nothing panics while holding it") = Some(error);
-            }
+            let product = addition.multiply_inner(x, first, n, &parts[index]);
+            product.map_err(|error| addition.pair.a.misfit(error))
         };
         match work < ALONE {
-            true => (0..tasks.len()).for_each(|task| run(0, task)),
-            false => team.for_each(tasks.len(), &run),
+            true => (0..tasks.len()).try_for_each(|task| run(0, task))?,
+            false => team.try_for_each(tasks.len(), &run)?,
         }
         drop(parts);
         self.additions.iter_mut().zip(inner).for_each(|(add, inner)| add.inner = inner);
-        failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// Adds to some columns of one output, `[tokens, columns]`; the first column begins a
@@ -236,17 +233,17 @@ pub(crate) fn add_product(
         pair.check(x.len(), part.n_rows, part.n_matrices)?;
         if !part.first_row.is_multiple_of(Panels::COLUMNS) {
             let what = format!("{}: rows from {} on", pair.b.name(), part.first_row);
-            return Err(Error::Unsupported { what, backend: crate::backend::NAME });
+            return Err(Error::Unsupported { what, backend: crate::NAME });
         }
         let (a, rank) = (&pair.a, pair.b.rank);
         let mut inner = vec![0.0; rank];
-        let mut activations = Activations::new();
+        let mut activations = Activations::new(a.level());
         let result = activations
             .reset(a.format().activation, 1, x.len())
             .and_then(|()| activations.quantize_row(0, x))
             .and_then(|()| OutputView::new(&mut inner, 1, rank))
             .and_then(|inner| a.matmul(part.matrix * rank, activations.view(0..1), inner));
-        result.map_err(|error| Error::InvalidBatch { message: error.to_string() })?;
+        result.map_err(|error| a.misfit(error))?;
         pair.add_outer(inner, part, used.scale, out);
     }
     Ok(())

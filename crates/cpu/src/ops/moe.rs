@@ -1,18 +1,16 @@
 //! A mixture of experts: rows are grouped by expert, so that an expert's weights
 //! are read once for all rows that chose it, and those of others not at all.
 
-use std::sync::Mutex;
-
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
-use realm_quant::{ActivationForm, Activations, OutputView};
+use realm_quant::{ActivationForm, Activations, Level, OutputView};
 
-use super::linear::quantize_rows;
 use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
+use super::quantize::quantize_rows;
 use crate::math;
 use crate::parts::Parts;
 use crate::plan::{ExpertMatrix, MoeOp};
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
 
 /// Output columns of one task.
 const COLUMNS_PER_TASK: usize = 64;
@@ -37,7 +35,7 @@ struct Group {
 /// Runs the experts that rows choose.
 ///
 /// # Errors
-/// `InvalidBatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
 pub(crate) fn moe(
     op: &MoeOp,
     state: &mut State,
@@ -64,10 +62,6 @@ fn rows<'a>(
     state.slots.get(slot).chunks_exact(stride).take(n_rows).map(move |row| &row[..width])
 }
 
-fn misfit(error: realm_quant::Error) -> Error {
-    Error::InvalidBatch { message: error.to_string() }
-}
-
 /// Groups of rows by expert.
 fn route<'a>(
     op: &MoeOp,
@@ -76,7 +70,8 @@ fn route<'a>(
     adapted: &[AdaptedRows<'_>],
 ) -> Result<Vec<Group>> {
     let (step, width) = (&op.step, op.router.row_len());
-    let mut activations = Activations::new();
+    let misfit = |error| op.router.misfit(error);
+    let mut activations = Activations::new(op.router.level());
     activations.reset(op.router.format().activation, n_rows, width).map_err(misfit)?;
     let mut logits = vec![0.0; n_rows * step.n_experts];
     for (row, values) in rows.clone().enumerate() {
@@ -98,7 +93,9 @@ fn route<'a>(
         if let Some(bias) = &op.router_bias {
             logits.iter_mut().zip(bias.values()).for_each(|(logit, b)| *logit += b);
         }
-        for (place, (expert, weight)) in choose(step, logits, choice_bias).into_iter().enumerate() {
+        for (place, (expert, weight)) in
+            choose(op.router.level(), step, logits, choice_bias).into_iter().enumerate()
+        {
             visits[expert].push(Visit { row, weight, place });
         }
     }
@@ -113,14 +110,19 @@ fn route<'a>(
 }
 
 /// The chosen experts of one row and their weights, best first. `logits` become scores.
-fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(usize, f32)> {
+fn choose(
+    level: Level,
+    step: &Moe,
+    logits: &mut [f32],
+    choice_bias: Option<&[f32]>,
+) -> Vec<(usize, f32)> {
     match step.gating {
         Gating::Softmax => {
-            let (_, sum) = math::softmax_weights(logits);
+            let (_, sum) = math::softmax_weights(level, logits);
             logits.iter_mut().for_each(|score| *score /= sum);
         }
         Gating::SoftmaxOfChosen => {}
-        Gating::Sigmoid => math::gated(realm_ir::Activation::Sigmoid, logits, None),
+        Gating::Sigmoid => math::gated(level, realm_ir::Activation::Sigmoid, logits, None),
     }
     let rank = |expert: usize| logits[expert] + choice_bias.map_or(0.0, |bias| bias[expert]);
     let mut order = eligible(step, rank);
@@ -128,7 +130,7 @@ fn choose(step: &Moe, logits: &mut [f32], choice_bias: Option<&[f32]>) -> Vec<(u
     order.truncate(step.n_used);
     let mut weights: Vec<f32> = order.iter().map(|expert| logits[*expert]).collect();
     if step.gating == Gating::SoftmaxOfChosen {
-        let (_, sum) = math::softmax_weights(&mut weights);
+        let (_, sum) = math::softmax_weights(level, &mut weights);
         weights.iter_mut().for_each(|weight| *weight /= sum);
     } else if step.normalize {
         let sum: f32 = weights.iter().sum();
@@ -165,7 +167,7 @@ fn run_experts(
     let width = op.router.row_len();
     let visits: Vec<Visit> = groups.iter().flat_map(|group| group.visits.clone()).collect();
     let multiply = |matrices: &[&ExpertMatrix], inputs: &Inputs| {
-        let mut outs = products(matrices, groups, inputs, team).map_err(misfit)?;
+        let mut outs = products(matrices, groups, inputs, team)?;
         if !adapted.is_empty() {
             for (matrix, out) in matrices.iter().zip(&mut outs) {
                 let adapters = (op.step.n_experts, adapted);
@@ -182,17 +184,19 @@ fn run_experts(
         target.iter_mut().zip(rows[row]).for_each(|(target, x)| *target = x * scale);
     };
     let values = vec![0.0; visits.len() * width];
-    let inputs = Inputs::new(values, &matrices, team, &gather).map_err(misfit)?;
+    let inputs = Inputs::new(values, &matrices, team, &gather);
+    let inputs = inputs.map_err(|error| op.up.weight.misfit(error))?;
     let mut outs = multiply(&matrices, &inputs)?;
 
     let up = if op.gate.is_some() { outs.pop() } else { None };
     let inner_width = op.down.weight.row_len();
     let activate = |visit: usize, target: &mut [f32]| {
         let up = up.as_ref().map(|up| &up[visit * inner_width..][..inner_width]);
-        math::gated(op.step.activation, target, up);
+        math::gated(op.down.weight.level(), op.step.activation, target, up);
     };
     let values = outs.pop().unwrap_or_default();
-    let inputs = Inputs::new(values, &[&op.down], team, &activate).map_err(misfit)?;
+    let inputs = Inputs::new(values, &[&op.down], team, &activate);
+    let inputs = inputs.map_err(|error| op.down.weight.misfit(error))?;
     Ok(multiply(&[&op.down], &inputs)?.pop().unwrap_or_default())
 }
 
@@ -229,9 +233,10 @@ impl Inputs {
         let width = matrices.first().map_or(1, |matrix| matrix.weight.row_len());
         let n_visits = values.len() / width;
         let mut activations: Vec<Activations> = Vec::new();
-        for form in matrices.iter().map(|matrix| matrix.weight.format().activation) {
+        for weight in matrices.iter().map(|matrix| &matrix.weight) {
+            let form = weight.format().activation;
             if activations.iter().all(|made| made.form() != form) {
-                let mut new = Activations::new();
+                let mut new = Activations::new(weight.level());
                 new.reset(form, n_visits, width)?;
                 activations.push(new);
             }
@@ -255,7 +260,7 @@ fn products(
     groups: &[Group],
     inputs: &Inputs,
     team: &Team<'_>,
-) -> std::result::Result<Vec<Vec<f32>>, realm_quant::Error> {
+) -> Result<Vec<Vec<f32>>> {
     let n_visits: usize = groups.iter().map(|group| group.visits.len()).sum();
     let mut outs: Vec<_> = matrices.iter().map(|m| vec![0.0; n_visits * m.n_rows]).collect();
     let parts: Vec<_> = outs.iter_mut().map(|out| Parts::new(out)).collect();
@@ -267,16 +272,14 @@ fn products(
             tasks.extend(firsts.map(|first| (group, *matrix, parts, first)));
         }
     }
-    let failure = Mutex::new(None);
-    team.for_each(tasks.len(), &|_, task| {
+    team.try_for_each(tasks.len(), &|_, task| {
         let (group, matrix, parts, first) = tasks[task];
-        if let Err(error) = product(matrix, group, inputs.of(matrix), first, parts) {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-        }
-    });
+        product(matrix, group, inputs.of(matrix), first, parts)
+            .map_err(|error| matrix.weight.misfit(error))
+    })?;
     drop(tasks);
     drop(parts);
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(outs), Err)
+    Ok(outs)
 }
 
 /// Columns from `first` on, up to a task's worth, of the rows of one group. Only one task
@@ -326,8 +329,7 @@ fn add_low_rank(
         .flat_map(|group| group.visits.iter().map(|visit| (visit.row, group.expert)))
         .collect();
     let parts = Parts::new(out);
-    let failure = Mutex::new(None);
-    team.for_each(visits.len(), &|_, visit| {
+    team.try_for_each(visits.len(), &|_, visit| {
         let (row, expert) = visits[visit];
         // SAFETY: each visit belongs to one task.
         let target = unsafe { parts.part(visit * n_out..(visit + 1) * n_out) };
@@ -339,11 +341,8 @@ fn add_low_rank(
             first_row: matrix.first_row,
             n_rows: matrix.stride,
         };
-        if let Err(error) = add_product(adapters, weight, part, x, target) {
-            *failure.lock().expect("nothing panics while holding it") = Some(error);
-        }
-    });
-    failure.into_inner().expect("nothing panics while holding it").map_or(Ok(()), Err)
+        add_product(adapters, weight, part, x, target)
+    })
 }
 
 /// Sums each row's results in the order of its choice.
@@ -357,9 +356,8 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             places[visit.row * op.step.n_used + visit.place] = (group.first + i, weight);
         }
     }
-    let mut out = state.slots.take(op.step.out);
-    let rows = out.chunks_exact_mut(stride).zip(places.chunks_exact(op.step.n_used));
-    for (row, places) in rows {
+    let rows = state.slots.get_mut(op.step.out).chunks_exact_mut(stride);
+    for (row, places) in rows.zip(places.chunks_exact(op.step.n_used)) {
         let row = &mut row[..width];
         if !op.step.accumulate {
             row.fill(0.0);
@@ -369,5 +367,4 @@ fn add_up(op: &MoeOp, groups: &[Group], results: &[f32], n_rows: usize, state: &
             row.iter_mut().zip(result).for_each(|(value, r)| *value += weight * r);
         }
     }
-    state.slots.put(op.step.out, out);
 }

@@ -1,12 +1,14 @@
 //! Steps that carry a state from row to row.
 
 use realm_ir::{BatchView, Conv, DeltaNet, SelectiveScan, SequenceView};
+use realm_quant::Level;
 
 use crate::math;
 use crate::parts::Parts;
-use crate::plan::{SelectiveScanOp, WeightHandle};
+use crate::plan::SelectiveScanOp;
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Whether a sequence begins with this batch, so that its state is to be forgotten.
 fn begins(batch: &BatchView<'_>, sequence: &SequenceView<'_>) -> bool {
@@ -22,10 +24,9 @@ pub(crate) fn conv(
     batch: &BatchView<'_>,
 ) {
     let (taps, width) = (weight.row_len(), weight.n_rows());
-    let kernel = weight.values();
-    let (in_stride, out_stride) = (state.slots.width(op.input), state.slots.width(op.out));
-    let mut out = state.slots.take(op.out);
-    let input = state.slots.get(op.input);
+    let (level, kernel) = (state.level, weight.values());
+    let out_stride = state.slots.width(op.out);
+    let (out, others) = state.slots.split(op.out);
     for sequence in batch.sequences {
         let range = state.recurrent.range(sequence.state, op.state);
         let past = &mut state.recurrent.values()[range];
@@ -33,7 +34,7 @@ pub(crate) fn conv(
             past.fill(0.0);
         }
         for row in sequence.first_row..sequence.first_row + sequence.n_rows {
-            let input = &input[row * in_stride..][..width];
+            let input = &others.row(op.input, row)[..width];
             let out = &mut out[row * out_stride..][..width];
             match bias {
                 Some(bias) => out.copy_from_slice(&bias.values()[..width]),
@@ -45,7 +46,7 @@ pub(crate) fn conv(
                     *out += kernel[column * taps + tap] * value;
                 }
             }
-            math::gated(op.activation, out, None);
+            math::gated(level, op.activation, out, None);
             // The oldest input leaves, this one joins.
             if taps > 1 {
                 past.copy_within(width.., 0);
@@ -53,7 +54,6 @@ pub(crate) fn conv(
             }
         }
     }
-    state.slots.put(op.out, out);
 }
 
 /// A gated delta rule. A task is one value head of one sequence.
@@ -65,32 +65,33 @@ pub(crate) fn delta_net(
     team: &Team<'_>,
     batch: &BatchView<'_>,
 ) {
-    let mut out = state.slots.take(op.out);
-    let out_stride = state.slots.width(op.out);
-    let out_parts = Parts::new(&mut out);
+    let (level, out_stride) = (state.level, state.slots.width(op.out));
+    let (out, others) = state.slots.split(op.out);
+    let out_parts = Parts::new(out);
     let ranges: Vec<_> = batch
         .sequences
         .iter()
         .map(|sequence| state.recurrent.range(sequence.state, op.state))
         .collect();
     let state_parts = Parts::new(state.recurrent.values());
-    let slots = &state.slots;
     let len = op.key_width * op.value_width;
     team.for_each(batch.sequences.len() * op.n_value_heads, &|_, task| {
         let (sequence, head) = (task / op.n_value_heads, task % op.n_value_heads);
         let first = ranges[sequence].start + head * len;
-        // SAFETY: sequences have states of their own, and each head of one is one task.
+        // SAFETY: sequences have states of their own, as `BatchView::check` has seen, and each
+        // head of one is one task.
         let memory = unsafe { state_parts.part(first..first + len) };
         let sequence = &batch.sequences[sequence];
         if begins(batch, sequence) {
             memory.fill(0.0);
         }
         for row in sequence.first_row..sequence.first_row + sequence.n_rows {
-            let value = |slot| slots.get(slot)[row * slots.width(slot) + head];
+            let value = |slot| others.row(slot, row)[head];
             let step = math::softplus(value(op.alpha) + bias.values()[head]);
             let head_row = HeadRow {
                 op,
-                qkv: &slots.get(op.qkv)[row * slots.width(op.qkv)..],
+                level,
+                qkv: others.row(op.qkv, row),
                 head,
                 decay: (decay.values()[head] * step).exp(),
                 rate: 1.0 / (1.0 + (-value(op.beta)).exp()),
@@ -101,12 +102,12 @@ pub(crate) fn delta_net(
             head_row.update(memory, out);
         }
     });
-    state.slots.put(op.out, out);
 }
 
 /// One value head of one row.
 struct HeadRow<'a> {
     op: &'a DeltaNet,
+    level: Level,
     qkv: &'a [f32],
     head: usize,
     /// What the memory is multiplied with.
@@ -146,7 +147,7 @@ impl HeadRow<'_> {
     /// A vector of unit length, times `scale`.
     fn unit(&self, first: usize, scale: f32) -> Vec<f32> {
         let vector = &self.qkv[first..][..self.op.key_width];
-        let length = (math::sum_of_squares(vector) + self.op.epsilon).sqrt();
+        let length = (math::sum_of_squares(self.level, vector) + self.op.epsilon).sqrt();
         vector.iter().map(|x| x / length * scale).collect()
     }
 }
@@ -162,17 +163,15 @@ pub(crate) fn selective_scan(
     batch: &BatchView<'_>,
 ) {
     let step = &op.step;
-    let mut out = state.slots.take(step.out);
-    let out_stride = state.slots.width(step.out);
-    let out_parts = Parts::new(&mut out);
+    let (level, out_stride) = (state.level, state.slots.width(step.out));
+    let (out, others) = state.slots.split(step.out);
+    let out_parts = Parts::new(out);
     let ranges: Vec<_> = batch
         .sequences
         .iter()
         .map(|sequence| state.recurrent.range(sequence.state, step.state))
         .collect();
     let state_parts = Parts::new(state.recurrent.values());
-    let slots = &state.slots;
-    let row_of = |slot, row| &slots.get(slot)[row * slots.width(slot)..];
     let heads_per_task = SCAN_VALUES_PER_TASK.div_ceil(step.head_width);
     let tasks = step.n_heads.div_ceil(heads_per_task);
     team.for_each(batch.sequences.len() * tasks, &|_, task| {
@@ -181,7 +180,8 @@ pub(crate) fn selective_scan(
         let values = heads.start * step.head_width..heads.end * step.head_width;
         let first = ranges[sequence].start;
         let range = first + values.start * step.state_width..first + values.end * step.state_width;
-        // SAFETY: sequences have states of their own, and each head of one is one task.
+        // SAFETY: sequences have states of their own, as `BatchView::check` has seen, and each
+        // head of one is one task.
         let memory = unsafe { state_parts.part(range) };
         let sequence = &batch.sequences[sequence];
         if begins(batch, sequence) {
@@ -192,7 +192,7 @@ pub(crate) fn selective_scan(
             let start = row * out_stride;
             // SAFETY: each head of a row belongs to one task.
             let out = unsafe { out_parts.part(start + values.start..start + values.end) };
-            let (x, dt) = (&row_of(step.x, row)[values.clone()], row_of(step.dt, row));
+            let (x, dt) = (&others.row(step.x, row)[values.clone()], others.row(step.dt, row));
             let heads_of_row = out
                 .chunks_exact_mut(step.head_width)
                 .zip(x.chunks_exact(step.head_width))
@@ -200,21 +200,21 @@ pub(crate) fn selective_scan(
             for (head, ((out, x), memory)) in heads.clone().zip(heads_of_row) {
                 let time = math::softplus(dt[head] + op.bias.values()[head]);
                 let group = head / (step.n_heads / step.n_groups) * step.state_width;
-                let (b, c) = (&row_of(step.b, row)[group..], &row_of(step.c, row)[group..]);
+                let (b, c) = (&others.row(step.b, row)[group..], &others.row(step.c, row)[group..]);
                 let n_decays = op.decay.row_len();
                 decays.clear();
                 decays.extend_from_slice(&op.decay.values()[head * n_decays..][..n_decays]);
-                math::exp_scaled(time, &mut decays);
-                scan_head(step, memory, &decays, time, (x, b, c), op.skip.values()[head], out);
+                math::exp_scaled(level, time, &mut decays);
+                let (inputs, skip) = ((x, b, c), op.skip.values()[head]);
+                scan_head((level, step), memory, &decays, time, inputs, skip, out);
             }
         }
     });
-    state.slots.put(step.out, out);
 }
 
 /// One head of one row.
 fn scan_head(
-    step: &SelectiveScan,
+    (level, step): (Level, &SelectiveScan),
     memory: &mut [f32],
     decays: &[f32],
     time: f32,
@@ -223,6 +223,6 @@ fn scan_head(
     out: &mut [f32],
 ) {
     for ((out, x), memory) in out.iter_mut().zip(x).zip(memory.chunks_exact_mut(step.state_width)) {
-        *out = math::scan(memory, decays, time * x, b, c) + skip * x;
+        *out = math::scan(level, memory, decays, time * x, b, c) + skip * x;
     }
 }

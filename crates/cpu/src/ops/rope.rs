@@ -1,12 +1,14 @@
 //! Head norms, rotation, and the way into the KV cache.
 
 use realm_ir::{BatchView, Rope, RopeSpec, RopeStyle};
+use realm_quant::Level;
 
-use super::rows::{norm_head, task_rows};
+use super::row::{norm_head, task_rows};
 use crate::parts::Parts;
-use crate::plan::{HeadNormOp, RopeStoreOp, WeightHandle};
+use crate::plan::{HeadNormOp, RopeStoreOp};
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::State;
+use crate::weight::WeightHandle;
 
 /// Rows per task: enough to be worth handing out.
 const ROWS_PER_TASK: usize = 8;
@@ -22,13 +24,18 @@ pub(crate) fn rope_store(
     let (layer, page_tokens) = (shape.layer(op.kv_layer), shape.page_tokens);
     let pages = pages_of_rows(batch, page_tokens);
     let [q_width, k_width, v_width] = [op.q, op.k, op.v].map(|slot| state.slots.width(slot));
-    let (mut q, mut k) = (state.slots.take(op.q), state.slots.take(op.k));
     // Latent attention stores the first part of its only key as the value.
     let is_shared = op.k == op.v;
-    let v = state.slots.get(op.v);
-    let (q_parts, k_parts) = (Parts::new(&mut q), Parts::new(&mut k));
+    let (q, k, v) = if is_shared {
+        let [q, k] = state.slots.distinct([op.q, op.k]);
+        (q, k, &[][..])
+    } else {
+        let [q, k, v] = state.slots.distinct([op.q, op.k, op.v]);
+        (q, k, &*v)
+    };
+    let (q_parts, k_parts) = (Parts::new(q), Parts::new(k));
     let writer = state.kv.writer();
-    let n_rows = batch.n_rows();
+    let (level, n_rows) = (state.level, batch.n_rows());
 
     team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
         let mut turns = Turns::default();
@@ -40,7 +47,7 @@ pub(crate) fn rope_store(
             let q = unsafe { q_parts.part(row * q_width..(row + 1) * q_width) };
             for head in q.chunks_exact_mut(layer.key_width).take(op.n_heads) {
                 let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.q_weight));
-                prepare(head, norm, &turns);
+                prepare(level, head, norm, &turns);
                 if let Some(temperature) = &op.temperature {
                     let factor = temperature.at(position);
                     head.iter_mut().for_each(|value| *value *= factor);
@@ -53,9 +60,10 @@ pub(crate) fn rope_store(
             let keys = k.chunks_exact_mut(layer.key_width);
             let values = v.chunks_exact(layer.value_width);
             for (head, (key, value)) in keys.zip(values).take(layer.n_kv_heads).enumerate() {
-                prepare(key, op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight)), &turns);
-                // SAFETY: one row per position of a sequence, and sequences of a batch
-                // write to pages of their own, so no other task has this place.
+                let norm = op.head_norm.as_ref().map(|norm| (norm, &norm.k_weight));
+                prepare(level, key, norm, &turns);
+                // SAFETY: a sequence has one row per position, and `BatchView::check` has seen
+                // that rows write to no page from two places, so no other task has this one.
                 unsafe {
                     writer.store_key(op.kv_layer, page, slot, head, key);
                     writer.store_value(op.kv_layer, page, slot, head, value);
@@ -63,15 +71,12 @@ pub(crate) fn rope_store(
             }
         }
     });
-    state.slots.put(op.q, q);
-    state.slots.put(op.k, k);
 }
 
 /// Rotates heads in place.
 pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchView<'_>) {
     let (width, n_rows) = (state.slots.width(op.heads), batch.n_rows());
-    let mut values = state.slots.take(op.heads);
-    let parts = Parts::new(&mut values);
+    let parts = Parts::new(state.slots.get_mut(op.heads));
     team.for_each(n_rows.div_ceil(ROWS_PER_TASK), &|_, task| {
         let mut turns = Turns::default();
         for row in task_rows(task, ROWS_PER_TASK, n_rows) {
@@ -81,14 +86,18 @@ pub(crate) fn rope(op: &Rope, state: &mut State, team: &Team<'_>, batch: &BatchV
             row.chunks_exact_mut(op.head_width).take(op.n_heads).for_each(|h| turns.rotate(h));
         }
     });
-    state.slots.put(op.heads, values);
 }
 
 /// Normalises and rotates a head, in the order of its family.
-fn prepare(head: &mut [f32], norm: Option<(&HeadNormOp, &WeightHandle)>, turns: &Turns<'_>) {
+fn prepare(
+    level: Level,
+    head: &mut [f32],
+    norm: Option<(&HeadNormOp, &WeightHandle)>,
+    turns: &Turns<'_>,
+) {
     let apply = |head: &mut [f32], after_rope: bool| {
         if let Some((norm, weight)) = norm.filter(|(norm, _)| norm.after_rope == after_rope) {
-            norm_head(head, weight.values(), norm.epsilon);
+            norm_head(level, head, weight.values(), norm.epsilon);
         }
     };
     apply(head, false);

@@ -2,11 +2,12 @@
 //! files that are damaged or cannot be run.
 
 mod files;
+mod mutations;
 mod references;
 
 use std::sync::Arc;
 
-use realm_cpu::{CpuBackend, CpuOptions};
+use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::Gguf;
 use realm_model::{Error, build};
 use realm_testkit::families::{CONTEXT_LENGTH, PROMPT};
@@ -17,10 +18,22 @@ fn model(bytes: &[u8]) -> Result<Model, Box<Error>> {
     Ok(Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers })
 }
 
+/// Refuses a file, or runs some tokens of it.
+///
+/// # Panics
+/// When a program that the file makes cannot be run: it should not have been made.
+fn run_a_little(gguf: &Gguf, backend: &CpuBackend) -> Result<(), Box<Error>> {
+    let plan = build(gguf, CONTEXT_LENGTH as usize)?;
+    let model = Model { program: Arc::new(plan.program), kv_layers: plan.kv_layers };
+    let ran = model.run_a_little(backend, plan.state_widths);
+    ran.unwrap_or_else(|error| panic!("a program that was made does not run: {error}"));
+    Ok(())
+}
+
 /// What the model gives for each token of the prompt: as many in the first call as
 /// `n_first`, then one by one.
-fn outputs(model: &Model, n_first: usize) -> Vec<f32> {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+fn outputs(model: &Model, n_first: usize, level: Level) -> Vec<f32> {
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1), level: Some(level) }).unwrap();
     let mut session = model.open(&backend, Size::default()).unwrap();
     let pages = [3, 11, 2, 7];
     let mut outputs =

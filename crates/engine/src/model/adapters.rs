@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use realm_model::AdapterInfo;
 
-use super::worker::no_weights;
-use super::{Model, Reply, Source, call, lock, logged, spawn};
+use super::engine_loop::no_weights;
+use super::{ModelHandle, Reply, Source, call, lock, spawn};
 use crate::adapter::Lora;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 
-impl Model {
+impl ModelHandle {
     /// Reads an adapter on a thread of its own and makes it ready for this model; its
     /// number is what [`Lora`] names it by.
     ///
@@ -28,8 +28,8 @@ impl Model {
             match result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))) {
                 Ok((adapter, info)) => {
                     let id = lock(&adapters).add();
-                    call(&commands, reply, async move |core| {
-                        core.add_adapter(id, adapter);
+                    call(&commands, reply, move |engine| {
+                        engine.add_adapter(id, adapter);
                         Ok((id, info))
                     });
                 }
@@ -49,8 +49,8 @@ impl Model {
         let mut adapters = lock(&self.adapters);
         adapters.check("adapter", adapter)?;
         adapters.open.remove(&adapter);
-        self.call(logged("remove an adapter"), async move |core| {
-            core.remove_adapter(adapter);
+        self.tell("remove an adapter", move |engine| {
+            engine.remove_adapter(adapter);
             Ok(())
         });
         Ok(())
@@ -64,7 +64,7 @@ impl Model {
         self.loaded()?;
         let adapters = lock(&self.adapters);
         default.iter().try_for_each(|lora| adapters.check("adapter", lora.adapter))?;
-        self.call(logged("set adapters"), async move |core| core.set_default_adapters(default));
+        self.tell("set adapters", move |engine| engine.set_default_adapters(default));
         Ok(())
     }
 }

@@ -1,17 +1,17 @@
-//! A model as programs hold it: a handle, and an engine that does the work.
+//! A model as programs hold it: a handle, and a loop that drives its engine.
 //!
-//! Every call returns at once; results come through a [`Reply`] or a [`Sink`], on
-//! the engine's thread. Dropping the handle ends what is running and frees the
-//! model without waiting for it. Natively [`Model::load`] gives the engine a thread;
-//! in a browser, [`Model::open`]'s caller makes it a task of the event loop.
+//! Every call of a [`ModelHandle`] returns at once; results come through a [`Reply`] or a
+//! [`Sink`], on the engine's thread. Dropping the handle ends what is running and frees the
+//! model without waiting for it. Natively [`ModelHandle::load`] gives the [`EngineLoop`] a
+//! thread; in a browser, [`ModelHandle::open`]'s caller makes it a task of the event loop.
 
 mod adapters;
-mod embed;
-mod reply;
-mod worker;
+mod engine_loop;
+mod preparer;
+mod requests;
+mod sequences;
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::PathBuf;
@@ -23,19 +23,20 @@ use realm_gguf::Gguf;
 use realm_tokenizer::{DecodeOptions, EncodeOptions};
 use web_time::Instant;
 
-pub use reply::Reply;
+pub use crate::requests::Reply;
 #[cfg(not(target_arch = "wasm32"))]
-pub use reply::wait;
-pub use worker::{Engine, Sink};
+pub use crate::requests::wait;
+pub use engine_loop::{EngineLoop, Sink};
+pub use requests::RequestHandle;
 
 use crate::chat::{self, ChatArguments};
-use crate::core::{Core, CoreParts, GenerationId};
+use crate::engine::{Engine, EngineParts};
 use crate::error::{Error, Result};
 use crate::info::{MemoryEstimate, ModelInfo};
 use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Pause, Runnable, Watcher};
-use crate::options::{GenerateOptions, LoadOptions, Prompt};
+use crate::options::LoadOptions;
 use crate::tensor::{Tensor, read_tensor};
-use worker::{Command, Listener, Start, no_weights};
+use engine_loop::{Command, no_weights};
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -59,17 +60,17 @@ impl Source {
 }
 
 /// A loaded model. Can be used from any thread.
-pub struct Model {
+pub struct ModelHandle {
     /// None once it was disposed of.
     loaded: Mutex<Option<Arc<Loaded>>>,
     commands: UnboundedSender<Command>,
     /// Set when everything is to end.
     stop: Arc<AtomicBool>,
-    /// Flags of generations that may still run.
+    /// Flags of requests that may still run.
     aborts: Mutex<Vec<Weak<AtomicBool>>>,
     sequences: Mutex<Ids>,
     adapters: Arc<Mutex<Ids>>,
-    next_generation: AtomicU64,
+    next_request: AtomicU64,
 }
 
 /// Kept sequences or adapters as programs know them.
@@ -77,19 +78,6 @@ pub struct Model {
 struct Ids {
     open: BTreeSet<u32>,
     next: u32,
-}
-
-/// Ends a generation from outside.
-#[derive(Clone, Debug)]
-pub struct GenerationHandle {
-    abort: Arc<AtomicBool>,
-}
-
-impl GenerationHandle {
-    /// Ends the generation within one step. Any number of calls.
-    pub fn abort(&self) {
-        self.abort.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A lock whose data is whole whatever happened to its last holder.
@@ -103,13 +91,7 @@ fn now_ms() -> f64 {
     START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
 }
 
-/// 32 random bits: few enough to be read and typed again.
-fn random_seed() -> u64 {
-    // Every `RandomState` has keys of its own, drawn from the operating system.
-    std::hash::RandomState::new().build_hasher().finish() >> 32
-}
-
-impl Model {
+impl ModelHandle {
     /// Opens `source`, gives its weights to the first of `backends` that can run
     /// it, and starts a thread for the engine. Takes as long as that takes: call it on
     /// a thread that may be blocked.
@@ -122,10 +104,10 @@ impl Model {
         options: &LoadOptions,
         backends: &[BackendChoice],
         watcher: Watcher<'_>,
-    ) -> Result<Model> {
-        let open = async { Model::open(source.open()?, options, backends, watcher).await };
-        let (model, engine) = pollster::block_on(open)?;
-        spawn("realm-engine", move || pollster::block_on(engine.run()))?;
+    ) -> Result<ModelHandle> {
+        let open = async { ModelHandle::open(source.open()?, options, backends, watcher).await };
+        let (model, engine_loop) = pollster::block_on(open)?;
+        spawn("realm-engine", move || pollster::block_on(engine_loop.run()))?;
         Ok(model)
     }
 
@@ -144,7 +126,7 @@ impl Model {
     }
 
     /// Gives the weights of `gguf` to the first of `backends` that can run it; the caller
-    /// has to drive the engine.
+    /// has to drive the loop.
     ///
     /// # Errors
     /// What is wrong with the file, what each backend had against it, `ABORTED`.
@@ -153,38 +135,48 @@ impl Model {
         options: &LoadOptions,
         backends: &[BackendChoice],
         mut watcher: Watcher<'_>,
-    ) -> Result<(Model, Engine)> {
+    ) -> Result<(ModelHandle, EngineLoop)> {
         let started = Instant::now();
         let (mut loaded, runnable) = load::load(gguf, options, backends, &mut watcher).await?;
         loaded.info.load_ms = started.elapsed().as_secs_f64() * 1e3;
-        Ok(Model::new(loaded, runnable, watcher.pause))
+        Ok(ModelHandle::new(loaded, runnable, watcher.pause))
     }
 
-    fn new(loaded: Loaded, runnable: Option<Runnable>, pause: Option<Pause>) -> (Model, Engine) {
+    fn new(
+        loaded: Loaded,
+        runnable: Option<Runnable>,
+        pause: Option<Pause>,
+    ) -> (ModelHandle, EngineLoop) {
         let stop = Arc::new(AtomicBool::new(false));
-        let core = runnable.map(|Runnable { session, program, embedding, limits }| {
-            Core::new(CoreParts {
+        let engine = runnable.map(|runnable| {
+            let rows_beside_decoding = runnable.rows_beside_decoding;
+            let Runnable { session, open_session, program, embedding, limits, .. } = runnable;
+            Engine::new(EngineParts {
                 session,
+                open_session,
                 program,
                 embedding,
                 vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
                 limits,
+                rows_beside_decoding,
                 stop: stop.clone(),
                 clock: now_ms,
             })
         });
         let (commands, receiver) = mpsc::unbounded();
-        let engine = Engine::new(core, loaded.tokenizer.clone(), receiver, pause);
-        let model = Model {
-            loaded: Mutex::new(Some(Arc::new(loaded))),
+        let loaded = Arc::new(loaded);
+        let engine_loop =
+            EngineLoop::new(engine, loaded.clone(), receiver, commands.clone(), pause);
+        let model = ModelHandle {
+            loaded: Mutex::new(Some(loaded)),
             commands,
             stop,
             aborts: Mutex::default(),
             sequences: Mutex::default(),
             adapters: Arc::default(),
-            next_generation: AtomicU64::new(0),
+            next_request: AtomicU64::new(0),
         };
-        (model, engine)
+        (model, engine_loop)
     }
 
     fn loaded(&self) -> Result<Arc<Loaded>> {
@@ -234,116 +226,23 @@ impl Model {
         chat::render_for(&*self.loaded()?, template, arguments)
     }
 
-    /// Starts a generation. Everything that happens to it, errors included, goes
-    /// to `sink`.
-    pub fn generate(
-        &self,
-        prompt: Prompt,
-        mut options: GenerateOptions,
-        sink: Sink,
-    ) -> GenerationHandle {
-        if options.draw_seed {
-            options.sampling.seed = random_seed();
-        }
-        let abort = Arc::new(AtomicBool::new(false));
-        let id = GenerationId(self.next_generation.fetch_add(1, Ordering::Relaxed));
-        {
-            let mut aborts = lock(&self.aborts);
-            aborts.retain(|flag| flag.strong_count() > 0);
-            aborts.push(Arc::downgrade(&abort));
-        }
-        let listener = Listener::new(sink);
-        let start = Start { id, prompt, options, abort: abort.clone(), listener };
-        self.send(Command::Generate(Box::new(start)));
-        GenerationHandle { abort }
-    }
-
     /// A command that cannot be sent is dropped, and answers that the model is gone.
     fn send(&self, command: Command) {
         drop(self.commands.unbounded_send(command));
     }
 
-    fn call<T: 'static>(
+    /// Does something to the engine between two steps, for a caller that does not wait. What can
+    /// go wrong was looked at before; the rest shows in the calls that follow.
+    fn tell(
         &self,
-        reply: Reply<T>,
-        work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
+        what: &'static str,
+        work: impl FnOnce(&mut Engine) -> Result<()> + Send + 'static,
     ) {
+        let reply = Reply::new(move |result| match result {
+            Ok(()) | Err(Error::Disposed) => {}
+            Err(error) => tracing::error!("cannot {what}: {error}"),
+        });
         call(&self.commands, reply, work);
-    }
-
-    /// Opens a sequence that keeps its KV cache between generations.
-    ///
-    /// # Errors
-    /// `DISPOSED`.
-    pub fn open_sequence(&self) -> Result<u32> {
-        self.loaded()?;
-        let id = lock(&self.sequences).add();
-        self.call(logged("open a sequence"), async move |core| core.open_sequence(id));
-        Ok(id)
-    }
-
-    /// Opens a sequence with what `sequence` holds; pages are shared until one
-    /// of them changes.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
-    pub fn fork_sequence(&self, sequence: u32) -> Result<u32> {
-        self.loaded()?;
-        let mut sequences = lock(&self.sequences);
-        sequences.check("sequence", sequence)?;
-        let id = sequences.add();
-        self.call(logged("fork a sequence"), async move |core| core.fork_sequence(sequence, id));
-        Ok(id)
-    }
-
-    /// Frees a sequence; one that is generating, when that ends.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` when `sequence` is not open, `DISPOSED`.
-    pub fn close_sequence(&self, sequence: u32) -> Result<()> {
-        self.loaded()?;
-        let mut sequences = lock(&self.sequences);
-        sequences.check("sequence", sequence)?;
-        sequences.open.remove(&sequence);
-        self.call(logged("close a sequence"), async move |core| core.close_sequence(sequence));
-        Ok(())
-    }
-
-    /// See [`Core::embed_tokens`].
-    pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) {
-        self.call(reply, async move |core| core.embed_tokens(&ids).await);
-    }
-
-    /// See [`Core::forward_layer`].
-    pub fn forward_layer(
-        &self,
-        layer: usize,
-        hidden: Vec<f32>,
-        position: usize,
-        sequence: u32,
-        reply: Reply<Vec<f32>>,
-    ) {
-        self.call(reply, async move |core| {
-            core.forward_layer(layer, &hidden, position, sequence).await
-        });
-    }
-
-    /// See [`Core::compute_logits`].
-    pub fn compute_logits(&self, hidden: Vec<f32>, reply: Reply<Vec<f32>>) {
-        self.call(reply, async move |core| core.compute_logits(&hidden).await);
-    }
-
-    /// See [`Core::drop_layer_sequence`].
-    ///
-    /// # Errors
-    /// `DISPOSED`.
-    pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
-        self.loaded()?;
-        self.call(logged("drop a sequence"), async move |core| {
-            core.drop_layer_sequence(sequence);
-            Ok(())
-        });
-        Ok(())
     }
 
     /// The values of a tensor, on a thread of its own.
@@ -380,9 +279,10 @@ impl Model {
     /// number of calls.
     pub fn dispose(&self, done: impl FnOnce() + Send + 'static) {
         let loaded = lock(&self.loaded).take();
-        self.stop.store(true, Ordering::Relaxed);
+        // In this order: whoever sees its own flag sees that everything is to end.
+        self.stop.store(true, Ordering::Release);
         for abort in lock(&self.aborts).drain(..).filter_map(|flag| flag.upgrade()) {
-            abort.store(true, Ordering::Relaxed);
+            abort.store(true, Ordering::Release);
         }
         // The engine thread lets go of the file last, so that unmapping it never
         // happens here.
@@ -393,7 +293,7 @@ impl Model {
     }
 }
 
-impl Drop for Model {
+impl Drop for ModelHandle {
     fn drop(&mut self) {
         self.dispose(|| ());
     }
@@ -419,26 +319,16 @@ impl Ids {
 fn call<T: 'static>(
     commands: &UnboundedSender<Command>,
     reply: Reply<T>,
-    work: impl AsyncFnOnce(&mut Core) -> Result<T> + Send + 'static,
+    work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
 ) {
-    let call: worker::Call = Box::new(move |core| {
-        Box::pin(async move {
-            reply.send(match core {
-                Some(core) => work(core).await,
-                None => Err(no_weights()),
-            });
-        })
+    let call: engine_loop::Call = Box::new(move |engine| {
+        reply.send(match engine {
+            Some(engine) => work(engine),
+            None => Err(no_weights()),
+        });
     });
     // A command that cannot be sent is dropped, and answers that the model is gone.
     drop(commands.unbounded_send(Command::Call(call)));
-}
-
-/// A reply for commands whose caller does not wait: errors go to the log.
-fn logged(what: &'static str) -> Reply<()> {
-    Reply::new(move |result| match result {
-        Ok(()) | Err(Error::Disposed) => {}
-        Err(error) => tracing::error!("cannot {what}: {error}"),
-    })
 }
 
 /// Does `work` on a thread of its own.

@@ -103,11 +103,12 @@ impl Sampler {
             return None;
         }
         match (self.options.temperature == 0.0, self.options.top_k as usize) {
-            (true, _) => Some(1 + n_forbidden),
+            (true, _) => Some(n_forbidden.saturating_add(1)),
             (false, 0) => None,
             // One more: with no more than top-k there is nothing to sort out, and
             // candidates stay in order of their ids.
-            (false, top_k) => Some(top_k + 1 + n_forbidden),
+            // In 32 bits the sum may be more than can be counted: then all are needed.
+            (false, top_k) => Some(top_k.saturating_add(1).saturating_add(n_forbidden)),
         }
     }
 

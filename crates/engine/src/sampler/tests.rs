@@ -209,6 +209,17 @@ fn some_logits_are_enough_only_where_the_rest_cannot_matter() {
 }
 
 #[test]
+fn more_logits_than_can_be_counted_are_all_of_them() {
+    let greedy = Sampler::new(SamplingOptions::default());
+    assert_eq!(greedy.n_enough(usize::MAX), Some(usize::MAX));
+    // In 32 bits, top-k alone may leave no room for one more.
+    let options = SamplingOptions { temperature: 1.0, top_k: u32::MAX, ..Default::default() };
+    let drawing = Sampler::new(options);
+    assert_eq!(drawing.n_enough(usize::MAX - 1), Some(usize::MAX));
+    assert!(drawing.n_enough(2) >= Some(u32::MAX as usize));
+}
+
+#[test]
 fn extreme_penalties_and_temperatures_still_choose_a_token() {
     let options = SamplingOptions {
         temperature: 1e-30,

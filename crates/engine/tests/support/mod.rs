@@ -10,21 +10,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use realm_cpu::{CpuBackend, CpuOptions};
-use realm_engine::core::{Completion, Event};
 use realm_engine::load::{BackendChoice, OpenBackend, Watcher};
-use realm_engine::model::{GenerationHandle, Model, Source};
+use realm_engine::model::{ModelHandle, RequestHandle, Source};
+use realm_engine::requests::{Completion, Event};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
-use realm_gguf::{TensorData, TensorType};
+use realm_gguf::TensorData;
 use realm_ir::{
     Adapter, Backend, BackendLimits, BatchView, Error as IrError, MemoryPlan, Program, ReadFuture,
-    Session, SessionConfig, Slot, StepKind, Uploaded,
+    Session, SessionConfig, Slot, Uploaded,
 };
 
 pub fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/realm-tiny-stories-Q8_0.gguf")
 }
 
-/// What a test does before each run of the session.
+/// What a test does in the middle of each run of the session. After a panic the session is
+/// dead: half of the run is done, and nothing works any more.
 pub type Hook = Box<dyn FnMut(&Range<usize>, &BatchView<'_>) -> Result<(), IrError> + Send>;
 
 /// Shared with the session of a [`Disturbed`] backend.
@@ -33,6 +34,10 @@ pub struct Disturbance {
     pub hook: Option<Hook>,
     /// Every read of the logits slot.
     pub logits: Vec<f32>,
+    /// Sessions that were asked for.
+    pub n_sessions: usize,
+    /// Whether no further sessions can be opened.
+    pub is_gone: bool,
 }
 
 pub struct Disturbed {
@@ -43,10 +48,6 @@ pub struct Disturbed {
 impl Backend for Disturbed {
     fn name(&self) -> &'static str {
         "disturbed"
-    }
-
-    fn supports(&self, step: StepKind, ty: TensorType) -> bool {
-        self.inner.supports(step, ty)
     }
 
     fn limits(&self) -> BackendLimits {
@@ -65,7 +66,7 @@ impl Backend for Disturbed {
         self.inner.upload_adapter(adapter)
     }
 
-    fn session(
+    fn open_session(
         &self,
         program: Arc<Program>,
         weights: Arc<[Uploaded]>,
@@ -74,7 +75,12 @@ impl Backend for Disturbed {
         let logits = program.logits;
         let inner = self.inner.session(program, weights, config)?;
         let disturbance = self.disturbance.clone();
-        Ok(Box::new(DisturbedSession { inner, logits, disturbance }))
+        self.disturbance.lock().unwrap().n_sessions += 1;
+        if self.disturbance.lock().unwrap().is_gone {
+            let reason = "it is gone".to_owned();
+            return Err(IrError::Unavailable { backend: "disturbed", reason });
+        }
+        Ok(Box::new(DisturbedSession { inner, logits, disturbance, is_dead: false }))
     }
 }
 
@@ -82,16 +88,24 @@ struct DisturbedSession {
     inner: Box<dyn Session>,
     logits: Slot,
     disturbance: Arc<Mutex<Disturbance>>,
+    is_dead: bool,
 }
 
 impl Session for DisturbedSession {
     fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<(), IrError> {
-        let hook = self.disturbance.lock().expect("never held over a panic").hook.take();
-        if let Some(mut hook) = hook {
-            hook(&segments, batch)?;
-            self.disturbance.lock().unwrap().hook.get_or_insert(hook);
+        if self.is_dead {
+            let reason = "it broke down".to_owned();
+            return Err(IrError::Unavailable { backend: "disturbed", reason });
         }
-        self.inner.run(segments, batch)
+        let hook = self.disturbance.lock().expect("never held over a panic").hook.take();
+        let Some(mut hook) = hook else { return self.inner.run(segments, batch) };
+        let middle = segments.start.midpoint(segments.end);
+        self.inner.run(segments.start..middle, batch)?;
+        self.is_dead = true;
+        hook(&segments, batch)?;
+        self.is_dead = false;
+        self.disturbance.lock().unwrap().hook.get_or_insert(hook);
+        self.inner.run(middle..segments.end, batch)
     }
 
     fn write(&mut self, slot: Slot, data: &[f32]) -> Result<(), IrError> {
@@ -124,7 +138,7 @@ impl Session for DisturbedSession {
 
 pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
     let open = move || {
-        let inner = CpuBackend::new(CpuOptions { threads: Some(1) })?;
+        let inner = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() })?;
         let backend = Disturbed { inner, disturbance: disturbance.clone() };
         let kernel = |_, _| Some("a kernel".to_owned());
         Ok(OpenBackend { backend: Arc::new(backend), threads: 1, device: String::new(), kernel })
@@ -132,14 +146,24 @@ pub fn choice(disturbance: Arc<Mutex<Disturbance>>) -> BackendChoice {
     BackendChoice { name: "cpu".into(), open: Box::new(open) }
 }
 
-pub fn load_with(options: &LoadOptions, backends: &[BackendChoice]) -> Result<Model, Error> {
+pub fn load_with(options: &LoadOptions, backends: &[BackendChoice]) -> Result<ModelHandle, Error> {
     let cancel = AtomicBool::new(false);
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
-    Model::load(Source::Path(bundled()), options, backends, watcher)
+    ModelHandle::load(Source::Path(bundled()), options, backends, watcher)
+}
+
+/// The model in `bytes`, and the means to disturb it.
+pub fn load_bytes(bytes: Vec<u8>, options: &LoadOptions) -> (ModelHandle, Arc<Mutex<Disturbance>>) {
+    let disturbance = Arc::<Mutex<Disturbance>>::default();
+    let cancel = AtomicBool::new(false);
+    let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
+    let source = Source::Bytes(vec![bytes.into()]);
+    let model = ModelHandle::load(source, options, &[choice(disturbance.clone())], watcher);
+    (model.expect("the model loads"), disturbance)
 }
 
 /// The bundled model, and the means to disturb it.
-pub fn load() -> (Model, Arc<Mutex<Disturbance>>) {
+pub fn load() -> (ModelHandle, Arc<Mutex<Disturbance>>) {
     let disturbance = Arc::<Mutex<Disturbance>>::default();
     let model = load_with(&LoadOptions::default(), &[choice(disturbance.clone())]);
     (model.expect("the bundled model loads"), disturbance)
@@ -147,7 +171,7 @@ pub fn load() -> (Model, Arc<Mutex<Disturbance>>) {
 
 /// A generation whose events can be waited for.
 pub struct Running {
-    pub handle: GenerationHandle,
+    pub handle: RequestHandle,
     pub events: Receiver<Event>,
 }
 
@@ -171,7 +195,7 @@ impl Running {
     }
 }
 
-pub fn start(model: &Model, prompt: Prompt, options: GenerateOptions) -> Running {
+pub fn start(model: &ModelHandle, prompt: Prompt, options: GenerateOptions) -> Running {
     let (sender, events) = mpsc::channel();
     let sink = Box::new(move |event| sender.send(event).is_ok());
     Running { handle: model.generate(prompt, options, sink), events }

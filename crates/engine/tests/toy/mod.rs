@@ -12,12 +12,14 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
-use realm_engine::core::{
-    Completion, Core, CoreParts, Event, GenerationId, Limits, Request, TextStream, Vocabulary,
+use realm_engine::engine::{Engine, EngineParts, Limits};
+use realm_engine::requests::{
+    Completion, EmbedOptions, EmbeddingRequest, Event, GenerationRequest, LayerRequest, LayerWork,
+    Reply, RequestId, TextStream, Vocabulary,
 };
-use realm_engine::{Error, SamplingOptions};
+use realm_engine::{Error, OpenSession, SamplingOptions};
 use realm_ir::{
     BatchLimits, BatchView, Error as IrError, Program, ReadFuture, Rows, Session, Slot, SlotInfo,
 };
@@ -66,10 +68,12 @@ pub const LIMITS: Limits = Limits {
     n_pages: 24,
     max_rows: 8,
     max_outputs: 4,
-    prompt_rows_beside_decoding: 64,
     n_vocab: N_VOCAB,
     n_states: 0,
 };
+
+/// Few, so that prompts beside decoding take several batches.
+pub const ROWS_BESIDE_DECODING: usize = 7;
 
 /// Its hidden state is the number itself; there is no norm.
 pub const EMBEDDING: EmbeddingPlan =
@@ -109,6 +113,12 @@ pub fn states_of(tokens: &[u32]) -> Vec<f32> {
     (1..=tokens.len()).map(states).collect()
 }
 
+/// What the first layer gives for `inputs`, one per position.
+pub fn first_layer(inputs: &[u32]) -> Vec<f32> {
+    let kept = |n: usize| inputs[..n].iter().map(|input| u64::from(*input));
+    (1..=inputs.len()).map(|n| layer(kept(n), 0) as f32).collect()
+}
+
 /// The greedy answer of the toy, with `forbidden` tokens left out.
 pub fn greedy(prompt: &[u32], n: usize, forbidden: &[u32]) -> Vec<u32> {
     let mut tokens = prompt.to_vec();
@@ -146,6 +156,10 @@ pub struct Observer {
     /// The best tokens of the next output rows, whatever their history.
     pub script: VecDeque<u32>,
     pub n_copied_pages: usize,
+    /// Sessions that were opened in place of a dead one.
+    pub n_reopened: usize,
+    /// Whether no further sessions can be opened.
+    pub is_gone: bool,
 }
 
 pub struct Toy {
@@ -160,10 +174,12 @@ pub struct Toy {
     pub observer: Arc<Mutex<Observer>>,
     /// `[state][layer]`: every input so far.
     states: Vec<Vec<Vec<u64>>>,
+    /// A run of it ended in a panic: nothing that it holds can be relied on.
+    is_dead: bool,
 }
 
 impl Toy {
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, observer: Arc<Mutex<Observer>>) -> Self {
         let page = vec![vec![u64::MAX; limits.page_tokens]; N_LAYERS];
         Toy {
             limits: BatchLimits {
@@ -180,7 +196,8 @@ impl Toy {
             hidden: vec![0.0; limits.max_rows],
             taken: Vec::new(),
             logits: Vec::new(),
-            observer: Arc::default(),
+            observer,
+            is_dead: false,
         }
     }
 
@@ -245,8 +262,11 @@ impl Session for Toy {
         };
         let hook = observer.hook.take();
         drop(observer);
+        assert!(!self.is_dead, "a session is used that broke down");
         if let Some(mut hook) = hook {
+            self.is_dead = true;
             let result = hook(&run, batch);
+            self.is_dead = false;
             self.observer.lock().unwrap().hook.get_or_insert(hook);
             if result.is_err() {
                 self.spoil(batch);
@@ -321,6 +341,29 @@ impl Session for Toy {
     }
 }
 
+/// What a layer call gives.
+pub type LayerResult = Result<Vec<f32>, Error>;
+
+/// A reply, and where its result comes out.
+pub fn reply<T: Send + 'static>() -> (Reply<T>, mpsc::Receiver<Result<T, Error>>) {
+    let (sender, result) = mpsc::channel();
+    (Reply::new(move |result| drop(sender.send(result))), result)
+}
+
+/// Opens toys in place of a dead one, as long as the observer lets it.
+fn opener(limits: Limits, observer: Arc<Mutex<Observer>>) -> OpenSession {
+    Box::new(move || {
+        let mut seen = observer.lock().unwrap();
+        if seen.is_gone {
+            let reason = "it is gone".to_owned();
+            return Err(IrError::Unavailable { backend: "toy", reason }.into());
+        }
+        seen.n_reopened += 1;
+        drop(seen);
+        Ok(Box::new(Toy::new(&limits, observer.clone())))
+    })
+}
+
 /// Letters, and `é` in two tokens.
 pub struct ToyVocabulary {
     /// Never chosen.
@@ -362,12 +405,12 @@ impl TextStream for ToyText {
     }
 }
 
-/// A core over a toy, with what a test needs around it.
+/// An engine over a toy, with what a test needs around it.
 pub struct Bench {
-    pub core: Core,
+    pub engine: Engine,
     pub observer: Arc<Mutex<Observer>>,
     pub stop: Arc<AtomicBool>,
-    pub events: Vec<(GenerationId, Event)>,
+    pub events: Vec<(RequestId, Event)>,
     next: u64,
 }
 
@@ -377,42 +420,54 @@ impl Bench {
     }
 
     pub fn with(limits: Limits) -> Self {
-        Bench::with_vocabulary(limits, ToyVocabulary { suppressed: Vec::new() })
+        Bench::made_of(limits, EMBEDDING, Vec::new())
     }
 
-    pub fn with_vocabulary(limits: Limits, vocabulary: ToyVocabulary) -> Self {
-        let toy = Toy::new(&limits);
-        let observer = toy.observer.clone();
+    /// Whose vocabulary never chooses `suppressed` tokens.
+    pub fn suppressing(suppressed: Vec<u32>) -> Self {
+        Bench::made_of(LIMITS, EMBEDDING, suppressed)
+    }
+
+    pub fn made_of(limits: Limits, embedding: EmbeddingPlan, suppressed: Vec<u32>) -> Self {
+        let observer = Arc::<Mutex<Observer>>::default();
         let stop = Arc::new(AtomicBool::new(false));
-        let core = Core::new(CoreParts {
-            session: Box::new(toy),
+        let engine = Engine::new(EngineParts {
+            session: Box::new(Toy::new(&limits, observer.clone())),
+            open_session: opener(limits, observer.clone()),
             program: program(),
-            embedding: EMBEDDING,
-            vocabulary: Arc::new(vocabulary),
+            embedding,
+            vocabulary: Arc::new(ToyVocabulary { suppressed }),
             limits,
+            rows_beside_decoding: ROWS_BESIDE_DECODING,
             stop: stop.clone(),
             clock: || 0.0,
         });
-        Bench { core, observer, stop, events: Vec::new(), next: 0 }
+        Bench { engine, observer, stop, events: Vec::new(), next: 0 }
     }
 
-    pub fn start(&mut self, request: Request) -> GenerationId {
-        let id = GenerationId(self.next);
+    pub fn next_id(&mut self) -> RequestId {
         self.next += 1;
-        self.core.start(id, request);
+        RequestId(self.next - 1)
+    }
+
+    pub fn start(&mut self, request: GenerationRequest) -> RequestId {
+        let id = self.next_id();
+        self.engine.generate(id, request);
         id
     }
 
+    /// One step, after which every page and every state must be accounted for.
     pub fn step(&mut self) {
-        pollster::block_on(self.core.step());
-        self.events.extend(self.core.take_events());
+        pollster::block_on(self.engine.step());
+        self.engine.check().unwrap();
+        self.events.extend(self.engine.take_events());
     }
 
     /// Steps until nothing is left to do.
     pub fn run(&mut self) {
         for _ in 0..10_000 {
-            if self.core.is_idle() {
-                self.events.extend(self.core.take_events());
+            if self.engine.is_idle() {
+                self.events.extend(self.engine.take_events());
                 return;
             }
             self.step();
@@ -420,14 +475,81 @@ impl Bench {
         panic!("no end after 10000 steps");
     }
 
-    pub fn generate(&mut self, request: Request) -> Result<Completion, Arc<Error>> {
+    pub fn generate(&mut self, request: GenerationRequest) -> Result<Completion, Arc<Error>> {
         let id = self.start(request);
         self.run();
         self.result(id)
     }
 
+    pub fn start_embedding(
+        &mut self,
+        request: EmbeddingRequest,
+    ) -> mpsc::Receiver<Result<Vec<Vec<f32>>, Error>> {
+        let id = self.next_id();
+        let (reply, result) = reply();
+        self.engine.embed(id, request, reply);
+        result
+    }
+
+    pub fn embed(
+        &mut self,
+        texts: &[Vec<u32>],
+        options: EmbedOptions,
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let (texts, abort) = (texts.to_vec(), Arc::default());
+        let result = self.start_embedding(EmbeddingRequest { texts, options, abort });
+        self.wait(&result)
+    }
+
+    pub fn start_layers(&mut self, request: LayerRequest) -> mpsc::Receiver<LayerResult> {
+        let id = self.next_id();
+        let (reply, result) = reply();
+        self.engine.run_layers(id, request, reply);
+        result
+    }
+
+    fn layers(&mut self, work: LayerWork) -> LayerResult {
+        let result = self.start_layers(LayerRequest { work, abort: Arc::default() });
+        self.wait(&result)
+    }
+
+    /// Steps until an answer is there.
+    pub fn wait<T>(&mut self, result: &mpsc::Receiver<T>) -> T {
+        for _ in 0..10_000 {
+            match result.try_recv() {
+                Ok(result) => return result,
+                Err(_) => self.step(),
+            }
+        }
+        panic!("no answer after 10000 steps");
+    }
+
+    pub fn embed_tokens(&mut self, tokens: &[u32]) -> LayerResult {
+        self.layers(LayerWork::EmbedTokens(tokens.to_vec()))
+    }
+
+    pub fn forward_layer(
+        &mut self,
+        layer: usize,
+        hidden: &[f32],
+        position: usize,
+        sequence: u32,
+    ) -> LayerResult {
+        let hidden = hidden.to_vec();
+        self.layers(LayerWork::Forward { layer, hidden, position, sequence })
+    }
+
+    pub fn compute_logits(&mut self, hidden: &[f32]) -> LayerResult {
+        self.layers(LayerWork::ComputeLogits(hidden.to_vec()))
+    }
+
+    pub fn drop_layer_sequence(&mut self, sequence: u32) {
+        let id = self.next_id();
+        self.engine.drop_layer_sequence(id, sequence);
+    }
+
     /// How a generation ended; its chunks must add up to its result.
-    pub fn result(&self, id: GenerationId) -> Result<Completion, Arc<Error>> {
+    pub fn result(&self, id: RequestId) -> Result<Completion, Arc<Error>> {
         let mut text = String::new();
         let mut tokens = Vec::new();
         let mut end = None;
@@ -472,8 +594,8 @@ impl Bench {
 }
 
 /// A greedy request for `n` tokens that never ends by itself.
-pub fn request(prompt: &[u32], n: usize) -> Request {
-    Request {
+pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
+    GenerationRequest {
         prompt: prompt.to_vec(),
         sampling: SamplingOptions::default(),
         max_tokens: n,
@@ -487,7 +609,7 @@ pub fn request(prompt: &[u32], n: usize) -> Request {
     }
 }
 
-pub fn abort(request: &Request) -> impl Fn() + Send + 'static {
+pub fn abort(request: &GenerationRequest) -> impl Fn() + Send + 'static {
     let flag = request.abort.clone();
     move || flag.store(true, Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! Llama without order, to embed.
+//! Llama in which every position sees every other, for embeddings.
 
 use super::llama;
 use crate::recipe::*;

@@ -204,6 +204,12 @@ impl LayerBuilder<'_> {
         layer: &LayerHyperparameters,
     ) -> Result<[LinearOutput; 2]> {
         let (width, head) = (self.numbers.embedding_length, layer.key_length);
+        if layer.value_length != head {
+            let key = format!("{}.attention.value_length", self.recipe.name);
+            let expected =
+                format!("{head}, the width of a key: queries come with a gate for each value");
+            return Err(Error::invalid(key, layer.value_length, expected));
+        }
         let name = format!("blk.{index}.attn_q");
         let scale = self.builder.matrix_scale(&name)?;
         let matrix =

@@ -58,13 +58,16 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let numbers = Hyperparameters::read(gguf, recipe)?;
     let ropes = rope_specs(gguf, recipe, &numbers, context_length)?;
     let mut builder = ProgramBuilder::new(gguf);
+    // First of all, so that the width of everything else is one that the file has values for.
+    let shape = [numbers.embedding_length, numbers.n_vocab];
+    let table = builder.weight("token_embd.weight", &shape)?;
     let slots = Slots::new(&mut builder, recipe, &numbers);
     let per_layer = PerLayer::new(&mut builder, &numbers);
     let altup = AltUp::new(&mut builder, &numbers)?;
     let mut layers =
         LayerBuilder { builder, recipe, numbers: &numbers, slots, altup, per_layer, ropes };
 
-    let table = layers.embed()?;
+    layers.embed(table)?;
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
         layers.predict_streams(index)?;
@@ -157,7 +160,8 @@ impl Slots {
         let feed_forward = widest(|l| l.feed_forward_length).max(shared);
         let embedding = numbers.embedding_length;
         let taken = builder.slot(Rows::Outputs, embedding);
-        let gate = if recipe.attention_gate == AttentionGate::Queries { mixed } else { 0 };
+        // A gate for each value of a head, which is as wide as its query.
+        let gate = if recipe.attention_gate == AttentionGate::Queries { q } else { 0 };
         let mut batch = |width| builder.slot(Rows::Batch, width);
         let k = batch(keys);
         Slots {
@@ -198,9 +202,8 @@ struct LayerBuilder<'a> {
 }
 
 impl LayerBuilder<'_> {
-    fn embed(&mut self) -> Result<WeightRef> {
+    fn embed(&mut self, table: WeightRef) -> Result<()> {
         let width = self.numbers.embedding_length;
-        let table = self.builder.weight("token_embd.weight", &[width, self.numbers.n_vocab])?;
         let positions = match self.recipe.positions {
             Positions::Learned => {
                 let shape = [width, self.numbers.context_length];
@@ -218,8 +221,7 @@ impl LayerBuilder<'_> {
             self.norm(name, out, out)?;
         }
         self.embed_per_layer()?;
-        self.embed_streams()?;
-        Ok(table)
+        self.embed_streams()
     }
 
     /// One layer: attention and feed-forward, one after the other or side by side.

@@ -36,7 +36,7 @@ pub(super) fn head_width(
             format!("nothing, and {embedding_length} values do not divide among {n_heads} heads");
         return Err(Error::invalid(key, found, "the width of a head"));
     }
-    keys.count(name, Some(embedding_length / n_heads))
+    keys.head(name, Some(embedding_length / n_heads))
 }
 
 /// The factor on queries that grows with their position.
@@ -67,12 +67,12 @@ pub(super) fn latent(
     if !recipe.latent {
         return Ok(None);
     }
-    let kv_rank = keys.count("attention.kv_lora_rank", None)?;
-    let rotating = keys.count("rope.dimension_count", None)?;
+    let kv_rank = keys.head("attention.kv_lora_rank", None)?;
+    let rotating = keys.head("rope.dimension_count", None)?;
     let has_own_lengths = keys.metadata.u32(&keys.key("attention.key_length_mla"))?.is_some();
-    let own_key_length = keys.count("attention.key_length_mla", Some(key_length))?;
+    let own_key_length = keys.head("attention.key_length_mla", Some(key_length))?;
     let own_value_length = match has_own_lengths {
-        true => keys.count("attention.value_length_mla", None)?,
+        true => keys.head("attention.value_length_mla", None)?,
         false => value_length,
     };
     let is_cached = kv_rank == value_length && kv_rank + rotating == key_length;

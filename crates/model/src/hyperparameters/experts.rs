@@ -2,7 +2,7 @@
 
 use realm_ir::Gating;
 
-use super::Keys;
+use super::{Keys, MAX_COUNT};
 use crate::error::{Error, Result};
 use crate::recipe::{Experts, Recipe};
 
@@ -75,6 +75,9 @@ pub(super) fn experts(
         Some(width) => width as usize,
         None => inner.saturating_mul(shared_count as usize),
     };
+    if shared > MAX_COUNT as usize {
+        return Err(Error::invalid(shared_key, shared, format!("at most {MAX_COUNT}")));
+    }
     let gating_key = keys.key("expert_gating_func");
     let gating = match keys.metadata.u32(&gating_key)? {
         None | Some(0) => gating,

@@ -8,6 +8,13 @@ use crate::error::{Error, Result};
 /// them fit a 64-bit integer; tensors of such size do not exist.
 pub(super) const MAX_COUNT: u32 = 1 << 24;
 
+/// Largest width of one head taken seriously.
+pub(super) const MAX_HEAD: usize = 1 << 16;
+
+/// Largest width of several heads or groups together. A sum of some of them, or what the longest
+/// convolution keeps of them, can be counted in 32 bits.
+pub(super) const MAX_WIDTH: usize = 1 << 25;
+
 /// Reads keys below `<architecture>.`.
 pub(crate) struct Keys<'a> {
     pub metadata: &'a Metadata,
@@ -28,6 +35,22 @@ impl Keys<'_> {
             (None, Some(default)) => Ok(default),
             (None, None) => Ok(self.metadata.require_u32(&key)? as usize),
         }
+    }
+
+    /// The width of one head.
+    pub(super) fn head(&self, name: &str, default: Option<usize>) -> Result<usize> {
+        match self.count(name, default)? {
+            width @ 1..=MAX_HEAD => Ok(width),
+            width => Err(Error::invalid(self.key(name), width, format!("1 to {MAX_HEAD}"))),
+        }
+    }
+
+    /// The width of `n` parts of `each` values together, of which the key `name` says one.
+    pub(super) fn width(&self, name: &str, n: usize, each: usize) -> Result<usize> {
+        n.checked_mul(each).filter(|width| *width <= MAX_WIDTH).ok_or_else(|| {
+            let found = format!("{n} times {each} values");
+            Error::invalid(self.key(name), found, format!("at most {MAX_WIDTH} together"))
+        })
     }
 
     /// A positive finite number, where the key is there.

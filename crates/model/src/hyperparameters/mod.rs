@@ -129,8 +129,8 @@ impl Hyperparameters {
         let (window_key_length, window_value_length) = match latent {
             Some(_) => (key_length, value_length),
             None => (
-                keys.count("attention.key_length_swa", Some(key_length))?,
-                keys.count("attention.value_length_swa", Some(value_length))?,
+                keys.head("attention.key_length_swa", Some(key_length))?,
+                keys.head("attention.value_length_swa", Some(value_length))?,
             ),
         };
         let n_sharing = n_sharing(&keys, recipe, n_layers)?;
@@ -170,16 +170,30 @@ impl Hyperparameters {
                     windows[layer].is_some() || windows.iter().all(Option::is_none)
                 }
             };
+            if gate_sparsity[layer].is_some() && feed_forward_length < 2 {
+                let found = format!("{feed_forward_length} for layer {layer}");
+                let expected = "2 or more: gates of one value have no deviation";
+                return Err(Error::invalid(keys.key("feed_forward_length"), found, expected));
+            }
             let router = format!("blk.{layer}.ffn_gate_inp.weight");
+            let (key_length, value_length) = match windows[layer] {
+                Some(_) => (window_key_length, window_value_length),
+                None => (key_length, value_length),
+            };
+            for n in [n_heads, n_kv_heads] {
+                keys.width("attention.key_length", n, key_length)?;
+                keys.width("attention.value_length", n, value_length)?;
+            }
+            if let Some(latent) = &latent {
+                keys.width("attention.key_length_mla", n_heads, latent.key_length)?;
+                keys.width("attention.value_length_mla", n_heads, latent.value_length)?;
+            }
             layers.push(LayerHyperparameters {
                 mixer,
                 n_heads,
                 n_kv_heads: n_kv_heads.max(1),
-                key_length: if windows[layer].is_some() { window_key_length } else { key_length },
-                value_length: match windows[layer] {
-                    Some(_) => window_value_length,
-                    None => value_length,
-                },
+                key_length,
+                value_length,
                 feed_forward_length,
                 activation: activations[layer],
                 window: windows[layer],
@@ -198,7 +212,7 @@ impl Hyperparameters {
             qkv_clamp: keys.cap("attention.clamp_kqv")?,
             attention_output_scale: keys.positive("attention.value_scale")?.unwrap_or(1.0),
             query_temperature: query_temperature(&keys, recipe)?,
-            per_layer_input_length: per_layer_input_length(&keys)?,
+            per_layer_input_length: per_layer_input_length(&keys, n_layers)?,
             altup: AltUpHyperparameters::read(gguf, &keys, recipe)?,
             rope_dimension_count,
             window_rope_dimension_count: rope_dimensions(
@@ -315,11 +329,15 @@ fn rope_dimensions(
 }
 
 /// Width of the inputs that each layer has of its own.
-fn per_layer_input_length(keys: &Keys<'_>) -> Result<Option<usize>> {
+fn per_layer_input_length(keys: &Keys<'_>, n_layers: usize) -> Result<Option<usize>> {
     let name = "embedding_length_per_layer_input";
     match keys.metadata.u32(&keys.key(name))? {
         None | Some(0) => Ok(None),
-        Some(_) => keys.count(name, None).map(Some),
+        Some(_) => {
+            let width = keys.count(name, None)?;
+            keys.width(name, n_layers, width)?;
+            Ok(Some(width))
+        }
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn scan(keys: &Keys<'_>, recipe: &Recipe) -> Result<Option<ScanHyperp
                         2^28 values of state";
         return Err(Error::invalid(keys.key("ssm.time_step_rank"), found, expected));
     }
+    keys.width("ssm.group_count", n_groups, state_width)?;
     let head_width = inner / n_heads;
     Ok(Some(ScanHyperparameters {
         n_heads,
@@ -199,11 +200,18 @@ pub(super) fn delta_net(
         let expected = format!("a multiple of {n_key_heads}, and a divisor of the values");
         return Err(Error::invalid(keys.key("ssm.time_step_rank"), found, expected));
     }
+    let key_width = keys.count("ssm.state_size", None)?;
+    keys.width("ssm.group_count", 2 * n_key_heads, key_width)?;
+    if inner.saturating_mul(key_width) > MAX_STATE {
+        let found = format!("{key_width}, for {inner} values");
+        let expected = "at most 2^28 values of state";
+        return Err(Error::invalid(keys.key("ssm.state_size"), found, expected));
+    }
     Ok(Some(DeltaNetHyperparameters {
         n_key_heads,
         n_value_heads,
         grouped,
-        key_width: keys.count("ssm.state_size", None)?,
+        key_width,
         value_width: inner / n_value_heads,
     }))
 }

@@ -84,17 +84,17 @@ struct Unit {
 fn unit(kernel: &str, is_float: bool) -> Option<Unit> {
     let (run, products): (fn(), usize) = match (kernel, is_float) {
         ("avx512vnni" | "avx512vbmi", false) => {
-            // SAFETY: the CPU runs kernels of this name, so it has their instructions.
+            // SAFETY: a kernel of this name runs, so the CPU has AVX-512 VNNI.
             (|| unsafe { x86::vnni_512() }, x86::VNNI_512_PRODUCTS)
         }
-        // SAFETY: as above.
-        ("avx512vnni", true) => (|| unsafe { x86::fma_512() }, x86::FMA_512_PRODUCTS),
-        // SAFETY: as above.
+        // SAFETY: a kernel of this name runs, so the CPU has AVX-512 F.
+        ("avx512", true) => (|| unsafe { x86::fma_512() }, x86::FMA_512_PRODUCTS),
+        // SAFETY: a kernel of this name runs, so the CPU has AVX-VNNI.
         ("avxvnni", false) => (|| unsafe { x86::vnni_256() }, x86::VNNI_256_PRODUCTS),
-        // SAFETY: as above.
+        // SAFETY: a kernel of this name runs, so the CPU has AVX2.
         ("avx2", false) => (|| unsafe { x86::bytes_256() }, x86::BYTES_256_PRODUCTS),
-        // SAFETY: as above.
-        ("avx2" | "avxvnni", true) => (|| unsafe { x86::fma_256() }, x86::FMA_256_PRODUCTS),
+        // SAFETY: a kernel of this name runs, so the CPU has AVX2 and FMA.
+        ("avx2", true) => (|| unsafe { x86::fma_256() }, x86::FMA_256_PRODUCTS),
         _ => return None,
     };
     Some(Unit { run, operations: 2 * products })

@@ -25,7 +25,7 @@ use std::num::NonZero;
 use std::sync::Mutex;
 
 use realm_gguf::TensorType;
-use realm_quant::{ActivationForm, Activations, Format, Kernel};
+use realm_quant::{ActivationForm, Activations, Format, Kernel, Level};
 use serde_json::{Value, json};
 
 /// Values of a row: the width of a model of 1.1e9 parameters.
@@ -121,7 +121,7 @@ fn kernels(
 ) -> impl Iterator<Item = (&'static str, &'static Kernel)> {
     LAYOUTS
         .into_iter()
-        .zip([Some(format.kernel()), format.packed_kernel()])
+        .zip([Some(format.kernel(Level::best())), format.packed_kernel(Level::best())])
         .filter(|(layout, _)| options.layouts.iter().any(|wanted| wanted == layout))
         .filter_map(|(layout, kernel)| Some((layout, kernel?)))
 }
@@ -222,7 +222,7 @@ fn multiply(kernel: &Kernel, panel: &[u8], x: &Activations, out: &mut [f32]) {
 }
 
 fn activations(form: ActivationForm, n: usize) -> Activations {
-    let mut x = Activations::new();
+    let mut x = Activations::new(Level::best());
     x.reset(form, n, COLS).expect("rows are whole blocks");
     for row in 0..n {
         let values: Vec<f32> = (0..COLS).map(|i| ((i * 7 + row) % 23) as f32 - 11.0).collect();

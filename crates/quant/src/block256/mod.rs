@@ -19,7 +19,7 @@ pub(crate) mod rows;
 use realm_gguf::TensorType;
 
 use crate::activations::SUMS_256;
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::kernel::{Kernel, Problem};
 use crate::rows::RowFormat;
 use crate::simd::{for_each_lean, for_each_simd};
@@ -82,20 +82,21 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
 }
 
 /// The kernels of `F` for interleaved rows, fastest first.
-pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; Level::COUNT - 1] {
+pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; InstructionSet::COUNT - 1] {
     for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY))
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; Level::LEAN_COUNT] {
+pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; InstructionSet::LEAN_COUNT] {
     kernels_by::<F, rows::Family<F>>()
 }
 
 /// Like [`kernels`], with vectors as `R` says.
-pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; Level::LEAN_COUNT] {
+pub(crate) const fn kernels_by<F: Block256, R: RowFormat>() -> [Kernel; InstructionSet::LEAN_COUNT]
+{
     for_each_lean!(
         S => crate::rows::kernel::<S, R>(F::TY),
-        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+        Kernel::new(InstructionSet::Scalar, F::TY, matmul::<F>)
     )
 }
 

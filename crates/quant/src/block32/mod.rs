@@ -14,7 +14,7 @@ mod wide;
 
 use realm_gguf::TensorType;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::kernel::{Kernel, Problem};
 use crate::simd::{for_each_lean, for_each_simd};
 use crate::{ActivationForm, Format, Group};
@@ -79,24 +79,24 @@ pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
 }
 
 /// The kernels of `F` for interleaved rows, fastest first.
-pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; Level::COUNT - 1] {
+pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; InstructionSet::COUNT - 1] {
     for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY))
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; Level::LEAN_COUNT] {
+pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; InstructionSet::LEAN_COUNT] {
     for_each_lean!(
         S => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
-        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+        Kernel::new(InstructionSet::Scalar, F::TY, matmul::<F>)
     )
 }
 
 /// [`kernels`] with one for WebAssembly too, for a hot format that has no
 /// [`packed_kernels`].
-pub(crate) const fn kernels_everywhere<F: rows::Rows32>() -> [Kernel; Level::COUNT] {
+pub(crate) const fn kernels_everywhere<F: rows::Rows32>() -> [Kernel; InstructionSet::COUNT] {
     for_each_simd!(
         S<false> => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
-        Kernel::new(Level::Scalar, F::TY, matmul::<F>)
+        Kernel::new(InstructionSet::Scalar, F::TY, matmul::<F>)
     )
 }
 

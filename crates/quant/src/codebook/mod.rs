@@ -14,7 +14,7 @@ use half::f16;
 use realm_gguf::TensorType;
 
 use crate::block256::{self, Block, Block256, GROUPS, LEN};
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512Vbmi;
 use crate::{Format, Kernel};
@@ -72,12 +72,12 @@ pub(crate) struct Parts<E: Entry> {
 
 /// The kernels of `F` that read entries one by one, fastest first; the last one is the
 /// definition. All there are for a codebook that is too large for registers.
-pub(crate) const fn usual_kernels<F: Codebook>() -> [Kernel; Level::LEAN_COUNT] {
+pub(crate) const fn usual_kernels<F: Codebook>() -> [Kernel; InstructionSet::LEAN_COUNT] {
     block256::kernels_by::<F, rows::Family<F>>()
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
-pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::CODEBOOK_COUNT] {
+pub(crate) const fn kernels<F: Codebook>() -> [Kernel; InstructionSet::CODEBOOK_COUNT] {
     let usual = usual_kernels::<F>();
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -86,7 +86,7 @@ pub(crate) const fn kernels<F: Codebook>() -> [Kernel; Level::CODEBOOK_COUNT] {
     #[cfg(target_arch = "x86_64")]
     {
         let first = crate::rows::kernel::<Avx512Vbmi, rows::Family<F>>(F::TY);
-        let mut kernels = [first; Level::CODEBOOK_COUNT];
+        let mut kernels = [first; InstructionSet::CODEBOOK_COUNT];
         let (_, rest) = kernels.split_at_mut(1);
         rest.copy_from_slice(&usual);
         kernels

@@ -1,10 +1,10 @@
 //! Float weights by vectors along the row.
 //!
-//! A row and a token have one vector of sums. It runs over the whole vectors of
-//! the row in order, then its lanes are added, then the values left over. Tiles
-//! of several rows and tokens only share loads. With many tokens, as many as fit in
-//! the second-level cache meet all rows before others do, some columns at a time, so
-//! that those of the rows stay in the first-level cache.
+//! A row and a token have one vector of sums, or half of one that two rows share. It runs over
+//! the whole vectors of the row in order, then its lanes are added, then the values left over:
+//! the same lanes whatever the instruction set. Tiles of several rows and tokens only share
+//! loads. With many tokens, as many as fit in the second-level cache meet all rows before
+//! others do, some columns at a time, so that those of the rows stay in the first-level cache.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,28 +12,27 @@ use std::ops::Range;
 use super::Element;
 use crate::kernel::{Kernel, Problem};
 use crate::rows::with_tokens;
-use crate::simd::{Job, Simd, prefetch};
+use crate::simd::{FloatSimd, Job, prefetch};
 
-/// Rows in a tile.
-const TILE_ROWS: usize = 4;
+/// Vectors of rows in a tile.
+const TILE_VECTORS: usize = 4;
 /// Columns that all tokens of a block pass before the next ones.
 const PANEL_COLS: usize = 512;
 /// Activations of a block of tokens.
 const BLOCK_BYTES: usize = 512 << 10;
 
 /// The kernel for the instruction set `S`.
-pub(super) const fn kernel<S: Simd, E: Element>() -> Kernel {
-    Kernel::new(S::LEVEL, E::TY, matmul::<S, E>)
+pub(super) const fn kernel<S: FloatSimd, E: Element>() -> Kernel {
+    Kernel::new(S::SET, E::TY, matmul::<S, E>)
 }
 
 /// The multiplication for the instruction set `S`.
 ///
-/// # Safety
+/// # Panics
 ///
-/// The CPU has the instructions of `S`.
-unsafe fn matmul<S: Simd, E: Element>(problem: Problem<'_>) {
-    // SAFETY: the caller's promise.
-    let s = unsafe { S::new() };
+/// When the CPU lacks it.
+fn matmul<S: FloatSimd, E: Element>(problem: Problem<'_>) {
+    let s = S::new().expect("kernels are chosen by what the CPU has");
     s.run(Matmul::<E> { problem, element: PhantomData });
 }
 
@@ -42,23 +41,23 @@ struct Matmul<'a, E> {
     element: PhantomData<E>,
 }
 
-impl<S: Simd, E: Element> Job<S> for Matmul<'_, E> {
+impl<S: FloatSimd, E: Element> Job<S> for Matmul<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
         let mut problem = self.problem;
         let (tokens, cols) = (problem.x.rows(), problem.cols);
-        let whole = cols / S::LANES * S::LANES;
+        let whole = cols / row_lanes::<S>() * row_lanes::<S>();
         let panel_cols = if tokens > S::FLOAT_TILE_TOKENS { PANEL_COLS } else { whole.max(1) };
         let block_tokens = (BLOCK_BYTES / (cols * size_of::<f32>()))
             .next_multiple_of(S::FLOAT_TILE_TOKENS)
             .clamp(S::FLOAT_TILE_TOKENS, tokens.next_multiple_of(S::FLOAT_TILE_TOKENS));
-        let mut sums = vec![[s.splat_f32(0.0); TILE_ROWS]; block_tokens];
+        let mut sums = vec![[s.splat_f32(0.0); TILE_VECTORS]; block_tokens];
         for begin in (0..tokens).step_by(block_tokens) {
             let sums = &mut sums[..block_tokens.min(tokens - begin)];
-            for first in (0..problem.n_rows).step_by(TILE_ROWS) {
-                sums.fill([s.splat_f32(0.0); TILE_ROWS]);
+            for first in (0..problem.n_rows).step_by(TILE_VECTORS * S::ROWS) {
+                sums.fill([s.splat_f32(0.0); TILE_VECTORS]);
                 for col in (0..whole).step_by(panel_cols) {
                     let cols = col..whole.min(col + panel_cols);
                     for (i, sums) in sums.chunks_mut(S::FLOAT_TILE_TOKENS).enumerate() {
@@ -77,46 +76,54 @@ impl<S: Simd, E: Element> Job<S> for Matmul<'_, E> {
     }
 }
 
-/// Up to [`TILE_ROWS`] rows with `T` tokens, some of the columns.
-struct Tile<'a, S: Simd, E, const T: usize> {
+/// Columns of a row in one vector.
+const fn row_lanes<S: FloatSimd>() -> usize {
+    S::LANES / S::ROWS
+}
+
+/// Up to [`TILE_VECTORS`] vectors of rows with `T` tokens, some of the columns.
+struct Tile<'a, S: FloatSimd, E, const T: usize> {
     problem: &'a Problem<'a>,
     first: usize,
     token: usize,
     /// Whole vectors.
     cols: Range<usize>,
-    /// `[token][row]`
-    sums: &'a mut [[S::F; TILE_ROWS]],
+    /// `[token][vector of rows]`
+    sums: &'a mut [[S::F; TILE_VECTORS]],
     /// Whether no other tokens have met these rows.
     is_first: bool,
     element: PhantomData<E>,
 }
 
-impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
+impl<S: FloatSimd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
         let Self { problem, first, token, cols, .. } = self;
-        let w: [&[u8]; TILE_ROWS] = std::array::from_fn(|r| row(problem, first + r));
+        // Where a row has a vector of its own, its second row is not looked at.
+        let w: [[&[u8]; 2]; TILE_VECTORS] =
+            std::array::from_fn(|v| std::array::from_fn(|r| row(problem, first + v * S::ROWS + r)));
         let values = problem.x.values();
         let x: [&[f32]; T] =
             std::array::from_fn(|t| &values[(token + t) * problem.cols..][..problem.cols]);
         // The first tile of these rows prefetches the next ones.
-        let next = (first + TILE_ROWS) * problem.row_bytes;
-        let next = problem.weights.get(next..).filter(|_| self.is_first).unwrap_or_default();
+        let rows = TILE_VECTORS * S::ROWS;
+        let next = problem.weights.get((first + rows) * problem.row_bytes..);
+        let next = next.filter(|_| self.is_first).unwrap_or_default();
         let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
         let mut sums = *all;
-        for k in cols.step_by(S::LANES) {
-            let read = TILE_ROWS * E::BYTES;
-            prefetch(s, next, k * read, S::LANES * read);
-            let mut values = [s.splat_f32(0.0); TILE_ROWS];
-            for r in 0..TILE_ROWS {
-                values[r] = E::load(s, &w[r][k * E::BYTES..]);
+        for k in cols.step_by(row_lanes::<S>()) {
+            let read = rows * E::BYTES;
+            prefetch(s, next, k * read, row_lanes::<S>() * read);
+            let mut values = [s.splat_f32(0.0); TILE_VECTORS];
+            for v in 0..TILE_VECTORS {
+                values[v] = E::load_rows(s, w[v].map(|row| &row[k * E::BYTES..]));
             }
             for t in 0..T {
-                let x = s.load_f32(bytemuck::cast_slice(&x[t][k..]));
-                for r in 0..TILE_ROWS {
-                    sums[t][r] = s.fma_f32(values[r], x, sums[t][r]);
+                let x = s.repeat_f32(bytemuck::cast_slice(&x[t][k..]));
+                for v in 0..TILE_VECTORS {
+                    sums[t][v] = s.fma_f32(values[v], x, sums[t][v]);
                 }
             }
         }
@@ -126,20 +133,21 @@ impl<S: Simd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
 
 /// Writes the results of one token and the rows from `first` on, as far as there are any.
 #[inline(always)]
-fn finish<S: Simd, E: Element>(
+fn finish<S: FloatSimd, E: Element>(
     s: S,
     problem: &mut Problem<'_>,
     first: usize,
     token: usize,
-    sums: &[S::F; TILE_ROWS],
+    sums: &[S::F; TILE_VECTORS],
 ) {
     let cols = problem.cols;
-    let whole = cols / S::LANES * S::LANES;
+    let whole = cols / row_lanes::<S>() * row_lanes::<S>();
     let x = &problem.x.values()[token * cols..][..cols];
+    let sums = sums.iter().flat_map(|sum| s.sum_rows(*sum).into_iter().take(S::ROWS));
     for (r, sum) in (first..problem.n_rows).zip(sums) {
         let w = row(problem, r);
         let rest = (whole..cols).map(|k| E::read(&w[k * E::BYTES..]) * x[k]);
-        problem.out.token(token)[r] = s.sum_f32(*sum) + rest.sum::<f32>();
+        problem.out.token(token)[r] = sum + rest.sum::<f32>();
     }
 }
 

@@ -1,12 +1,14 @@
-//! The definition: each value widened to f32, products summed in order.
+//! The definition: each value widened to f32, products summed in as many lanes as the
+//! architecture's vectors have, then the lanes.
 
 use super::Element;
 use crate::Kernel;
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::kernel::Problem;
+use crate::simd::{FloatSimd, SUM_LANES, Scalar};
 
 pub(super) const fn kernel<E: Element>() -> Kernel {
-    Kernel::new(Level::Scalar, E::TY, matmul::<E>)
+    Kernel::new(InstructionSet::Scalar, E::TY, matmul::<E>)
 }
 
 pub(crate) fn dequantize<E: Element>(bytes: &[u8], out: &mut [f32]) {
@@ -22,8 +24,18 @@ fn matmul<E: Element>(mut problem: Problem<'_>) {
         let bytes = &problem.weights[r * problem.row_bytes..][..problem.row_bytes];
         dequantize::<E>(bytes, &mut row);
         for t in 0..problem.x.rows() {
-            let x = &x[t * cols..][..cols];
-            problem.out.token(t)[r] = row.iter().zip(x).map(|(w, x)| w * x).sum();
+            problem.out.token(t)[r] = dot(&row, &x[t * cols..][..cols]);
         }
     }
+}
+
+/// Column `k` belongs to lane `k % SUM_LANES`; what is left over is added at the end.
+fn dot(w: &[f32], x: &[f32]) -> f32 {
+    let ((w, rest_of_w), (x, rest_of_x)) = (w.as_chunks(), x.as_chunks());
+    let mut sums = [0.0; SUM_LANES];
+    for (w, x) in w.iter().zip(x) {
+        sums = Scalar.fma_f32(*w, *x, sums);
+    }
+    let [sum, _] = Scalar.sum_rows(sums);
+    sum + rest_of_w.iter().zip(rest_of_x).map(|(w, x)| w * x).sum::<f32>()
 }

@@ -17,13 +17,13 @@
 
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ1M;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::usual_kernels::<IQ1M>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = codebook::usual_kernels::<IQ1M>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ1M>(&KERNELS);

@@ -17,13 +17,13 @@
 pub(crate) mod grid;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ1S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = codebook::usual_kernels::<IQ1S>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = codebook::usual_kernels::<IQ1S>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ1S>(&KERNELS);

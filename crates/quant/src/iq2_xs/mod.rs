@@ -18,13 +18,13 @@
 pub(crate) mod grid;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ2XS;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ2XS>();
+static KERNELS: [Kernel; InstructionSet::CODEBOOK_COUNT] = codebook::kernels::<IQ2XS>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ2XS>(&KERNELS);

@@ -18,13 +18,13 @@
 pub(crate) mod grid;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, codebook};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ3S;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::CODEBOOK_COUNT] = codebook::kernels::<IQ3S>();
+static KERNELS: [Kernel; InstructionSet::CODEBOOK_COUNT] = codebook::kernels::<IQ3S>();
 
 pub(crate) static FORMAT: Format = codebook::format::<IQ3S>(&KERNELS);

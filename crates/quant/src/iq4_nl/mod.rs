@@ -15,17 +15,17 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ4NL;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<IQ4NL>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block32::kernels::<IQ4NL>();
 
 /// The same for interleaved rows.
-static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<IQ4NL>();
+static PACKED_KERNELS: [Kernel; InstructionSet::COUNT - 1] = block32::packed_kernels::<IQ4NL>();
 
 pub(crate) static FORMAT: Format = block32::format::<IQ4NL>(&KERNELS).with_packed(&PACKED_KERNELS);
 

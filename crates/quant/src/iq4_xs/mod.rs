@@ -17,16 +17,16 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block256};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct IQ4XS;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<IQ4XS>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block256::kernels::<IQ4XS>();
 
 /// The same for interleaved rows.
-static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<IQ4XS>();
+static PACKED_KERNELS: [Kernel; InstructionSet::COUNT - 1] = block256::packed_kernels::<IQ4XS>();
 
 pub(crate) static FORMAT: Format = block256::format::<IQ4XS>(&KERNELS).with_packed(&PACKED_KERNELS);

@@ -27,7 +27,7 @@ mod scalar;
 
 use realm_gguf::TensorType;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::simd::for_each_lean;
 use crate::{ActivationForm, Format, Kernel};
 pub(crate) use scalar::{dequantize, unpack_groups as unpack};
@@ -49,9 +49,9 @@ const PART_BYTES: usize = 16;
 const UNBIAS: f32 = f32::from_bits((127 + 119) << 23);
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = for_each_lean!(
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = for_each_lean!(
     S => crate::rows::kernel::<S, rows::Family>(TY),
-    Kernel::new(Level::Scalar, TY, scalar::matmul)
+    Kernel::new(InstructionSet::Scalar, TY, scalar::matmul)
 );
 
 pub(crate) static FORMAT: Format = Format::new(TY, ActivationForm::Q8Block32, &KERNELS);

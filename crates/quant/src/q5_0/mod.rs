@@ -15,13 +15,13 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q5_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::COUNT] = block32::kernels_everywhere::<Q5_0>();
+static KERNELS: [Kernel; InstructionSet::COUNT] = block32::kernels_everywhere::<Q5_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q5_0>(&KERNELS);

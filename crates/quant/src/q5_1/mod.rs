@@ -16,13 +16,13 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q5_1;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q5_1>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block32::kernels::<Q5_1>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q5_1>(&KERNELS);

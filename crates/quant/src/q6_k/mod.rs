@@ -16,16 +16,16 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block256};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q6K;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<Q6K>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block256::kernels::<Q6K>();
 
 /// The same for interleaved rows.
-static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block256::packed_kernels::<Q6K>();
+static PACKED_KERNELS: [Kernel; InstructionSet::COUNT - 1] = block256::packed_kernels::<Q6K>();
 
 pub(crate) static FORMAT: Format = block256::format::<Q6K>(&KERNELS).with_packed(&PACKED_KERNELS);

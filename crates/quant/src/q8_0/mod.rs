@@ -15,16 +15,16 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block32};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct Q8_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block32::kernels::<Q8_0>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block32::kernels::<Q8_0>();
 
 /// The same for interleaved rows.
-static PACKED_KERNELS: [Kernel; Level::COUNT - 1] = block32::packed_kernels::<Q8_0>();
+static PACKED_KERNELS: [Kernel; InstructionSet::COUNT - 1] = block32::packed_kernels::<Q8_0>();
 
 pub(crate) static FORMAT: Format = block32::format::<Q8_0>(&KERNELS).with_packed(&PACKED_KERNELS);

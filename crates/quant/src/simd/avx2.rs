@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::{Job, MAX_LANES, Rows, Simd, operations};
-use crate::cpu::Level;
+use super::{FloatSimd, Job, MAX_LANES, Rows, Simd, operations};
+use crate::cpu::InstructionSet;
 
 /// Proof that the CPU has the instructions of `P`.
 ///
@@ -17,8 +17,14 @@ pub(crate) struct Avx2<const PACKED: bool = false, P = Maddubs>(PhantomData<P>);
 pub(crate) type AvxVnni<const PACKED: bool = false> = Avx2<PACKED, Vnni>;
 
 /// How products of bytes are summed, and what goes with it.
-pub(crate) trait Products: Copy {
-    const LEVEL: Level;
+///
+/// # Safety
+///
+/// [`SET`](Self::SET) names every instruction that the functions use, AVX2 with FMA and F16C among
+/// them.
+pub(crate) unsafe trait Products: Copy {
+    /// See [`FloatSimd::SET`].
+    const SET: InstructionSet;
     /// See [`Simd::TILE_VECTORS`].
     const TILE_VECTORS: usize;
     /// See [`Simd::Dot`].
@@ -30,11 +36,23 @@ pub(crate) trait Products: Copy {
         job: J,
     ) -> J::Output;
 
-    /// See [`Simd::dot_zero`]. For this and the others, the CPU has the instructions.
+    /// See [`Simd::dot_zero`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn zero() -> Self::Sum;
     /// See [`Simd::dot`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn add(wide: bool, sum: Self::Sum, u: __m256i, q: __m256i) -> Self::Sum;
     /// See [`Simd::dot_sum`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn total(wide: bool, sum: Self::Sum) -> __m256i;
 }
 
@@ -51,8 +69,9 @@ pub(crate) struct Nibbles {
     high: __m256i,
 }
 
-impl Products for Maddubs {
-    const LEVEL: Level = Level::Avx2;
+// SAFETY: all that is used is of AVX2, and code is compiled for AVX2, FMA and F16C.
+unsafe impl Products for Maddubs {
+    const SET: InstructionSet = InstructionSet::Avx2;
     const TILE_VECTORS: usize = 1;
     type Sum = Nibbles;
 
@@ -69,13 +88,13 @@ impl Products for Maddubs {
 
     #[inline(always)]
     unsafe fn zero() -> Nibbles {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe { Nibbles { low: _mm256_setzero_si256(), high: _mm256_setzero_si256() } }
     }
 
     #[inline(always)]
     unsafe fn add(wide: bool, sum: Nibbles, u: __m256i, q: __m256i) -> Nibbles {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe {
             let add = |sum, nibbles| _mm256_add_epi16(sum, _mm256_maddubs_epi16(nibbles, q));
             if !wide {
@@ -90,7 +109,7 @@ impl Products for Maddubs {
 
     #[inline(always)]
     unsafe fn total(wide: bool, sum: Nibbles) -> __m256i {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe {
             let ones = _mm256_set1_epi16(1);
             let low = _mm256_madd_epi16(sum.low, ones);
@@ -109,9 +128,10 @@ pub(crate) struct Vnni;
 
 /// Implements [`Products`] with an instruction for all of a dot product.
 macro_rules! products_by {
-    ($name:ty, $level:expr, $features:literal, $instruction:ident) => {
-        impl Products for $name {
-            const LEVEL: Level = $level;
+    ($name:ty, $set:expr, $features:literal, $instruction:ident) => {
+        // SAFETY: the instruction is one of the set's, whose features code is compiled for.
+        unsafe impl Products for $name {
+            const SET: InstructionSet = $set;
             const TILE_VECTORS: usize = 2;
             type Sum = __m256i;
 
@@ -131,13 +151,13 @@ macro_rules! products_by {
 
             #[inline(always)]
             unsafe fn zero() -> __m256i {
-                // SAFETY: the caller's promise.
+                // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
                 unsafe { _mm256_setzero_si256() }
             }
 
             #[inline(always)]
             unsafe fn add(_wide: bool, sum: __m256i, u: __m256i, q: __m256i) -> __m256i {
-                // SAFETY: the caller's promise.
+                // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
                 unsafe { $instruction(sum, u, q) }
             }
 
@@ -149,21 +169,18 @@ macro_rules! products_by {
     };
 }
 
-products_by!(Vnni, Level::AvxVnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
+products_by!(Vnni, InstructionSet::AvxVnni, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
 
-impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
-    const LEVEL: Level = P::LEVEL;
+// SAFETY: what is used is AVX2, FMA and F16C, which every set of `P` has, and that set's own.
+unsafe impl<const PACKED: bool, P: Products> FloatSimd for Avx2<PACKED, P> {
+    const SET: InstructionSet = P::SET;
     const LANES: usize = 8;
-    const PACKED: bool = PACKED;
-    const TILE_VECTORS: usize = P::TILE_VECTORS;
-    const TILE_TOKENS: usize = 4;
+    const SUMS: usize = 12;
     const FLOAT_TILE_TOKENS: usize = 2;
 
-    type I = __m256i;
     type F = __m256;
-    type Dot = P::Sum;
 
-    unsafe fn new() -> Self {
+    unsafe fn new_unchecked() -> Self {
         Self(PhantomData)
     }
 
@@ -171,6 +188,56 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     fn run<J: Job<Self>>(self, job: J) -> J::Output {
         P::run(self, job)
     }
+
+    operations! {
+        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
+        fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul_f32(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn fma_f32(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..32];
+        // SAFETY: `self` proves the instructions; 32 bytes can be read.
+        unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m256 {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        }
+    }
+
+    #[inline(always)]
+    fn store_f32(self, a: __m256, to: &mut [f32]) {
+        let to = &mut to[..8];
+        // SAFETY: `self` proves the instructions; 8 elements can be written.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) }
+    }
+}
+
+impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
+    const PACKED: bool = PACKED;
+    const TILE_VECTORS: usize = P::TILE_VECTORS;
+    const TILE_TOKENS: usize = 4;
+
+    type I = __m256i;
+    type Dot = P::Sum;
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
@@ -230,8 +297,6 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     }
 
     operations! {
-        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
-        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
         fn splat(value: i32) -> __m256i = _mm256_set1_epi32(value);
         fn and(a: __m256i, b: __m256i) -> __m256i = _mm256_and_si256(a, b);
         fn or(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
@@ -256,11 +321,6 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
         fn products(u: __m256i, q: __m256i) -> __m256i = _mm256_maddubs_epi16(u, q);
         fn to_f32(a: __m256i) -> __m256 = _mm256_cvtepi32_ps(a);
         fn f32_from_bits(a: __m256i) -> __m256 = _mm256_castsi256_ps(a);
-        fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
-        fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
-        fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
-        fn mul_f32(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
-        fn fma_f32(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
     }
 
     #[inline(always)]
@@ -376,37 +436,6 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
         // SAFETY: `self` proves the instructions; 8 bytes can be read.
         unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast())) }
     }
-
-    #[inline(always)]
-    fn load_f32(self, bytes: &[u8]) -> __m256 {
-        let bytes = &bytes[..32];
-        // SAFETY: `self` proves the instructions; 32 bytes can be read.
-        unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bytes: &[u8]) -> __m256 {
-        let bytes = &bytes[..16];
-        // SAFETY: `self` proves the instructions; 16 bytes can be read.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, bytes: &[u8]) -> __m256 {
-        let bytes = &bytes[..16];
-        // SAFETY: `self` proves the instructions; 16 bytes can be read.
-        unsafe {
-            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
-        }
-    }
-
-    #[inline(always)]
-    fn store_f32(self, a: __m256, to: &mut [f32]) {
-        let to = &mut to[..8];
-        // SAFETY: `self` proves the instructions; 8 elements can be written.
-        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), a) }
-    }
 }
 
 /// Two runs of eight bytes, one after the other.
@@ -448,7 +477,7 @@ mod tests {
 
     products_by!(
         Evex,
-        Level::Avx512Vnni,
+        InstructionSet::Avx512Vnni,
         "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
         _mm256_dpbusd_epi32
     );
@@ -464,7 +493,7 @@ mod tests {
 
     fn check<F: RowFormat>(ty: TensorType) {
         let (vnni, format) = (kernel::<Avx2<false, Evex>, F>(ty), crate::format(ty).unwrap());
-        if !vnni.level.available() {
+        if !vnni.set.is_available() {
             return;
         }
         let scalar = format.kernels().last().unwrap();
@@ -473,7 +502,7 @@ mod tests {
         let bytes = ROWS * COLS / ty.block_len() * ty.block_bytes();
         let weights: Vec<u8> = (0..bytes).map(byte).collect();
         for tokens in [1, 3, 4, 11] {
-            let mut x = Activations::new();
+            let mut x = Activations::new(crate::Level::SCALAR);
             x.reset(format.activation, tokens, COLS).unwrap();
             for row in 0..tokens {
                 let value = |i: usize| ((i * 37 + row * 11) % 255) as f32 - 127.0;

@@ -1,19 +1,23 @@
-//! x86-64 AVX-512 with VNNI: 16 rows per vector.
+//! x86-64 AVX-512: 16 lanes per vector, and with VNNI 16 rows.
 
 use std::arch::x86_64::*;
 
 use super::avx2::{eights, fours};
-use super::{Job, MAX_LANES, Rows, Simd, Table, operations};
-use crate::cpu::Level;
+use super::{FloatSimd, Job, MAX_LANES, Rows, SUM_LANES, Simd, Table, operations};
+use crate::cpu::InstructionSet;
 
-/// Proof that the CPU has [`Level::Avx512Vnni`].
+/// Proof that the CPU has [`InstructionSet::Avx512`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512Float(());
+
+/// Proof that the CPU has [`InstructionSet::Avx512Vnni`].
 ///
 /// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
-/// interleaves them. With `VBMI` it is proof of [`Level::Avx512Vbmi`].
+/// interleaves them. With `VBMI` it is proof of [`InstructionSet::Avx512Vbmi`].
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const PACKED: bool = false, const VBMI: bool = false>(());
 
-/// The proof of [`Level::Avx512Vbmi`].
+/// The proof of [`InstructionSet::Avx512Vbmi`].
 pub(crate) type Avx512Vbmi = Avx512<false, true>;
 
 /// For [`Simd::repeat_i16`]: which number each 16 bits take.
@@ -54,7 +58,7 @@ unsafe fn choose<const DISTANCE: usize, const PAIRS: usize>(
 ) {
     let mut i = 0;
     while i + DISTANCE < PAIRS {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has AVX-512 BW, as whoever calls makes sure.
         unsafe {
             let bit = _mm512_set1_epi16(64 * DISTANCE as i16);
             let is_later = _mm512_test_epi16_mask(indices, bit);
@@ -65,8 +69,14 @@ unsafe fn choose<const DISTANCE: usize, const PAIRS: usize>(
 }
 
 #[inline(never)] // a tile has its registers to itself
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+fn run_float<S, J: Job<S>>(s: S, job: J) -> J::Output {
+    job.run(s)
+}
+
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn run<S, J: Job<S>>(s: S, job: J) -> J::Output {
+fn run_vnni<S, J: Job<S>>(s: S, job: J) -> J::Output {
     job.run(s)
 }
 
@@ -76,30 +86,146 @@ fn run_vbmi<S, J: Job<S>>(s: S, job: J) -> J::Output {
     job.run(s)
 }
 
+/// # Safety
+///
+/// The CPU has the instructions of [`InstructionSet::Avx512Vbmi`] with `VBMI`, otherwise those of
+/// [`InstructionSet::Avx512Vnni`].
+#[inline(always)]
+unsafe fn run_bytes<const VBMI: bool, S, J: Job<S>>(s: S, job: J) -> J::Output {
+    // SAFETY: the CPU has the instructions of either, as whoever calls makes sure.
+    unsafe { if VBMI { run_vbmi(s, job) } else { run_vnni(s, job) } }
+}
+
+/// The first sixteen bytes of each row.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sixteen_bytes_each([first, second]: [&[u8]; 2]) -> __m256i {
+    let (first, second) = (&first[..16], &second[..16]);
+    // SAFETY: sixteen bytes can be read at each pointer.
+    unsafe {
+        let low = _mm_loadu_si128(first.as_ptr().cast());
+        _mm256_set_m128i(_mm_loadu_si128(second.as_ptr().cast()), low)
+    }
+}
+
+/// Implements [`FloatSimd`] for a proof of `$set`, for which `$run` is compiled.
+///
+/// Two rows of weights share a vector: each then has eight lanes, as without AVX-512.
+macro_rules! float_simd {
+    ([$($parameters:tt)*] $name:ty, $set:expr, $run:expr) => {
+        // SAFETY: what is used is AVX-512 F, BW, DQ and VL, which each of the sets has.
+        unsafe impl<$($parameters)*> FloatSimd for $name {
+            const SET: InstructionSet = $set;
+            const LANES: usize = 16;
+            const SUMS: usize = 24;
+            const ROWS: usize = Self::LANES / SUM_LANES;
+            const FLOAT_TILE_TOKENS: usize = 4;
+
+            type F = __m512;
+
+            unsafe fn new_unchecked() -> Self {
+                Self(())
+            }
+
+            #[inline(always)]
+            fn run<J: Job<Self>>(self, job: J) -> J::Output {
+                // SAFETY: `self` proves that the CPU has the instructions.
+                unsafe { $run(self, job) }
+            }
+
+            operations! {
+                fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
+                fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
+                fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
+                fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+                fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+                fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+                fn fma_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+            }
+
+            #[inline(always)]
+            fn load_f32(self, bytes: &[u8]) -> __m512 {
+                let bytes = &bytes[..64];
+                // SAFETY: `self` proves the instructions; 64 bytes can be read.
+                unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
+            fn load_f16(self, bytes: &[u8]) -> __m512 {
+                let bytes = &bytes[..32];
+                // SAFETY: `self` proves the instructions; 32 bytes can be read.
+                unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
+            fn load_bf16(self, bytes: &[u8]) -> __m512 {
+                let bytes = &bytes[..32];
+                // SAFETY: `self` proves the instructions; 32 bytes can be read.
+                unsafe {
+                    let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+                }
+            }
+
+            #[inline(always)]
+            fn store_f32(self, a: __m512, to: &mut [f32]) {
+                let to = &mut to[..16];
+                // SAFETY: `self` proves the instructions; 16 elements can be written.
+                unsafe { _mm512_storeu_ps(to.as_mut_ptr(), a) }
+            }
+
+            #[inline(always)]
+            fn load_rows_f32(self, [first, second]: [&[u8]; 2]) -> __m512 {
+                let (first, second) = (&first[..32], &second[..32]);
+                // SAFETY: `self` proves the instructions; 32 bytes can be read from each.
+                unsafe {
+                    let low = _mm512_castps256_ps512(_mm256_loadu_ps(first.as_ptr().cast()));
+                    _mm512_insertf32x8::<1>(low, _mm256_loadu_ps(second.as_ptr().cast()))
+                }
+            }
+
+            #[inline(always)]
+            fn load_rows_f16(self, rows: [&[u8]; 2]) -> __m512 {
+                // SAFETY: `self` proves the instructions.
+                unsafe { _mm512_cvtph_ps(sixteen_bytes_each(rows)) }
+            }
+
+            #[inline(always)]
+            fn load_rows_bf16(self, rows: [&[u8]; 2]) -> __m512 {
+                // SAFETY: `self` proves the instructions.
+                unsafe {
+                    let halves = _mm512_cvtepu16_epi32(sixteen_bytes_each(rows));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+                }
+            }
+
+            #[inline(always)]
+            fn repeat_f32(self, bytes: &[u8]) -> __m512 {
+                let bytes = &bytes[..32];
+                // SAFETY: `self` proves the instructions; 32 bytes can be read.
+                unsafe { _mm512_broadcast_f32x8(_mm256_loadu_ps(bytes.as_ptr().cast())) }
+            }
+        }
+    };
+}
+
+float_simd!([] Avx512Float, InstructionSet::Avx512, run_float);
+float_simd!(
+    [const PACKED: bool, const VBMI: bool] Avx512<PACKED, VBMI>,
+    if VBMI { InstructionSet::Avx512Vbmi } else { InstructionSet::Avx512Vnni },
+    run_bytes::<VBMI, _, _>
+);
+
 impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
-    const LEVEL: Level = if VBMI { Level::Avx512Vbmi } else { Level::Avx512Vnni };
-    const LANES: usize = 16;
     const PACKED: bool = PACKED;
     const TILE_VECTORS: usize = 2;
     const TILE_TOKENS: usize = 6;
     // Rows that are not interleaved take longer to unpack. Measured on Zen 4.
     const TURNS_TOKENS: usize = if PACKED { 24 } else { 0 };
-    const FLOAT_TILE_TOKENS: usize = 4;
     const DECODES: bool = VBMI;
 
     type I = __m512i;
-    type F = __m512;
     type Dot = __m512i;
-
-    unsafe fn new() -> Self {
-        Self(())
-    }
-
-    #[inline(always)]
-    fn run<J: Job<Self>>(self, job: J) -> J::Output {
-        // SAFETY: `self` proves that the CPU has the instructions.
-        unsafe { if VBMI { run_vbmi(self, job) } else { run(self, job) } }
-    }
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
@@ -165,8 +291,6 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
     }
 
     operations! {
-        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
-        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
         fn splat(value: i32) -> __m512i = _mm512_set1_epi32(value);
         fn and(a: __m512i, b: __m512i) -> __m512i = _mm512_and_si512(a, b);
         fn or(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
@@ -192,11 +316,6 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
         fn to_f32(a: __m512i) -> __m512 = _mm512_cvtepi32_ps(a);
         fn f32_from_bits(a: __m512i) -> __m512 = _mm512_castsi512_ps(a);
         fn f16_to_f32(a: __m512i) -> __m512 = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
-        fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
-        fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
-        fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
-        fn mul_f32(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
-        fn fma_f32(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
     }
 
     #[inline(always)]
@@ -359,36 +478,5 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
         let bytes = &bytes[..16];
         // SAFETY: `self` proves the instructions; 16 bytes can be read.
         unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn load_f32(self, bytes: &[u8]) -> __m512 {
-        let bytes = &bytes[..64];
-        // SAFETY: `self` proves the instructions; 64 bytes can be read.
-        unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bytes: &[u8]) -> __m512 {
-        let bytes = &bytes[..32];
-        // SAFETY: `self` proves the instructions; 32 bytes can be read.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, bytes: &[u8]) -> __m512 {
-        let bytes = &bytes[..32];
-        // SAFETY: `self` proves the instructions; 32 bytes can be read.
-        unsafe {
-            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
-        }
-    }
-
-    #[inline(always)]
-    fn store_f32(self, a: __m512, to: &mut [f32]) {
-        let to = &mut to[..16];
-        // SAFETY: `self` proves the instructions; 16 elements can be written.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), a) }
     }
 }

@@ -1,14 +1,17 @@
 //! Vector instruction sets, one file each.
 //!
-//! A value of a type that implements [`Simd`] proves that the CPU has the
+//! A value of a type that implements [`FloatSimd`] proves that the CPU has the
 //! instructions, so its operations are safe. Code over it is `#[inline(always)]`
-//! and runs inside [`Simd::run`], which is compiled for the instruction set;
+//! and runs inside [`FloatSimd::run`], which is compiled for the instruction set;
 //! outside, every operation would be a call.
 //!
-//! Vectors hold one 32-bit lane per weight row. Integer vectors are read as
+//! [`FloatSimd`] is what work on floats needs, and all that other crates see of vectors:
+//! [`Level::run`](crate::Level::run) runs such work. [`Simd`] adds what the quantised formats
+//! need: vectors hold one 32-bit lane per weight row, and integer vectors are read as
 //! bytes, 16-bit pairs or 32-bit numbers, as each operation says.
 
 mod rows;
+mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -23,20 +26,56 @@ mod wasm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{Avx512, Avx512Vbmi};
+pub(crate) use avx512::{Avx512, Avx512Float, Avx512Vbmi};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::{DotProd, I8mm, Neon};
 #[cfg(target_feature = "simd128")]
 pub(crate) use wasm::Simd128;
-#[cfg(target_feature = "simd128")]
-pub use wasm::{eight_f16, multiply_add};
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 
 pub(crate) use rows::{Rows, prefetch};
+pub(crate) use scalar::Scalar;
 
 /// Most lanes any instruction set has.
 pub(crate) const MAX_LANES: usize = 16;
+
+/// Lanes whose sums are added in one order by all levels of an architecture: the fewest that
+/// any of its vectors has.
+pub(crate) const SUM_LANES: usize = if cfg!(target_arch = "aarch64") { 4 } else { 8 };
+
+/// An array of what is said for each instruction set with vectors of floats, fastest first, and
+/// what follows them.
+///
+/// `for_each_float_simd!(S => expression with the type S, last)`
+macro_rules! for_each_float_simd {
+    ($S:ident => $each:expr, $last:expr) => {
+        [
+            #[cfg(target_arch = "x86_64")]
+            {
+                type $S = $crate::simd::Avx512Float;
+                $each
+            },
+            #[cfg(target_arch = "x86_64")]
+            {
+                type $S = $crate::simd::Avx2;
+                $each
+            },
+            #[cfg(target_arch = "aarch64")]
+            {
+                type $S = $crate::simd::Neon;
+                $each
+            },
+            #[cfg(target_feature = "simd128")]
+            {
+                type $S = $crate::simd::Simd128;
+                $each
+            },
+            $last,
+        ]
+    };
+}
+pub(crate) use for_each_float_simd;
 
 /// An array of what is said for each instruction set, fastest first, and what follows them.
 ///
@@ -86,11 +125,34 @@ pub(crate) use for_each_lean;
 pub(crate) struct Table<const PAIRS: usize>(pub [[u16; 64]; PAIRS]);
 
 /// Work to be compiled for an instruction set.
-pub(crate) trait Job<S> {
+pub trait Job<S> {
+    /// What is computed.
     type Output;
 
     /// Implementations are `#[inline(always)]`.
     fn run(self, s: S) -> Self::Output;
+}
+
+/// Work on floats to be compiled for every level, see [`Level::run`](crate::Level::run).
+pub trait FloatJob {
+    /// What is computed.
+    type Output;
+
+    /// Does the work. Implementations are `#[inline(always)]`, and so is all that they call in
+    /// inner loops: what is not is compiled without the vectors of `S`.
+    fn run<S: FloatSimd>(self, s: S) -> Self::Output;
+}
+
+/// A [`FloatJob`] as a job of each instruction set.
+pub(crate) struct Each<J>(pub J);
+
+impl<S: FloatSimd, J: FloatJob> Job<S> for Each<J> {
+    type Output = J::Output;
+
+    #[inline(always)]
+    fn run(self, s: S) -> J::Output {
+        self.0.run(s)
+    }
 }
 
 /// What is still to be subtracted from values that a format unpacks for `S`.
@@ -105,12 +167,118 @@ pub(crate) const fn sign_bit<S: Simd>() -> u8 {
 
 const SIGN_BIT: u8 = 128;
 
-/// A vector instruction set.
-pub(crate) trait Simd: Copy {
+/// A vector instruction set as work on floats sees it. Values prove that the CPU has it.
+///
+/// # Safety
+///
+/// [`SET`](Self::SET) names every instruction that the operations use: values are made where the
+/// CPU has it.
+pub unsafe trait FloatSimd: Copy {
     /// What the CPU must have.
-    const LEVEL: Level;
-    /// 32-bit lanes of a vector, at most [`MAX_LANES`].
+    const SET: InstructionSet;
+    /// f32 lanes of a vector, at most 16.
     const LANES: usize;
+    /// Sums that find room in the CPU's registers beside what is added to them.
+    const SUMS: usize;
+    /// Rows of weights that share a vector, at most 2, each in as many lanes: sums are taken in
+    /// the same lanes at every level of an architecture then.
+    const ROWS: usize = 1;
+    /// Tokens in a tile of four vectors of float weights, at most 6; chosen so that a tile fits
+    /// in the registers.
+    const FLOAT_TILE_TOKENS: usize;
+    /// Whether [`prefetch`](Self::prefetch) needs a byte that can be read, which costs as much
+    /// as reading it.
+    const PREFETCH_READS: bool = false;
+
+    /// f32 numbers.
+    type F: Copy;
+
+    /// The proof, if the CPU has the instructions of [`SET`](Self::SET).
+    fn new() -> Option<Self> {
+        // SAFETY: the CPU has been asked.
+        Self::SET.is_available().then(|| unsafe { Self::new_unchecked() })
+    }
+
+    /// The proof.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
+    unsafe fn new_unchecked() -> Self;
+
+    /// Runs `job` as code of this instruction set.
+    fn run<J: Job<Self>>(self, job: J) -> J::Output;
+
+    /// Asks for the cache line at `address` to be brought near.
+    fn prefetch(self, address: *const u8);
+    /// The same, into the first-level cache.
+    #[inline(always)]
+    fn prefetch_near(self, address: *const u8) {
+        self.prefetch(address);
+    }
+
+    /// `value` in every lane.
+    fn splat_f32(self, value: f32) -> Self::F;
+    /// `a + b`
+    fn add_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`
+    fn sub_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`
+    fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, rounded once; in WebAssembly twice where the engine has no instruction for it.
+    fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+
+    /// The first `LANES` little-endian f32 numbers of `bytes`.
+    fn load_f32(self, bytes: &[u8]) -> Self::F;
+    /// The first `LANES` little-endian f16 numbers of `bytes`.
+    fn load_f16(self, bytes: &[u8]) -> Self::F;
+    /// The first `LANES` little-endian bf16 numbers of `bytes`.
+    fn load_bf16(self, bytes: &[u8]) -> Self::F;
+    /// Writes the lanes to the first `LANES` elements of `to`.
+    fn store_f32(self, a: Self::F, to: &mut [f32]);
+
+    /// The first `LANES / ROWS` f32 numbers of each row.
+    #[inline(always)]
+    fn load_rows_f32(self, [first, _]: [&[u8]; 2]) -> Self::F {
+        self.load_f32(first)
+    }
+    /// The first `LANES / ROWS` f16 numbers of each row.
+    #[inline(always)]
+    fn load_rows_f16(self, [first, _]: [&[u8]; 2]) -> Self::F {
+        self.load_f16(first)
+    }
+    /// The first `LANES / ROWS` bf16 numbers of each row.
+    #[inline(always)]
+    fn load_rows_bf16(self, [first, _]: [&[u8]; 2]) -> Self::F {
+        self.load_bf16(first)
+    }
+    /// The first `LANES / ROWS` f32 numbers of `bytes`, once for each row.
+    #[inline(always)]
+    fn repeat_f32(self, bytes: &[u8]) -> Self::F {
+        self.load_f32(bytes)
+    }
+
+    /// Each row's sum of lanes: halves are added until one is left.
+    #[inline(always)]
+    fn sum_rows(self, a: Self::F) -> [f32; 2] {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store_f32(a, &mut lanes);
+        let n = Self::LANES / Self::ROWS;
+        let mut half = n / 2;
+        while half > 0 {
+            for row in 0..Self::ROWS {
+                for i in row * n..row * n + half {
+                    lanes[i] += lanes[i + half];
+                }
+            }
+            half /= 2;
+        }
+        [lanes[0], lanes[n % MAX_LANES]]
+    }
+}
+
+/// What the kernels of quantised formats need of a vector instruction set as well.
+pub(crate) trait Simd: FloatSimd {
     /// Whether weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
     /// interleaves them.
     const PACKED: bool;
@@ -123,12 +291,6 @@ pub(crate) trait Simd: Copy {
     /// Up to how many tokens take turns, each with some of them, before panels are worth
     /// their while.
     const TURNS_TOKENS: usize = 0;
-    /// Tokens in a tile of four rows of float weights, at most 6, chosen alike.
-    const FLOAT_TILE_TOKENS: usize;
-    /// Whether [`prefetch`](Self::prefetch) needs a byte that can be read, which costs as much
-    /// as reading it: [`transpose`](Self::transpose) does not prefetch then, formats do that
-    /// need it.
-    const PREFETCH_READS: bool = false;
     /// Whether [`dot`](Self::dot) multiplies signed bytes with signed bytes. Values of
     /// which 128 is to be subtracted are unpacked without it then, see [`offset`].
     const SIGNED: bool = false;
@@ -138,20 +300,11 @@ pub(crate) trait Simd: Copy {
 
     /// Integers.
     type I: Copy;
-    /// f32 numbers.
-    type F: Copy;
     /// The sum of up to eight calls of [`dot`](Self::dot), in a form of its own.
     type Dot: Copy;
 
-    /// # Safety
-    ///
-    /// The CPU has the instructions of [`LEVEL`](Self::LEVEL).
-    unsafe fn new() -> Self;
-
-    /// Runs `job` as code of this instruction set.
-    fn run<J: Job<Self>>(self, job: J) -> J::Output;
-
-    /// Dword `j` of 16 bytes of every row, in vector `j`. Also prefetches.
+    /// Dword `j` of 16 bytes of every row, in vector `j`. Also prefetches, but where
+    /// [`PREFETCH_READS`](FloatSimd::PREFETCH_READS): formats do that need it there.
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
     /// The f16 at `at` of every row.
     #[inline(always)]
@@ -173,13 +326,6 @@ pub(crate) trait Simd: Copy {
         }
         self.and(self.load_words_of_rows(rows, at), self.splat(0xff))
     }
-    /// Asks for the cache line at `address` to be brought near.
-    fn prefetch(self, address: *const u8);
-    /// The same, into the first-level cache.
-    fn prefetch_near(self, address: *const u8) {
-        self.prefetch(address);
-    }
-
     fn splat(self, value: i32) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
@@ -263,24 +409,9 @@ pub(crate) trait Simd: Copy {
     fn f32_from_bits(self, a: Self::I) -> Self::F;
     /// The f16 in the low half of each lane; the high halves are ignored.
     fn f16_to_f32(self, a: Self::I) -> Self::F;
-    fn splat_f32(self, value: f32) -> Self::F;
-    fn add_f32(self, a: Self::F, b: Self::F) -> Self::F;
-    fn sub_f32(self, a: Self::F, b: Self::F) -> Self::F;
-    fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once, or twice where there is no instruction for it.
-    fn fma_f32(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
 
     /// The first `LANES` bytes.
     fn load_u8(self, bytes: &[u8]) -> Self::I;
-    /// The first `LANES` little-endian f32 numbers of `bytes`.
-    fn load_f32(self, bytes: &[u8]) -> Self::F;
-    /// The first `LANES` little-endian f16 numbers of `bytes`.
-    fn load_f16(self, bytes: &[u8]) -> Self::F;
-    /// The first `LANES` little-endian bf16 numbers of `bytes`.
-    fn load_bf16(self, bytes: &[u8]) -> Self::F;
-    /// Writes the lanes to the first `LANES` elements of `to`.
-    fn store_f32(self, a: Self::F, to: &mut [f32]);
-
     /// For `T` tokens and `G` vectors of rows the sum of up to eight calls of
     /// [`dot`](Self::dot), `[token][vector of rows]`: `w[g][j]` with `x[t][j]` in every lane.
     #[inline(always)]
@@ -307,21 +438,6 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn splat_bytes(self, bytes: [i8; 4]) -> Self::I {
         self.splat(i32::from_le_bytes(bytes.map(|byte| byte as u8)))
-    }
-
-    /// The sum of the lanes: halves are added until one is left.
-    #[inline(always)]
-    fn sum_f32(self, a: Self::F) -> f32 {
-        let mut lanes = [0.0; MAX_LANES];
-        self.store_f32(a, &mut lanes);
-        let mut half = Self::LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                lanes[i] += lanes[i + half];
-            }
-            half /= 2;
-        }
-        lanes[0]
     }
 }
 

@@ -10,8 +10,8 @@ use std::arch::asm;
 use std::marker::PhantomData;
 
 use self::products::{Products, Sdot, Smmla, Widening};
-use super::{Job, MAX_LANES, Rows, Simd, operations};
-use crate::cpu::Level;
+use super::{FloatSimd, Job, MAX_LANES, Rows, Simd, operations};
+use crate::cpu::InstructionSet;
 
 /// Proof that the CPU has the instructions of `P`.
 ///
@@ -26,20 +26,16 @@ pub(crate) type DotProd<const PACKED: bool = false> = Neon<PACKED, Sdot>;
 /// The same with products of matrices of bytes.
 pub(crate) type I8mm<const PACKED: bool = false> = Neon<PACKED, Smmla>;
 
-impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
-    const LEVEL: Level = P::LEVEL;
+// SAFETY: what is used is NEON, which every set of `P` has, and that set's own.
+unsafe impl<const PACKED: bool, P: Products> FloatSimd for Neon<PACKED, P> {
+    const SET: InstructionSet = P::SET;
     const LANES: usize = 4;
-    const PACKED: bool = PACKED;
-    const TILE_VECTORS: usize = 2;
-    const TILE_TOKENS: usize = P::TILE_TOKENS;
+    const SUMS: usize = 24;
     const FLOAT_TILE_TOKENS: usize = 6;
-    const SIGNED: bool = true;
 
-    type I = int32x4_t;
     type F = float32x4_t;
-    type Dot = P::Sum;
 
-    unsafe fn new() -> Self {
+    unsafe fn new_unchecked() -> Self {
         Self(PhantomData)
     }
 
@@ -47,6 +43,68 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     fn run<J: Job<Self>>(self, job: J) -> J::Output {
         P::run(self, job)
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: the instruction changes nothing; any address will do.
+        unsafe {
+            asm!(
+                "prfm pldl2keep, [{address}]",
+                address = in(reg) address,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+    }
+
+    operations! {
+        fn splat_f32(value: f32) -> float32x4_t = vdupq_n_f32(value);
+        fn add_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
+        fn sub_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
+        fn mul_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
+        fn fma_f32(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t =
+            vfmaq_f32(c, a, b);
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> float32x4_t {
+        let bytes = &bytes[..16];
+        // SAFETY: `self` proves the instructions; 16 bytes can be read.
+        unsafe { vreinterpretq_f32_u8(vld1q_u8(bytes.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> float32x4_t {
+        let bytes = &bytes[..8];
+        // SAFETY: `self` proves the instructions; 8 bytes can be read.
+        unsafe { vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes.as_ptr()))) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> float32x4_t {
+        let bytes = &bytes[..8];
+        // SAFETY: `self` proves the instructions; 8 bytes can be read.
+        unsafe {
+            let halves = vreinterpret_u16_u8(vld1_u8(bytes.as_ptr()));
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(halves))
+        }
+    }
+
+    #[inline(always)]
+    fn store_f32(self, a: float32x4_t, to: &mut [f32]) {
+        let to = &mut to[..4];
+        // SAFETY: `self` proves the instructions; 4 elements can be written.
+        unsafe { vst1q_f32(to.as_mut_ptr(), a) }
+    }
+}
+
+impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
+    const PACKED: bool = PACKED;
+    const TILE_VECTORS: usize = 2;
+    const TILE_TOKENS: usize = P::TILE_TOKENS;
+    const SIGNED: bool = true;
+
+    type I = int32x4_t;
+    type Dot = P::Sum;
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [int32x4_t; 4] {
@@ -93,18 +151,6 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
         self.collect_fours(|lane| unsafe { &*row(lane).cast() })
     }
 
-    #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: the instruction changes nothing; any address will do.
-        unsafe {
-            asm!(
-                "prfm pldl2keep, [{address}]",
-                address = in(reg) address,
-                options(readonly, nostack, preserves_flags),
-            );
-        }
-    }
-
     operations! {
         fn splat(value: i32) -> int32x4_t = vdupq_n_s32(value);
         fn and(a: int32x4_t, b: int32x4_t) -> int32x4_t = vandq_s32(a, b);
@@ -127,12 +173,6 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
         fn f32_from_bits(a: int32x4_t) -> float32x4_t = vreinterpretq_f32_s32(a);
         fn f16_to_f32(a: int32x4_t) -> float32x4_t =
             vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(a)));
-        fn splat_f32(value: f32) -> float32x4_t = vdupq_n_f32(value);
-        fn add_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vaddq_f32(a, b);
-        fn sub_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vsubq_f32(a, b);
-        fn mul_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = vmulq_f32(a, b);
-        fn fma_f32(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t =
-            vfmaq_f32(c, a, b);
     }
 
     #[inline(always)]
@@ -267,37 +307,6 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
         let four = [bytes[0], bytes[1], bytes[2], bytes[3]];
         // SAFETY: `self` proves the instructions; 4 numbers can be read.
         unsafe { vld1q_s32(four.map(i32::from).as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn load_f32(self, bytes: &[u8]) -> float32x4_t {
-        let bytes = &bytes[..16];
-        // SAFETY: `self` proves the instructions; 16 bytes can be read.
-        unsafe { vreinterpretq_f32_u8(vld1q_u8(bytes.as_ptr())) }
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bytes: &[u8]) -> float32x4_t {
-        let bytes = &bytes[..8];
-        // SAFETY: `self` proves the instructions; 8 bytes can be read.
-        unsafe { vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(bytes.as_ptr()))) }
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, bytes: &[u8]) -> float32x4_t {
-        let bytes = &bytes[..8];
-        // SAFETY: `self` proves the instructions; 8 bytes can be read.
-        unsafe {
-            let halves = vreinterpret_u16_u8(vld1_u8(bytes.as_ptr()));
-            vreinterpretq_f32_u32(vshll_n_u16::<16>(halves))
-        }
-    }
-
-    #[inline(always)]
-    fn store_f32(self, a: float32x4_t, to: &mut [f32]) {
-        let to = &mut to[..4];
-        // SAFETY: `self` proves the instructions; 4 elements can be written.
-        unsafe { vst1q_f32(to.as_mut_ptr(), a) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{MAX_LANES, Simd};
+use super::{FloatSimd, MAX_LANES, Simd};
 
 /// Bytes that a prefetch brings.
 const CACHE_LINE_BYTES: usize = 64;
@@ -107,7 +107,7 @@ impl<'a> Rows<'a> {
 
 /// Asks for bytes `begin..begin + len` of the weights, as far as there are any.
 #[inline(always)]
-pub(crate) fn prefetch<S: Simd>(s: S, weights: &[u8], begin: usize, len: usize) {
+pub(crate) fn prefetch<S: FloatSimd>(s: S, weights: &[u8], begin: usize, len: usize) {
     let end = weights.len().min(begin + len);
     for at in (begin..end).step_by(CACHE_LINE_BYTES) {
         s.prefetch(weights.as_ptr().wrapping_add(at));

@@ -6,10 +6,10 @@
 
 use core::arch::wasm32::*;
 
-use super::{Job, MAX_LANES, Rows, Simd};
-use crate::cpu::Level;
+use super::{FloatSimd, Job, MAX_LANES, Rows, Simd};
+use crate::cpu::InstructionSet;
 
-/// Proof that the module was compiled for [`Level::Simd128`].
+/// Proof that the module was compiled for [`InstructionSet::Simd128`].
 ///
 /// With `PACKED`, weights are groups of rows as [`Kernel::pack`](crate::Kernel::pack)
 /// interleaves them.
@@ -39,21 +39,17 @@ macro_rules! on_both {
     };
 }
 
-impl<const PACKED: bool> Simd for Simd128<PACKED> {
-    const LEVEL: Level = Level::Simd128;
+// SAFETY: a module with these instructions does not load where they are missing.
+unsafe impl<const PACKED: bool> FloatSimd for Simd128<PACKED> {
+    const SET: InstructionSet = InstructionSet::Simd128;
     const LANES: usize = 8;
-    const PACKED: bool = PACKED;
-    const TILE_VECTORS: usize = 1;
-    const TILE_TOKENS: usize = 4;
-    const DIRECT_TOKENS: usize = 1;
-    const PREFETCH_READS: bool = true;
+    const SUMS: usize = 6;
     const FLOAT_TILE_TOKENS: usize = 1;
+    const PREFETCH_READS: bool = true;
 
-    type I = Pair;
     type F = Pair;
-    type Dot = Pair;
 
-    unsafe fn new() -> Self {
+    unsafe fn new_unchecked() -> Self {
         Self(())
     }
 
@@ -61,6 +57,60 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     fn run<J: Job<Self>>(self, job: J) -> J::Output {
         run(self, job)
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // There is no such instruction, but reading what nobody waits for does it as well.
+        // SAFETY: callers give the address of a byte of the weights.
+        unsafe { address.read_volatile() };
+    }
+
+    #[inline(always)]
+    fn splat_f32(self, value: f32) -> Pair {
+        [f32x4_splat(value); 2]
+    }
+
+    on_both! {
+        fn add_f32(a, b) = f32x4_add(a, b);
+        fn sub_f32(a, b) = f32x4_sub(a, b);
+        fn mul_f32(a, b) = f32x4_mul(a, b);
+        fn fma_f32(a, b, c) = multiply_add(a, b, c);
+    }
+
+    #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> Pair {
+        load(bytes)
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> Pair {
+        eight_f16(load_one(bytes))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> Pair {
+        let halves = load_one(bytes);
+        let zero = i16x8_splat(0);
+        [
+            i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves),
+            i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves),
+        ]
+    }
+
+    #[inline(always)]
+    fn store_f32(self, a: Pair, to: &mut [f32]) {
+        self.store_bytes(a, bytemuck::cast_slice_mut(&mut to[..8]));
+    }
+}
+
+impl<const PACKED: bool> Simd for Simd128<PACKED> {
+    const PACKED: bool = PACKED;
+    const TILE_VECTORS: usize = 1;
+    const TILE_TOKENS: usize = 4;
+    const DIRECT_TOKENS: usize = 1;
+
+    type I = Pair;
+    type Dot = Pair;
 
     #[inline(always)]
     fn transpose(self, rows: &Rows<'_>, at: usize) -> [Pair; 4] {
@@ -103,20 +153,8 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // There is no such instruction, but reading what nobody waits for does it as well.
-        // SAFETY: callers give the address of a byte of the weights.
-        unsafe { address.read_volatile() };
-    }
-
-    #[inline(always)]
     fn splat(self, value: i32) -> Pair {
         [i32x4_splat(value); 2]
-    }
-
-    #[inline(always)]
-    fn splat_f32(self, value: f32) -> Pair {
-        [f32x4_splat(value); 2]
     }
 
     on_both! {
@@ -135,10 +173,6 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         fn dot_i16(sum, a, b) = i32x4_add(sum, i32x4_dot_i16x8(a, b));
         fn to_f32(a) = f32x4_convert_i32x4(a);
         fn f32_from_bits(a) = a;
-        fn add_f32(a, b) = f32x4_add(a, b);
-        fn sub_f32(a, b) = f32x4_sub(a, b);
-        fn mul_f32(a, b) = f32x4_mul(a, b);
-        fn fma_f32(a, b, c) = multiply_add(a, b, c);
         fn f16_to_f32(a) = any_f16(i32x4_shr(i32x4_shl(a, 16), 16));
     }
 
@@ -264,31 +298,6 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
         let eight = unsafe { i16x8_load_extend_u8x8(bytes.as_ptr()) };
         [u32x4_extend_low_u16x8(eight), u32x4_extend_high_u16x8(eight)]
     }
-
-    #[inline(always)]
-    fn load_f32(self, bytes: &[u8]) -> Pair {
-        load(bytes)
-    }
-
-    #[inline(always)]
-    fn load_f16(self, bytes: &[u8]) -> Pair {
-        eight_f16(load_one(bytes))
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, bytes: &[u8]) -> Pair {
-        let halves = load_one(bytes);
-        let zero = i16x8_splat(0);
-        [
-            i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(zero, halves),
-            i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(zero, halves),
-        ]
-    }
-
-    #[inline(always)]
-    fn store_f32(self, a: Pair, to: &mut [f32]) {
-        self.store_bytes(a, bytemuck::cast_slice_mut(&mut to[..8]));
-    }
 }
 
 /// The first 32 bytes.
@@ -376,7 +385,7 @@ fn sums_of_products(u: v128, q: v128) -> v128 {
 
 /// `a * b + c`, rounded once where the engine has an instruction for it.
 #[inline(always)]
-pub fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
+fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
     #[cfg(target_feature = "relaxed-simd")]
     return f32x4_relaxed_madd(a, b, c);
     #[cfg(not(target_feature = "relaxed-simd"))]
@@ -385,7 +394,7 @@ pub fn multiply_add(a: v128, b: v128, c: v128) -> v128 {
 
 /// Eight f16 numbers as f32.
 #[inline(always)]
-pub fn eight_f16(halves: v128) -> Pair {
+fn eight_f16(halves: v128) -> Pair {
     // The lowest exponent becomes 1, the highest one 0.
     let exponents = v128_and(i16x8_add(halves, i16x8_splat(0x0400)), i16x8_splat(0x7800));
     if v128_any_true(i16x8_eq(exponents, i16x8_splat(0))) {

@@ -20,13 +20,13 @@
 mod rows;
 mod scalar;
 
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::{Format, Kernel, block256};
 
 /// The format; its definition is in `scalar.rs`.
 pub(crate) struct TQ1_0;
 
 /// Fastest first; the last entry runs everywhere.
-static KERNELS: [Kernel; Level::LEAN_COUNT] = block256::kernels::<TQ1_0>();
+static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = block256::kernels::<TQ1_0>();
 
 pub(crate) static FORMAT: Format = block256::format::<TQ1_0>(&KERNELS);

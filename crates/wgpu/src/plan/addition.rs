@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use realm_ir::{Result, Rows, StepKind, WeightRef};
+use realm_ir::{Result, Rows, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, Product};
 use super::{Dispatch, Grid, Planner, RowsGrid, count, expect, flag};
@@ -32,7 +32,7 @@ enum Operand {
     /// The token's row of the table.
     Token,
     /// Rows of so many values.
-    Rows(wgpu::Buffer, usize),
+    Input(wgpu::Buffer, usize),
     /// The same for matrices of experts.
     Choices(wgpu::Buffer, usize, Chosen),
 }
@@ -65,7 +65,7 @@ impl Site {
     pub(super) fn of_product(product: &Product<'_>, experts: Option<&Experts<'_>>) -> Option<Self> {
         let (input, in_stride) = (product.input.clone(), product.in_stride);
         let operand = match experts {
-            None => Operand::Rows(input, in_stride),
+            None => Operand::Input(input, in_stride),
             Some(experts) => {
                 let Experts { n_experts, n_used, first_row, n_columns, of_rows, .. } = *experts;
                 let (choices, weights) = (experts.choices.clone(), experts.weights.clone());
@@ -124,7 +124,7 @@ impl Planner<'_> {
         expect(&pair.a.name, pair.a.n_rows, a_shape[1])?;
         expect(&pair.b.name, pair.b.n_rows, n_columns)?;
         let n_items = n_used * super::max_rows(site.rows, self.config);
-        let inner = self.scratch("values of an adapter", n_items * rank)?;
+        let inner = self.scratch("values of an adapter", &[n_items, rank])?;
         let whole = Experts {
             n_experts,
             n_used,
@@ -144,14 +144,14 @@ impl Planner<'_> {
                     self.look_up(&pair.a, (&inner, rank), site.rows, Source::Token, 1.0)?;
                 dispatches.extend(self.outer(site, pair, &inner, &whole, &EXPERT_WORKS)?);
             }
-            Operand::Rows(input, in_stride) => {
+            Operand::Input(input, in_stride) => {
                 let input = (input, *in_stride);
                 dispatches = self.inner(site, pair, input, &inner, &whole, &EXPERT_WORKS)?;
                 dispatches.extend(self.outer(site, pair, &inner, &whole, &EXPERT_WORKS)?);
             }
             Operand::Choices(input, in_stride, chosen) => {
-                let choices = self.scratch("experts with an adapter", n_items)?;
-                let weights = self.scratch("scales of experts with an adapter", n_items)?;
+                let choices = self.scratch("experts with an adapter", &[n_items])?;
+                let weights = self.scratch("scales of experts with an adapter", &[n_items])?;
                 let constants =
                     vec![("n_used", count(n_used)), ("weigh", flag(chosen.weigh_input))];
                 let operands = [
@@ -162,7 +162,7 @@ impl Planner<'_> {
                     &choices,
                     &weights,
                 ];
-                let grid = Grid::Rows(RowsGrid::new(1, site.rows));
+                let grid = Grid::PerRow(RowsGrid::new(1, site.rows));
                 dispatches = vec![self.with_grid(&ADAPT_CHOICES, &constants, &operands, grid)];
                 let Chosen { first_row, n_columns, of_rows, .. } = *chosen;
                 let (choices, weights) = (&choices, &weights);
@@ -197,7 +197,7 @@ impl Planner<'_> {
             rows: site.rows,
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: true,
         };
         let experts = Experts { first_row: 0, n_columns: rank, weigh_input: false, ..*experts };
@@ -224,7 +224,7 @@ impl Planner<'_> {
             rows: site.rows,
             scale: site.scale * pair.scale,
             accumulate: true,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: true,
         };
         let experts = Experts { of_rows: false, ..*experts };

@@ -3,16 +3,17 @@
 use bytemuck::cast_slice;
 use realm_ir::{
     Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, SessionConfig,
-    StepKind, WeightRef,
+    WeightRef,
 };
 
-use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, count, flag, refuse};
 use crate::gpu::Gpu;
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
 };
-use crate::memory::QUAD;
+use crate::memory::KvBuffer;
 use crate::rope;
+use crate::sizes::QUAD;
 
 /// How a workgroup of attention divides its work among its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,9 @@ const TILINGS: [Tiling; 6] = [
 /// Quads of sums that a thread can keep: `MAX_QUADS` of `attend.wgsl`.
 const MAX_QUADS: usize = 16;
 
+/// What attention hands to the dispatch that puts shares together.
+pub(crate) const SHARES: &str = "attention";
+
 /// Values of the widest head whose sums the threads of a workgroup can keep.
 pub(crate) const MOST_VALUE_WIDTH: usize = MAX_QUADS * THREADS * QUAD;
 
@@ -70,8 +74,12 @@ impl Tiling {
 /// The grid of attention, which depends on how many rows there are and how far they see.
 #[derive(Clone, Debug)]
 pub(crate) struct AttendGrid {
-    n_kv_heads: usize,
+    /// Query heads of a row, and how many of them share a key head.
+    n_heads: usize,
     heads_per_kv: usize,
+    /// Key heads of this dispatch, and the most that one of the layer's has.
+    n_kv_heads: usize,
+    most_kv_heads: usize,
     window: Option<usize>,
     /// For one row of a sequence, and for many.
     tilings: Vec<Tiling>,
@@ -93,34 +101,27 @@ impl AttendGrid {
         let reach = self.window.map_or(usize::MAX, |window| window + extent.n_rows);
         // Shares of fewer keys are not worth putting together.
         let most = extent.n_positions.min(reach).div_ceil(2 * tiling.keys).max(1);
-        let n_heads = extent.n_rows * self.heads_per_kv * self.n_kv_heads;
-        let most = most.min(self.n_shared.checked_div(n_heads)?).max(1);
-        let n_shares = BUSY_GROUPS.checked_div(self.n_kv_heads * n_tiles)?.clamp(1, most);
+        let most = most.min(self.n_shared.checked_div(extent.n_rows * self.n_heads)?).max(1);
+        let n_shares = BUSY_GROUPS.checked_div(self.most_kv_heads * n_tiles)?.clamp(1, most);
         Some((chosen, [self.n_kv_heads, n_tiles, n_shares]))
     }
 
     /// The grid of what puts shares together, if there are several.
     pub fn merge(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
         let (_, [_, _, n_shares]) = self.of(extent)?;
-        (n_shares > 1).then_some((0, [self.n_kv_heads * self.heads_per_kv, extent.n_rows, 1]))
+        (n_shares > 1).then_some((0, [self.n_heads, extent.n_rows, 1]))
     }
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn rope_store(&mut self, step: &RopeStore) -> Result<Vec<Dispatch>> {
-        let layer = self.config.kv.layers[step.kv_layer];
-        let keys = layer.n_kv_heads * layer.key_width;
-        let values = layer.n_kv_heads * layer.value_width;
-        at_least("queries of a rotation", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("keys of a rotation", self.width(step.k), keys)?;
-        at_least("values to store", self.width(step.v), values)?;
+        let (layer, buffers) = self.kv_layer(step.kv_layer);
         let temperature = step.temperature.as_ref();
-        let length = temperature.map_or(1, |temperature| temperature.length.max(1));
+        let length = temperature.map_or(1, |temperature| temperature.length);
         let offset = temperature.map_or(0, |temperature| temperature.offset);
         let mut constants = self.kv_constants(layer);
-        constants.extend(rope_constants(step.rope.as_ref(), layer.key_width)?);
+        constants.extend(rope_constants(step.rope.as_ref()));
         constants.extend([
-            ("n_heads", count(step.n_heads)),
             ("q_row_width", count(self.width(step.q))),
             ("k_row_width", count(self.width(step.k))),
             ("v_row_width", count(self.width(step.v))),
@@ -135,16 +136,22 @@ impl Planner<'_> {
         let angles = self.angles(step.rope.as_ref())?;
         let norm = self.head_norm(step.head_norm.as_ref(), layer.key_width)?;
         let [q, k, v] = [step.q, step.k, step.v].map(|slot| self.slot(slot));
-        let operands = [&angles, k, v, &norm, q, &self.memory.kv[step.kv_layer]];
-        let n_groups = step.n_heads + layer.n_kv_heads;
         let kernel = of_type(self.config.kv.ty, &ROPE_STORE_F32, &ROPE_STORE_F16)?;
-        Ok(vec![self.rowwise(kernel, &constants, &operands, n_groups, step.q)])
+        let of_buffer = |kv: &KvBuffer| {
+            // Queries turn once, beside the layer's first heads.
+            let n_heads = if kv.heads.start == 0 { step.n_heads } else { 0 };
+            let mut constants = constants.clone();
+            constants.push(("n_heads", count(n_heads)));
+            constants.extend(head_constants(kv));
+            let operands = [&angles, k, v, &norm, q, &kv.buffer];
+            self.rowwise(kernel, &constants, &operands, n_heads + kv.heads.len(), step.q)
+        };
+        Ok(buffers.iter().map(of_buffer).collect())
     }
 
     pub(super) fn rope(&mut self, step: &Rope) -> Result<Vec<Dispatch>> {
         let row_width = self.width(step.heads);
-        at_least("heads of a rotation", row_width, step.n_heads * step.head_width)?;
-        let mut constants = rope_constants(Some(&step.rope), step.head_width)?;
+        let mut constants = rope_constants(Some(&step.rope));
         constants.extend([("key_width", count(step.head_width)), ("row_width", count(row_width))]);
         let angles = self.angles(Some(&step.rope))?;
         let operands = [&angles, self.slot(step.heads)];
@@ -152,17 +159,17 @@ impl Planner<'_> {
     }
 
     pub(super) fn attend(&mut self, step: &Attend) -> Result<Vec<Dispatch>> {
-        let layer = self.config.kv.layers[step.kv_layer];
-        at_least("queries of attention", self.width(step.q), step.n_heads * layer.key_width)?;
-        at_least("result of attention", self.width(step.out), step.n_heads * layer.value_width)?;
+        let (layer, buffers) = self.kv_layer(step.kv_layer);
         let value_quads = layer.value_width.div_ceil(QUAD);
         let heads_per_kv = step.n_heads / layer.n_kv_heads;
         let tilings = tilings(heads_per_kv, value_quads)?;
         let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
-        let n_shared = n_shared(self.gpu, self.config, step, most);
+        let n_shared = n_shared(self.gpu, self.config, step, most * buffers.len());
         let grid = AttendGrid {
-            n_kv_heads: layer.n_kv_heads,
+            n_heads: layer.n_kv_heads * heads_per_kv,
             heads_per_kv,
+            n_kv_heads: layer.n_kv_heads,
+            most_kv_heads: buffers.iter().map(|kv| kv.heads.len()).max().unwrap_or(0),
             window: step.window.map(|window| window as usize),
             tilings: tilings.clone(),
             n_shared,
@@ -174,6 +181,7 @@ impl Planner<'_> {
         let mut constants = self.kv_constants(layer);
         constants.extend([
             ("n_heads", count(step.n_heads)),
+            ("heads_per_kv", count(heads_per_kv)),
             ("q_row_width", count(self.width(step.q))),
             ("out_row_width", count(self.width(step.out))),
             ("scale", step.scale.into()),
@@ -185,29 +193,30 @@ impl Planner<'_> {
             ("has_slopes", flag(step.alibi_max_bias.is_some())),
         ]);
         let terms = self.attend_terms(step)?;
-        let shares = self.scratch("attention", (n_shared + 1) * share_len(value_quads))?;
-        let kv = &self.memory.kv[step.kv_layer];
+        let shares = self.scratch(SHARES, &[n_shared + 1, share_len(value_quads)])?;
         let (q, out) = (self.slot(step.q), self.slot(step.out));
-        if step.q == step.out {
-            return Err(refuse("attention that overwrites its queries".to_owned()));
-        }
         let kernel = of_type(self.config.kv.ty, &ATTEND_F32, &ATTEND_F16)?;
-        let variants = tilings.iter().map(|tiling| {
-            let mut constants = constants.clone();
-            constants.extend([
-                ("tile", count(tiling.queries)),
-                ("per_thread", count(tiling.per_thread)),
-                ("tile_keys", count(tiling.keys)),
-                ("piece", count(tiling.piece)),
-            ]);
-            self.gpu.pipelines.pipeline(self.gpu, kernel, &constants)
-        });
-        let attend = Dispatch {
-            variants: variants.collect(),
-            bind_group: self.gpu.pipelines.bind(self.gpu, kernel, &[q, kv, &terms, &shares, out]),
-            grid: Grid::Attend(grid.clone()),
-            sites: Vec::new(),
+        let of_buffer = |kv: &KvBuffer| {
+            let variants = tilings.iter().map(|tiling| {
+                let mut constants = constants.clone();
+                constants.extend(head_constants(kv));
+                constants.extend([
+                    ("tile", count(tiling.queries)),
+                    ("per_thread", count(tiling.per_thread)),
+                    ("tile_keys", count(tiling.keys)),
+                    ("piece", count(tiling.piece)),
+                ]);
+                self.gpu.pipelines.pipeline(self.gpu, kernel, &constants)
+            });
+            let operands = [q, &kv.buffer, &terms, &shares, out];
+            Dispatch {
+                variants: variants.collect(),
+                bind_group: self.gpu.pipelines.bind(self.gpu, kernel, &operands),
+                grid: Grid::Attend(AttendGrid { n_kv_heads: kv.heads.len(), ..grid.clone() }),
+                sites: Vec::new(),
+            }
         };
+        let mut dispatches: Vec<_> = buffers.iter().map(of_buffer).collect();
         let constants = vec![
             ("n_heads", count(step.n_heads)),
             ("value_width", count(layer.value_width)),
@@ -215,13 +224,19 @@ impl Planner<'_> {
             ("out_row_width", count(self.width(step.out))),
             ("has_sinks", flag(step.sinks.is_some())),
         ];
-        let merge = Dispatch {
+        dispatches.push(Dispatch {
             variants: vec![self.gpu.pipelines.pipeline(self.gpu, &ATTEND_MERGE, &constants)],
             bind_group: self.gpu.pipelines.bind(self.gpu, &ATTEND_MERGE, &[&terms, &shares, out]),
             grid: Grid::AttendMerge(grid),
             sites: Vec::new(),
-        };
-        Ok(vec![attend, merge])
+        });
+        Ok(dispatches)
+    }
+
+    /// A layer of the cache and the buffers that its heads lie in. The program was checked
+    /// against the cache's layers before.
+    fn kv_layer(&self, index: usize) -> (KvLayer, &'a [KvBuffer]) {
+        (self.config.kv.layers[index], &self.memory.kv[index])
     }
 
     /// Per head its slope and its sink, in one buffer.
@@ -230,7 +245,7 @@ impl Planner<'_> {
             return Ok(self.gpu.nothing.clone());
         }
         let sinks = match step.sinks {
-            Some(sinks) => self.vector_values(sinks, step.n_heads, StepKind::Attend)?,
+            Some(sinks) => self.vector_values(sinks, step.n_heads, "Attend")?,
             None => vec![0.0; step.n_heads],
         };
         let slope = |head| step.alibi_max_bias.map_or(0.0, |max| slope(head, step.n_heads, max));
@@ -242,7 +257,7 @@ impl Planner<'_> {
     /// The norm of a query head, then that of a key head, in one buffer.
     fn head_norm(&self, norm: Option<&HeadNorm>, width: usize) -> Result<wgpu::Buffer> {
         let Some(norm) = norm else { return Ok(self.gpu.nothing.clone()) };
-        let values = |weight: WeightRef| self.vector_values(weight, width, StepKind::RopeStore);
+        let values = |weight: WeightRef| self.vector_values(weight, width, "RopeStore");
         let values = [values(norm.q_weight)?, values(norm.k_weight)?].concat();
         self.gpu.constant("head norm", cast_slice(&values))
     }
@@ -261,7 +276,6 @@ impl Planner<'_> {
     fn kv_constants(&self, layer: KvLayer) -> Constants {
         vec![
             ("page_tokens", count(self.config.kv.page_tokens)),
-            ("n_kv_heads", count(layer.n_kv_heads)),
             ("key_width", count(layer.key_width)),
             ("value_width", count(layer.value_width)),
             ("key_quads", count(layer.key_width.div_ceil(QUAD))),
@@ -280,27 +294,41 @@ fn share_len(value_quads: usize) -> usize {
     QUAD * (value_quads + 1)
 }
 
-/// Heads of rows times shares that there is memory for, with tiles of at most so many queries.
+/// Heads of rows times shares that there is memory for, where the dispatches' tiles have at most
+/// so many queries.
 fn n_shared(gpu: &Gpu, config: &SessionConfig, step: &Attend, most_queries: usize) -> usize {
     let value_quads = config.kv.layers[step.kv_layer].value_width.div_ceil(QUAD);
-    let n_positions = config.kv.n_pages * config.kv.page_tokens;
+    let n_positions = config.kv.n_pages.saturating_mul(config.kv.page_tokens);
     // Shares that the positions of the whole cache make.
     let longest = n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys);
-    // Several shares are made for at most so many workgroups in all.
-    let wanted = (BUSY_GROUPS * most_queries).min(config.max_rows * step.n_heads * longest);
-    wanted.min((gpu.max_binding_bytes / (4 * share_len(value_quads))).saturating_sub(1))
+    // Several shares are made for at most so many workgroups of each dispatch.
+    let wanted =
+        (BUSY_GROUPS * most_queries).min((config.max_rows * step.n_heads).saturating_mul(longest));
+    let share_bytes = 4 * share_len(value_quads) as u64;
+    let n_fitting = (gpu.max_binding_bytes / share_bytes).saturating_sub(1);
+    wanted.min(usize::try_from(n_fitting).unwrap_or(usize::MAX))
 }
 
-/// Values of the memory for shares.
+/// Dimensions of the memory for shares, where keys and values lie in so many buffers.
 ///
 /// # Errors
 /// `Unsupported` for values that are too wide.
-pub(crate) fn share_values(gpu: &Gpu, config: &SessionConfig, step: &Attend) -> Result<usize> {
+pub(crate) fn shares(
+    gpu: &Gpu,
+    config: &SessionConfig,
+    step: &Attend,
+    n_buffers: usize,
+) -> Result<[usize; 2]> {
     let layer = config.kv.layers[step.kv_layer];
     let value_quads = layer.value_width.div_ceil(QUAD);
     let tilings = tilings(step.n_heads / layer.n_kv_heads, value_quads)?;
     let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
-    Ok((n_shared(gpu, config, step, most) + 1) * share_len(value_quads))
+    Ok([n_shared(gpu, config, step, most * n_buffers) + 1, share_len(value_quads)])
+}
+
+/// Which of a layer's heads a dispatch is for.
+fn head_constants(kv: &KvBuffer) -> [(&'static str, f64); 2] {
+    [("n_kv_heads", count(kv.heads.len())), ("first_kv_head", count(kv.heads.start))]
 }
 
 /// For one row of a sequence, and for many.
@@ -322,14 +350,11 @@ fn slope(head: usize, n_heads: usize, max_bias: f32) -> f32 {
     (-f64::from(max_bias) * index as f64 / n as f64).exp2() as f32
 }
 
-/// # Errors
-/// `ShapeMismatch` for a rotation that is wider than its head.
-fn rope_constants(rope: Option<&RopeSpec>, head_width: usize) -> Result<Constants> {
+fn rope_constants(rope: Option<&RopeSpec>) -> Constants {
     let (offset, n_dims) = rope.map_or((0, 0), |rope| (rope.offset, rope.n_dims()));
-    at_least("head of a rotation", head_width, offset + n_dims)?;
-    Ok(vec![
+    vec![
         ("n_dims", count(n_dims)),
         ("rope_offset", count(offset)),
         ("interleaved", flag(rope.is_some_and(|rope| rope.style == RopeStyle::Interleaved))),
-    ])
+    ]
 }

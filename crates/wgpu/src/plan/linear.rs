@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use bytemuck::cast_slice;
 use realm_gguf::TensorData;
-use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, StepKind, WeightRef};
+use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, WeightRef};
 
 use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
@@ -13,7 +13,8 @@ use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
 use crate::product::{
-    Arithmetic, Flags, Kernel, MOST_OUTS, Operands, Parameters, Places, Tuning, Work, n_groups,
+    Arithmetic, Flags, MOST_OUTS, Operands, Parameters, Places, ProductKernel, Tuning, Work,
+    n_groups,
 };
 use crate::weight::{self, GROUP, Part, Values, Weight};
 
@@ -79,7 +80,7 @@ pub(super) struct Product<'a> {
     pub rows: Rows,
     pub scale: f32,
     pub accumulate: bool,
-    pub step: StepKind,
+    pub step: &'static str,
     /// In f32, whatever else the device would be faster with.
     pub exact: bool,
 }
@@ -143,7 +144,7 @@ impl Planner<'_> {
             dispatches.push(Dispatch {
                 variants: vec![products.embed(self.gpu, kernel)],
                 bind_group: products.bind_embed(self.gpu, &part.buffer, out, &parameters)?,
-                grid: Grid::Rows(grid),
+                grid: Grid::PerRow(grid),
                 sites: Vec::new(),
             });
         }
@@ -163,7 +164,7 @@ impl Planner<'_> {
             rows: self.rows(output.out),
             scale: output.scale,
             accumulate: output.accumulate,
-            step: StepKind::Linear,
+            step: "Linear",
             exact: false,
         };
         let mut products: Vec<_> = step.outputs.iter().map(product).collect();
@@ -191,10 +192,6 @@ impl Planner<'_> {
             in_step: step.in_width + step.rest,
             out_step: step.out_width + step.rest,
         };
-        at_least("input of products by head", in_stride, step.n_heads * heads.in_step)?;
-        at_least("result of products by head", out_stride, step.n_heads * heads.out_step)?;
-        let name = &self.weights[step.weight.0].name;
-        expect(name, self.weights[step.weight.0].width, step.in_width)?;
         let product = Product {
             weight: &self.weights[step.weight.0],
             target: None,
@@ -206,7 +203,7 @@ impl Planner<'_> {
             rows: self.rows(step.out),
             scale: 1.0,
             accumulate: false,
-            step: StepKind::HeadLinear,
+            step: "HeadLinear",
             exact: false,
         };
         let mut dispatches = self.head_products(&product, heads)?;
@@ -235,10 +232,6 @@ impl Planner<'_> {
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let Some(first) = products.first() else { return Ok(Vec::new()) };
-        for Product { weight, in_stride, out_stride, .. } in products {
-            at_least(&weight.name, *in_stride, weight.width)?;
-            at_least(&weight.name, *out_stride, weight.n_rows)?;
-        }
         let any_width = any_width(first.weight) || !first.in_stride.is_multiple_of(4);
         let places = |work: &Work| match work {
             Work::Vector(_) if products.len() > 1 => Places::SideBySide,
@@ -264,7 +257,7 @@ impl Planner<'_> {
     fn product(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
@@ -295,7 +288,7 @@ impl Planner<'_> {
     fn side_by_side(
         &mut self,
         products: &[Product<'_>],
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         rounded: &Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
         let (first, part) = (&products[0], &products[0].weight.parts[0]);
@@ -346,8 +339,8 @@ impl Planner<'_> {
     /// The dispatches of products with a matrix for each head, which are never in int8.
     fn head_products(&mut self, product: &Product<'_>, heads: Heads) -> Result<Vec<Dispatch>> {
         let weight = product.weight;
+        at_least("heads with a matrix each", heads.n_heads, 1)?;
         let n_columns = weight.n_rows / heads.n_heads;
-        expect(&weight.name, weight.n_rows, heads.n_heads * n_columns)?;
         let strides = [product.in_stride, heads.in_step];
         let any_width = any_width(weight) || strides.iter().any(|stride| !stride.is_multiple_of(4));
         let works = self.works(product.rows).map(|(when, work)| (when, Places::Heads, work));
@@ -460,7 +453,7 @@ impl Planner<'_> {
     /// tiles and is not faster with them.
     fn works(&self, rows: Rows) -> impl Iterator<Item = (RangeInclusive<usize>, Work)> + use<> {
         let most = super::max_rows(rows, self.config);
-        let n_works = if self.gpu.adapter.software { WORKS.len() - 1 } else { WORKS.len() };
+        let n_works = if self.gpu.description.software { WORKS.len() - 1 } else { WORKS.len() };
         let works = WORKS.into_iter().take(n_works).enumerate();
         let last_goes_on = move |(index, (when, work)): (usize, (RangeInclusive<usize>, Work))| {
             let end = if index + 1 == n_works { usize::MAX } else { *when.end() };
@@ -474,10 +467,10 @@ impl Planner<'_> {
         product: &Product<'_>,
         any_width: bool,
         works: impl IntoIterator<Item = (RangeInclusive<usize>, Places, Work)>,
-    ) -> Vec<(RangeInclusive<usize>, Kernel)> {
+    ) -> Vec<(RangeInclusive<usize>, ProductKernel)> {
         let tuning = if product.exact { Tuning::default() } else { self.gpu.tuning };
         let kernel = |(when, places, work)| {
-            (when, Kernel::choose(&tuning, product.weight.format, places, work, any_width))
+            (when, ProductKernel::choose(&tuning, product.weight.format, places, work, any_width))
         };
         works.into_iter().map(kernel).collect()
     }
@@ -503,18 +496,17 @@ impl Planner<'_> {
     fn round(
         &mut self,
         product: &Product<'_>,
-        kernels: &[(RangeInclusive<usize>, Kernel)],
+        kernels: &[(RangeInclusive<usize>, ProductKernel)],
         row_items: usize,
         rounded: &mut Option<wgpu::Buffer>,
     ) -> Result<Vec<Dispatch>> {
-        let takes_int8 = |kernel: &Kernel| kernel.arithmetic == Arithmetic::Int8;
+        let takes_int8 = |kernel: &ProductKernel| kernel.arithmetic == Arithmetic::Int8;
         let mut wanted = kernels.iter().filter(|(_, kernel)| takes_int8(kernel));
         let (Some((first, _)), None) = (wanted.next(), &rounded) else { return Ok(Vec::new()) };
         let last = wanted.next_back().map_or(first, |(when, _)| when);
         let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
-        let words = rounded_words(product.weight.width, n_items);
-        let buffer = self.scratch("inputs in int8", words)?;
+        let buffer = self.scratch(ROUNDED, &rounded_words(product.weight.width, n_items))?;
         let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
             when: *first.start()..=*last.end(),
@@ -522,14 +514,14 @@ impl Planner<'_> {
             ..RowsGrid::new(n_groups.div_ceil(THREADS), product.rows)
         };
         let operands = [product.input, &buffer];
-        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::Rows(grid));
+        let dispatch = self.with_grid(&QUANTIZE, &constants, &operands, Grid::PerRow(grid));
         *rounded = Some(buffer);
         Ok(vec![dispatch])
     }
 
     fn run<'b>(
         &mut self,
-        kernel: Kernel,
+        kernel: ProductKernel,
         mut operands: Operands<'b>,
         mut parameters: Parameters,
         grid: RowsGrid,
@@ -544,7 +536,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             variants: vec![products.pipeline(self.gpu, kernel)],
             bind_group: products.bind(self.gpu, &kernel, &operands, &parameters)?,
-            grid: Grid::Rows(grid),
+            grid: Grid::PerRow(grid),
             sites: Vec::new(),
         })
     }
@@ -555,7 +547,7 @@ fn dense_grid(
     n_columns: usize,
     rows: Rows,
     when: &RangeInclusive<usize>,
-    kernel: &Kernel,
+    kernel: &ProductKernel,
 ) -> RowsGrid {
     RowsGrid {
         when: when.clone(),
@@ -567,9 +559,12 @@ fn dense_grid(
 /// Words of a group of inputs in int8: `shaders/linear/packed.wgsl`.
 const QUANTIZED_WORDS: usize = 12;
 
-/// Words of `n_items` rows of inputs in int8.
-pub(crate) fn rounded_words(width: usize, n_items: usize) -> usize {
-    QUANTIZED_WORDS * n_groups(width) * n_items
+/// What products of one input in int8 share.
+pub(crate) const ROUNDED: &str = "inputs in int8";
+
+/// Dimensions of `n_items` rows of inputs in int8, in words.
+pub(crate) fn rounded_words(width: usize, n_items: usize) -> [usize; 3] {
+    [QUANTIZED_WORDS, n_groups(width), n_items]
 }
 
 /// Whether products with a weight, of rows that are `in_stride` apart and of which there are at
@@ -589,7 +584,7 @@ pub(crate) fn takes_int8(
     // All works of one kind take the same numbers.
     let works = [(1, Work::Vector(1)), (FEWEST_TILED, Work::Matrix(TILE_ROWS))];
     works.into_iter().filter(|(fewest, _)| *fewest <= n_rows).any(|(_, work)| {
-        let kernel = Kernel::choose(&gpu.tuning, format, places, work, any_width);
+        let kernel = ProductKernel::choose(&gpu.tuning, format, places, work, any_width);
         kernel.arithmetic == Arithmetic::Int8
     })
 }

@@ -5,7 +5,7 @@ pub(crate) mod attend;
 pub(crate) mod linear;
 pub(crate) mod moe;
 mod recurrent;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -14,19 +14,18 @@ use std::sync::Arc;
 use bytemuck::cast_slice;
 use realm_gguf::TensorType;
 use realm_ir::{
-    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, StepKind,
-    WeightRef,
+    BatchView, Error, Program, Result, RopeSpec, Rows, SessionConfig, Slot, Step, WeightRef,
 };
 
 use crate::NAME;
-use crate::gpu::Gpu;
+use crate::batch;
+use crate::gpu::{Gpu, word_bytes};
 use crate::kernel::{Constants, Kernel};
 use crate::memory::Memory;
-use crate::product;
+use crate::product::ProductKernel;
 use crate::weight::Weight;
 use addition::Site;
 use attend::AttendGrid;
-pub(crate) use rows::mix_values;
 
 /// Most workgroups in one dimension of a grid: WebGPU's guaranteed limit.
 pub(crate) const MAX_GRID: usize = 65_535;
@@ -47,17 +46,17 @@ impl Extent {
         Extent {
             n_rows: batch.n_rows(),
             n_outputs: batch.output_rows.len(),
-            n_sequences: batch.sequences.len(),
-            n_positions: last.map_or(0, |last| *last as usize + 1),
+            n_sequences: batch::sequences(batch).count(),
+            n_positions: last.map_or(0, |last| (*last as usize).saturating_add(1)),
         }
     }
 }
 
 /// The workgroups of a command.
 pub(crate) enum Grid {
-    Rows(RowsGrid),
+    PerRow(RowsGrid),
     /// So many for one sequence.
-    Sequences {
+    PerSequence {
         n_groups: usize,
     },
     Attend(AttendGrid),
@@ -69,8 +68,8 @@ impl Grid {
     /// The variant to run, by its index, and the workgroups in x, y and z; `None` for no work.
     fn of(&self, extent: &Extent) -> Option<(usize, [usize; 3])> {
         match self {
-            Grid::Rows(grid) => grid.of(extent).map(|groups| (0, groups)),
-            Grid::Sequences { n_groups } => {
+            Grid::PerRow(grid) => grid.of(extent).map(|groups| (0, groups)),
+            Grid::PerSequence { n_groups } => {
                 (extent.n_sequences > 0).then_some((0, [*n_groups, extent.n_sequences, 1]))
             }
             Grid::Attend(grid) => grid.of(extent),
@@ -147,7 +146,7 @@ pub(crate) struct Planner<'a> {
     /// Tables of the rotations so far: layers mostly share one.
     angles: Vec<(RopeSpec, wgpu::Buffer)>,
     /// The kernels of products that the steps run.
-    pub kernels: HashSet<product::Kernel>,
+    pub kernels: HashSet<ProductKernel>,
     /// What a step's dispatches hand to each other, by what it is; steps share it.
     scratch: HashMap<&'static str, wgpu::Buffer>,
 }
@@ -221,7 +220,7 @@ impl<'a> Planner<'a> {
         &self,
         weight: Option<WeightRef>,
         n_values: usize,
-        step: StepKind,
+        step: &'static str,
     ) -> Result<wgpu::Buffer> {
         let Some(weight) = weight else { return Ok(self.gpu.nothing.clone()) };
         let values = self.vector_values(weight, n_values, step)?;
@@ -236,7 +235,7 @@ impl<'a> Planner<'a> {
         &self,
         weight: WeightRef,
         n_values: usize,
-        step: StepKind,
+        step: &'static str,
     ) -> Result<Vec<f32>> {
         let tensor = self.program.weight(weight);
         expect(tensor.name(), self.n_values(weight), n_values)?;
@@ -262,14 +261,14 @@ impl<'a> Planner<'a> {
         max_rows(self.rows(slot), self.config)
     }
 
-    /// A buffer of at least `n_values` values for dispatches of one step.
+    /// A buffer of at least so many values, for dispatches of one step.
     ///
     /// # Errors
     /// Those of [`Gpu::buffer`].
-    fn scratch(&mut self, what: &'static str, n_values: usize) -> Result<wgpu::Buffer> {
-        let bytes = 4 * n_values;
+    fn scratch(&mut self, what: &'static str, dimensions: &[usize]) -> Result<wgpu::Buffer> {
+        let bytes = word_bytes(dimensions);
         match self.scratch.get(what) {
-            Some(buffer) if buffer.size() >= bytes as u64 => Ok(buffer.clone()),
+            Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
             _ => {
                 let buffer = self.gpu.buffer(what, bytes, wgpu::BufferUsages::STORAGE)?;
                 self.scratch.insert(what, buffer.clone());
@@ -280,7 +279,7 @@ impl<'a> Planner<'a> {
 
     /// A dispatch over the rows of a slot, so many workgroups for each.
     fn rowwise(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
@@ -288,22 +287,22 @@ impl<'a> Planner<'a> {
         out: Slot,
     ) -> Dispatch {
         let grid = RowsGrid::new(n_groups, self.rows(out));
-        self.with_grid(kernel, constants, operands, Grid::Rows(grid))
+        self.with_grid(kernel, constants, operands, Grid::PerRow(grid))
     }
 
     /// A dispatch over the sequences of a batch.
     fn per_sequence(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
         n_groups: usize,
     ) -> Dispatch {
-        self.with_grid(kernel, constants, operands, Grid::Sequences { n_groups })
+        self.with_grid(kernel, constants, operands, Grid::PerSequence { n_groups })
     }
 
     fn with_grid(
-        &mut self,
+        &self,
         kernel: &'static Kernel,
         constants: &Constants,
         operands: &[&wgpu::Buffer],
@@ -330,14 +329,18 @@ fn refuse(what: String) -> Error {
     Error::Unsupported { what, backend: NAME }
 }
 
-fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
+/// # Errors
+/// `ShapeMismatch` when fewer than `expected` of `what` are found.
+pub(crate) fn at_least(what: &str, found: usize, expected: usize) -> Result<()> {
     if found >= expected {
         return Ok(());
     }
     Err(Error::ShapeMismatch { what: what.to_owned(), expected, found })
 }
 
-fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
+/// # Errors
+/// `ShapeMismatch` when not `expected` of `what` are found.
+pub(crate) fn expect(what: &str, found: usize, expected: usize) -> Result<()> {
     if found == expected {
         return Ok(());
     }

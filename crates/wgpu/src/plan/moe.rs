@@ -1,9 +1,9 @@
 //! A mixture of experts: the router, products with the chosen experts' matrices, their sum.
 
-use realm_ir::{Gating, Moe, Result, StepKind, WeightRef};
+use realm_ir::{Gating, Moe, Result, WeightRef};
 
 use super::linear::{EXPERT_WORKS, Experts, FEWEST_TILED, Product};
-use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, at_least, count, flag, refuse};
+use super::{Dispatch, Grid, MAX_GRID, Planner, RowsGrid, count, flag, refuse};
 use crate::activation;
 use crate::kernel::{GATED_ACT, GROUP_CHOICES, ROUTE, SUM_CHOICES, THREADS};
 use crate::product::source::{TILE_ROWS, TILE_WORDS, TILES_AT};
@@ -34,34 +34,32 @@ fn tile_words(step: &Moe, n_choices: usize) -> usize {
     TILES_AT + TILE_WORDS * n_tiles + n_choices
 }
 
-/// Calls `take` with each of these and its values, for batches of `n_rows` and experts that turn
-/// rows of `width` into `inner` values.
+/// Calls `take` with each of these and its dimensions, for batches of `n_rows` and experts that
+/// turn rows of `width` into `inner` values.
 pub(crate) fn scratch(
     step: &Moe,
     n_rows: usize,
     (width, inner): (usize, usize),
-    mut take: impl FnMut(&'static str, usize),
+    mut take: impl FnMut(&'static str, &[usize]),
 ) {
     let n_choices = n_rows * step.n_used;
-    take(LOGITS, n_rows * step.n_experts);
-    take(CHOSEN, n_choices);
-    take(WEIGHTS, n_choices);
-    take(TILES, tile_words(step, n_choices));
-    take(GATES, n_choices * inner);
-    take(FACTORS, n_choices * inner);
-    take(RESULTS, n_choices * width);
+    take(LOGITS, &[n_rows, step.n_experts]);
+    take(CHOSEN, &[n_choices]);
+    take(WEIGHTS, &[n_choices]);
+    take(TILES, &[tile_words(step, n_choices)]);
+    take(GATES, &[n_choices, inner]);
+    take(FACTORS, &[n_choices, inner]);
+    take(RESULTS, &[n_choices, width]);
 }
 
 impl Planner<'_> {
     pub(super) fn moe(&mut self, step: &Moe) -> Result<Vec<Dispatch>> {
         let rows = self.rows(step.input);
         let n_rows = self.max_rows(step.input);
-        let n_choices = n_rows * step.n_used;
+        let n_choices = n_rows.saturating_mul(step.n_used);
         let experts = &step.experts;
         let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
-        at_least("row of a mixture of experts", self.width(step.input), width)?;
-        at_least("result of a mixture of experts", self.width(step.out), width)?;
         if n_choices > MAX_GRID {
             return Err(refuse(format!(
                 "a batch of {n_rows} rows with {} experts each",
@@ -69,7 +67,7 @@ impl Planner<'_> {
             )));
         }
         let (mut dispatches, routes) = self.route(step)?;
-        let tiles = self.scratch(TILES, tile_words(step, n_choices))?;
+        let tiles = self.scratch(TILES, &[tile_words(step, n_choices)])?;
         let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
         let grouping = RowsGrid {
             // One workgroup for all rows.
@@ -78,12 +76,12 @@ impl Planner<'_> {
             ..RowsGrid::new(1, rows)
         };
         let operands = [&routes.experts, &tiles];
-        let grouping = Grid::Rows(grouping);
+        let grouping = Grid::PerRow(grouping);
         dispatches.push(self.with_grid(&GROUP_CHOICES, &constants, &operands, grouping));
 
-        let gated = self.scratch(GATES, n_choices * inner)?;
-        let factors = self.scratch(FACTORS, n_choices * inner)?;
-        let results = self.scratch(RESULTS, n_choices * width)?;
+        let gated = self.scratch(GATES, &[n_choices, inner])?;
+        let factors = self.scratch(FACTORS, &[n_choices, inner])?;
+        let results = self.scratch(RESULTS, &[n_choices, width])?;
         let base = Experts {
             n_experts: step.n_experts,
             n_used: step.n_used,
@@ -108,7 +106,7 @@ impl Planner<'_> {
             rows,
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: false,
         };
         let (input, in_stride) = (self.slot(step.input), self.width(step.input));
@@ -171,7 +169,6 @@ impl Planner<'_> {
             ("up_offset", 0.0),
             ("has_up", flag(factors.is_some())),
             ("gate_in_place", 1.0),
-            ("up_in_place", 0.0),
         ]);
         let nothing = self.gpu.nothing.clone();
         let operands = [&nothing, factors.unwrap_or(&nothing), gated];
@@ -179,18 +176,17 @@ impl Planner<'_> {
             row_items: step.n_used,
             ..RowsGrid::new(inner.div_ceil(THREADS), self.rows(step.input))
         };
-        self.with_grid(&GATED_ACT, &constants, &operands, Grid::Rows(grid))
+        self.with_grid(&GATED_ACT, &constants, &operands, Grid::PerRow(grid))
     }
 
     /// Multiplies with the router and chooses.
     pub(super) fn route(&mut self, step: &Moe) -> Result<(Vec<Dispatch>, Routes)> {
         let (n, n_used) = (step.n_experts, step.n_used);
-        at_least("experts", n, n_used)?;
         if n > MAX_EXPERTS {
             return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
         }
         let n_rows = self.max_rows(step.router_input);
-        let logits = self.scratch(LOGITS, n_rows * n)?;
+        let logits = self.scratch(LOGITS, &[n_rows, n])?;
         let router = Product {
             weight: &self.weights[step.router.0],
             target: Some(step.router),
@@ -202,13 +198,13 @@ impl Planner<'_> {
             rows: self.rows(step.router_input),
             scale: 1.0,
             accumulate: false,
-            step: StepKind::Moe,
+            step: "Moe",
             exact: true,
         };
         let mut dispatches = self.products(&[router], &mut None)?;
         let routes = Routes {
-            experts: self.scratch(CHOSEN, n_rows * n_used)?,
-            weights: self.scratch(WEIGHTS, n_rows * n_used)?,
+            experts: self.scratch(CHOSEN, &[n_rows, n_used])?,
+            weights: self.scratch(WEIGHTS, &[n_rows, n_used])?,
         };
         let constants = vec![
             ("n_experts", count(n)),
@@ -228,8 +224,8 @@ impl Planner<'_> {
             ("has_router_bias", flag(step.router_bias.is_some())),
             ("has_choice_bias", flag(step.choice_bias.is_some())),
         ];
-        let router_bias = self.vector(step.router_bias, n, StepKind::Moe)?;
-        let choice_bias = self.vector(step.choice_bias, n, StepKind::Moe)?;
+        let router_bias = self.vector(step.router_bias, n, "Moe")?;
+        let choice_bias = self.vector(step.choice_bias, n, "Moe")?;
         let operands = [&logits, &router_bias, &choice_bias, &routes.experts, &routes.weights];
         dispatches.push(self.rowwise(&ROUTE, &constants, &operands, 1, step.router_input));
         Ok((dispatches, routes))

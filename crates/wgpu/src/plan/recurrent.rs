@@ -1,9 +1,9 @@
 //! Steps that carry a state from row to row.
 
 use bytemuck::cast_slice;
-use realm_ir::{Conv, DeltaNet, Result, SelectiveScan, StepKind};
+use realm_ir::{Conv, DeltaNet, Result, SelectiveScan};
 
-use super::{Dispatch, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Planner, count, flag, refuse};
 use crate::activation;
 use crate::kernel::{CONV, CONV_STATE, DELTA_NET, SELECTIVE_SCAN, THREADS};
 
@@ -19,13 +19,11 @@ fn columns(height: usize, most: usize) -> Result<usize> {
     Ok((1 << exponent).min(most))
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn conv(&mut self, step: &Conv) -> Result<Vec<Dispatch>> {
         let weight = &self.weights[step.weight.0];
         let (taps, width) = (weight.width, weight.n_rows);
-        at_least("input of a convolution", self.width(step.input), width)?;
-        at_least("result of a convolution", self.width(step.out), width)?;
-        self.expect_state(step.state, (taps - 1) * width)?;
+        let states = &self.memory.states[step.state];
         let shape = vec![
             ("width", count(width)),
             ("taps", count(taps)),
@@ -37,9 +35,9 @@ impl Planner<'_> {
             ("out_width", count(self.width(step.out))),
             ("has_bias", flag(step.bias.is_some())),
         ]);
-        let weight = self.vector(Some(step.weight), taps * width, StepKind::Conv)?;
-        let bias = self.vector(step.bias, width, StepKind::Conv)?;
-        let (input, states) = (self.slot(step.input), &self.memory.states[step.state]);
+        let weight = self.vector(Some(step.weight), taps * width, "Conv")?;
+        let bias = self.vector(step.bias, width, "Conv")?;
+        let input = self.slot(step.input);
         let n_groups = width.div_ceil(THREADS);
         let operands = [input, &weight, &bias, states, self.slot(step.out)];
         let conv = self.rowwise(&CONV, &constants, &operands, n_groups, step.out);
@@ -47,13 +45,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn delta_net(&mut self, step: &DeltaNet) -> Result<Vec<Dispatch>> {
-        let values = step.n_value_heads * step.value_width;
-        let keys = step.n_key_heads * step.key_width;
-        at_least("input of a delta rule", self.width(step.qkv), 2 * keys + values)?;
-        at_least("decays of a delta rule", self.width(step.alpha), step.n_value_heads)?;
-        at_least("rates of a delta rule", self.width(step.beta), step.n_value_heads)?;
-        at_least("result of a delta rule", self.width(step.out), values)?;
-        self.expect_state(step.state, values * step.key_width)?;
+        let states = &self.memory.states[step.state];
         let columns = columns(step.key_width, 16)?;
         let constants = vec![
             ("n_key_heads", count(step.n_key_heads)),
@@ -68,26 +60,20 @@ impl Planner<'_> {
             ("epsilon", step.epsilon.into()),
             ("columns", count(columns)),
         ];
-        let values = |weight| self.vector_values(weight, step.n_value_heads, StepKind::DeltaNet);
+        let values = |weight| self.vector_values(weight, step.n_value_heads, "DeltaNet");
         let (decay, bias) = (values(step.decay)?, values(step.bias)?);
         let terms: Vec<[f32; 2]> = decay.into_iter().zip(bias).map(Into::into).collect();
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [qkv, alpha, beta, out] =
             [step.qkv, step.alpha, step.beta, step.out].map(|slot| self.slot(slot));
-        let operands = [qkv, alpha, beta, &terms, &self.memory.states[step.state], out];
+        let operands = [qkv, alpha, beta, &terms, states, out];
         let n_groups = step.n_value_heads * step.value_width.div_ceil(columns);
         Ok(vec![self.per_sequence(&DELTA_NET, &constants, &operands, n_groups)])
     }
 
     pub(super) fn selective_scan(&mut self, step: &SelectiveScan) -> Result<Vec<Dispatch>> {
         let n_columns = step.n_heads * step.head_width;
-        let group_values = step.n_groups * step.state_width;
-        at_least("input of a scan", self.width(step.x), n_columns)?;
-        at_least("times of a scan", self.width(step.dt), step.n_heads)?;
-        at_least("input of a scan's state", self.width(step.b), group_values)?;
-        at_least("output of a scan's state", self.width(step.c), group_values)?;
-        at_least("result of a scan", self.width(step.out), n_columns)?;
-        self.expect_state(step.state, n_columns * step.state_width)?;
+        let states = &self.memory.states[step.state];
         let columns = columns(step.state_width, THREADS)?;
         let n_decays = self.weights[step.decay.0].width;
         let constants = vec![
@@ -103,7 +89,7 @@ impl Planner<'_> {
             ("out_width", count(self.width(step.out))),
             ("columns", count(columns)),
         ];
-        let values = |weight, n| self.vector_values(weight, n, StepKind::SelectiveScan);
+        let values = |weight, n| self.vector_values(weight, n, "SelectiveScan");
         let bias = values(step.bias, step.n_heads)?;
         let skip = values(step.skip, step.n_heads)?;
         let mut terms: Vec<f32> = bias.into_iter().zip(skip).flat_map(<[f32; 2]>::from).collect();
@@ -111,14 +97,8 @@ impl Planner<'_> {
         let terms = self.gpu.constant("terms of heads", cast_slice(&terms))?;
         let [x, dt, b, c, out] =
             [step.x, step.dt, step.b, step.c, step.out].map(|slot| self.slot(slot));
-        let operands = [x, dt, b, c, &terms, &self.memory.states[step.state], out];
+        let operands = [x, dt, b, c, &terms, states, out];
         let n_groups = n_columns.div_ceil(columns);
         Ok(vec![self.per_sequence(&SELECTIVE_SCAN, &constants, &operands, n_groups)])
-    }
-
-    /// Whether a recurrent step's states are as wide as its kernel takes them to be.
-    fn expect_state(&self, state: usize, width: usize) -> Result<()> {
-        let found = self.config.states.widths.get(state).copied().unwrap_or(0);
-        super::expect("recurrent state", found, width)
     }
 }

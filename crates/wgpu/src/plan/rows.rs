@@ -1,11 +1,11 @@
 //! Steps that work on each row by itself.
 
 use realm_ir::{
-    Add, GatedAct, Mix, Norm, NormKind, Program, Result, SessionConfig, Sparsify, StepKind,
-    TakeRows, WeightRef,
+    Add, GatedAct, Mix, Norm, NormKind, Program, Result, SessionConfig, Sparsify, TakeRows,
+    WeightRef,
 };
 
-use super::{Dispatch, Planner, at_least, count, flag, refuse};
+use super::{Dispatch, Planner, count, flag};
 use crate::activation;
 use crate::kernel::{ADD, GATED_ACT, MIX, MIX_OUT, NORM, NORM_WIDE, SPARSIFY, TAKE_ROWS, THREADS};
 
@@ -15,14 +15,13 @@ const MIX_INPUTS: usize = 4;
 /// Values from which on a norm is worth more threads.
 const LONG: usize = 512;
 
+/// What the dispatches of a mix hand to each other.
+pub(crate) const SUMS: &str = "sums of a mix";
+
 impl Planner<'_> {
     pub(super) fn norm(&mut self, step: &Norm) -> Result<Vec<Dispatch>> {
         let row_width = self.width(step.input);
         let all = step.groups * step.width;
-        at_least("row of a norm", row_width, all)?;
-        if self.width(step.out) != row_width {
-            return Err(refuse("a norm to a slot of another width".to_owned()));
-        }
         let has_own = |weight: Option<WeightRef>| {
             weight.is_some_and(|weight| self.n_values(weight) != step.width)
         };
@@ -39,8 +38,8 @@ impl Planner<'_> {
             ("in_place", flag(step.input == step.out)),
         ];
         let width_of = |own: bool| if own { all } else { step.width };
-        let weight = self.vector(step.weight, width_of(has_own(step.weight)), StepKind::Norm)?;
-        let bias = self.vector(step.bias, width_of(has_own(step.bias)), StepKind::Norm)?;
+        let weight = self.vector(step.weight, width_of(has_own(step.weight)), "Norm")?;
+        let bias = self.vector(step.bias, width_of(has_own(step.bias)), "Norm")?;
         let input = self.input(step.input, step.out);
         let operands = [&input, &weight, &bias, self.slot(step.out)];
         let kernel = if step.width < LONG { &NORM } else { &NORM_WIDE };
@@ -49,12 +48,6 @@ impl Planner<'_> {
 
     pub(super) fn gated_act(&mut self, step: &GatedAct) -> Result<Vec<Dispatch>> {
         let (width, gate_width) = (self.width(step.out), self.width(step.gate));
-        if gate_width != 1 || step.up.is_none() {
-            at_least("argument of an activation", gate_width, width)?;
-        }
-        if let Some(up) = step.up {
-            at_least("factor of an activation", self.width(up), step.up_offset + width)?;
-        }
         let mut constants = activation::constants(step.activation);
         constants.extend([
             ("width", count(width)),
@@ -63,37 +56,28 @@ impl Planner<'_> {
             ("up_offset", count(step.up_offset)),
             ("has_up", flag(step.up.is_some())),
             ("gate_in_place", flag(step.gate == step.out)),
-            ("up_in_place", flag(step.up == Some(step.out))),
         ]);
         let gate = self.input(step.gate, step.out);
-        let up = step.up.map_or(self.gpu.nothing.clone(), |up| self.input(up, step.out));
-        let operands = [&gate, &up, self.slot(step.out)];
+        let up = step.up.map_or(&self.gpu.nothing, |up| self.slot(up));
+        let operands = [&gate, up, self.slot(step.out)];
         Ok(vec![self.rowwise(&GATED_ACT, &constants, &operands, width.div_ceil(THREADS), step.out)])
     }
 
     pub(super) fn add(&mut self, step: &Add) -> Result<Vec<Dispatch>> {
         let width = self.width(step.a);
-        at_least("second term of a sum", self.width(step.b), width)?;
-        at_least("result of a sum", self.width(step.out), width)?;
         let constants = vec![
             ("width", count(width)),
-            ("b_width", count(self.width(step.b))),
-            ("out_width", count(self.width(step.out))),
             ("a_scale", step.a_scale.into()),
             ("scale", step.scale.into()),
             ("a_in_place", flag(step.a == step.out)),
-            ("b_in_place", flag(step.b == step.out)),
         ];
-        let (a, b) = (self.input(step.a, step.out), self.input(step.b, step.out));
-        let operands = [&a, &b, self.slot(step.out)];
+        let a = self.input(step.a, step.out);
+        let operands = [&a, self.slot(step.b), self.slot(step.out)];
         Ok(vec![self.rowwise(&ADD, &constants, &operands, width.div_ceil(THREADS), step.out)])
     }
 
     pub(super) fn take_rows(&mut self, step: &TakeRows) -> Result<Vec<Dispatch>> {
         let width = self.width(step.input);
-        if self.width(step.out) != width {
-            return Err(refuse("rows taken to a slot of another width".to_owned()));
-        }
         let constants = vec![("width", count(width))];
         let operands = [self.slot(step.input), self.slot(step.out)];
         Ok(vec![self.rowwise(&TAKE_ROWS, &constants, &operands, width.div_ceil(THREADS), step.out)])
@@ -101,8 +85,6 @@ impl Planner<'_> {
 
     pub(super) fn sparsify(&mut self, step: &Sparsify) -> Result<Vec<Dispatch>> {
         let row_width = self.width(step.values);
-        at_least("values to make sparse", row_width, step.width)?;
-        at_least("values to make sparse", step.width, 2)?;
         let constants = vec![
             ("width", count(step.width)),
             ("row_width", count(row_width)),
@@ -114,14 +96,9 @@ impl Planner<'_> {
 
     pub(super) fn mix(&mut self, step: &Mix) -> Result<Vec<Dispatch>> {
         let (n_inputs, n_outputs) = (step.inputs.len(), step.outputs.len());
-        at_least("factors of a mix", self.width(step.weights), n_inputs * n_outputs)?;
         let width = step.outputs.iter().map(|out| self.width(*out)).max().unwrap_or(0);
-        for input in &step.inputs {
-            at_least("input of a mix", self.width(*input), width)?;
-        }
         let n_groups = width.div_ceil(THREADS);
-        let n_sums = mix_values(self.program, self.config, step);
-        let sums = self.scratch("sums of a mix", n_sums)?;
+        let sums = self.scratch(SUMS, &mix_sums(self.program, self.config, step))?;
         let mut dispatches = Vec::new();
         for (index, inputs) in step.inputs.chunks(MIX_INPUTS).enumerate() {
             let slot = |at: usize| *inputs.get(at).unwrap_or(&inputs[0]);
@@ -156,9 +133,9 @@ impl Planner<'_> {
     }
 }
 
-/// Values of the sums of a mix.
-pub(crate) fn mix_values(program: &Program, config: &SessionConfig, step: &Mix) -> usize {
+/// Dimensions of the sums of a mix.
+pub(crate) fn mix_sums(program: &Program, config: &SessionConfig, step: &Mix) -> [usize; 3] {
     let width = step.outputs.iter().map(|out| program.width(*out)).max().unwrap_or(0);
     let n_rows = super::max_rows(program.slots[step.weights.0].rows, config);
-    step.outputs.len() * width * n_rows
+    [step.outputs.len(), width, n_rows]
 }

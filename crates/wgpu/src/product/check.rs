@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use realm_ir::{Error, Result};
 
 use super::sample::Sample;
-use super::{Arithmetic, Kernel, Products, Tuning};
-use crate::gpu::Gpu;
+use super::{Arithmetic, ProductKernel, Products, Tuning};
+use crate::gpu::{Gpu, word_bytes};
 use crate::session::map;
 use crate::{NAME, WgpuBackend};
 
@@ -24,7 +24,10 @@ impl Pending {
     ///
     /// # Errors
     /// `OutOfMemory`.
-    pub fn ask(gpu: &Gpu, kernels: impl IntoIterator<Item = Kernel>) -> Result<Option<Self>> {
+    pub fn ask(
+        gpu: &Gpu,
+        kernels: impl IntoIterator<Item = ProductKernel>,
+    ) -> Result<Option<Self>> {
         let kernels: HashSet<_> =
             kernels.into_iter().filter(|kernel| !gpu.products.is_right(kernel)).collect();
         if kernels.is_empty() {
@@ -36,7 +39,7 @@ impl Pending {
             .collect::<Result<Vec<_>>>()?;
         let n_values: usize = samples.iter().map(|sample| sample.answers.len()).sum();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = gpu.buffer("known answers", 4 * n_values, usage)?;
+        let staging = gpu.buffer("known answers", word_bytes(&[n_values]), usage)?;
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let mut at = 0;
         for sample in &samples {
@@ -50,7 +53,7 @@ impl Pending {
                 at += bytes;
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
         Ok(Some(Pending { samples, staging }))
     }
 
@@ -104,7 +107,7 @@ pub async fn check_products(
     Ok((kernels.len(), faults))
 }
 
-fn compare(kernel: &Kernel, found: &[f32], answers: &[f32], tolerance: f32) -> Result<()> {
+fn compare(kernel: &ProductKernel, found: &[f32], answers: &[f32], tolerance: f32) -> Result<()> {
     let squares: f32 = answers.iter().map(|answer| answer * answer).sum();
     let allowed = tolerance * (squares / answers.len() as f32).sqrt();
     // Not a number is never within a tolerance.
@@ -133,11 +136,11 @@ impl Sample {
 }
 
 impl Products {
-    fn is_right(&self, kernel: &Kernel) -> bool {
+    fn is_right(&self, kernel: &ProductKernel) -> bool {
         self.right().contains(kernel)
     }
 
-    fn found_right(&self, kernel: Kernel) {
+    fn found_right(&self, kernel: ProductKernel) {
         self.right().insert(kernel);
     }
 }
@@ -147,24 +150,24 @@ mod tests {
     use super::*;
     use crate::product::{Places, Work};
     use crate::weight::format;
-    use crate::{WgpuOptions, adapters};
+    use crate::{WgpuOptions, devices};
     use realm_gguf::TensorType;
 
     fn open() -> WgpuBackend {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let (adapter, tuning) = (Some(adapter.name.clone()), Some(Tuning::default()));
-        WgpuBackend::new(WgpuOptions { adapter, tuning, ..Default::default() }).unwrap()
+        let found = pollster::block_on(devices());
+        let device = found.first().expect("no graphics card found: install a driver");
+        let (device, tuning) = (Some(device.name.clone()), Some(Tuning::default()));
+        WgpuBackend::new(WgpuOptions { device, tuning, ..Default::default() }).unwrap()
     }
 
-    fn kernel(ty: TensorType, work: Work, arithmetic: Arithmetic) -> Kernel {
+    fn kernel(ty: TensorType, work: Work, arithmetic: Arithmetic) -> ProductKernel {
         let (format, places) = (format(ty).unwrap(), Places::Dense);
-        Kernel { format, places, work, arithmetic, by_subgroup: false, any_width: false }
+        ProductKernel { format, places, work, arithmetic, by_subgroup: false, any_width: false }
     }
 
     #[test]
     fn tiles_of_64_rows_know_their_answers() {
-        // Software adapters are not given these tiles, so other tests may not run them.
+        // Devices in software are not given these tiles, so other tests may not run them.
         let arithmetics = [Arithmetic::F32, Arithmetic::F16, Arithmetic::Int8];
         let backend = open();
         let has_f16 = backend.gpu().device.features().contains(wgpu::Features::SHADER_F16);

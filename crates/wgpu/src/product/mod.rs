@@ -89,7 +89,7 @@ impl Work {
 
 /// One kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Kernel {
+pub(crate) struct ProductKernel {
     pub format: &'static Format,
     pub places: Places,
     pub work: Work,
@@ -100,7 +100,7 @@ pub(crate) struct Kernel {
     pub any_width: bool,
 }
 
-impl Kernel {
+impl ProductKernel {
     /// The kernel for such a product that `tuning` prefers.
     pub fn choose(
         tuning: &Tuning,
@@ -119,7 +119,7 @@ impl Kernel {
             Arithmetic::Int8 if is_quantised && !any_width && places != Places::Heads => wanted,
             _ => Arithmetic::F32,
         };
-        Kernel { format, places, work, arithmetic, by_subgroup, any_width }
+        ProductKernel { format, places, work, arithmetic, by_subgroup, any_width }
     }
 
     /// Operands beside the parameters: weight, bias, input and result, then what says which
@@ -139,7 +139,7 @@ impl Kernel {
 
 /// Every kernel that `tuning` prefers: all types for few and for many rows, and all other kinds
 /// of places with one type.
-fn all(tuning: Tuning) -> impl Iterator<Item = Kernel> {
+fn all(tuning: Tuning) -> impl Iterator<Item = ProductKernel> {
     let dense = [Work::Vector(1), Work::Matrix(32)].map(|work| (Places::Dense, work));
     let others = [
         (Places::Dense, Work::Vector(4)),
@@ -152,13 +152,13 @@ fn all(tuning: Tuning) -> impl Iterator<Item = Kernel> {
     let all = crate::weight::types().flat_map(move |ty| dense.map(|kind| (ty, kind)));
     let q4_k = others.map(|kind| (TensorType::Q4_K, kind));
     all.chain(q4_k).filter_map(move |(ty, (places, work))| {
-        Some(Kernel::choose(&tuning, crate::weight::format(ty)?, places, work, false))
+        Some(ProductKernel::choose(&tuning, crate::weight::format(ty)?, places, work, false))
     })
 }
 
-impl fmt::Display for Kernel {
+impl fmt::Display for ProductKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kernel { format, places, work, arithmetic, by_subgroup, any_width } = self;
+        let ProductKernel { format, places, work, arithmetic, by_subgroup, any_width } = self;
         write!(f, "{} products ({places:?}, {work:?}, {arithmetic:?}", format.ty)?;
         write!(f, "{}", if *by_subgroup { ", by subgroups" } else { "" })?;
         write!(f, "{})", if *any_width { ", any width" } else { "" })
@@ -181,11 +181,11 @@ pub(crate) struct Operands<'a> {
 pub(crate) struct Products {
     /// By the number of operands.
     layouts: Mutex<HashMap<usize, Layouts>>,
-    pipelines: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<ProductKernel, wgpu::ComputePipeline>>,
     embeds: Mutex<HashMap<EmbedKernel, wgpu::ComputePipeline>>,
     embed_layouts: OnceLock<Layouts>,
     /// Kernels whose known answers came out.
-    right: Mutex<HashSet<Kernel>>,
+    right: Mutex<HashSet<ProductKernel>>,
 }
 
 #[derive(Clone)]
@@ -197,7 +197,7 @@ struct Layouts {
 
 impl Products {
     /// The pipeline of a kernel.
-    pub fn pipeline(&self, gpu: &Gpu, kernel: Kernel) -> wgpu::ComputePipeline {
+    pub fn pipeline(&self, gpu: &Gpu, kernel: ProductKernel) -> wgpu::ComputePipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let pipeline = pipelines.entry(kernel).or_insert_with(|| {
             let layout = self.layouts(gpu, &kernel).pipeline;
@@ -210,7 +210,7 @@ impl Products {
     pub fn bind(
         &self,
         gpu: &Gpu,
-        kernel: &Kernel,
+        kernel: &ProductKernel,
         operands: &Operands<'_>,
         parameters: &Parameters,
     ) -> realm_ir::Result<wgpu::BindGroup> {
@@ -238,15 +238,20 @@ impl Products {
     }
 
     /// Group 1 of a kernel without choices.
-    fn bind_batch(&self, gpu: &Gpu, kernel: &Kernel, batch: &wgpu::Buffer) -> wgpu::BindGroup {
+    fn bind_batch(
+        &self,
+        gpu: &Gpu,
+        kernel: &ProductKernel,
+        batch: &wgpu::Buffer,
+    ) -> wgpu::BindGroup {
         bind_group(gpu, "batch", &self.layouts(gpu, kernel).batch, &[batch])
     }
 
-    fn right(&self) -> MutexGuard<'_, HashSet<Kernel>> {
+    fn right(&self) -> MutexGuard<'_, HashSet<ProductKernel>> {
         self.right.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn layouts(&self, gpu: &Gpu, kernel: &Kernel) -> Layouts {
+    fn layouts(&self, gpu: &Gpu, kernel: &ProductKernel) -> Layouts {
         let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
         let layouts = layouts.entry(kernel.n_operands()).or_insert_with(|| {
             let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };

@@ -75,7 +75,7 @@ impl Parameters {
         let mut bytes = bytemuck::bytes_of(self).to_vec();
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = gpu.buffer("parameters of a product", bytes.len(), usage)?;
+        let buffer = gpu.buffer("parameters of a product", bytes.len() as u64, usage)?;
         gpu.queue.write_buffer(&buffer, 0, &bytes);
         Ok(buffer)
     }

@@ -8,8 +8,8 @@ use realm_ir::Result;
 use realm_quant::Group;
 
 use super::source::{TILE_WORDS, TILES_AT};
-use super::{Arithmetic, Flags, Kernel, Operands, Parameters, Places, Work, n_groups};
-use crate::gpu::Gpu;
+use super::{Arithmetic, Flags, Operands, Parameters, Places, ProductKernel, Work, n_groups};
+use crate::gpu::{Gpu, word_bytes};
 use crate::weight::{BLOCK_GROUPS, Format, GROUP, Quants, Scales, Values, pack};
 
 /// Matrices of a sample with several; as many choices has each row of the input.
@@ -17,7 +17,7 @@ const N_MATRICES: usize = 2;
 
 /// A product, its operands on the device, and what must come out of it.
 pub(super) struct Sample {
-    pub kernel: Kernel,
+    pub kernel: ProductKernel,
     pub bind_group: wgpu::BindGroup,
     /// Results, of so many values; the answers have one after another.
     pub outs: Vec<wgpu::Buffer>,
@@ -54,7 +54,7 @@ impl Numbers {
 
 impl Sample {
     /// A product with known answers.
-    pub fn of(gpu: &Gpu, kernel: Kernel) -> Result<Self> {
+    pub fn of(gpu: &Gpu, kernel: ProductKernel) -> Result<Self> {
         let problem = Problem::answerable(kernel);
         problem.upload(gpu, problem.answers())
     }
@@ -62,13 +62,14 @@ impl Sample {
     /// A sample of a size, with any weights and no answers: to be timed.
     pub fn unanswered(
         gpu: &Gpu,
-        kernel: Kernel,
+        kernel: ProductKernel,
         width: usize,
         n_columns: usize,
         n_rows: usize,
     ) -> Result<Self> {
         let mut problem = Problem::new(kernel, [width, n_columns, n_rows]);
-        let n_words = kernel.format.words(problem.n_matrices * n_columns * width);
+        let n_values = problem.n_matrices * n_columns * width;
+        let n_words = kernel.format.bytes(n_values as u64) / 4;
         let mut numbers = Numbers(2);
         problem.words = (0..n_words).map(|_| numbers.bits()).collect();
         problem.upload(gpu, Vec::new())
@@ -77,7 +78,7 @@ impl Sample {
 
 /// The operands of a product.
 struct Problem {
-    kernel: Kernel,
+    kernel: ProductKernel,
     width: usize,
     n_columns: usize,
     n_rows: usize,
@@ -106,7 +107,7 @@ struct Problem {
 impl Problem {
     /// As large as it must be to go through all loops of `kernel` and leave a part of the last
     /// tile unused.
-    fn answerable(kernel: Kernel) -> Self {
+    fn answerable(kernel: ProductKernel) -> Self {
         let width = match (kernel.any_width, kernel.work) {
             (true, _) if kernel.format.ty == TensorType::F32 => 75,
             (_, Work::Vector(_)) => 768,
@@ -124,7 +125,7 @@ impl Problem {
     }
 
     /// Of such a width, so many columns per matrix and rows of the input; without a weight.
-    fn new(kernel: Kernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
+    fn new(kernel: ProductKernel, [width, n_columns, n_rows]: [usize; 3]) -> Self {
         let mut numbers = Numbers(1);
         let is_one = matches!(kernel.places, Places::Dense | Places::SideBySide);
         let n_matrices = if is_one { 1 } else { N_MATRICES };
@@ -252,7 +253,7 @@ impl Problem {
         let constants = |data: &[f32]| gpu.constant("sample", bytemuck::cast_slice(data));
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let out_values = self.out_values();
-        let out = |n_values: &usize| gpu.buffer("sample", 4 * n_values, usage);
+        let out = |n_values: &usize| gpu.buffer("sample", word_bytes(&[*n_values]), usage);
         let outs = out_values.iter().map(out).collect::<Result<Vec<_>>>()?;
         let listed = constant(&self.listed())?;
         let choices = [constants(&self.factors)?, constants(&self.scales)?, listed];
@@ -273,9 +274,14 @@ impl Problem {
     }
 }
 
-fn parameters(kernel: Kernel, width: usize, n_columns: usize, n_weight_rows: usize) -> Parameters {
+fn parameters(
+    kernel: ProductKernel,
+    width: usize,
+    n_columns: usize,
+    n_weight_rows: usize,
+) -> Parameters {
     let mut at = [0; 4];
-    let words = kernel.format.plane_words(n_weight_rows * width);
+    let words = kernel.format.plane_words((n_weight_rows * width) as u64);
     for plane in 0..3 {
         at[plane + 1] = at[plane] + words[plane] as u32;
     }

@@ -2,7 +2,7 @@
 
 use realm_gguf::TensorType;
 
-use super::{Arithmetic, Kernel, Places, Work};
+use super::{Arithmetic, Places, ProductKernel, Work};
 use crate::kernel::{THREADS, shader};
 use crate::weight::{Format, Quants, Scales, Values};
 
@@ -27,7 +27,7 @@ pub(crate) const TILE_WORDS: usize = 3;
 pub(crate) const TILE_ROWS: usize = 32;
 
 /// The whole text of `kernel`.
-pub(super) fn of(kernel: &Kernel) -> String {
+pub(super) fn of(kernel: &ProductKernel) -> String {
     // In browsers wgpu does not offer subgroups: pages need not download the text.
     let offered = !cfg!(target_arch = "wasm32");
     let by_subgroup = offered && kernel.by_subgroup && matches!(kernel.work, Work::Vector(_));
@@ -77,7 +77,7 @@ fn constants(constants: &[(&str, usize)]) -> String {
 }
 
 /// Input and products.
-fn arithmetic(kernel: &Kernel) -> &'static [&'static str] {
+fn arithmetic(kernel: &ProductKernel) -> &'static [&'static str] {
     let factored =
         matches!(kernel.work, Work::Vector(_)) && matches!(kernel.format.values, Values::Quants(_));
     match (kernel.arithmetic, kernel.any_width) {

@@ -6,7 +6,7 @@ use web_time::{Duration, Instant};
 
 use super::check::Pending;
 use super::sample::Sample;
-use super::{Arithmetic, Kernel, Places, Work};
+use super::{Arithmetic, Places, ProductKernel, Work};
 use crate::NAME;
 use crate::gpu::Gpu;
 use crate::signal::Signal;
@@ -24,7 +24,7 @@ pub struct Tuning {
 }
 
 impl Default for Tuning {
-    /// What runs everywhere, and all that software adapters are given.
+    /// What runs everywhere, and all that devices in software are given.
     fn default() -> Self {
         Tuning { vector: Arithmetic::F32, matrix: Arithmetic::F32, subgroups: false }
     }
@@ -68,7 +68,7 @@ const SIZES: Sizes = Sizes { vector: [2048, 16_384, 1], matrix: [2048, 2048, 256
 /// # Errors
 /// When the device fails, or computes wrongly what runs everywhere.
 pub(crate) async fn fastest(gpu: &Gpu) -> Result<Tuning> {
-    if gpu.adapter.software {
+    if gpu.description.software {
         return Ok(Tuning::default());
     }
     let tuning = measure(gpu, &SIZES).await?;
@@ -88,19 +88,19 @@ async fn measure(gpu: &Gpu, sizes: &Sizes) -> Result<Tuning> {
 }
 
 /// The most common format stands for all.
-fn kernel(work: Work, arithmetic: Arithmetic, by_subgroup: bool) -> Kernel {
+fn kernel(work: Work, arithmetic: Arithmetic, by_subgroup: bool) -> ProductKernel {
     let format = format(TensorType::Q4_K).expect("a type of the table");
-    Kernel { format, places: Places::Dense, work, arithmetic, by_subgroup, any_width: false }
+    ProductKernel { format, places: Places::Dense, work, arithmetic, by_subgroup, any_width: false }
 }
 
 /// The fastest of `kernels`, of which the first runs everywhere, by a product of so many values
 /// per row, columns and rows.
 async fn best(
     gpu: &Gpu,
-    kernels: impl IntoIterator<Item = Kernel>,
+    kernels: impl IntoIterator<Item = ProductKernel>,
     [width, n_columns, n_rows]: [usize; 3],
-) -> Result<Kernel> {
-    let mut best: Option<(Kernel, Duration)> = None;
+) -> Result<ProductKernel> {
+    let mut best: Option<(ProductKernel, Duration)> = None;
     for kernel in kernels {
         if !offers(gpu, kernel).await? {
             continue;
@@ -128,7 +128,7 @@ async fn best(
 }
 
 /// Whether the device makes a pipeline of a kernel.
-async fn offers(gpu: &Gpu, kernel: Kernel) -> Result<bool> {
+async fn offers(gpu: &Gpu, kernel: ProductKernel) -> Result<bool> {
     let features = gpu.device.features();
     if kernel.arithmetic == Arithmetic::F16 && !features.contains(wgpu::Features::SHADER_F16)
         || kernel.by_subgroup && !features.contains(wgpu::Features::SUBGROUP)
@@ -155,7 +155,7 @@ async fn time(gpu: &Gpu, sample: &Sample) -> Result<Duration> {
                 sample.encode(gpu, &mut pass);
             }
         }
-        gpu.queue.submit([encoder.finish()]);
+        gpu.submit(encoder);
         let signal = Signal::new();
         let on_done = signal.clone();
         gpu.queue.on_submitted_work_done(move || on_done.set(()));
@@ -174,13 +174,13 @@ async fn time(gpu: &Gpu, sample: &Sample) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{WgpuBackend, WgpuOptions, adapters};
+    use crate::{WgpuBackend, WgpuOptions, devices};
 
     fn open() -> WgpuBackend {
-        let found = pollster::block_on(adapters());
-        let adapter = found.first().expect("no graphics adapter found: install a driver");
-        let (adapter, tuning) = (Some(adapter.name.clone()), Some(Tuning::default()));
-        WgpuBackend::new(WgpuOptions { adapter, tuning, ..Default::default() }).unwrap()
+        let found = pollster::block_on(devices());
+        let device = found.first().expect("no graphics card found: install a driver");
+        let (device, tuning) = (Some(device.name.clone()), Some(Tuning::default()));
+        WgpuBackend::new(WgpuOptions { device, tuning, ..Default::default() }).unwrap()
     }
 
     #[test]

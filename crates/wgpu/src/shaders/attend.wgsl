@@ -3,13 +3,16 @@
 // The query heads of one key head, row after row, are its queries. A workgroup works on
 // `tile` of them and goes through the positions that they see, `tile_keys` at a time: all
 // positions, or with a grid of several workgroups in depth its share of them, which
-// `attend_merge.wgsl` then puts together.
+// `attend_merge.wgsl` then puts together. Where a layer's key heads lie in several buffers, each
+// has a grid of its own, all of the same depth.
 //
 // `lanes` threads share `per_thread` queries. For the scores each of them takes some of
 // the keys, which pass through workgroup memory in pieces of `piece` quads; for the sums
 // each takes every `lanes`-th quad of the values.
 
+// Query heads of a row, and how many of them share a key head.
 override n_heads: u32;
+override heads_per_kv: u32;
 // Values per row of the slots.
 override q_row_width: u32;
 override out_row_width: u32;
@@ -42,7 +45,6 @@ const MAX_QUERIES: u32 = 4u;
 const MAX_SCORES: u32 = 16u;
 const MAX_QUADS: u32 = 16u;
 
-override heads_per_kv: u32 = n_heads / n_kv_heads;
 override lanes: u32 = THREADS * per_thread / tile;
 override keys_per_thread: u32 = tile_keys / lanes;
 override quads_per_thread: u32 = (value_quads + lanes - 1u) / lanes;
@@ -79,9 +81,9 @@ fn end_seen(row: u32) -> u32 {
     return min(last, own + window / 2u) + 1u;
 }
 
-fn query_quad(query: u32, quad: u32, kv_head: u32) -> vec4<f32> {
+fn query_quad(query: u32, quad: u32, first_head: u32) -> vec4<f32> {
     let row = query / heads_per_kv;
-    let head = kv_head * heads_per_kv + query % heads_per_kv;
+    let head = first_head + query % heads_per_kv;
     let first = row * q_row_width + head * key_width + 4u * quad;
     var values = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
@@ -97,6 +99,7 @@ fn main(
     @builtin(local_invocation_index) thread: u32,
 ) {
     let kv_head = group.x;
+    let first_head = (first_kv_head + kv_head) * heads_per_kv;
     let n_queries = n_batch_rows() * heads_per_kv;
     let first_query = group.y * tile;
     let end_query = min(first_query + tile, n_queries);
@@ -150,7 +153,7 @@ fn main(
                     let quad = begin + i % piece;
                     var values = vec4<f32>();
                     if query < end_query && quad < key_quads {
-                        values = query_quad(query, quad, kv_head);
+                        values = query_quad(query, quad, first_head);
                     }
                     queries[i] = values;
                 }
@@ -176,7 +179,7 @@ fn main(
 
             for (var i = 0u; i < per_thread; i++) {
                 let query = first_query + own_first + i;
-                let head = kv_head * heads_per_kv + query % heads_per_kv;
+                let head = first_head + query % heads_per_kv;
                 let own_position = position(min(query, n_queries - 1u) / heads_per_kv);
                 var largest = LOWEST;
                 for (var j = 0u; j < keys_per_thread; j++) {
@@ -246,7 +249,7 @@ fn main(
         let query = first_query + own_first + i;
         if query >= end_query { break; }
         let row = query / heads_per_kv;
-        let head = kv_head * heads_per_kv + query % heads_per_kv;
+        let head = first_head + query % heads_per_kv;
         var total = 0.0;
         for (var j = 0u; j < lanes; j++) {
             total += of_lanes[(own_first + i) * lanes + j];

@@ -6,9 +6,8 @@ override gate_width: u32;
 override up_width: u32;
 override up_offset: u32;
 override has_up: bool;
-// Slots that are `out`, which is bound only once.
+// `gate` is `out`, which is bound only once.
 override gate_in_place: bool;
-override up_in_place: bool;
 
 @group(0) @binding(0) var<storage, read> gate: array<f32>;
 @group(0) @binding(1) var<storage, read> up: array<f32>;
@@ -21,9 +20,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let gate_at = id.y * gate_width + select(id.x, 0u, gate_width == 1u);
     var value: f32;
     if gate_in_place { value = activate(out[gate_at]); } else { value = activate(gate[gate_at]); }
-    if has_up {
-        let up_at = id.y * up_width + up_offset + id.x;
-        if up_in_place { value *= factor_of(out[up_at]); } else { value *= factor_of(up[up_at]); }
-    }
+    if has_up { value *= factor_of(up[id.y * up_width + up_offset + id.x]); }
     out[at] = value;
 }

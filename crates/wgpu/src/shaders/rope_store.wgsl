@@ -1,6 +1,7 @@
 // Normalises and rotates one head of one row per workgroup: first the query
 // heads, in place, then the key heads, into the cache together with their values.
 
+// Query heads; none where another dispatch turns them.
 override n_heads: u32;
 // Values per row of the slots, which may be wider than their heads.
 override q_row_width: u32;
@@ -50,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let is_query = group.x < n_heads;
     let kv_head = group.x - n_heads;
     let q_first = row * q_row_width + group.x * key_width;
-    let k_first = row * k_row_width + kv_head * key_width;
+    let k_first = row * k_row_width + (first_kv_head + kv_head) * key_width;
     for (var i = thread; i < key_width; i += THREADS) {
         if is_query { head[i] = q[q_first + i]; } else { head[i] = k[k_first + i]; }
     }
@@ -80,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         kv[key_first + quad] = pack_quad(values);
     }
     let value_first = value_at(row, at_position, kv_head);
-    let v_first = row * v_row_width + kv_head * value_width;
+    let v_first = row * v_row_width + (first_kv_head + kv_head) * value_width;
     for (var quad = thread; quad < value_quads; quad += THREADS) {
         var values = vec4<f32>();
         for (var i = 0u; i < min(4u, value_width - 4u * quad); i++) {

@@ -164,16 +164,16 @@ pub(crate) fn types() -> impl Iterator<Item = TensorType> {
 impl Format {
     /// Words of each plane of `n_values` values. Floats have one plane; quants have low bits,
     /// high bits, scales of groups and scales of blocks.
-    pub fn plane_words(&self, n_values: usize) -> [usize; 4] {
+    pub fn plane_words(&self, n_values: u64) -> [u64; 4] {
         match &self.values {
-            Values::Floats(bytes) => [(n_values * bytes).div_ceil(4), 0, 0, 0],
+            Values::Floats(bytes) => [(n_values * *bytes as u64).div_ceil(4), 0, 0, 0],
             Values::Quants(quants) => {
-                let n_groups = n_values / GROUP;
-                let scales = (n_groups * quants.scales.group_bytes()).div_ceil(4);
-                let n_blocks = n_groups.div_ceil(BLOCK_GROUPS);
+                let n_groups = n_values / GROUP as u64;
+                let scales = (n_groups * quants.scales.group_bytes() as u64).div_ceil(4);
+                let n_blocks = n_groups.div_ceil(BLOCK_GROUPS as u64);
                 [
-                    n_groups * quants.low_bits as usize,
-                    n_groups * quants.high_bits as usize,
+                    n_groups * u64::from(quants.low_bits),
+                    n_groups * u64::from(quants.high_bits),
                     scales,
                     if quants.scales.has_blocks() { n_blocks } else { 0 },
                 ]
@@ -183,19 +183,20 @@ impl Format {
 
     /// Whether the last word of every plane of `n_values` values is full, so that more can
     /// follow.
-    pub fn ends_with_words(&self, n_values: usize) -> bool {
+    pub fn ends_with_words(&self, n_values: u64) -> bool {
         match &self.values {
-            Values::Floats(bytes) => (n_values * bytes).is_multiple_of(4),
+            Values::Floats(bytes) => (n_values * *bytes as u64).is_multiple_of(4),
             Values::Quants(quants) => {
-                let n_groups = n_values / GROUP;
-                let is_full = (n_groups * quants.scales.group_bytes()).is_multiple_of(4);
-                is_full && (!quants.scales.has_blocks() || n_groups.is_multiple_of(BLOCK_GROUPS))
+                let n_groups = n_values / GROUP as u64;
+                let is_full = (n_groups * quants.scales.group_bytes() as u64).is_multiple_of(4);
+                let whole_blocks = n_groups.is_multiple_of(BLOCK_GROUPS as u64);
+                is_full && (!quants.scales.has_blocks() || whole_blocks)
             }
         }
     }
 
-    /// Words of `n_values` values.
-    pub fn words(&self, n_values: usize) -> usize {
-        self.plane_words(n_values).iter().sum()
+    /// Bytes of `n_values` values.
+    pub fn bytes(&self, n_values: u64) -> u64 {
+        4 * self.plane_words(n_values).iter().sum::<u64>()
     }
 }

@@ -13,7 +13,7 @@ mod repack;
 use std::ops::Range;
 
 use realm_gguf::{TensorData, TensorType};
-use realm_ir::{Error, Result, StepKind};
+use realm_ir::{Error, Result};
 use realm_quant::Group;
 
 use crate::NAME;
@@ -37,7 +37,7 @@ pub(crate) struct Part {
     pub rows: Range<usize>,
     pub buffer: wgpu::Buffer,
     /// Words of the buffer where the planes begin.
-    pub planes: [usize; 4],
+    pub planes: [u64; 4],
     /// Which row of the buffer is the first of these: before it may lie another weight's.
     pub first_row: usize,
 }
@@ -64,7 +64,8 @@ impl Weight {
         let mut parts = Vec::new();
         for first in (0..n_rows).step_by(part_rows) {
             let rows = first..n_rows.min(first + part_rows);
-            let (buffer, planes) = room(gpu, tensor, format, rows.len() * tensor.row_len())?;
+            let n_values = rows.len() as u64 * tensor.row_len() as u64;
+            let (buffer, planes) = room(gpu, tensor, format, n_values)?;
             let part = Part { rows, buffer, planes, first_row: 0 };
             fill(gpu, tensor, format, &part)?;
             parts.push(part);
@@ -75,13 +76,13 @@ impl Weight {
     /// Repacks matrices that [`side_by_side`] put together, into one buffer.
     ///
     /// # Errors
-    /// As [`Weight::upload`].
+    /// Those of [`Weight::upload`].
     pub fn upload_together(gpu: &Gpu, tensors: &[&TensorData]) -> Result<Vec<Self>> {
         let &[first, _, ..] = tensors else {
             return tensors.iter().map(|tensor| Weight::upload(gpu, tensor)).collect();
         };
         let format = kept_as(first).ok_or_else(|| unsupported(first))?;
-        let n_values = tensors.iter().map(|tensor| tensor.n_rows() * tensor.row_len()).sum();
+        let n_values = tensors.iter().copied().map(n_values).sum();
         let (buffer, planes) = room(gpu, first, format, n_values)?;
         let mut first_row = 0;
         let mut weights = Vec::new();
@@ -144,19 +145,20 @@ fn unsupported(tensor: &TensorData) -> Error {
         tensor: tensor.name().to_owned(),
         ty: tensor.ty(),
         backend: NAME,
-        step: StepKind::Linear,
+        step: "Linear",
         supported: types().map(TensorType::name).collect::<Vec<_>>().join(", "),
     }
 }
 
 /// The most rows of a part: whole matrices, and as many as fit in a binding, at least one.
 fn part_rows(gpu: &Gpu, format: &Format, width: usize, n_rows: usize, matrix_rows: usize) -> usize {
-    let fits = |rows: usize| 4 * format.words(rows * width) <= gpu.max_binding_bytes;
+    let bytes = |rows: usize| format.bytes(rows as u64 * width as u64);
+    let fits = |rows: usize| bytes(rows) <= gpu.max_binding_bytes;
     if fits(n_rows) {
         return n_rows;
     }
-    let matrix_bytes = 4 * format.words(matrix_rows * width);
-    let mut n_matrices = (gpu.max_binding_bytes / matrix_bytes).max(1);
+    // Fewer than there are, since all of them do not fit.
+    let mut n_matrices = (gpu.max_binding_bytes / bytes(matrix_rows)).max(1) as usize;
     // Planes are rounded up to words, each by less than a word.
     while n_matrices > 1 && !fits(n_matrices * matrix_rows) {
         n_matrices -= 1;
@@ -167,12 +169,12 @@ fn part_rows(gpu: &Gpu, format: &Format, width: usize, n_rows: usize, matrix_row
 /// Which of some matrices can lie in one buffer, by their indices: those of one format and
 /// width, as many as a dispatch has results for and as fit into a binding.
 pub(crate) fn side_by_side(gpu: &Gpu, tensors: &[&TensorData]) -> Vec<Vec<usize>> {
-    let n_values = |index: usize| tensors[index].n_rows() * tensors[index].row_len();
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, tensor) in tensors.iter().enumerate() {
         let format = kept_as(tensor);
         let joins = |group: &Vec<usize>| {
-            let (first, all) = (tensors[group[0]], group.iter().copied().map(n_values).sum());
+            let first = tensors[group[0]];
+            let all = group.iter().map(|index| n_values(tensors[*index])).sum();
             let Some(format) = format.filter(|format| kept_as(first) == Some(*format)) else {
                 return false;
             };
@@ -180,7 +182,7 @@ pub(crate) fn side_by_side(gpu: &Gpu, tensors: &[&TensorData]) -> Vec<Vec<usize>
                 && first.row_len() == tensor.row_len()
                 && [first, tensor].iter().all(|tensor| tensor.shape().len() == 2)
                 && format.ends_with_words(all)
-                && 4 * format.words(all + n_values(index)) <= gpu.max_binding_bytes
+                && format.bytes(all + n_values(tensor)) <= gpu.max_binding_bytes
         };
         match groups.iter_mut().find(|group| joins(group)) {
             Some(group) => group.push(index),
@@ -204,9 +206,10 @@ pub(crate) fn planned_bytes(gpu: &Gpu, tensors: &[&TensorData]) -> Result<u64> {
     };
     let mut bytes = 0;
     for first_row in (0..n_rows).step_by(part_rows.max(1)) {
-        let part = 4 * format.words(part_rows.min(n_rows - first_row) * width);
+        let rows = part_rows.min(n_rows - first_row);
+        let part = format.bytes(rows as u64 * width as u64);
         gpu.require_binding(first.name(), part)?;
-        bytes += part as u64;
+        bytes += part;
     }
     Ok(bytes)
 }
@@ -216,15 +219,19 @@ fn matrix_rows(tensor: &TensorData) -> usize {
     if tensor.shape().len() > 2 { tensor.shape()[1] } else { 1 }
 }
 
+fn n_values(tensor: &TensorData) -> u64 {
+    tensor.n_rows() as u64 * tensor.row_len() as u64
+}
+
 /// A buffer for so many values, and where its planes begin.
 fn room(
     gpu: &Gpu,
     tensor: &TensorData,
     format: &Format,
-    n_values: usize,
-) -> Result<(wgpu::Buffer, [usize; 4])> {
+    n_values: u64,
+) -> Result<(wgpu::Buffer, [u64; 4])> {
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-    let buffer = gpu.buffer(tensor.name(), 4 * format.words(n_values), usage)?;
+    let buffer = gpu.buffer(tensor.name(), format.bytes(n_values), usage)?;
     let mut planes = [0; 4];
     for (index, words) in format.plane_words(n_values).into_iter().take(3).enumerate() {
         planes[index + 1] = planes[index] + words;
@@ -236,22 +243,22 @@ fn room(
 fn fill(gpu: &Gpu, tensor: &TensorData, format: &Format, part: &Part) -> Result<()> {
     let Part { rows, buffer, planes, first_row } = part;
     let bytes = rows.start * tensor.row_bytes()..rows.end * tensor.row_bytes();
-    let first_value = first_row * tensor.row_len();
+    let first_value = *first_row as u64 * tensor.row_len() as u64;
     let piece_bytes = PIECE_VALUES / tensor.ty().block_len() * tensor.ty().block_bytes();
     let (mut groups, mut scratch) = (Vec::new(), Planes::default());
     for (index, start) in bytes.clone().step_by(piece_bytes).enumerate() {
         let piece = &*tensor.read(start..bytes.end.min(start + piece_bytes))?;
-        let first = first_value + index * PIECE_VALUES;
+        let first = first_value + index as u64 * PIECE_VALUES as u64;
         let n_values = piece.len() / tensor.ty().block_bytes() * tensor.ty().block_len();
         match &format.values {
             Values::Floats(size) if format.ty == tensor.ty() => {
-                gpu.queue.write_buffer(buffer, (first * size) as u64, piece);
+                gpu.queue.write_buffer(buffer, first * *size as u64, piece);
             }
             Values::Floats(size) => {
                 let mut values = vec![0.0f32; n_values];
                 realm_quant::dequantize(tensor.ty(), piece, &mut values)
                     .map_err(|_| unsupported(tensor))?;
-                let at = (first * size) as u64;
+                let at = first * *size as u64;
                 gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(&values));
             }
             Values::Quants(quants) => {
@@ -262,7 +269,7 @@ fn fill(gpu: &Gpu, tensor: &TensorData, format: &Format, part: &Part) -> Result<
                 // Pieces are whole blocks, of which every plane has whole words.
                 let before = format.plane_words(first);
                 for ((plane, start), before) in scratch.0.iter().zip(planes).zip(before) {
-                    let at = 4 * (start + before) as u64;
+                    let at = 4 * (start + before);
                     gpu.queue.write_buffer(buffer, at, bytemuck::cast_slice(plane));
                 }
             }

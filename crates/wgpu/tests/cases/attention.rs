@@ -190,3 +190,42 @@ pub fn shared_out() -> Vec<Case> {
     };
     changes.map(with).into()
 }
+
+/// Cases with heads enough to be dealt out, and the most bytes of a binding that make a device do
+/// so. Slots fit.
+pub fn dealt_out() -> Vec<(usize, Case)> {
+    // Twelve heads over four in f16, whose sequences are short and then long.
+    let grouped = || {
+        let mut bench = Bench::new(17);
+        (bench.kv_type, bench.page_tokens) = (KvType::F16, 24);
+        bench.calls = [[3, 2]; 2].into_iter().chain([[MAX_ROWS, 0]; 4]).collect();
+        bench.calls.extend([[1, 1], [1, 0], [5, 20]]);
+        let layer = KvLayer { n_kv_heads: 4, key_width: 24, value_width: 16 };
+        let (mut store, mut attend) = heads_over(&mut bench, 12, layer);
+        store.rope = Some(turning(RopeStyle::Halves, 8, 4));
+        attend.sinks = Some(bench.values(&[12]));
+        (attend.alibi_max_bias, attend.softcap) = (Some(4.0), Some(2.0));
+        case("twelve heads over four", bench, store, attend).within(1e-3)
+    };
+    // Three heads in two parts: one has more than the other.
+    let uneven = || {
+        let mut bench = Bench::new(18);
+        let layer = KvLayer { n_kv_heads: 3, key_width: 40, value_width: 256 };
+        let (store, attend) = heads_over(&mut bench, 3, layer);
+        case("three heads", bench, store, attend)
+    };
+    // 32 pages of 4 positions of two heads of 32 and 32 values in f32 are 65 536 bytes.
+    let small = options().into_iter().map(|case| (40_000, case));
+    // Four times that: a table of angles does not fit into less.
+    let turned = rotations().into_iter().map(|mut case| {
+        case.bench.page_tokens = 16;
+        (140_000, case)
+    });
+    // Six times that, or half of it in f16.
+    let long = shared_out().into_iter().map(|case| match case.bench.kv_type {
+        KvType::F16 => (100_000, case),
+        _ => (200_000, case),
+    });
+    let others = [(160_000, grouped()), (70_000, grouped()), (310_000, uneven())];
+    small.chain(turned).chain(long).chain(others).collect()
+}

@@ -14,10 +14,13 @@ const LOGITS: Slot = Slot(0);
 /// A session that only holds rows to choose from.
 pub fn open(backend: &dyn Backend, width: usize) -> Box<dyn Session> {
     let program = Program {
-        slots: vec![SlotInfo { width, rows: Rows::Outputs }],
+        slots: vec![
+            SlotInfo { width, rows: Rows::Outputs },
+            SlotInfo { width: 1, rows: Rows::Batch },
+        ],
         weights: vec![],
-        segments: vec![vec![]],
-        hidden: LOGITS,
+        segments: vec![vec![], vec![]],
+        hidden: Slot(1),
         logits: LOGITS,
         carried: vec![],
     };

@@ -5,10 +5,9 @@
 use std::sync::OnceLock;
 
 use realm_testkit::compare::compare;
-use realm_wgpu::{Tuning, WgpuBackend, WgpuOptions, adapters};
+use realm_wgpu::{Tuning, WgpuBackend, WgpuOptions, devices};
 
-/// A device on the best adapter, or on a software one where there is no other, with the
-/// kernels that run everywhere.
+/// The best device, or one in software where there is no other, with the kernels that run everywhere.
 pub fn open(max_binding_bytes: Option<usize>) -> WgpuBackend {
     open_as(WgpuOptions { max_binding_bytes, ..WgpuOptions::default() })
 }
@@ -19,15 +18,15 @@ pub fn open_with(tuning: Tuning) -> WgpuBackend {
 }
 
 fn open_as(options: WgpuOptions) -> WgpuBackend {
-    let found = pollster::block_on(adapters());
-    let hardware_first = found.iter().min_by_key(|adapter| adapter.software);
-    let adapter = hardware_first.expect(
-        "no graphics adapter found: install a driver, or Mesa's software Vulkan \
+    let found = pollster::block_on(devices());
+    let hardware_first = found.iter().min_by_key(|device| device.software);
+    let device = hardware_first.expect(
+        "no graphics card found: install a driver, or Mesa's software Vulkan \
          (Debian: mesa-vulkan-drivers)",
     );
-    let adapter = Some(adapter.name.clone());
+    let device = Some(device.name.clone());
     let tuning = options.tuning.or(Some(Tuning::default()));
-    WgpuBackend::new(WgpuOptions { adapter, tuning, ..options }).expect("the adapter opens")
+    WgpuBackend::new(WgpuOptions { device, tuning, ..options }).expect("the device opens")
 }
 
 /// One device for all tests of a file.

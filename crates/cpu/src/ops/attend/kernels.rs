@@ -4,114 +4,33 @@
 //! Keys of a page lie `[key width][positions]`, values `[positions][value width]`
 //! (see [`crate::kv`]), so that a register holds neighbours of either. Each product
 //! is summed over the key's width in order, each output over positions in order:
-//! results depend neither on the rows beside a row nor on how positions fall into runs.
+//! results depend neither on the rows beside a row nor on how positions fall into runs. Every
+//! product is fused with its sum, so on x86-64 and ARM they do not depend on the level either.
 
-mod lanes;
+use realm_quant::{Element, FloatJob, FloatSimd, Level};
 
-use half::f16;
-
-/// The most query rows that share what is loaded.
-pub(super) use lanes::most_rows;
-
-/// Storage of keys and values.
-pub(crate) trait Element: bytemuck::Pod + Send + Sync {
-    #[cfg(any(test, not(target_feature = "simd128")))]
-    fn to_f32(self) -> f32;
-
-    /// # Safety
-    /// `from` points to 8 elements; the CPU has AVX2 and F16C.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load8(from: *const Self) -> std::arch::x86_64::__m256;
-
-    /// # Safety
-    /// `from` points to 16 elements; the CPU has AVX-512F.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load16(from: *const Self) -> std::arch::x86_64::__m512;
-
-    /// # Safety
-    /// `from` points to 4 elements.
-    #[cfg(target_arch = "aarch64")]
-    unsafe fn load4(from: *const Self) -> std::arch::aarch64::float32x4_t;
-
-    /// # Safety
-    /// `from` points to 8 elements.
-    #[cfg(target_feature = "simd128")]
-    unsafe fn load_pair(from: *const Self) -> [std::arch::wasm32::v128; 2];
+/// The most query rows that share what is loaded: with more registers there is room for the sums
+/// of more rows.
+pub(super) fn most_rows(level: Level) -> usize {
+    level.run(MostRows)
 }
 
-impl Element for f32 {
-    #[cfg(any(test, not(target_feature = "simd128")))]
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        self
-    }
+/// Most rows at any level.
+const MAX_ROWS: usize = 8;
 
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn load8(from: *const f32) -> std::arch::x86_64::__m256 {
-        // SAFETY: the caller's promise.
-        unsafe { std::arch::x86_64::_mm256_loadu_ps(from) }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn load16(from: *const f32) -> std::arch::x86_64::__m512 {
-        // SAFETY: the caller's promise.
-        unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn load4(from: *const f32) -> std::arch::aarch64::float32x4_t {
-        // SAFETY: the caller's promise.
-        unsafe { std::arch::aarch64::vld1q_f32(from) }
-    }
-
-    #[cfg(target_feature = "simd128")]
-    #[inline(always)]
-    unsafe fn load_pair(from: *const f32) -> [std::arch::wasm32::v128; 2] {
-        use std::arch::wasm32::v128_load;
-        // SAFETY: the caller's promise.
-        unsafe { [v128_load(from.cast()), v128_load(from.add(4).cast())] }
-    }
+/// [`most_rows`] of vectors of one kind.
+const fn rows_of<S: FloatSimd>() -> usize {
+    if S::LANES == 16 { MAX_ROWS } else { 6 }
 }
 
-impl Element for f16 {
-    #[cfg(any(test, not(target_feature = "simd128")))]
-    #[inline(always)]
-    fn to_f32(self) -> f32 {
-        f16::to_f32(self)
-    }
+struct MostRows;
 
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    unsafe fn load8(from: *const f16) -> std::arch::x86_64::__m256 {
-        use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps};
-        // SAFETY: the caller's promise; an f16 is two bytes.
-        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
-    }
+impl FloatJob for MostRows {
+    type Output = usize;
 
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn load16(from: *const f16) -> std::arch::x86_64::__m512 {
-        use std::arch::x86_64::{_mm256_loadu_si256, _mm512_cvtph_ps};
-        // SAFETY: the caller's promise; an f16 is two bytes.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    #[inline(always)]
-    unsafe fn load4(from: *const f16) -> std::arch::aarch64::float32x4_t {
-        use std::arch::aarch64::{vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16};
-        // SAFETY: the caller's promise; an f16 is two bytes.
-        unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from.cast()))) }
-    }
-
-    #[cfg(target_feature = "simd128")]
-    #[inline(always)]
-    unsafe fn load_pair(from: *const f16) -> [std::arch::wasm32::v128; 2] {
-        // SAFETY: the caller's promise; an f16 is two bytes.
-        realm_quant::vector::eight_f16(unsafe { std::arch::wasm32::v128_load(from.cast()) })
+    fn run<S: FloatSimd>(self, _: S) -> usize {
+        rows_of::<S>()
     }
 }
 
@@ -122,8 +41,9 @@ impl Element for f16 {
 /// memory that is wanted next is fetched `ahead`.
 ///
 /// # Panics
-/// When lengths do not fit.
+/// When lengths do not fit, or there are more rows.
 pub(super) fn products<T: Element>(
+    level: Level,
     n_rows: usize,
     queries: &[f32],
     keys: &[T],
@@ -133,13 +53,10 @@ pub(super) fn products<T: Element>(
     ahead: &[u8],
 ) {
     let width = queries.len() / n_rows;
-    assert!(
-        n_rows <= most_rows() && queries.len() == n_rows * width && keys.len() == width * stride
-    );
+    assert!(queries.len() == n_rows * width && keys.len() == width * stride);
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!(stride <= out_stride && (n_rows - 1) * out_stride + stride <= out.len());
-    let job = Products { queries, width, keys, stride, out, out_stride, ahead };
-    lanes::run(n_rows, job);
+    level.run(Products { n_rows, queries, width, keys, stride, out, out_stride, ahead });
 }
 
 /// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`most_rows`] rows.
@@ -149,8 +66,9 @@ pub(super) fn products<T: Element>(
 /// way, memory that is wanted next is fetched `ahead`.
 ///
 /// # Panics
-/// When lengths do not fit.
+/// When lengths do not fit, or there are more rows.
 pub(super) fn add_weighted<T: Element>(
+    level: Level,
     n_rows: usize,
     weights: &[f32],
     weight_stride: usize,
@@ -160,19 +78,19 @@ pub(super) fn add_weighted<T: Element>(
     ahead: &[u8],
 ) {
     let n = values.len() / stride;
-    assert!(n_rows <= most_rows() && values.len() == n * stride && out.len() == n_rows * stride);
+    assert!(values.len() == n * stride && out.len() == n_rows * stride);
     assert!(stride.is_multiple_of(crate::kv::LANES));
     assert!((n_rows - 1) * weight_stride + n <= weights.len());
-    lanes::run(n_rows, AddWeighted { weights, weight_stride, values, stride, n, out, ahead });
+    level.run(AddWeighted { n_rows, weights, weight_stride, values, stride, n, out, ahead });
 }
 
 /// `out[i] = values[i]`, of which there are a multiple of [`crate::kv::LANES`].
 ///
 /// # Panics
 /// When lengths do not fit.
-pub(super) fn unpack<T: Element>(values: &[T], out: &mut [f32]) {
+pub(super) fn unpack<T: Element>(level: Level, values: &[T], out: &mut [f32]) {
     assert!(values.len() == out.len() && out.len().is_multiple_of(crate::kv::LANES));
-    lanes::run(1, Unpack { values, out });
+    level.run(Unpack { values, out });
 }
 
 /// Asks for the lines of `n` elements of `T` from the `first` on, as far as they begin in
@@ -206,11 +124,54 @@ fn fetch_line(address: *const u8) {
 /// What memory is read in.
 const LINE_BYTES: usize = 64;
 
-/// Work on `R` rows with vectors of one kind.
-trait Job {
-    /// # Safety
-    /// The CPU has the vectors' instructions; lengths have been checked for `R` rows.
-    unsafe fn run<V: lanes::Lanes, const R: usize>(self);
+/// Calls a method with `n_rows` as a constant, up to [`rows_of`] the vectors `S`. No code is made
+/// for more.
+macro_rules! with_rows {
+    ($n_rows:expr, $S:ident, $R:ident => $body:expr) => {
+        with_rows!(@ $n_rows, $S, $R, $body, 1 2 3 4 5 6 7 8)
+    };
+    (@ $n_rows:expr, $S:ident, $R:ident, $body:expr, $($n:literal)*) => {
+        match $n_rows {
+            $($n if const { $n <= rows_of::<$S>() } => { const $R: usize = $n; $body })*
+            n => panic!("{n} rows, expected 1 to {}", rows_of::<$S>()),
+        }
+    };
+}
+
+/// Columns that are computed side by side, in vectors: two of AVX2 and as many bytes of others
+/// keep the units busy, but sums that find no room in the registers do not.
+const fn fits<S: FloatSimd>(vectors: usize, n_rows: usize) -> bool {
+    vectors * n_rows <= S::SUMS
+}
+
+/// Goes through the columns of a stride by several vectors, then by what is left.
+macro_rules! all_columns {
+    ($S:ident, $R:ident, $AHEAD:ident, $stride:expr, $self:ident, $s:expr) => {{
+        let mut at = 0;
+        if const { $S::LANES == 4 && fits::<$S>(4, $R) } {
+            while at + 4 * $S::LANES <= $stride {
+                $self.columns::<$S, $R, 4, $AHEAD>($s, at);
+                at += 4 * $S::LANES;
+            }
+        }
+        if const { fits::<$S>(2, $R) } {
+            while at + 2 * $S::LANES <= $stride {
+                $self.columns::<$S, $R, 2, $AHEAD>($s, at);
+                at += 2 * $S::LANES;
+            }
+        }
+        while at < $stride {
+            $self.columns::<$S, $R, 1, $AHEAD>($s, at);
+            at += $S::LANES;
+        }
+    }};
+}
+
+/// `C` vectors.
+#[inline(always)]
+fn load<S: FloatSimd, T: Element, const C: usize>(s: S, values: &[T]) -> [S::F; C] {
+    let bytes: &[u8] = bytemuck::cast_slice(&values[..C * S::LANES]);
+    std::array::from_fn(|c| T::load(s, &bytes[c * S::LANES * size_of::<T>()..]))
 }
 
 struct Unpack<'a, T> {
@@ -218,17 +179,21 @@ struct Unpack<'a, T> {
     out: &'a mut [f32],
 }
 
-impl<T: Element> Job for Unpack<'_, T> {
+impl<T: Element> FloatJob for Unpack<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn run<V: lanes::Lanes, const R: usize>(self) {
-        for at in (0..self.out.len()).step_by(V::N) {
-            // SAFETY: both have the same length, a multiple of the vector's.
-            unsafe { V::load(self.values.as_ptr().add(at)).store(self.out.as_mut_ptr().add(at)) };
+    fn run<S: FloatSimd>(self, s: S) {
+        let values = self.values.chunks_exact(S::LANES);
+        for (values, out) in values.zip(self.out.chunks_exact_mut(S::LANES)) {
+            let [values] = load(s, values);
+            s.store_f32(values, out);
         }
     }
 }
 
 struct Products<'a, T> {
+    n_rows: usize,
     queries: &'a [f32],
     width: usize,
     keys: &'a [T],
@@ -240,71 +205,57 @@ struct Products<'a, T> {
 
 impl<T: Element> Products<'_, T> {
     /// Columns from `at` on, `C` vectors of them.
-    ///
-    /// # Safety
-    /// As for [`Job::run`], and the columns are inside the stride.
     #[inline(always)]
-    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize, const AHEAD: bool>(
+    fn columns<S: FloatSimd, const R: usize, const C: usize, const AHEAD: bool>(
         &mut self,
+        s: S,
         at: usize,
     ) {
-        let mut sums = [[V::splat(0.0); C]; R];
-        for i in 0..self.width {
+        let Self { width, stride, out_stride, ahead, .. } = *self;
+        let queries: [&[f32]; R] = std::array::from_fn(|r| &self.queries[r * width..][..width]);
+        let mut rows = self.keys.chunks_exact(stride);
+        let mut sums = [[s.splat_f32(0.0); C]; R];
+        for i in 0..width {
             if AHEAD {
-                fetch::<T>(self.ahead, at * self.width + i * C * V::N, C * V::N);
+                fetch::<T>(ahead, at * width + i * C * S::LANES, C * S::LANES);
             }
-            // SAFETY: row `i` of the keys, columns inside the stride.
-            let key = unsafe { self.keys.as_ptr().add(i * self.stride + at) };
-            // SAFETY: as above; the instructions are the caller's promise.
-            let keys: [V; C] = std::array::from_fn(|c| unsafe { V::load(key.add(c * V::N)) });
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: value `i` of query `r`.
-                let q = V::splat(unsafe { *self.queries.get_unchecked(r * self.width + i) });
-                for (sum, key) in sums.iter_mut().zip(keys) {
-                    *sum = sum.add_product(q, key);
+            let Some(row) = rows.next() else { break };
+            let keys: [S::F; C] = load(s, &row[at..]);
+            for r in 0..R {
+                let q = s.splat_f32(queries[r][i]);
+                for c in 0..C {
+                    sums[r][c] = s.fma_f32(q, keys[c], sums[r][c]);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (c, sum) in sums.iter().enumerate() {
-                let at = r * self.out_stride + at + c * V::N;
-                // SAFETY: inside row `r` of the result.
-                unsafe { sum.store(self.out.as_mut_ptr().add(at)) };
+        for (r, sums) in sums.into_iter().enumerate() {
+            let out = &mut self.out[r * out_stride + at..][..C * S::LANES];
+            for (sum, out) in sums.into_iter().zip(out.chunks_exact_mut(S::LANES)) {
+                s.store_f32(sum, out);
             }
         }
     }
 
-    /// # Safety
-    /// As for [`Job::run`].
     #[inline(always)]
-    unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
-        let mut at = 0;
-        while 2 * R <= V::SUMS && at + 2 * V::N <= self.stride {
-            // SAFETY: the columns are inside the stride.
-            unsafe { self.columns::<V, R, 2, AHEAD>(at) };
-            at += 2 * V::N;
-        }
-        while at < self.stride {
-            // SAFETY: the stride is a multiple of the vector.
-            unsafe { self.columns::<V, R, 1, AHEAD>(at) };
-            at += V::N;
-        }
+    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S) {
+        all_columns!(S, R, AHEAD, self.stride, self, s);
     }
 }
 
-impl<T: Element> Job for Products<'_, T> {
+impl<T: Element> FloatJob for Products<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn run<V: lanes::Lanes, const R: usize>(mut self) {
-        match self.ahead {
-            // SAFETY: the caller's promises.
-            [] => unsafe { self.all_columns::<V, R, false>() },
-            // SAFETY: the caller's promises.
-            _ => unsafe { self.all_columns::<V, R, true>() },
-        }
+    fn run<S: FloatSimd>(mut self, s: S) {
+        with_rows!(self.n_rows, S, R => match self.ahead {
+            [] => self.all_columns::<S, R, false>(s),
+            _ => self.all_columns::<S, R, true>(s),
+        });
     }
 }
 
 struct AddWeighted<'a, T> {
+    n_rows: usize,
     weights: &'a [f32],
     weight_stride: usize,
     values: &'a [T],
@@ -316,76 +267,60 @@ struct AddWeighted<'a, T> {
 
 impl<T: Element> AddWeighted<'_, T> {
     /// Columns from `at` on, `C` vectors of them.
-    ///
-    /// # Safety
-    /// As for [`Job::run`], and the columns are inside the stride.
     #[inline(always)]
-    unsafe fn columns<V: lanes::Lanes, const R: usize, const C: usize, const AHEAD: bool>(
+    fn columns<S: FloatSimd, const R: usize, const C: usize, const AHEAD: bool>(
         &mut self,
+        s: S,
         at: usize,
     ) {
-        let out = self.out.as_mut_ptr();
-        let place = |r: usize, c: usize| r * self.stride + at + c * V::N;
-        // SAFETY: inside row `r` of the result.
-        let load = |r: usize, c: usize| unsafe { V::load(out.add(place(r, c)).cast_const()) };
-        let mut sums: [[V; C]; R] = std::array::from_fn(|r| std::array::from_fn(|c| load(r, c)));
-        for i in 0..self.n {
+        let Self { weight_stride, stride, n, ahead, .. } = *self;
+        let weights: [&[f32]; R] = std::array::from_fn(|r| &self.weights[r * weight_stride..][..n]);
+        let mut sums: [[S::F; C]; R] =
+            std::array::from_fn(|r| load(s, &self.out[r * stride + at..]));
+        let mut rows = self.values.chunks_exact(stride);
+        for i in 0..n {
             if AHEAD {
-                fetch::<T>(self.ahead, at * self.n + i * C * V::N, C * V::N);
+                fetch::<T>(ahead, at * n + i * C * S::LANES, C * S::LANES);
             }
-            // SAFETY: value `i`, columns inside the stride.
-            let value = unsafe { self.values.as_ptr().add(i * self.stride + at) };
-            // SAFETY: as above; the instructions are the caller's promise.
-            let values: [V; C] = std::array::from_fn(|c| unsafe { V::load(value.add(c * V::N)) });
-            for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: weight `i` of row `r`.
-                let w =
-                    V::splat(unsafe { *self.weights.get_unchecked(r * self.weight_stride + i) });
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = sum.add_product(w, value);
+            let Some(row) = rows.next() else { break };
+            let values: [S::F; C] = load(s, &row[at..]);
+            for r in 0..R {
+                let w = s.splat_f32(weights[r][i]);
+                for c in 0..C {
+                    sums[r][c] = s.fma_f32(w, values[c], sums[r][c]);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (c, sum) in sums.iter().enumerate() {
-                // SAFETY: inside row `r` of the result.
-                unsafe { sum.store(out.add(place(r, c))) };
+        for (r, sums) in sums.into_iter().enumerate() {
+            let out = &mut self.out[r * stride + at..][..C * S::LANES];
+            for (sum, out) in sums.into_iter().zip(out.chunks_exact_mut(S::LANES)) {
+                s.store_f32(sum, out);
             }
         }
     }
 
-    /// # Safety
-    /// As for [`Job::run`].
     #[inline(always)]
-    unsafe fn all_columns<V: lanes::Lanes, const R: usize, const AHEAD: bool>(&mut self) {
-        let mut at = 0;
-        while 2 * R <= V::SUMS && at + 2 * V::N <= self.stride {
-            // SAFETY: the columns are inside the stride.
-            unsafe { self.columns::<V, R, 2, AHEAD>(at) };
-            at += 2 * V::N;
-        }
-        while at < self.stride {
-            // SAFETY: the stride is a multiple of the vector.
-            unsafe { self.columns::<V, R, 1, AHEAD>(at) };
-            at += V::N;
-        }
+    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S) {
+        all_columns!(S, R, AHEAD, self.stride, self, s);
     }
 }
 
-impl<T: Element> Job for AddWeighted<'_, T> {
+impl<T: Element> FloatJob for AddWeighted<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn run<V: lanes::Lanes, const R: usize>(mut self) {
-        match self.ahead {
-            // SAFETY: the caller's promises.
-            [] => unsafe { self.all_columns::<V, R, false>() },
-            // SAFETY: the caller's promises.
-            _ => unsafe { self.all_columns::<V, R, true>() },
-        }
+    fn run<S: FloatSimd>(mut self, s: S) {
+        with_rows!(self.n_rows, S, R => match self.ahead {
+            [] => self.all_columns::<S, R, false>(s),
+            _ => self.all_columns::<S, R, true>(s),
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     fn values(n: usize, seed: f32) -> Vec<f32> {
@@ -396,61 +331,74 @@ mod tests {
         (f64::from(got) - want).abs() < 1e-5
     }
 
+    fn value<T: Element>(value: &T) -> f64 {
+        f64::from(T::read(bytemuck::bytes_of(value)))
+    }
+
     /// Any number of rows, width and number of positions against sums in f64.
     #[test]
-    fn blocks_of_any_shape_equal_plain_sums() {
-        for n_rows in 1..=most_rows() {
-            for stride in [16, 32, 48, 80] {
-                for n in [1, 7, 24, 64] {
-                    let rows = values(n * stride, 2.0);
-                    let halves: Vec<f16> = rows.iter().map(|v| f16::from_f32(*v)).collect();
-                    check_products(n_rows, stride, &rows);
-                    check_products(n_rows, stride, &halves);
-                    check_sums(n_rows, stride, &rows);
-                    check_sums(n_rows, stride, &halves);
+    fn blocks_of_any_shape_equal_plain_sums_at_every_level() {
+        for level in Level::available() {
+            for n_rows in 1..=most_rows(level) {
+                for stride in [16, 32, 48, 80] {
+                    for n in [1, 7, 24, 64] {
+                        let rows = values(n * stride, 2.0);
+                        let halves: Vec<f16> = rows.iter().map(|v| f16::from_f32(*v)).collect();
+                        check_products(level, n_rows, stride, &rows);
+                        check_products(level, n_rows, stride, &halves);
+                        check_sums(level, n_rows, stride, &rows);
+                        check_sums(level, n_rows, stride, &halves);
+                    }
                 }
             }
         }
     }
 
     #[test]
-    fn unpacked_values_are_the_same_values() {
+    fn unpacked_values_are_the_same_values_at_every_level() {
         let halves: Vec<f16> = values(80, 5.0).into_iter().map(f16::from_f32).collect();
-        let mut unpacked = vec![0.0; halves.len()];
-        unpack(&halves, &mut unpacked);
-        assert!(unpacked.iter().zip(&halves).all(|(value, half)| *value == half.to_f32()));
+        for level in Level::available() {
+            let mut unpacked = vec![0.0; halves.len()];
+            unpack(level, &halves, &mut unpacked);
+            assert!(unpacked.iter().zip(&halves).all(|(value, half)| *value == half.to_f32()));
+        }
     }
 
-    fn check_products<T: Element>(n_rows: usize, stride: usize, keys: &[T]) {
+    #[test]
+    #[should_panic(expected = "9 rows")]
+    fn more_rows_than_there_are_registers_for_are_refused() {
+        let rows = values(16, 1.0);
+        products(Level::best(), 9, &values(9, 1.0), &rows, 16, &mut vec![0.0; 9 * 16], 16, &[]);
+    }
+
+    fn check_products<T: Element>(level: Level, n_rows: usize, stride: usize, keys: &[T]) {
         let (width, out_stride) = (keys.len() / stride, stride + 3);
         let queries = values(n_rows * width, 1.0);
         let mut out = vec![0.0; n_rows * out_stride];
         let ahead = &bytemuck::cast_slice(keys)[..size_of_val(keys) / 2];
-        products(n_rows, &queries, keys, stride, &mut out, out_stride, ahead);
+        products(level, n_rows, &queries, keys, stride, &mut out, out_stride, ahead);
         for (row, query) in queries.chunks_exact(width).enumerate() {
             for column in 0..stride {
                 let key = keys[column..].iter().step_by(stride);
-                let want: f64 =
-                    query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(k.to_f32())).sum();
-                assert!(near(out[row * out_stride + column], want), "{row} {column}");
+                let want: f64 = query.iter().zip(key).map(|(q, k)| f64::from(*q) * value(k)).sum();
+                assert!(near(out[row * out_stride + column], want), "{level} {row} {column}");
             }
         }
     }
 
-    fn check_sums<T: Element>(n_rows: usize, stride: usize, rows: &[T]) {
+    fn check_sums<T: Element>(level: Level, n_rows: usize, stride: usize, rows: &[T]) {
         let n = rows.len() / stride;
         let weight_stride = n + 2;
         let weights = values(n_rows * weight_stride, 3.0);
         let before = values(n_rows * stride, 4.0);
         let mut out = before.clone();
         let ahead = &bytemuck::cast_slice(rows)[..size_of_val(rows) / 2];
-        add_weighted(n_rows, &weights, weight_stride, rows, stride, &mut out, ahead);
+        add_weighted(level, n_rows, &weights, weight_stride, rows, stride, &mut out, ahead);
         for (i, got) in out.iter().enumerate() {
             let (row, column) = (i / stride, i % stride);
             let weight = |at: usize| f64::from(weights[row * weight_stride + at]);
-            let value = |at: usize| f64::from(rows[at * stride + column].to_f32());
-            let sum: f64 = (0..n).map(|at| weight(at) * value(at)).sum();
-            assert!(near(*got, f64::from(before[i]) + sum), "{row} {column}");
+            let sum: f64 = (0..n).map(|at| weight(at) * value(&rows[at * stride + column])).sum();
+            assert!(near(*got, f64::from(before[i]) + sum), "{level} {row} {column}");
         }
     }
 }

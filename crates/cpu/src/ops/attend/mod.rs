@@ -6,20 +6,21 @@
 
 mod kernels;
 mod pages;
+pub(crate) mod scratch;
 mod tile;
 
-use std::sync::Mutex;
-
 use realm_ir::{Attend, BatchView};
+use realm_quant::Level;
 
 use self::pages::Pages;
-use self::tile::{Head, Partial, Slots, Tile};
-pub(crate) use self::tile::{Scratch, scratch_values};
+use self::scratch::{Partial, Scratch};
+pub(crate) use self::tile::scratch_values;
+use self::tile::{Head, Slots, Tile};
 use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;
-use crate::plan::WeightHandle;
 use crate::pool::Team;
-use crate::session::State;
+use crate::state::{PerWorker, State};
+use crate::weight::WeightHandle;
 
 /// Fewer tasks than this per worker leave some idle at the end.
 const TASKS_PER_WORKER: usize = 2;
@@ -35,11 +36,11 @@ pub(crate) fn attend(
     let shape = state.kv.shape();
     let group = op.n_heads / shape.layer(op.kv_layer).n_kv_heads;
     let (q_width, out_width) = (state.slots.width(op.q), state.slots.width(op.out));
-    let mut out = state.slots.take(op.out);
+    let (out, others) = state.slots.split(op.out);
     let slots = Slots {
-        q: state.slots.get(op.q),
+        q: others.get(op.q),
         q_width,
-        out: Parts::new(&mut out),
+        out: Parts::new(out),
         out_width,
         sinks: sinks.map_or(&[], |sinks| sinks.values()),
     };
@@ -50,25 +51,25 @@ pub(crate) fn attend(
             Tile::of_sequence(op, group, sequence, position)
         })
         .collect();
-    let step = AttendStep { op, shape, group, tiles, slots, scratch: &state.scratch.attention };
+    let (level, scratch) = (state.level, &state.scratch.attention);
+    let step = AttendStep { op, level, shape, group, tiles, slots, scratch };
     match state.kv.values() {
         KvValues::F32(values) => step.run(values.as_slice(), team),
         KvValues::F16(values) => step.run(values.as_slice(), team),
         KvValues::Q8_0(values) => step.run(values, team),
     }
-    state.slots.put(op.out, out);
 }
 
 /// One step over one batch.
 struct AttendStep<'a> {
     op: &'a Attend,
+    level: Level,
     shape: &'a KvShape,
     /// Query heads per key/value head.
     group: usize,
     tiles: Vec<Tile<'a>>,
     slots: Slots<'a>,
-    /// One per worker.
-    scratch: &'a [Mutex<Scratch>],
+    scratch: &'a PerWorker<Scratch>,
 }
 
 impl AttendStep<'_> {
@@ -86,7 +87,7 @@ impl AttendStep<'_> {
         team.for_each(n_tasks, &|worker, task| {
             let tile = &self.tiles[n_tiles - 1 - task % n_tiles];
             let head = self.head(kv, tile, task / n_tiles);
-            head.attend(&self.slots, &mut self.scratch(worker));
+            head.attend(&self.slots, &mut self.scratch.of(worker));
         });
     }
 
@@ -108,21 +109,18 @@ impl AttendStep<'_> {
             let (head, chunk) = tasks[task];
             // SAFETY: each task has a partial result of its own.
             let out = &mut unsafe { parts.part(task..task + 1) }[0];
-            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch(worker), out);
+            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch.of(worker), out);
         });
         let mut rest = &partials[..];
         for head in &heads {
             let (chunks, others) = rest.split_at(head.tile.chunks(self.shape).len());
-            head.merge(chunks, &self.slots, &mut self.scratch(0));
+            head.merge(chunks, &self.slots, &mut self.scratch.of(0));
             rest = others;
         }
     }
 
     fn head<'a, P: ?Sized>(&'a self, kv: &'a P, tile: &'a Tile<'a>, head: usize) -> Head<'a, P> {
-        Head { op: self.op, shape: self.shape, kv, tile, head, group: self.group }
-    }
-
-    fn scratch(&self, worker: usize) -> std::sync::MutexGuard<'_, Scratch> {
-        self.scratch[worker].lock().expect("a worker locks its own scratch")
+        let &Self { op, level, shape, group, .. } = self;
+        Head { op, level, shape, kv, tile, head, group }
     }
 }

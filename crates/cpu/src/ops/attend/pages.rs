@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use realm_quant::{Element, Level};
 
-use super::kernels::{self, Element};
+use super::kernels;
 use crate::kv::{KvShape, Q8Values, SCALED_LEN};
 use crate::math;
 
@@ -17,6 +18,7 @@ pub(super) trait Pages: Sync {
     /// `n_uses` blocks of query rows make use; `unpacked` may be written over to hold them.
     fn run<'a>(
         &'a self,
+        level: Level,
         place: Place<'_>,
         n_uses: usize,
         unpacked: &'a mut Vec<f32>,
@@ -66,7 +68,13 @@ impl Place<'_> {
 impl Pages for [f32] {
     type Element = f32;
 
-    fn run<'a>(&'a self, place: Place<'_>, _: usize, _: &'a mut Vec<f32>) -> Run<'a, f32> {
+    fn run<'a>(
+        &'a self,
+        _: Level,
+        place: Place<'_>,
+        _: usize,
+        _: &'a mut Vec<f32>,
+    ) -> Run<'a, f32> {
         Run::Stored(&self[place.range()])
     }
 
@@ -80,6 +88,7 @@ impl Pages for [f16] {
 
     fn run<'a>(
         &'a self,
+        level: Level,
         place: Place<'_>,
         n_uses: usize,
         unpacked: &'a mut Vec<f32>,
@@ -89,7 +98,7 @@ impl Pages for [f16] {
             return Run::Stored(halves);
         }
         unpacked.resize(halves.len(), 0.0);
-        kernels::unpack(halves, unpacked);
+        kernels::unpack(level, halves, unpacked);
         Run::Unpacked(unpacked)
     }
 
@@ -103,6 +112,7 @@ impl Pages for Q8Values {
 
     fn run<'a>(
         &'a self,
+        level: Level,
         place: Place<'_>,
         _n_uses: usize,
         unpacked: &'a mut Vec<f32>,
@@ -113,10 +123,11 @@ impl Pages for Q8Values {
         unpacked.resize(quants.len(), 0.0);
         if kind == Kind::Keys {
             let scales = scales[shape.key_scales(layer, page, head)].to_f32_vec();
-            math::unpack_keys(quants, &scales, shape.key_stride(), SCALED_LEN, unpacked);
+            math::unpack_keys(level, quants, &scales, shape.key_stride(), SCALED_LEN, unpacked);
         } else {
             let scales = scales[shape.value_scales(layer, page, head)].to_f32_vec();
-            math::unpack_values(quants, &scales, shape.value_stride(layer), SCALED_LEN, unpacked);
+            let stride = shape.value_stride(layer);
+            math::unpack_values(level, quants, &scales, stride, SCALED_LEN, unpacked);
         }
         Run::Unpacked(unpacked)
     }

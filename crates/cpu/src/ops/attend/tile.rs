@@ -10,9 +10,11 @@
 use std::ops::Range;
 
 use realm_ir::{Activation, Attend, KvLayer, SequenceView};
+use realm_quant::{Element, Level};
 
-use super::kernels::{self, Element};
+use super::kernels;
 use super::pages::{Kind, Pages, Place, Run};
+use super::scratch::{Partial, Scratch, Work};
 use crate::kv::{KvShape, LANES};
 use crate::math;
 use crate::parts::Parts;
@@ -77,55 +79,6 @@ fn chunk_tokens(shape: &KvShape) -> usize {
     (CHUNK_TOKENS / shape.page_tokens).max(1) * shape.page_tokens
 }
 
-/// What is known of some positions, for each query row of a tile.
-#[derive(Default)]
-pub(super) struct Partial {
-    /// Largest score.
-    max: Vec<f32>,
-    /// Sum of the weights, relative to the largest score.
-    sum: Vec<f32>,
-    /// Weighted sum of the values, `[query rows][value stride]`.
-    values: Vec<f32>,
-}
-
-impl Partial {
-    /// Forgets everything.
-    fn clear(&mut self, n_queries: usize, value_stride: usize) {
-        let refill = |list: &mut Vec<f32>, len, value| {
-            list.clear();
-            list.resize(len, value);
-        };
-        refill(&mut self.max, n_queries, f32::NEG_INFINITY);
-        refill(&mut self.sum, n_queries, 0.0);
-        refill(&mut self.values, n_queries * value_stride, 0.0);
-    }
-
-    /// Adds what is known of the positions that follow.
-    fn merge(&mut self, next: &Partial) {
-        let stride = self.values.len() / self.max.len();
-        let rows = self.values.chunks_exact_mut(stride).zip(next.values.chunks_exact(stride));
-        for (query, (values, next_values)) in rows.enumerate() {
-            if next.max[query] == f32::NEG_INFINITY {
-                continue;
-            }
-            let max = self.max[query].max(next.max[query]);
-            let factor = math::exp(self.max[query] - max);
-            let next_factor = math::exp(next.max[query] - max);
-            self.max[query] = max;
-            self.sum[query] = self.sum[query] * factor + next.sum[query] * next_factor;
-            math::blend(values, factor, next_values, next_factor);
-        }
-    }
-}
-
-/// One worker's memory.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    work: Work,
-    chunk: Partial,
-    total: Partial,
-}
-
 /// Values of a worker's [`Scratch`] for heads of `layer`, each of which `group` query heads share.
 pub(crate) fn scratch_values(layer: &KvLayer, group: usize, page_tokens: usize) -> usize {
     let n_queries = (TILE_QUERIES / group.max(1)).max(1) * group;
@@ -135,15 +88,6 @@ pub(crate) fn scratch_values(layer: &KvLayer, group: usize, page_tokens: usize) 
     let unpacked = page_tokens.next_multiple_of(LANES) * layer.key_width.max(value_stride);
     let partial = n_queries * (2 + value_stride);
     work + unpacked + 2 * partial
-}
-
-/// Query rows `[rows][heads of the group][key width]`, scaled, and their scores.
-#[derive(Default)]
-struct Work {
-    queries: Vec<f32>,
-    scores: Vec<f32>,
-    /// A page's keys or values, where the cache holds them in another form.
-    unpacked: Vec<f32>,
 }
 
 /// One page of a chunk, for all query rows of a tile.
@@ -173,6 +117,7 @@ pub(super) struct Head<'a, P: ?Sized> {
     pub op: &'a Attend,
     pub shape: &'a KvShape,
     pub kv: &'a P,
+    pub level: Level,
     pub tile: &'a Tile<'a>,
     /// Number of the key/value head.
     pub head: usize,
@@ -188,7 +133,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         total.clear(self.n_queries(), self.value_stride());
         for index in self.tile.chunks(self.shape) {
             self.chunk(index, work, chunk);
-            total.merge(chunk);
+            total.merge(chunk, self.level);
         }
         self.store(total, slots);
     }
@@ -209,7 +154,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     pub fn merge(&self, chunks: &[Partial], slots: &Slots<'_>, scratch: &mut Scratch) {
         let total = &mut scratch.total;
         total.clear(self.n_queries(), self.value_stride());
-        chunks.iter().for_each(|chunk| total.merge(chunk));
+        chunks.iter().for_each(|chunk| total.merge(chunk, self.level));
         self.store(total, slots);
     }
 
@@ -303,7 +248,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     /// Groups of query rows that are computed together, about as many in each.
     fn blocks(&self) -> impl ExactSizeIterator<Item = Range<usize>> {
         let n = self.n_queries();
-        let per_block = n.div_ceil(n.div_ceil(kernels::most_rows()));
+        let per_block = n.div_ceil(n.div_ceil(kernels::most_rows(self.level)));
         (0..n).step_by(per_block).map(move |first| first..n.min(first + per_block))
     }
 
@@ -311,7 +256,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     fn score_page(&self, visit: &Visit<'_>, work: &mut Work) {
         let Work { queries, scores, unpacked } = work;
         let place = self.place(visit.page, Kind::Keys);
-        match self.kv.run(place, self.blocks().len(), unpacked) {
+        match self.kv.run(self.level, place, self.blocks().len(), unpacked) {
             Run::Stored(keys) => self.score_blocks(visit, keys, queries, scores),
             Run::Unpacked(keys) => self.score_blocks(visit, keys, queries, scores),
         }
@@ -335,7 +280,16 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             }
             let queries = &queries[block.start * width..block.end * width];
             let scores = &mut scores[block.start * score_stride + slot..];
-            kernels::products(block.len(), queries, keys, stride, scores, score_stride, ahead);
+            kernels::products(
+                self.level,
+                block.len(),
+                queries,
+                keys,
+                stride,
+                scores,
+                score_stride,
+                ahead,
+            );
             ahead = &[];
         }
     }
@@ -344,7 +298,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     /// largest score, and the sum of the weights relative to it.
     fn weights(&self, query: usize, first: usize, scores: &mut [f32]) -> (f32, f32) {
         if let Some(cap) = self.op.softcap {
-            math::gated(Activation::Softcap(cap), scores, None);
+            math::gated(self.level, Activation::Softcap(cap), scores, None);
         }
         if let Some(max_bias) = self.op.alibi_max_bias {
             let head = self.head * self.group + query % self.group;
@@ -354,14 +308,14 @@ impl<P: Pages + ?Sized> Head<'_, P> {
                 *score -= slope * position.abs_diff(first + i) as f32;
             }
         }
-        math::softmax_weights(scores)
+        math::softmax_weights(self.level, scores)
     }
 
     /// Adds one page's weighted values.
     fn add_page(&self, visit: &Visit<'_>, work: &mut Work, out: &mut Partial) {
         let Work { scores, unpacked, .. } = work;
         let place = self.place(visit.page, Kind::Values);
-        match self.kv.run(place, self.blocks().len(), unpacked) {
+        match self.kv.run(self.level, place, self.blocks().len(), unpacked) {
             Run::Stored(values) => self.add_blocks(visit, values, scores, out),
             Run::Unpacked(values) => self.add_blocks(visit, values, scores, out),
         }
@@ -386,7 +340,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
             let n = queries.len();
-            kernels::add_weighted(n, weights, score_stride, values, stride, out, ahead);
+            kernels::add_weighted(self.level, n, weights, score_stride, values, stride, out, ahead);
             ahead = &[];
         };
         for block in self.blocks() {

@@ -7,14 +7,17 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::{Neon, bytes, load_sixteen};
-use crate::cpu::Level;
+use crate::cpu::InstructionSet;
 use crate::simd::{Job, dots_in_order};
 
 /// How products of bytes are summed, and what goes with it.
 ///
-/// Callers of the unsafe functions make sure that the CPU has the instructions.
-pub(crate) trait Products: Copy {
-    const LEVEL: Level;
+/// # Safety
+///
+/// [`SET`](Self::SET) names every instruction that the functions use, NEON among them.
+pub(crate) unsafe trait Products: Copy {
+    /// See [`FloatSimd::SET`](crate::simd::FloatSimd::SET).
+    const SET: InstructionSet;
     /// See [`Simd::TILE_TOKENS`].
     const TILE_TOKENS: usize;
     /// See [`Simd::Dot`].
@@ -27,12 +30,28 @@ pub(crate) trait Products: Copy {
     ) -> J::Output;
 
     /// See [`Simd::dot_zero`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn zero() -> Self::Sum;
     /// See [`Simd::dot`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn add(wide: bool, sum: Self::Sum, u: int32x4_t, q: int32x4_t) -> Self::Sum;
     /// See [`Simd::dot_sum`].
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn total(wide: bool, sum: Self::Sum) -> int32x4_t;
     /// See [`Simd::dots`]; numbers of vectors are multiples of 4.
+    ///
+    /// # Safety
+    ///
+    /// The CPU has the instructions of [`SET`](Self::SET).
     unsafe fn dots<const PACKED: bool, const G: usize, const T: usize>(
         s: Neon<PACKED, Self>,
         wide: bool,
@@ -67,13 +86,13 @@ macro_rules! sum_with_sdot {
 
         #[inline(always)]
         unsafe fn zero() -> int32x4_t {
-            // SAFETY: the caller's promise.
+            // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
             unsafe { vdupq_n_s32(0) }
         }
 
         #[inline(always)]
         unsafe fn add(_wide: bool, sum: int32x4_t, u: int32x4_t, q: int32x4_t) -> int32x4_t {
-            // SAFETY: the caller's promise.
+            // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
             unsafe { sdot(sum, u, q) }
         }
 
@@ -99,8 +118,9 @@ pub(crate) struct Sums {
     wide: int32x4_t,
 }
 
-impl Products for Widening {
-    const LEVEL: Level = Level::Neon;
+// SAFETY: what is used is NEON, which the set names.
+unsafe impl Products for Widening {
+    const SET: InstructionSet = InstructionSet::Neon;
     const TILE_TOKENS: usize = 4;
     type Sum = Sums;
 
@@ -108,14 +128,14 @@ impl Products for Widening {
 
     #[inline(always)]
     unsafe fn zero() -> Sums {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe { Sums { low: vdupq_n_s16(0), high: vdupq_n_s16(0), wide: vdupq_n_s32(0) } }
     }
 
     #[inline(always)]
     unsafe fn add(wide: bool, sum: Sums, u: int32x4_t, q: int32x4_t) -> Sums {
         let (u, q) = (bytes(u), bytes(q));
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe {
             let (u_low, q_low) = (vget_low_s8(u), vget_low_s8(q));
             if wide {
@@ -130,7 +150,7 @@ impl Products for Widening {
 
     #[inline(always)]
     unsafe fn total(wide: bool, sum: Sums) -> int32x4_t {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe { if wide { sum.wide } else { vpaddlq_s16(vpaddq_s16(sum.low, sum.high)) } }
     }
 
@@ -149,8 +169,9 @@ impl Products for Widening {
 #[derive(Clone, Copy)]
 pub(crate) struct Sdot;
 
-impl Products for Sdot {
-    const LEVEL: Level = Level::DotProd;
+// SAFETY: what is used is NEON and `sdot`, which the set names.
+unsafe impl Products for Sdot {
+    const SET: InstructionSet = InstructionSet::DotProd;
     const TILE_TOKENS: usize = 6;
     sum_with_sdot!();
     run_with!("neon,dotprod");
@@ -162,7 +183,7 @@ impl Products for Sdot {
         w: [&[int32x4_t]; G],
         x: [&[[i8; 4]]; T],
     ) -> [[int32x4_t; G]; T] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe { sdots(w, x) }
     }
 }
@@ -171,8 +192,9 @@ impl Products for Sdot {
 #[derive(Clone, Copy)]
 pub(crate) struct Smmla;
 
-impl Products for Smmla {
-    const LEVEL: Level = Level::I8mm;
+// SAFETY: what is used is NEON, `sdot` and `smmla`, which the set names.
+unsafe impl Products for Smmla {
+    const SET: InstructionSet = InstructionSet::I8mm;
     const TILE_TOKENS: usize = 6;
     sum_with_sdot!();
     run_with!("neon,dotprod,i8mm");
@@ -184,18 +206,22 @@ impl Products for Smmla {
         w: [&[int32x4_t]; G],
         x: [&[[i8; 4]]; T],
     ) -> [[int32x4_t; G]; T] {
-        // SAFETY: the caller's promise.
+        // SAFETY: the CPU has the instructions of `SET`, as whoever calls makes sure.
         unsafe { if const { T == 1 } { sdots(w, x) } else { smmlas(w, x) } }
     }
 }
 
 /// [`Products::dots`], with activations taken from a vector lane by lane.
+///
+/// # Safety
+///
+/// The CPU has `sdot`.
 #[inline(always)]
 unsafe fn sdots<const G: usize, const T: usize>(
     w: [&[int32x4_t]; G],
     x: [&[[i8; 4]]; T],
 ) -> [[int32x4_t; G]; T] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the CPU has NEON and `sdot`, as whoever calls makes sure.
     unsafe {
         let mut sums = [[vdupq_n_s32(0); G]; T];
         for j in (0..w[0].len()).step_by(4) {
@@ -216,12 +242,16 @@ unsafe fn sdots<const G: usize, const T: usize>(
 }
 
 /// [`Products::dots`] by two rows and two tokens; an odd token is its own neighbour.
+///
+/// # Safety
+///
+/// The CPU has `smmla`.
 #[inline(always)]
 unsafe fn smmlas<const G: usize, const T: usize>(
     w: [&[int32x4_t]; G],
     x: [&[[i8; 4]]; T],
 ) -> [[int32x4_t; G]; T] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the CPU has NEON and `smmla`, as whoever calls makes sure.
     unsafe {
         // For every pair of tokens and vector of rows, both halves of the rows.
         let mut sums = [[[vdupq_n_s32(0); 2]; G]; T];
