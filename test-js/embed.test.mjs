@@ -140,6 +140,27 @@ describe('a decoder', () => {
     assert.deepEqual(await model.embed(ids, { normalize: false }), got.slice(-model.hiddenSize))
   })
 
+  it('lets an answer through while it embeds, and ends when its signal says so', async () => {
+    const controller = new AbortController()
+    const texts = Array(2000).fill(new Uint32Array(500).fill(5))
+    let isEmbedding = true
+    const many = model.embed(texts, { signal: controller.signal })
+    const settled = many
+      .catch((error) => error)
+      .finally(() => {
+        isEmbedding = false
+      })
+    const answer = await model.generate('Once upon a time', { temperature: 0, maxTokens: 12 })
+    assert.ok(answer.text.length > 0)
+    assert.ok(isEmbedding, 'a million rows came before twelve')
+    const reason = new Error('enough')
+    controller.abort(reason)
+    const error = await settled
+    assert.equal(error.code, 'ABORTED')
+    assert.equal(error.cause, reason)
+    assert.equal((await model.embed('x')).length, model.info.embeddingSize)
+  })
+
   it('still generates afterwards, and while it embeds', async () => {
     const options = { temperature: 0, maxTokens: 12 }
     const alone = await model.generate('Once upon a time', options)
@@ -163,6 +184,7 @@ describe('arguments of embed and rerank', () => {
     ['an id outside the vocabulary', (m) => m.embed(new Uint32Array([1e9])), /vocabulary/],
     ['an unknown pooling', (m) => m.embed('a', { pooling: 'max' }), /pooling/],
     ['an unknown option', (m) => m.embed('a', { normalise: true }), /normalise/],
+    ['an unknown option of rerank', (m) => m.rerank('a', [], { topN: 1 }), /topN/],
     ['a query that is no string', (m) => m.rerank(1, []), /query/],
     ['documents that are no list', (m) => m.rerank('a', 'b'), /documents/],
     ['a document that is no string', (m) => m.rerank('a', [1]), /documents\[0\]/],

@@ -95,6 +95,33 @@ describe('a sequence of the layers', () => {
   })
 })
 
+describe('a signal', () => {
+  it('ends calls of single layers, and answers have their turn beside long ones', async () => {
+    const realm = await Realm.create()
+    const model = await realm.load(bundledModel)
+    const aborted = { name: 'RealmError', code: 'ABORTED' }
+    const signal = AbortSignal.abort()
+    const row = await model.embedTokens([1])
+    await assert.rejects(model.embedTokens([1], { signal }), aborted)
+    await assert.rejects(model.forwardLayer(0, row, { signal }), aborted)
+    await assert.rejects(model.computeLogits(row, { signal }), aborted)
+
+    const controller = new AbortController()
+    const rows = new Float32Array(10_000 * model.hiddenSize).fill(0.5)
+    let isRunning = true
+    const long = model.computeLogits(rows, { signal: controller.signal }).finally(() => {
+      isRunning = false
+    })
+    const refused = assert.rejects(long, aborted)
+    await model.generate('Once upon a time', { ...GREEDY, maxTokens: 8 })
+    assert.ok(isRunning, 'ten thousand rows came before eight tokens')
+    controller.abort()
+    await refused
+    assert.ok(sameBits(await model.embedTokens([1]), row))
+    await realm.dispose()
+  })
+})
+
 /** Equal as bits, so that 0 and -0 differ and NaN equals itself. */
 function sameBits(a, b) {
   const bytes = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength)

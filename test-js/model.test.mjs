@@ -179,6 +179,61 @@ describe('the choice of a chat template', () => {
   })
 })
 
+describe('a chat template that does not end', () => {
+  const messages = [{ role: 'user', content: 'Hi' }]
+  const rounds = (body) =>
+    `{% for i in range(99999) %}{% for j in range(99999) %}${body}{% endfor %}{% endfor %}`
+  const long = "{% set x = 'a' * 99999 %}{% set x = x * 100 %}{% set y = x ~ 'b' %}"
+  const templates = [
+    rounds('{% set z = 1 %}'),
+    long + rounds('{% if x ~ "c" == y %}{% endif %}'),
+    long + rounds('{% if "c" in x %}{% endif %}'),
+    long + rounds('{% if x.find("c") > 0 %}{% endif %}'),
+  ]
+  const isStopped = {
+    name: 'RealmError',
+    code: 'TEMPLATE_ERROR',
+    message: /longer than the 50 ?ms/,
+  }
+
+  it('is stopped where it is waited for', () => {
+    for (const template of templates) {
+      assert.throws(() => model.applyChatTemplate(messages, { template }), isStopped)
+      assert.throws(() => renderChatTemplate(template, messages), isStopped)
+    }
+  })
+
+  it('holds nobody up in chat and in sessions, and other answers go on', async () => {
+    const isStopped = {
+      name: 'RealmError',
+      code: 'TEMPLATE_ERROR',
+      message: /longer than the 500|more than/,
+    }
+    const story = model.generate('Once upon a time', GREEDY)
+    for (const template of templates.slice(1)) {
+      const session = model.session()
+      for (const start of [
+        () => model.chat(messages, { template }),
+        () => session.send('Hi', { template }),
+      ]) {
+        let hasTurn = false
+        setImmediate(() => {
+          hasTurn = true
+        })
+        await assert.rejects(start(), isStopped)
+        assert.ok(hasTurn)
+      }
+      assert.deepEqual(session.messages, [])
+      await session.dispose()
+    }
+    assert.ok((await story).text.length > 0)
+    assert.match(
+      (await model.chat(messages, { ...GREEDY, maxTokens: 4 })).finishReason,
+      /length|stop/,
+    )
+  })
+})
+
 describe('a tensor', () => {
   it('is given with its shape and type, in numbers', async () => {
     const norm = await model.tensor('output_norm.weight')

@@ -239,24 +239,32 @@ export interface BindingTensor {
   type: string
 }
 
+/** A conversation for a chat template. */
+export interface BindingConversation {
+  /** An array as JSON. */
+  messages: string
+  /** An array as JSON, or null. */
+  tools: string | null
+  /** An object as JSON. */
+  variables: string
+  addGenerationPrompt: boolean
+  continueFinalMessage: boolean
+  /** The name of a built-in template, Jinja, or null for the model's own. */
+  template: string | null
+}
+
+/** Text, token ids, or a conversation. */
+export type BindingPrompt = string | Uint32Array | BindingConversation
+
 export interface BindingModel {
   info(): BindingModelInfo
   tokenize(text: string, addSpecial: boolean, parseSpecial: boolean): Uint32Array
   detokenize(ids: Uint32Array, special: boolean): string
-  /**
-   * Messages (array), tools (array or null) and variables (object) are JSON; `template` is the name
-   * of a built-in one, Jinja, or null for the model's.
-   */
-  applyChatTemplate(
-    messages: string,
-    tools: string | null,
-    variables: string,
-    addGenerationPrompt: boolean,
-    continueFinalMessage: boolean,
-    template: string | null,
-  ): string
+  /** Holds its caller up, so a template has 50 ms here. */
+  applyChatTemplate(conversation: BindingConversation): string
+  /** A conversation is rendered where nobody is held up; its template has 500 ms. */
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): BindingGeneration
@@ -424,13 +432,6 @@ export interface Binding {
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingEstimation
-  /** Renders a template that belongs to no model; arguments as in `BindingModel.applyChatTemplate`. */
-  renderChatTemplate(
-    template: string,
-    messages: string,
-    tools: string | null,
-    variables: string,
-    addGenerationPrompt: boolean,
-    continueFinalMessage: boolean,
-  ): string
+  /** Renders the conversation's template, which belongs to no model and has 50 ms. */
+  renderChatTemplate(conversation: BindingConversation): string
 }

@@ -2,6 +2,7 @@
  * Chat messages and the templates that turn them into prompts.
  */
 
+import type { BindingConversation } from './binding.js'
 import { guarded, RealmError } from './errors.js'
 import { type GenerateOptions, readTemplateOptions } from './options.js'
 import { binding } from './platform.js'
@@ -51,24 +52,15 @@ export interface ChatOptions
   extends GenerateOptions,
     Omit<TemplateOptions, 'addGenerationPrompt' | 'continueFinalMessage'> {}
 
-/** A conversation and its template options as the engine takes them. */
-export interface RenderArguments {
-  messages: string
-  tools: string | null
-  variables: string
-  addGenerationPrompt: boolean
-  continueFinalMessage: boolean
-  template: string | null
-}
-
 /**
  * Renders a chat template that belongs to no loaded model.
  *
- * `bos_token` and `eos_token` are variables like any other here.
+ * `bos_token` and `eos_token` are variables like any other here. The template is compiled anew
+ * with each call, and may run for 50 ms, since the caller waits; a model keeps its own compiled.
  *
  * @param template Jinja source, as in `tokenizer.chat_template` of a GGUF file, or the name of a
  *   built-in template, such as 'chatml'
- * @throws RealmError TEMPLATE_ERROR    the template does not parse or raised an error
+ * @throws RealmError TEMPLATE_ERROR    the template does not parse, raised an error, or takes longer
  * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
  */
 export function renderChatTemplate(
@@ -77,21 +69,12 @@ export function renderChatTemplate(
   options?: Omit<TemplateOptions, 'template'>,
 ): string {
   requireString('template', template)
-  const render = toRender(messages, options)
-  return guarded(() =>
-    binding().renderChatTemplate(
-      template,
-      render.messages,
-      render.tools,
-      render.variables,
-      render.addGenerationPrompt,
-      render.continueFinalMessage,
-    ),
-  )
+  const conversation = toConversation(messages, options)
+  return guarded(() => binding().renderChatTemplate({ ...conversation, template }))
 }
 
 /** Checks messages and template options and writes them as JSON. */
-export function toRender(messages: unknown, options: unknown): RenderArguments {
+export function toConversation(messages: unknown, options: unknown): BindingConversation {
   const { tools, documents, variables, template, addGenerationPrompt, continueFinalMessage } =
     readTemplateOptions(options)
   return {

@@ -4,7 +4,7 @@
 
 import { type Activations, type TokenIds, toActivations, toTokenIds } from './arrays.js'
 import type { BindingModel, BindingModelInfo, BindingRequest } from './binding.js'
-import { type ChatMessage, type ChatOptions, type TemplateOptions, toRender } from './chat.js'
+import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversation } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
@@ -150,23 +150,16 @@ export class Model {
   /**
    * Renders a conversation with the model's chat template: the file's own, or the built-in one
    * that fits its vocabulary (`info.chatTemplateOrigin` says which), unless an option names another.
+   * The caller waits, so the template may run for 50 ms; in `chat` and sessions, where nobody waits
+   * for it alone, for half a second.
    *
-   * @throws RealmError TEMPLATE_ERROR    there is no template, or the template raised an error
+   * @throws RealmError TEMPLATE_ERROR    there is no template, it raised an error, or takes longer
    * @throws RealmError INVALID_ARGUMENT  a message without a role, a value that JSON cannot hold
    */
   applyChatTemplate(messages: readonly ChatMessage[], options?: TemplateOptions): string {
-    const render = toRender(messages, options)
+    const conversation = toConversation(messages, options)
     const binding = this.#live()
-    return guarded(() =>
-      binding.applyChatTemplate(
-        render.messages,
-        render.tools,
-        render.variables,
-        render.addGenerationPrompt,
-        render.continueFinalMessage,
-        render.template,
-      ),
-    )
+    return guarded(() => binding.applyChatTemplate(conversation))
   }
 
   /**
@@ -187,7 +180,8 @@ export class Model {
   /**
    * Answers a conversation, through the model's chat template.
    *
-   * @returns a Generation; TEMPLATE_ERROR when the file has no template
+   * @returns a Generation; TEMPLATE_ERROR rejects it when the file has no template, or the template
+   *   raised an error or runs for more than half a second
    */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): Generation {
     try {
@@ -424,7 +418,7 @@ export class Model {
     onSettled?: GenerationPlan['onSettled'],
   ): Generation {
     const { signal, tools, documents, variables, template, ...rest } = readChatOptions(options)
-    const prompt = this.applyChatTemplate(messages, { tools, documents, variables, template })
+    const prompt = toConversation(messages, { tools, documents, variables, template })
     const binding = this.#live()
     const { contextLength } = this.info
     const settings = toBindingGenerate(rest, TEMPLATE_TOKENS, contextLength, sequence, binding)

@@ -221,6 +221,26 @@ describe('a model in a page', () => {
     assert.ok(dot(first, other) < 0.999)
   })
 
+  it('ends requests when their signals say so, and goes on', async () => {
+    const outcomes = await page.evaluate(() =>
+      window.withModel('/models/tiny.gguf', async (model) => {
+        const codes = []
+        for (const start of [
+          (signal) => model.embed(Array(500).fill('A dog barks.'), { signal }),
+          (signal) => model.embedTokens(new Uint32Array(20_000).fill(5), { signal }),
+        ]) {
+          const controller = new AbortController()
+          const result = start(controller.signal).catch((error) => error.code)
+          controller.abort()
+          codes.push(await result)
+        }
+        return [...codes, (await model.embed('x')).length]
+      }),
+    )
+    assert.deepEqual(outcomes.slice(0, 2), ['ABORTED', 'ABORTED'])
+    assert.ok(outcomes[2] > 0)
+  })
+
   it('gives weights with their shapes', async () => {
     const tensor = await page.evaluate(() =>
       window.withModel('/models/tiny.gguf', async (model) => {

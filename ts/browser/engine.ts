@@ -12,6 +12,7 @@ import type {
   BindingLoadOptions,
   BindingLora,
   BindingModel,
+  BindingPrompt,
   BindingRequest,
 } from '../binding.js'
 import type { Build } from './features.js'
@@ -44,7 +45,7 @@ export interface EngineModel
   extends Omit<BindingModel, 'loadAdapter' | 'setLora' | RequestMethod>,
     RequestMethods {
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): { abort(): void; free(): void }

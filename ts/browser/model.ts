@@ -5,12 +5,14 @@
 
 import type {
   BindingAdapter,
+  BindingConversation,
   BindingEvent,
   BindingGenerateOptions,
   BindingGeneration,
   BindingLora,
   BindingModel,
   BindingModelInfo,
+  BindingPrompt,
   BindingRequest,
   BindingSource,
   BindingTensor,
@@ -45,8 +47,8 @@ export class BrowserModel implements BindingModel {
     return this.#vocabulary.detokenize(ids, special)
   }
 
-  applyChatTemplate(...args: Parameters<BindingModel['applyChatTemplate']>): string {
-    return this.#vocabulary.applyChatTemplate(...args)
+  applyChatTemplate(conversation: BindingConversation): string {
+    return this.#vocabulary.applyChatTemplate(conversation)
   }
 
   tensorNames(): string[] {
@@ -54,7 +56,7 @@ export class BrowserModel implements BindingModel {
   }
 
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
   ): BindingGeneration {

@@ -9,6 +9,7 @@ import type {
   BindingLoadOptions,
   BindingModelInfo,
   BindingProgress,
+  BindingPrompt,
 } from '../binding.js'
 import type { Build } from './features.js'
 import type { Snapshot } from './snapshot.js'
@@ -56,7 +57,7 @@ export type Request =
   | LendRequest
   | { type: 'abort-load' }
   | { type: 'call'; id: number; method: Method; args: unknown[] }
-  | { type: 'generate'; id: number; prompt: string | Uint32Array; options: BindingGenerateOptions }
+  | { type: 'generate'; id: number; prompt: BindingPrompt; options: BindingGenerateOptions }
   | { type: 'abort'; id: number }
 
 /** Methods of the engine's model that are called by name. */

@@ -2,7 +2,7 @@
  * A model's worker as the page sees it: calls with answers, and events.
  */
 
-import type { BindingEvent, BindingProgress, BindingRequest } from '../binding.js'
+import type { BindingEvent, BindingProgress, BindingPrompt, BindingRequest } from '../binding.js'
 import { RealmError } from '../errors.js'
 import {
   type EstimateRequest,
@@ -80,7 +80,7 @@ export class RemoteWorker {
   }
 
   generate(
-    prompt: string | Uint32Array,
+    prompt: BindingPrompt,
     options: Extract<Request, { type: 'generate' }>['options'],
     onEvent: (event: BindingEvent) => void,
   ): { abort(): void } {

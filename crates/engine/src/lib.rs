@@ -15,6 +15,7 @@ mod info;
 mod kv;
 mod kv_plan;
 pub mod load;
+mod loaded;
 pub mod model;
 mod options;
 mod pairs;

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use realm_gguf::{Gguf, TensorData, TensorType};
 use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded, WeightLayout, WeightRef};
 use realm_model::{EmbeddingPlan, ModelConfig};
-use realm_tokenizer::{ChatTemplate, DecodeOptions, StreamDecoder, Tokenizer};
+use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
-use crate::chat;
+use crate::chat::Templates;
 use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::info::{MemoryEstimate, ModelInfo};
+use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::requests::{TextStream, Vocabulary};
 use crate::runner::OpenSession;
@@ -71,20 +72,6 @@ impl Watcher<'_> {
     }
 }
 
-/// A loaded model: what stays the same while it runs.
-pub struct Loaded {
-    /// Facts, without `load_ms`.
-    pub info: ModelInfo,
-    /// The file.
-    pub gguf: Gguf,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
-    /// Makes its adapters; none without weights.
-    pub adapters: Option<AdapterLoader>,
-    /// The chat template instead of the file's: the name of a built-in one, or Jinja.
-    pub chat_template: Option<String>,
-}
-
 /// What an engine runs on.
 pub struct Runnable {
     /// Opened for `program`.
@@ -115,15 +102,13 @@ pub async fn load(
     watcher.report(0.0).await?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
-    let chat_template = options.chat_template.clone();
-    if let Some(template) = &chat_template {
-        ChatTemplate::named_or_new(template)?;
-    }
-    info.chat_template_origin = chat::origin(&gguf, &tokenizer, chat_template.as_deref());
+    let chosen = options.chat_template.as_deref();
+    let templates = Templates::new(gguf.clone(), tokenizer.clone(), chosen)?;
+    info.chat_template_origin = templates.origin();
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0).await?;
-        return Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: None }, None));
+        return Ok((Loaded { info, gguf, tokenizer, templates, adapters: None }, None));
     }
     let planned = settle::plan(&gguf, options)?;
     let (n_tokens, n_vocab) = (tokenizer.n_tokens(), planned.config.n_vocab);
@@ -136,7 +121,7 @@ pub async fn load(
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
-    Ok((Loaded { info, gguf, tokenizer, chat_template, adapters: Some(adapters) }, Some(runnable)))
+    Ok((Loaded { info, gguf, tokenizer, templates, adapters: Some(adapters) }, Some(runnable)))
 }
 
 /// What the model of `gguf` would take of memory on the first of `backends` that has nothing

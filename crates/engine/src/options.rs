@@ -3,6 +3,7 @@
 use realm_ir::{KvType, WeightLayout};
 
 use crate::adapter::Lora;
+use crate::chat::ChatArguments;
 use crate::sampler::SamplingOptions;
 
 /// How to load a model.
@@ -42,6 +43,13 @@ pub enum Prompt {
     Text(String),
     /// Token ids, taken as they are.
     Tokens(Vec<u32>),
+    /// A conversation, whose text is tokenised as [`GenerateOptions`] says.
+    Chat {
+        /// The name of a built-in template or Jinja; none for the model's.
+        template: Option<String>,
+        /// What it is rendered with.
+        arguments: ChatArguments,
+    },
 }
 
 /// How to generate.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use realm_tokenizer::{EncodeOptions, Tokenizer};
 
 use crate::error::Result;
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 
 /// How a model wants to see a query and a document.
 pub(crate) struct PairForm {

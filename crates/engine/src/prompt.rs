@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use realm_tokenizer::{DecodeOptions, EncodeOptions};
 
+use crate::chat::TIME_IN_BACKGROUND;
 use crate::error::{Error, Result};
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 use crate::options::Prompt;
 use crate::pairs::PairForm;
 
@@ -50,8 +51,12 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Whether it takes so long to prepare that others would notice.
+    /// Whether it may take so long to prepare that others would notice: much text does, and a
+    /// template may.
     pub(crate) fn is_long(&self) -> bool {
+        if matches!(self, Input::Prompt(Prompt::Chat { .. }, _)) {
+            return true;
+        }
         let bytes = match self {
             Input::Prompt(prompt, _) => text_bytes(prompt),
             Input::Texts(texts) => texts.iter().map(text_bytes).sum(),
@@ -70,6 +75,9 @@ impl Input {
         unless_it_panics(|| match self {
             Input::Prompt(prompt, options) => Ok(vec![prepare(loaded, prompt, options)?]),
             Input::Texts(texts) => {
+                if texts.iter().any(|text| matches!(text, Prompt::Chat { .. })) {
+                    return Err(Error::invalid("a conversation has no embedding"));
+                }
                 texts.into_iter().map(|text| prepare(loaded, text, TEXT)).collect()
             }
             Input::Pairs { query, documents } => {
@@ -92,7 +100,7 @@ fn unless_it_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn text_bytes(prompt: &Prompt) -> usize {
     match prompt {
         Prompt::Text(text) => text.len(),
-        Prompt::Tokens(_) => 0,
+        Prompt::Tokens(_) | Prompt::Chat { .. } => 0,
     }
 }
 
@@ -103,10 +111,15 @@ fn text_bytes(prompt: &Prompt) -> usize {
 pub(crate) fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -> Result<Prepared> {
     let PromptOptions { add_special, parse_special, echo } = options;
     let tokenizer = &loaded.tokenizer;
+    let encoded = |text: String| {
+        let tokens = tokenizer.encode(&text, EncodeOptions { add_special, parse_special });
+        Prepared { tokens, text: echo.then_some(text) }
+    };
     Ok(match prompt {
-        Prompt::Text(text) => {
-            let tokens = tokenizer.encode(&text, EncodeOptions { add_special, parse_special });
-            Prepared { tokens, text: echo.then_some(text) }
+        Prompt::Text(text) => encoded(text),
+        Prompt::Chat { template, arguments } => {
+            let template = template.as_deref();
+            encoded(loaded.templates.render(template, &arguments, TIME_IN_BACKGROUND)?)
         }
         Prompt::Tokens(tokens) => {
             let text = echo.then(|| {
@@ -120,7 +133,9 @@ pub(crate) fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -
 
 #[cfg(test)]
 mod tests {
-    use realm_ir::{Coded, ErrorCode};
+    use realm_ir::Coded;
+
+    use crate::code::ErrorCode;
 
     use super::*;
 

@@ -100,6 +100,22 @@ fn an_embedding_shares_batches_with_answers_and_waits_for_pages() {
 }
 
 #[test]
+fn embeddings_whose_texts_do_not_fit_at_once_take_turns() {
+    let mut bench = Bench::with(Limits { n_pages: 8, ..LIMITS });
+    let texts = |token| vec![vec![token; 20]; 3];
+    let mut start = |token| {
+        let abort = Arc::default();
+        bench.start_embedding(EmbeddingRequest { texts: texts(token), options: PLAIN, abort })
+    };
+    let (first, second) = (start(5), start(6));
+    bench.run();
+    for (token, result) in [(5, first), (6, second)] {
+        let want = vec![vec![*states_of(&[token; 20]).last().unwrap()]; 3];
+        assert_eq!(result.recv().unwrap().unwrap(), want);
+    }
+}
+
+#[test]
 fn an_aborted_embedding_ends_within_one_step_and_gives_its_pages_back() {
     let mut bench = Bench::new();
     let abort = Arc::new(AtomicBool::new(false));

@@ -330,7 +330,7 @@ fn pooled(text: &[u32], pooling: Pooling) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
     fn whoever_asks_for_what_gets_what_they_would_get_alone_and_nothing_is_lost(

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use realm_engine::load::{BackendChoice, Watcher};
-use realm_engine::model::{ModelHandle, Source, wait};
+use realm_engine::model::{ModelHandle, Reply, Source, wait};
 use realm_engine::requests::{Event, FinishReason};
 use realm_engine::{Coded, Error, ErrorCode, GenerateOptions, LoadOptions, Prompt};
 use realm_ir::Error as IrError;
@@ -278,6 +278,30 @@ fn an_echo_is_the_text_of_the_prompt_in_whatever_form_it_came() {
     let ids = model.tokenize("Once upon a time", Default::default()).unwrap();
     let from_ids = start(&model, Prompt::Tokens(ids), options).end().unwrap();
     assert_eq!(from_ids.text, from_text.text);
+}
+
+#[test]
+fn an_aborted_answer_is_heard_of_before_the_batch_that_it_is_not_part_of() {
+    let (model, disturbance) = load();
+    let (entered, in_batch) = mpsc::channel();
+    let (go, leave) = mpsc::channel::<()>();
+    disturbance.lock().unwrap().hook = Some(Box::new(move |_, batch| {
+        let _ = entered.send(batch.sequences.len());
+        let _ = leave.recv_timeout(Duration::from_secs(60));
+        Ok(())
+    }));
+    let running = start(&model, story(), endless());
+    let texts = vec![Prompt::Tokens(vec![5; 500]); 100];
+    let embedding = model.embed(texts, None, true, Reply::new(|_| ()));
+    while in_batch.recv_timeout(Duration::from_secs(60)).expect("a batch") < 2 {
+        go.send(()).unwrap();
+    }
+    running.handle.abort();
+    go.send(()).unwrap();
+    // Nobody lets the batch of the embedding go on before the answer has ended.
+    assert_eq!(running.end().unwrap().finish_reason, FinishReason::Abort);
+    embedding.abort();
+    drop(go);
 }
 
 /// Text that takes long to tokenise, and that no context takes.

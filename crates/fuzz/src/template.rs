@@ -15,7 +15,8 @@ pub fn template(bytes: &[u8]) {
     let mut variables: Map<String, Value> = given.unwrap_or_else(conversation);
     let messages = variables.remove("messages").unwrap_or_default();
     let tools = variables.remove("tools");
-    let _ = template.render(&messages, tools.as_ref(), &variables, true);
+    let time = std::time::Duration::from_millis(500);
+    let _ = template.render(&messages, tools.as_ref(), &variables, true, time);
 }
 
 fn conversation() -> Map<String, Value> {

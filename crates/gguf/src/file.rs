@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result, shown};
 use crate::header::Header;
 use crate::metadata::Metadata;
-use crate::remote::{File, ReadAt};
+use crate::part::File;
+use crate::remote::ReadAt;
 use crate::split;
 use crate::tensor::{TensorData, TensorInfo};
 use crate::view::View;
@@ -50,7 +51,7 @@ impl Gguf {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Gguf> {
         let path = path.as_ref();
         let file = File::Held(mapping::map(path, "model file")?);
-        let header = file.header()?;
+        let header = Header::read(&file)?;
         let Some(count) = split::count(&header.metadata)? else {
             return Gguf::assemble(vec![(file, header)]);
         };
@@ -59,7 +60,7 @@ impl Gguf {
         for i in 0..count {
             let label = split::label(i, count);
             let file = File::Held(mapping::map(&names.path(i), &label)?);
-            let header = file.header().map_err(|error| error.in_part(&label))?;
+            let header = Header::read(&file).map_err(|error| error.in_part(&label))?;
             parts.push((file, header));
         }
         Gguf::assemble(parts)
@@ -95,7 +96,7 @@ impl Gguf {
     fn from_files(files: Vec<File>) -> Result<Gguf> {
         let count = files.len();
         let parse = |(i, file): (usize, File)| {
-            let header = file.header().map_err(|error| match count {
+            let header = Header::read(&file).map_err(|error| match count {
                 1 => error,
                 _ => error.in_part(&split::label(i, count)),
             })?;

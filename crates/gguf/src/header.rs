@@ -7,7 +7,9 @@
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
 use crate::metadata::{self, Metadata};
-use crate::reader::Reader;
+use crate::part::File;
+use crate::reader::{MAX_HEADER_BYTES, Reader};
+use crate::remote;
 use crate::tensor::{MAX_DIMS, TensorInfo};
 use crate::view::View;
 
@@ -19,6 +21,10 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 /// Smallest entry: name length (8), one byte of name, dimension count (4), one
 /// dimension (8), type (4), offset (8).
 const MIN_TENSOR_ENTRY_BYTES: usize = 33;
+
+/// Enough for the header of a model with a small vocabulary. When it is too little, at
+/// least twice as much is read, and the beginning is parsed again.
+const FIRST_HEAD_BYTES: u64 = 2 << 20;
 
 /// What one file says about itself.
 #[derive(Debug)]
@@ -33,6 +39,27 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Reads as much of the beginning of `file` as the header turns out to take.
+    pub(crate) fn read(file: &File) -> Result<Header> {
+        let n_bytes = file.n_bytes();
+        let file = match file {
+            File::Held(view) => return Header::parse(view, n_bytes).map_err(|failed| failed.error),
+            File::Remote(file) => file,
+        };
+        let limit = n_bytes.min(MAX_HEADER_BYTES as u64);
+        let mut wanted = limit.min(FIRST_HEAD_BYTES);
+        loop {
+            let head = View::new(remote::read(&**file, 0, wanted as usize, "file header")?);
+            match Header::parse(&head, n_bytes) {
+                Ok(header) => return Ok(header),
+                Err(failed) => match failed.needs.filter(|needs| *needs <= limit) {
+                    Some(needs) => wanted = (needs + FIRST_HEAD_BYTES).max(2 * wanted).min(limit),
+                    None => return Err(failed.error),
+                },
+            }
+        }
+    }
+
     /// Parses the header of a file of `file_bytes` bytes, of which `head` is all or the
     /// beginning.
     pub(crate) fn parse(head: &View, file_bytes: u64) -> std::result::Result<Header, Failed> {

@@ -32,6 +32,7 @@ mod error;
 mod file;
 mod header;
 mod metadata;
+mod part;
 mod reader;
 mod remote;
 mod split;

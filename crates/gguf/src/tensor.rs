@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
-use crate::remote::{File, ReadAt};
+use crate::part::File;
+use crate::remote::ReadAt;
 use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.

@@ -164,39 +164,30 @@ pub(crate) fn bytes(value: Unknown<'_>, what: &str) -> Result<Arc<[u8]>> {
     Ok(Arc::from(&array.arraybuffer[..]))
 }
 
-/// Arguments of a chat template.
-pub(crate) struct ChatTexts {
-    messages: String,
-    tools: Option<String>,
-    variables: String,
-    add_generation_prompt: bool,
-    continue_final_message: bool,
+/// A conversation and its template; none for the model's own.
+pub(crate) struct Conversation {
+    pub(crate) template: Option<String>,
+    pub(crate) arguments: ChatArguments,
 }
 
-impl ChatTexts {
-    pub(crate) fn new(
-        messages: Unknown<'_>,
-        tools: Unknown<'_>,
-        variables: Unknown<'_>,
-        add_generation_prompt: Unknown<'_>,
-        continue_final_message: Unknown<'_>,
-    ) -> Result<Self> {
-        Ok(ChatTexts {
-            messages: string(messages, "messages")?,
-            tools: nullable(tools).map(|tools| string(tools, "tools")).transpose()?,
-            variables: string(variables, "variables")?,
-            add_generation_prompt: boolean(add_generation_prompt, "addGenerationPrompt")?,
-            continue_final_message: boolean(continue_final_message, "continueFinalMessage")?,
+impl Conversation {
+    pub(crate) fn new(value: Unknown<'_>) -> Result<Self> {
+        let object = object(value, "conversation")?;
+        let text = |name| string(property(&object, name)?, name);
+        let flag = |name| boolean(property(&object, name)?, name);
+        let optional = |name| {
+            let value = nullable(property(&object, name)?);
+            value.map(|value| string(value, name)).transpose()
+        };
+        Ok(Conversation {
+            template: optional("template")?,
+            arguments: ChatArguments {
+                messages: text("messages")?,
+                tools: optional("tools")?,
+                variables: text("variables")?,
+                add_generation_prompt: flag("addGenerationPrompt")?,
+                continue_final_message: flag("continueFinalMessage")?,
+            },
         })
-    }
-
-    pub(crate) fn arguments(&self) -> ChatArguments<'_> {
-        ChatArguments {
-            messages: &self.messages,
-            tools: self.tools.as_deref(),
-            variables: &self.variables,
-            add_generation_prompt: self.add_generation_prompt,
-            continue_final_message: self.continue_final_message,
-        }
     }
 }

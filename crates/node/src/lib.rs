@@ -29,8 +29,8 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 use realm_engine::chat::render_chat_template as render;
 
-use crate::args::ChatTexts;
-use crate::error::{Result, guard, thrown};
+use crate::args::Conversation;
+use crate::error::{Result, guard, invalid, thrown};
 
 /// Version of the addon.
 #[napi]
@@ -38,25 +38,12 @@ pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// Renders a template that belongs to no model.
+/// Renders the template of a conversation that belongs to no model.
 #[napi(js_name = "renderChatTemplate")]
-pub fn render_chat_template(
-    template: Unknown<'_>,
-    messages: Unknown<'_>,
-    tools: Unknown<'_>,
-    variables: Unknown<'_>,
-    add_generation_prompt: Unknown<'_>,
-    continue_final_message: Unknown<'_>,
-) -> Result<String> {
+pub fn render_chat_template(conversation: Unknown<'_>) -> Result<String> {
     guard(|| {
-        let template = args::string(template, "template")?;
-        let texts = ChatTexts::new(
-            messages,
-            tools,
-            variables,
-            add_generation_prompt,
-            continue_final_message,
-        )?;
-        render(&template, &texts.arguments()).map_err(thrown)
+        let Conversation { template, arguments } = Conversation::new(conversation)?;
+        let template = template.ok_or_else(|| invalid("template: expected a string"))?;
+        render(&template, &arguments).map_err(thrown)
     })
 }

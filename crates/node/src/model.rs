@@ -9,7 +9,7 @@ use realm_engine::model::{ModelHandle, Reply, RequestHandle};
 use realm_engine::{GenerateOptions, Lora, Pooling, Prompt, SamplingOptions};
 use realm_tokenizer::EncodeOptions;
 
-use crate::args::{self, ChatTexts};
+use crate::args::{self, Conversation};
 use crate::error::{Result, guard, invalid, refused, thrown};
 use crate::events::sink;
 use crate::load::source as source_of;
@@ -96,26 +96,10 @@ impl BindingModel {
     }
 
     #[napi]
-    pub fn apply_chat_template(
-        &self,
-        messages: Unknown<'_>,
-        tools: Unknown<'_>,
-        variables: Unknown<'_>,
-        add_generation_prompt: Unknown<'_>,
-        continue_final_message: Unknown<'_>,
-        template: Unknown<'_>,
-    ) -> Result<String> {
+    pub fn apply_chat_template(&self, conversation: Unknown<'_>) -> Result<String> {
         guard(|| {
-            let template = args::nullable(template);
-            let template = template.map(|text| args::string(text, "template")).transpose()?;
-            let texts = ChatTexts::new(
-                messages,
-                tools,
-                variables,
-                add_generation_prompt,
-                continue_final_message,
-            )?;
-            self.model.apply_chat_template(template.as_deref(), &texts.arguments()).map_err(thrown)
+            let Conversation { template, arguments } = Conversation::new(conversation)?;
+            self.model.apply_chat_template(template.as_deref(), &arguments).map_err(thrown)
         })
     }
 
@@ -127,7 +111,7 @@ impl BindingModel {
         on_event: Unknown<'_>,
     ) -> Result<BindingRequest> {
         guard(|| {
-            let prompt = self::prompt(prompt, "prompt")?;
+            let prompt = generate_prompt(prompt)?;
             let options = generate_options(&args::object(options, "options")?)?;
             let handle = self.model.generate(prompt, options, sink(on_event)?);
             Ok(BindingRequest { handle })
@@ -307,6 +291,16 @@ fn prompt(value: Unknown<'_>, what: &str) -> Result<Prompt> {
         Ok(ValueType::String) => Ok(Prompt::Text(args::string(value, what)?)),
         _ => Ok(Prompt::Tokens(args::u32_array(value, what)?)),
     }
+}
+
+/// Text, token ids, or a conversation.
+fn generate_prompt(value: Unknown<'_>) -> Result<Prompt> {
+    let is_object = value.get_type().is_ok_and(|ty| ty == ValueType::Object);
+    if is_object && !value.is_typedarray().unwrap_or(false) {
+        let Conversation { template, arguments } = Conversation::new(value)?;
+        return Ok(Prompt::Chat { template, arguments });
+    }
+    prompt(value, "prompt")
 }
 
 fn pooling(value: Unknown<'_>) -> Result<Pooling> {

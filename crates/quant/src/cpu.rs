@@ -6,7 +6,7 @@ use std::arch::is_aarch64_feature_detected;
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::simd::{Each, FloatJob, FloatSimd, Scalar};
+use crate::simd::{Each, FloatJob, FloatSimd};
 
 /// Name of the environment variable that caps [`Level::best`].
 ///
@@ -62,7 +62,7 @@ impl Level {
         let job = Each(job);
         match self.0 {
             #[cfg(not(target_feature = "simd128"))]
-            InstructionSet::Scalar => Scalar.run(job),
+            InstructionSet::Scalar => crate::simd::Scalar.run(job),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 | InstructionSet::AvxVnni => {
                 // SAFETY: there is no level that the CPU lacks, and both have AVX2.

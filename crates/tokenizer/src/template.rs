@@ -4,17 +4,19 @@
 //! `trim_blocks` and `lstrip_blocks` on, loop controls, its own `tojson`,
 //! `raise_exception` and `strftime_now` (`utils/chat_template_utils.py`).
 
-mod blocks;
 mod builtin;
 mod clock;
+mod costs;
 mod filters;
 mod jinja;
 mod limits;
+mod machinery;
 mod operators;
-mod program;
 mod python_json;
 mod python_methods;
 mod python_text;
+
+use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -22,7 +24,7 @@ use realm_gguf::Metadata;
 
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use program::Program;
+use machinery::Program;
 
 /// The one template of a model, or the one used without tools.
 const TEMPLATE: &str = "tokenizer.chat_template";
@@ -31,7 +33,7 @@ const TOOL_USE: &str = "tokenizer.chat_template.tool_use";
 
 /// A compiled chat template.
 ///
-/// Templates are programs of strangers, so their size, their steps, the
+/// Templates are programs of strangers, so their size, their steps, their time, the
 /// text and the lists they build and the depth of these are limited; what goes
 /// beyond is an error.
 pub struct ChatTemplate {
@@ -48,7 +50,12 @@ impl ChatTemplate {
         let mut environment = Environment::empty();
         jinja::install(&mut environment);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.add_filter("tojson", python_json::to_json);
+        costs::add_filter(
+            &mut environment,
+            "tojson",
+            costs::Cost::Everything,
+            python_json::to_json,
+        );
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", clock::strftime_now);
         environment.add_function(operators::SLICE, operators::slice);
@@ -78,7 +85,10 @@ impl ChatTemplate {
         if let Some(template) = ChatTemplate::builtin(text) {
             return Ok(template);
         }
-        if !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        /// Longer than any name that somebody means to write.
+        const MAX_NAME_BYTES: usize = 64;
+        if (1..=MAX_NAME_BYTES).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
         {
             let names = ChatTemplate::builtin_names().collect::<Vec<_>>().join(", ");
             let message = format!("no built-in template is called \"{text}\"; there are: {names}");
@@ -105,16 +115,19 @@ impl ChatTemplate {
     /// further names the template can see, such as `bos_token` (see
     /// [`token_variables`](Self::token_variables)) or `enable_thinking`.
     /// `add_generation_prompt` ends the prompt with the beginning of an answer.
+    /// `time` is how long the template may run; that a machine has more to do than it
+    /// can is not held against it.
     ///
     /// # Errors
     /// [`Error::TemplateRaised`] when the template refuses the messages,
-    /// [`Error::Template`] when it fails or does not come to an end.
+    /// [`Error::Template`] when it fails, or does not come to an end in `time`.
     pub fn render(
         &self,
         messages: &serde_json::Value,
         tools: Option<&serde_json::Value>,
         variables: &serde_json::Map<String, serde_json::Value>,
         add_generation_prompt: bool,
+        time: Duration,
     ) -> Result<String> {
         let mut context = vec![
             ("messages", from_json(messages)),
@@ -123,7 +136,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
         context.extend(variables.iter().map(|(name, value)| (name.as_str(), from_json(value))));
-        self.program.render(Value::from_pairs(context)).map_err(template_error)
+        self.program.render(context.into_iter(), time).map_err(template_error)
     }
 
     /// The prompt for a conversation whose last message is to be continued: it ends
@@ -140,6 +153,7 @@ impl ChatTemplate {
         messages: &serde_json::Value,
         tools: Option<&serde_json::Value>,
         variables: &serde_json::Map<String, serde_json::Value>,
+        time: Duration,
     ) -> Result<String> {
         let refuse = |message: &str| Box::new(Error::Template { message: message.into() });
         let mut messages = messages.clone();
@@ -147,7 +161,7 @@ impl ChatTemplate {
             .ok_or_else(|| refuse("the last message has no text to be continued"))?;
         let wanted = text.trim_matches(python_text::is_python_space).to_owned();
         text.push_str(CONTINUED);
-        let mut prompt = self.render(&messages, tools, variables, false)?;
+        let mut prompt = self.render(&messages, tools, variables, false, time)?;
         let mark = prompt.rfind(CONTINUED.trim_end()).filter(|_| prompt.contains(&wanted));
         let mark = mark.ok_or_else(|| refuse("the template does not print the last message"))?;
         let is_whole = prompt[mark..].starts_with(CONTINUED);

@@ -1,5 +1,7 @@
 //! The templates for models whose file brings none.
 
+use std::time::Duration;
+
 use realm_gguf::Gguf;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::kit;
@@ -8,9 +10,14 @@ use realm_tokenizer::{
 };
 use serde_json::{Map, Value, json};
 
+/// More than any of them takes.
+const TIME: Duration = Duration::from_secs(10);
+
 fn render(name: &str, messages: &Value, variables: &Map<String, Value>, prompt: bool) -> String {
     let template = ChatTemplate::builtin(name).unwrap_or_else(|| panic!("no template {name}"));
-    template.render(messages, None, variables, prompt).unwrap_or_else(|e| panic!("{name}: {e}"))
+    template
+        .render(messages, None, variables, prompt, TIME)
+        .unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
 /// What each format makes of a short conversation, from its authors' description.
@@ -257,7 +264,7 @@ fn the_vocabulary_tells_which_builtin_template_fits() {
         let variables = ChatTemplate::token_variables(&tokenizer);
         let messages = json!([{"role": "user", "content": "Hi"}]);
         assert_eq!(
-            template.render(&messages, None, &variables, true).unwrap(),
+            template.render(&messages, None, &variables, true, TIME).unwrap(),
             render(name, &messages, &variables, true)
         );
     }
@@ -275,7 +282,7 @@ fn the_template_of_the_file_goes_first() {
     let (template, origin) =
         chat_template_or_builtin(gguf.metadata(), &tokenizer, false).unwrap().unwrap();
     assert_eq!(origin, TemplateOrigin::File);
-    assert_eq!(template.render(&json!([]), None, &Map::new(), true).unwrap(), "0");
+    assert_eq!(template.render(&json!([]), None, &Map::new(), true, TIME).unwrap(), "0");
 }
 
 #[test]
@@ -289,7 +296,7 @@ fn with_tools_the_template_named_tool_use_goes_first() {
     let tools = json!([{"name": "f"}]);
     let text = |gguf: &Gguf, tools: Option<&Value>| {
         let template = chat_template(gguf.metadata(), tools.is_some()).unwrap().unwrap();
-        template.render(&json!([]), tools, &Map::new(), false).unwrap()
+        template.render(&json!([]), tools, &Map::new(), false, TIME).unwrap()
     };
     assert_eq!(text(&several, None), "plain");
     assert_eq!(text(&several, Some(&tools)), "with 1");

@@ -1,8 +1,13 @@
 //! The conformance kit's chat templates, rendered as transformers renders them.
 
+use std::time::Duration;
+
 use realm_testkit::kit;
 use realm_tokenizer::{ChatTemplate, Error};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+/// More than a template needs.
+const TIME: Duration = Duration::from_secs(10);
 
 fn render(case: &Value) -> Result<String, Box<Error>> {
     let file = format!("chat-templates/{}", case["template"].as_str().unwrap());
@@ -13,6 +18,7 @@ fn render(case: &Value) -> Result<String, Box<Error>> {
         tools,
         case["variables"].as_object().unwrap(),
         case["add_generation_prompt"].as_bool().unwrap(),
+        TIME,
     )
 }
 
@@ -44,7 +50,7 @@ fn every_template_of_the_kit_renders_as_in_transformers() {
 }
 
 fn render_alone(source: &str) -> Result<String, Box<Error>> {
-    ChatTemplate::new(source)?.render(&json!([]), None, &Default::default(), false)
+    ChatTemplate::new(source)?.render(&json!([]), None, &Default::default(), false, TIME)
 }
 
 #[track_caller]
@@ -98,12 +104,155 @@ fn texts_without_end_are_errors() {
     assert_stopped("{{ '{:>100000000}'.format(1) }}");
 }
 
+/// A loop of 10^7 rounds.
+fn for_ever(body: &str) -> String {
+    format!(
+        "{{% for i in range(99999) %}}{{% for j in range(99) %}}{body}{{% endfor %}}{{% endfor %}}"
+    )
+}
+
 #[test]
-fn comparing_large_texts_for_ever_is_an_error() {
-    assert_stopped(
-        "{% set a = 'a' * 10000 %}{% set a = a * 2000 %}{% set b = a ~ 'b' %}\
-         {% for i in range(99999) %}{% for j in range(99) %}{% if a ~ 'c' == b %}{% endif %}\
-         {% if a in b %}{% endif %}{% endfor %}{% endfor %}",
+fn a_template_that_takes_longer_than_it_may_is_told_so() {
+    let long = "{% set a = 'a' * 10000 %}{% set a = a * 1000 %}{% set b = a ~ 'b' %}\
+                {% set l = a[:100000] | list %}";
+    for body in [
+        "{% set z = 1 %}",
+        "{% if a ~ 'c' == b %}{% endif %}",
+        "{% if a in b %}{% endif %}",
+        "{% if 1 == 1 == b == a %}{% endif %}",
+        "{% if a is in(b) %}{% endif %}",
+        "{% if loop.changed(a) %}{% endif %}",
+        "{% if l == l %}{% endif %}",
+        "{% if b.endswith('c') or b.find('c') > 0 %}{% endif %}",
+        "{% for x in l %}{% break %}{% endfor %}",
+    ] {
+        let template = ChatTemplate::new(&format!("{long}{}", for_ever(body))).unwrap();
+        let time = Duration::from_millis(50);
+        let error = template.render(&json!([]), None, &Map::new(), false, time).unwrap_err();
+        let steps = "the template takes more than 3000000 steps";
+        let error = error.to_string();
+        assert!(error.contains("longer than the 50ms") || error.contains(steps), "{body}: {error}");
+    }
+}
+
+/// A text of 6 MB takes more than 2 ms to go through, so nothing that does so is begun.
+#[test]
+fn what_would_take_longer_than_is_left_is_not_begun() {
+    let variables = json!({ "x": "ab".repeat(3_000_000), "l": vec!["a"; 100_000] });
+    let variables = variables.as_object().unwrap();
+    for expression in [
+        "x == x",
+        "x != 'b'",
+        "x < x",
+        "'c' in x",
+        "'c' not in x",
+        "1 < 2 == x",
+        "x is eq(x)",
+        "x is in(x)",
+        "x is lower",
+        "x ~ 'b'",
+        "x[1:]",
+        "x | upper",
+        "x | trim",
+        "x | replace('a', 'b')",
+        "x | length",
+        "x | indent",
+        "x | string",
+        "x | tojson",
+        "x | escape",
+        "x | wordcount",
+        "x | int",
+        "'%s' | format(x)",
+        "'a' | default(x)",
+        "['a'] | join(x)",
+        "[x] | map('upper') | list",
+        "[x, x] | select('eq', x) | list",
+        "[x, x] | sort",
+        "[x, x] | unique | list",
+        "[x, x] | min",
+        "{x: 1} | dictsort",
+        "[{'k': x}] | groupby('k')",
+        "l | sort",
+        "l | tojson",
+        "l | map(attribute='a' * 60) | list",
+        "([[1], [2]] * 200) | sum(start=l)",
+        "x.find('c')",
+        "x.split('a')",
+        "x.strip('ab')",
+        "x.startswith('a')",
+        "x.upper()",
+        "'-'.join([x])",
+        "'a'.replace('a', x)",
+        "'{}'.format(x)",
+    ] {
+        let source = format!("{{% set ns = namespace(y={expression}) %}}done");
+        let template = ChatTemplate::new(&source).unwrap();
+        let run = |time| template.render(&json!([]), None, variables, false, time);
+        let error = run(Duration::from_millis(2)).map_or_else(|e| e.to_string(), |_| "none".into());
+        assert!(error.contains("longer than the 2ms"), "{expression}: {error}");
+        match run(TIME) {
+            Ok(text) => assert_eq!(text, "done", "{expression}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("more than"), "{expression}: {error}");
+            }
+        }
+    }
+}
+
+/// Each of these would take gigabytes, or years, if it were done.
+#[test]
+fn large_results_of_small_arguments_are_errors() {
+    let variables = json!({ "x": "a".repeat(15 << 20), "l": vec!["a"; 100_000], "many": 600_000 });
+    for expression in [
+        "l | map('replace', 'a', x) | list",
+        "('{0}' * many).format(x)",
+        "('%(a)s' * many) | format({'a': x})",
+        "('{:>999}' * many).format(1)",
+        "[1] | batch(100000000, 'x')",
+        "[1] | slice(100000000)",
+        "l | sum(start='')",
+        "(l | list) * 7 | sum(start=[])",
+        "(['a'] * many) | sort",
+        "([x[:99999]] + l) | min",
+        "x | list",
+        "x.split('a')",
+        "x.replace('a', '\n').splitlines()",
+        "l | map('center', 999) | list",
+    ] {
+        let template = ChatTemplate::new(&format!("{{% set y = {expression} %}}")).unwrap();
+        let variables = variables.as_object().unwrap();
+        let time = Duration::from_millis(500);
+        let error = template.render(&json!([]), None, variables, false, time).err();
+        let is_stopped = error.as_ref().is_some_and(|e| matches!(**e, Error::Template { .. }));
+        assert!(is_stopped, "{expression}: {error:?}");
+    }
+    assert_stopped(&"{{ 'a' * 9999999 }}".repeat(1000));
+    assert_stopped(&"{{ 'a' * 99999 }}".repeat(1000));
+}
+
+#[test]
+fn stripping_many_characters_takes_no_longer_than_stripping_few() {
+    let variables = json!({ "x": "a".repeat(4 << 20), "chars": "b".repeat(4 << 20) + "a" });
+    let template = ChatTemplate::new("{{ x.strip(chars) }}{{ x | trim(chars) }}.").unwrap();
+    let variables = variables.as_object().unwrap();
+    assert_eq!(template.render(&json!([]), None, variables, false, TIME).unwrap(), ".");
+}
+
+#[test]
+fn what_the_engine_would_divide_by_zero_is_not() {
+    assert_eq!(
+        render_alone("{{ 6 is divisibleby(0) }}{{ 6 is divisibleby(3) }}").unwrap(),
+        "FalseTrue"
+    );
+    assert_stopped("{% for i in [1] %}{{ loop.cycle() }}{% endfor %}");
+    assert_eq!(
+        render_alone("{% for i in [1, 2] %}{{ loop.cycle('a', 'b') }}{% endfor %}").unwrap(),
+        "ab"
+    );
+    assert_eq!(
+        render_alone("{% for i in [1, 1, 2] %}{{ loop.changed(i) }}{% endfor %}").unwrap(),
+        "TrueFalseTrue"
     );
 }
 
@@ -139,6 +288,7 @@ fn sources_no_compiler_should_see_are_errors() {
         format!("{{{{ {} x }}}}", "not ".repeat(10_000)),
         format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(10_000)),
         "{% if x %}".repeat(10_000),
+        format!("{{{{ {}1 }}}}", "x+".repeat(990)).repeat(130),
         "{".repeat(300_000),
     ] {
         assert_stopped(&source);
@@ -154,6 +304,7 @@ fn what_templates_usually_compute_is_not_stopped() {
             "{{ [none, true, 'a', \"b'\", 1.0, {'k': 'v'}, ()] }}",
             "[None, True, 'a', \"b'\", 1.0, {'k': 'v'}, ()]".into(),
         ),
+        ("{{ ['a', 1] | pprint }}{{ 'a' | pprint }}", "['a', 1]'a'".into()),
         ("{{ none }}{{ false }}{{ undefined_name }}", "NoneFalse".into()),
         ("{% for x in undefined_name %}{{ x }}{% else %}none{% endfor %}", "none".into()),
         (
@@ -257,7 +408,7 @@ fn a_long_conversation_is_rendered() {
             json!({"role": role, "content": "word ".repeat(200)})
         })
         .collect();
-    let text = template.render(&messages.into(), None, &Default::default(), true).unwrap();
+    let text = template.render(&messages.into(), None, &Default::default(), true, TIME).unwrap();
     assert!(text.len() > 4000 * 1000 - 4000);
 }
 

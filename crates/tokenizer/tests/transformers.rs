@@ -1,9 +1,13 @@
 //! Templates rendered by transformers and by this crate; see
 //! `data/templates/README.md`.
 
+use std::time::Duration;
+
 use realm_tokenizer::{ChatTemplate, Error};
 use serde_json::{Map, Value};
 
+/// More than any of them takes.
+const TIME: Duration = Duration::from_secs(10);
 const EXPECTED: &str = include_str!("data/templates/expected.json");
 const CONVERSATIONS: &str = include_str!("data/templates/conversations.json");
 const TEMPLATES: &[(&str, &str)] = &[
@@ -29,6 +33,7 @@ fn render(source: &str, case: &Value) -> Result<String, Box<Error>> {
         case.get("tools"),
         &variables,
         add_generation_prompt,
+        TIME,
     )
 }
 
@@ -72,7 +77,8 @@ fn a_last_message_is_continued_as_in_transformers() {
             let case = &conversations[name];
             let template = ChatTemplate::new(source).expect("it compiles");
             let variables = case["variables"].as_object().expect("variables");
-            let got = template.render_continued(&case["messages"], case.get("tools"), variables);
+            let got =
+                template.render_continued(&case["messages"], case.get("tools"), variables, TIME);
             match want["text"].as_str() {
                 Some(want) => assert_eq!(got.unwrap(), want, "{file} {name}"),
                 None => assert!(got.is_err(), "{file} {name}: {want}"),

@@ -64,6 +64,15 @@ pub(crate) fn items(value: &JsValue, name: &str) -> Result<Array> {
     array.cloned().ok_or_else(|| invalid(&format!("{name}: expected an array")))
 }
 
+/// Text, token ids, or a conversation.
+pub(crate) fn generate_prompt(value: &JsValue) -> Result<Prompt> {
+    if value.is_object() && !value.is_instance_of::<Uint32Array>() {
+        let (template, arguments) = conversation(value)?;
+        return Ok(Prompt::Chat { template, arguments });
+    }
+    prompt(value, "prompt")
+}
+
 /// Text, or token ids.
 pub(crate) fn prompt(value: &JsValue, name: &str) -> Result<Prompt> {
     if let Some(text) = value.as_string() {
@@ -90,14 +99,18 @@ pub(crate) fn loras(value: &JsValue) -> Result<Vec<Lora>> {
     items(value, "lora")?.iter().map(lora).collect()
 }
 
-pub(crate) fn chat_arguments<'a>(
-    messages: &'a str,
-    tools: Option<&'a str>,
-    variables: &'a str,
-    add_generation_prompt: bool,
-    continue_final_message: bool,
-) -> ChatArguments<'a> {
-    ChatArguments { messages, tools, variables, add_generation_prompt, continue_final_message }
+/// A conversation and its template; none for the model's own.
+pub(crate) fn conversation(value: &JsValue) -> Result<(Option<String>, ChatArguments)> {
+    let options = Options(value);
+    let optional = |name| Ok(options.nullable(name)?.and_then(|text| text.as_string()));
+    let arguments = ChatArguments {
+        messages: options.string("messages")?,
+        tools: optional("tools")?,
+        variables: options.string("variables")?,
+        add_generation_prompt: options.boolean("addGenerationPrompt")?,
+        continue_final_message: options.boolean("continueFinalMessage")?,
+    };
+    Ok((optional("template")?, arguments))
 }
 
 pub(crate) fn load_options(options: &Options<'_>) -> Result<LoadOptions> {

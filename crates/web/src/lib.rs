@@ -19,8 +19,7 @@ mod values;
 use realm_engine::chat::render_chat_template as render;
 use wasm_bindgen::prelude::*;
 
-use crate::args::chat_arguments;
-use crate::error::{Result, thrown};
+use crate::error::{Result, invalid, thrown};
 
 /// Version of the engine.
 #[wasm_bindgen]
@@ -42,20 +41,12 @@ pub fn lend_thread() {
     realm_cpu::lend_thread()
 }
 
-/// Renders a template that belongs to no model.
+/// Renders the template of a conversation that belongs to no model.
 #[wasm_bindgen(js_name = renderChatTemplate)]
-pub fn render_chat_template(
-    template: &str,
-    messages: &str,
-    tools: Option<String>,
-    variables: &str,
-    add_generation_prompt: bool,
-    continue_final_message: bool,
-) -> Result<String> {
-    let tools = tools.as_deref();
-    let arguments =
-        chat_arguments(messages, tools, variables, add_generation_prompt, continue_final_message);
-    render(template, &arguments).map_err(thrown)
+pub fn render_chat_template(conversation: &JsValue) -> Result<String> {
+    let (template, arguments) = args::conversation(conversation)?;
+    let template = template.ok_or_else(|| invalid("template: expected a string"))?;
+    render(&template, &arguments).map_err(thrown)
 }
 
 #[wasm_bindgen]

@@ -7,7 +7,7 @@ use realm_engine::model::{ModelHandle, Reply, RequestHandle, Source};
 use realm_tokenizer::EncodeOptions;
 use wasm_bindgen::prelude::*;
 
-use crate::args::{self, Options, chat_arguments};
+use crate::args::{self, Options};
 use crate::error::{Result, invalid, thrown};
 use crate::events::{promise, sink};
 use crate::values::{adapter, floats, model_info, tensor, vectors};
@@ -76,23 +76,8 @@ impl WebModel {
 
     /// Renders a conversation.
     #[wasm_bindgen(js_name = applyChatTemplate)]
-    pub fn apply_chat_template(
-        &self,
-        messages: &str,
-        tools: Option<String>,
-        variables: &str,
-        add_generation_prompt: bool,
-        continue_final_message: bool,
-        template: Option<String>,
-    ) -> Result<String> {
-        let tools = tools.as_deref();
-        let arguments = chat_arguments(
-            messages,
-            tools,
-            variables,
-            add_generation_prompt,
-            continue_final_message,
-        );
+    pub fn apply_chat_template(&self, conversation: &JsValue) -> Result<String> {
+        let (template, arguments) = args::conversation(conversation)?;
         self.model.apply_chat_template(template.as_deref(), &arguments).map_err(thrown)
     }
 
@@ -103,7 +88,7 @@ impl WebModel {
         options: &JsValue,
         on_event: Function,
     ) -> Result<WebRequest> {
-        let prompt = args::prompt(prompt, "prompt")?;
+        let prompt = args::generate_prompt(prompt)?;
         let options = args::generate_options(&Options(options))?;
         let handle = self.model.generate(prompt, options, sink(on_event));
         Ok(WebRequest { handle, result: None })

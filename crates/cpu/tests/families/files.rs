@@ -68,7 +68,7 @@ fn sections_of_no_width_change_nothing_and_a_pattern_may_be_a_number() {
 
 #[test]
 fn damaged_files_of_every_family_are_refused_or_run() {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+    let backend = CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).unwrap();
     let mut random = Random::new(5);
     let (mut refused, mut ran) = (0, 0);
     for family in families::all() {

@@ -77,7 +77,8 @@ fn files_of_every_family_with_one_number_changed_are_refused_or_run() {
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let (ran, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
-        let backend = CpuBackend::new(CpuOptions { threads: Some(1) }).unwrap();
+        let backend =
+            CpuBackend::new(CpuOptions { threads: Some(1), ..Default::default() }).unwrap();
         while let Some((name, file)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let header = Header::of(file);
             for (index, (key, old)) in header.numbers().enumerate() {

@@ -142,7 +142,9 @@ impl Engine {
                     let own = values.iter_mut().find(|(other, _)| *other == slot);
                     let mut none: &[f32] = &[];
                     let own = own.map_or(&mut none, |(_, values)| values);
-                    if embedding.advance(own) {
+                    let is_over = embedding.advance(own);
+                    request.is_admitted = embedding.has_room();
+                    if is_over {
                         embedding.finish();
                         request.is_finished = true;
                     }
@@ -204,9 +206,13 @@ impl Engine {
         let is_wanted = error.is_interrupted();
         let error = Arc::new(error);
         for member in members {
-            match &mut self.queue[member.index].work {
+            let request = &mut self.queue[member.index];
+            match &mut request.work {
                 Work::Generation(generation) => generation.sequence.drop_unfinished_page(&self.kv),
-                Work::Embedding(embedding) => embedding.start_over(),
+                Work::Embedding(embedding) => {
+                    embedding.start_over();
+                    request.is_admitted = false;
+                }
                 Work::Layers(_) => {}
             }
             if !is_wanted {

@@ -27,8 +27,9 @@ impl Engine {
         self.remove_finished();
     }
 
-    /// Ends what somebody wants to end.
-    pub(super) fn sweep(&mut self) {
+    /// Ends what somebody wants to end. Every step begins with it; whoever hands out events in
+    /// between does not let those wait for a batch who wanted to be none of it.
+    pub fn sweep(&mut self) {
         let is_aborted = |index: &usize| self.queue[*index].is_aborted();
         let aborted: Vec<usize> = (0..self.queue.len()).filter(is_aborted).collect();
         // Whoever ends everything says so first, and then aborts each.

@@ -8,7 +8,7 @@ use super::engine_loop::no_weights;
 use super::{ModelHandle, Reply, Source, call, lock, spawn};
 use crate::adapter::Lora;
 use crate::error::{Error, Result};
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 
 impl ModelHandle {
     /// Reads an adapter on a thread of its own and makes it ready for this model; its

@@ -15,7 +15,8 @@ use realm_model::Pooling;
 use super::preparer::Preparer;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::load::{Loaded, Pause};
+use crate::load::Pause;
+use crate::loaded::Loaded;
 use crate::options::{GenerateOptions, Prompt};
 use crate::prompt::{Input, Prepared, PromptOptions};
 use crate::requests::{
@@ -135,6 +136,8 @@ impl EngineLoop {
                 Ok(()) => {}
                 Err(stopped) => break stopped,
             }
+            self.sweep();
+            self.deliver();
             self.step().await;
             self.deliver();
             if let Some(pause) = self.pause
@@ -198,6 +201,14 @@ impl EngineLoop {
 
     fn is_idle(&self) -> bool {
         self.engine.as_ref().is_none_or(Engine::is_idle)
+    }
+
+    /// Ends what was aborted, so that it is heard of before the next batch.
+    fn sweep(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            let result = catch_unwind(AssertUnwindSafe(|| engine.sweep()));
+            self.recover(result);
+        }
     }
 
     async fn step(&mut self) {

@@ -29,11 +29,12 @@ pub use crate::requests::wait;
 pub use engine_loop::{EngineLoop, Sink};
 pub use requests::RequestHandle;
 
-use crate::chat::{self, ChatArguments};
+use crate::chat::{ChatArguments, TIME_WHILE_WAITING};
 use crate::engine::{Engine, EngineParts};
 use crate::error::{Error, Result};
 use crate::info::{MemoryEstimate, ModelInfo};
-use crate::load::{self, BackendChoice, Loaded, ModelVocabulary, Pause, Runnable, Watcher};
+use crate::load::{self, BackendChoice, ModelVocabulary, Pause, Runnable, Watcher};
+use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::tensor::{Tensor, read_tensor};
 use engine_loop::{Command, no_weights};
@@ -213,17 +214,17 @@ impl ModelHandle {
     /// Renders a chat template: `template` (the name of a built-in one, or Jinja),
     /// else the one the model was loaded with, else the file's own (with tools the
     /// one named `tool_use`, if there is one), else the built-in one that fits the
-    /// vocabulary.
+    /// vocabulary. It may take [`TIME_WHILE_WAITING`]; [`Prompt::Chat`] has more.
     ///
     /// # Errors
-    /// `TEMPLATE_ERROR` when there is none or it fails, `INVALID_ARGUMENT` for bad
-    /// JSON, `DISPOSED`.
+    /// `TEMPLATE_ERROR` when there is none, it fails or takes too long,
+    /// `INVALID_ARGUMENT` for bad JSON, `DISPOSED`.
     pub fn apply_chat_template(
         &self,
         template: Option<&str>,
-        arguments: &ChatArguments<'_>,
+        arguments: &ChatArguments,
     ) -> Result<String> {
-        chat::render_for(&*self.loaded()?, template, arguments)
+        self.loaded()?.templates.render(template, arguments, TIME_WHILE_WAITING)
     }
 
     /// A command that cannot be sent is dropped, and answers that the model is gone.

@@ -7,7 +7,7 @@ use futures_channel::mpsc::UnboundedSender;
 
 use super::engine_loop::Command;
 use crate::error::Result;
-use crate::load::Loaded;
+use crate::loaded::Loaded;
 use crate::prompt::{Input, Prepared};
 use crate::requests::RequestId;
 

@@ -1,8 +1,8 @@
 //! What a model can be asked for: generations, embeddings, single layers.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use futures_channel::mpsc::UnboundedSender;
 use realm_model::Pooling;
@@ -18,7 +18,8 @@ use crate::requests::{LayerRequest, LayerWork, RequestId};
 /// Ends a request from outside. Dropping this ends nothing.
 #[derive(Clone)]
 pub struct RequestHandle {
-    abort: Arc<AtomicBool>,
+    /// Gone when the request is over.
+    abort: Weak<AtomicBool>,
     commands: UnboundedSender<Command>,
 }
 
@@ -26,7 +27,8 @@ impl RequestHandle {
     /// Ends the request within one step: a generation with what it has, another one with
     /// `ABORTED`. Any number of calls.
     pub fn abort(&self) {
-        self.abort.store(true, Ordering::Release);
+        let Some(abort) = self.abort.upgrade() else { return };
+        abort.store(true, Ordering::Release);
         // Nobody may be stepping: the request's prompt may not be there yet.
         drop(self.commands.unbounded_send(Command::Wake));
     }
@@ -39,14 +41,16 @@ fn random_seed() -> u64 {
 }
 
 impl ModelHandle {
-    /// A new request: its number, and the means to end it.
-    fn new_request(&self) -> (RequestId, RequestHandle) {
+    /// A new request: its number, its flag, and the means to set that.
+    fn new_request(&self) -> (RequestId, Arc<AtomicBool>, RequestHandle) {
         let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let abort = Arc::new(AtomicBool::new(false));
         let mut aborts = lock(&self.aborts);
         aborts.retain(|flag| flag.strong_count() > 0);
         aborts.push(Arc::downgrade(&abort));
-        (id, RequestHandle { abort, commands: self.commands.clone() })
+        let handle =
+            RequestHandle { abort: Arc::downgrade(&abort), commands: self.commands.clone() };
+        (id, abort, handle)
     }
 
     /// Starts a generation. Everything that happens to it, errors included, goes
@@ -60,8 +64,8 @@ impl ModelHandle {
         if options.draw_seed {
             options.sampling.seed = random_seed();
         }
-        let (id, handle) = self.new_request();
-        let (abort, listener) = (handle.abort.clone(), Listener::new(sink));
+        let (id, abort, handle) = self.new_request();
+        let listener = Listener::new(sink);
         let start = StartGeneration { id, prompt, options, abort, listener };
         self.send(Command::Generate(Box::new(start)));
         handle
@@ -96,8 +100,9 @@ impl ModelHandle {
         documents: Vec<String>,
         reply: Reply<Vec<f32>>,
     ) -> RequestHandle {
-        let reply = reply
-            .of(|scores: Vec<Vec<f32>>| scores.iter().map(|scores| pairs::score(scores)).collect());
+        let reply = reply.converting(|scores: Vec<Vec<f32>>| {
+            scores.iter().map(|scores| pairs::score(scores)).collect()
+        });
         self.start_embedding(Input::Pairs { query, documents }, Purpose::Rank, reply)
     }
 
@@ -107,8 +112,7 @@ impl ModelHandle {
         purpose: Purpose,
         reply: Reply<Vec<Vec<f32>>>,
     ) -> RequestHandle {
-        let (id, handle) = self.new_request();
-        let abort = handle.abort.clone();
+        let (id, abort, handle) = self.new_request();
         let start = StartEmbedding { id, input, purpose, abort, reply };
         self.send(Command::Embed(Box::new(start)));
         handle
@@ -138,8 +142,8 @@ impl ModelHandle {
 
     /// Errors are those of [`crate::engine::Engine::run_layers`].
     fn run_layers(&self, work: LayerWork, reply: Reply<Vec<f32>>) -> RequestHandle {
-        let (id, handle) = self.new_request();
-        let request = LayerRequest { work, abort: handle.abort.clone() };
+        let (id, abort, handle) = self.new_request();
+        let request = LayerRequest { work, abort };
         self.send(Command::Layers { id, request, reply });
         handle
     }
@@ -151,7 +155,7 @@ impl ModelHandle {
     /// `DISPOSED`.
     pub fn drop_layer_sequence(&self, sequence: u32) -> Result<()> {
         self.loaded()?;
-        let (id, _) = self.new_request();
+        let (id, ..) = self.new_request();
         self.tell("drop a sequence", move |engine| {
             engine.drop_layer_sequence(id, sequence);
             Ok(())

@@ -168,6 +168,12 @@ impl Embedding {
         self.next_text().len()
     }
 
+    /// Whether it has room for its next text. Between two texts it has none, and waits for it as
+    /// everybody does.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
     /// What it takes to read the next text.
     pub(crate) fn needs(&self, kv: &KvManager) -> Room {
         match self.reading.first() {

@@ -31,7 +31,7 @@ impl<T> Reply<T> {
 
 impl<T: 'static> Reply<T> {
     /// A reply that answers this one with what `convert` makes of its result.
-    pub(crate) fn of<U>(self, convert: impl FnOnce(U) -> T + Send + 'static) -> Reply<U> {
+    pub(crate) fn converting<U>(self, convert: impl FnOnce(U) -> T + Send + 'static) -> Reply<U> {
         Reply::new(move |result: Result<U>| self.send(result.map(convert)))
     }
 }

@@ -154,28 +154,28 @@ fn take_for(index: usize, free: Room, situation: &Situation<'_>) -> Plan {
         (needs.pages > free.pages && holds.pages > 0)
             || (needs.states > free.states && holds.states > 0)
     };
+    // The youngest behind this one that could.
     let youngest = |is_admitted: bool| {
-        candidates.iter().enumerate().rev().find(|(other, candidate)| {
-            *other != index
-                && candidate.is_admitted == is_admitted
-                && candidate.counts()
-                && can_help(candidate.holds)
-        })
+        let behind = candidates.iter().enumerate().skip(index + 1).rev();
+        let mut others = behind.filter(|(_, other)| {
+            other.is_admitted == is_admitted && other.counts() && can_help(other.holds)
+        });
+        others.next().map(|(place, _)| place)
     };
-    if candidates[index].is_admitted
-        && let Some((other, _)) = youngest(true)
-    {
-        // An older one is not disturbed: whoever needs something waits for it instead.
-        let gives_way = if other > index { other } else { index };
-        if candidates[gives_way].counts() {
-            return Plan::Suspend(gives_way);
+    if candidates[index].is_admitted {
+        if let Some(other) = youngest(true) {
+            return Plan::Suspend(other);
+        }
+        // Those before it are not disturbed: it waits for what they will give back.
+        if candidates[..index].iter().any(|older| older.is_admitted && older.counts()) {
+            return Plan::Suspend(index);
         }
     }
     if let Some(sequence) = situation.idle.iter().position(|holds| can_help(*holds)) {
         return Plan::Evict(sequence);
     }
     match youngest(false) {
-        Some((other, _)) => Plan::Suspend(other),
+        Some(other) => Plan::Suspend(other),
         None => Plan::Refuse(index),
     }
 }

@@ -103,6 +103,8 @@ fn when_pages_run_out_the_youngest_gives_way_and_the_oldest_never_does() {
     assert_eq!(plan_of(&[running(1), hungry, waiting(0)], Room::NONE), Plan::Suspend(1));
     let holds_nothing = Candidate { holds: Room::NONE, ..running(1) };
     assert_eq!(plan_of(&[hungry, running(1), holds_nothing], Room::NONE), Plan::Suspend(1));
+    let between_texts = Candidate { needs: pages(4), holds: Room::NONE, ..running(9) };
+    assert_eq!(plan_of(&[between_texts, between_texts], pages(7)), Plan::Suspend(1), "it waits");
 }
 
 #[test]

@@ -12,7 +12,7 @@ impl Checker<'_> {
         let layer = self.kv_layer(kv_layer)?;
         self.divides("query heads", n_heads, layer.n_kv_heads)?;
         let (key, value) = (layer.key_width, layer.value_width);
-        self.changes("queries", q, self.product("queries", [n_heads, key])?)?;
+        self.reads("queries", q, self.product("queries", [n_heads, key])?)?;
         self.reads("keys", k, self.product("keys", [layer.n_kv_heads, key])?)?;
         self.reads("values", v, self.product("values", [layer.n_kv_heads, value])?)?;
         if k == v && (layer.n_kv_heads > 1 || value > key) {
@@ -42,7 +42,7 @@ impl Checker<'_> {
     pub(super) fn rope(&mut self, step: &Rope) -> Result<()> {
         self.are_of_batch(&[("heads", step.heads)])?;
         let n = self.product("heads", [step.n_heads, step.head_width])?;
-        self.changes("heads", step.heads, n)?;
+        self.reads("heads", step.heads, n)?;
         self.rotation(&step.rope, step.head_width)
     }
 

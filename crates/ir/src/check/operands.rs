@@ -119,7 +119,7 @@ impl<'a> Checker<'a> {
         slots.iter().try_for_each(|(operand, slot)| self.is_of(operand, *slot, Rows::Batch))
     }
 
-    /// That the first `n` values of the slot's rows are there.
+    /// That the first `n` values of the slot's rows are there, to be read or to be changed.
     pub fn reads(&self, operand: &str, slot: Slot, n: usize) -> Result<()> {
         if n == 0 {
             return Err(self.refuse(operand, "no values to read", "1 or more"));
@@ -144,11 +144,6 @@ impl<'a> Checker<'a> {
         }
         self.held[slot.0] = n;
         Ok(())
-    }
-
-    /// That `n` values of the slot's rows are there to be changed or added to.
-    pub fn changes(&mut self, operand: &str, slot: Slot, n: usize) -> Result<()> {
-        self.reads(operand, slot, n)
     }
 
     /// Says that nothing of a slot can be relied on any more.

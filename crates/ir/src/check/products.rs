@@ -40,7 +40,7 @@ impl Checker<'_> {
             self.optional_vector("terms", *bias, n)?;
             self.is_finite("factor", *scale)?;
             match accumulate {
-                true => self.changes("result", *out, n)?,
+                true => self.reads("result", *out, n)?,
                 false => self.writes("result", *out, n)?,
             }
         }
@@ -77,7 +77,7 @@ impl Checker<'_> {
         self.reads("input", input, width)?;
         self.reads("input of the router", router_input, width)?;
         match step.accumulate {
-            true => self.changes("result", out, width),
+            true => self.reads("result", out, width),
             false => self.writes("result", out, width),
         }
     }

@@ -101,24 +101,36 @@ impl<S: FloatSimd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
     #[inline(always)]
     fn run(self, s: S) {
         let Self { problem, first, token, cols, .. } = self;
-        // Where a row has a vector of its own, its second row is not looked at.
-        let w: [[&[u8]; 2]; TILE_VECTORS] =
-            std::array::from_fn(|v| std::array::from_fn(|r| row(problem, first + v * S::ROWS + r)));
+        // Slices of one length, known as such, so that one check serves for all of them: made by
+        // loops, as closures that may panic are calls.
+        let n_cols = cols.len();
+        let mut w: [[&[u8]; 2]; TILE_VECTORS] = [[&[]; 2]; TILE_VECTORS];
+        for (v, rows) in w.iter_mut().enumerate() {
+            for (r, to) in rows.iter_mut().enumerate() {
+                // Where a row has a vector of its own, its second row is not looked at.
+                let row = row(problem, first + v * S::ROWS + r % S::ROWS);
+                *to = &row[cols.start * E::BYTES..][..n_cols * E::BYTES];
+            }
+        }
         let values = problem.x.values();
-        let x: [&[f32]; T] =
-            std::array::from_fn(|t| &values[(token + t) * problem.cols..][..problem.cols]);
+        let mut x: [&[f32]; T] = [&[]; T];
+        for (t, to) in x.iter_mut().enumerate() {
+            *to = &values[(token + t) * problem.cols + cols.start..][..n_cols];
+        }
         // The first tile of these rows prefetches the next ones.
         let rows = TILE_VECTORS * S::ROWS;
         let next = problem.weights.get((first + rows) * problem.row_bytes..);
         let next = next.filter(|_| self.is_first).unwrap_or_default();
         let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
         let mut sums = *all;
-        for k in cols.step_by(row_lanes::<S>()) {
+        for k in (0..n_cols).step_by(row_lanes::<S>()) {
             let read = rows * E::BYTES;
-            prefetch(s, next, k * read, row_lanes::<S>() * read);
+            prefetch(s, next, (cols.start + k) * read, row_lanes::<S>() * read);
             let mut values = [s.splat_f32(0.0); TILE_VECTORS];
             for v in 0..TILE_VECTORS {
-                values[v] = E::load_rows(s, w[v].map(|row| &row[k * E::BYTES..]));
+                let [first, second] = w[v];
+                let at = k * E::BYTES;
+                values[v] = E::load_rows(s, [&first[at..], &second[at..]]);
             }
             for t in 0..T {
                 let x = s.repeat_f32(bytemuck::cast_slice(&x[t][k..]));

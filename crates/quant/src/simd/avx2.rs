@@ -189,9 +189,19 @@ unsafe impl<const PACKED: bool, P: Products> FloatSimd for Avx2<PACKED, P> {
         P::run(self, job)
     }
 
+    #[inline(always)]
+    unsafe fn prefetch(self, address: *const u8) {
+        // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_near(self, address: *const u8) {
+        // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+
     operations! {
-        fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
-        fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
         fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
         fn add_f32(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         fn sub_f32(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);

@@ -133,9 +133,19 @@ macro_rules! float_simd {
                 unsafe { $run(self, job) }
             }
 
+            #[inline(always)]
+            unsafe fn prefetch(self, address: *const u8) {
+                // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+            }
+
+            #[inline(always)]
+            unsafe fn prefetch_near(self, address: *const u8) {
+                // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+            }
+
             operations! {
-                fn prefetch(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(address.cast());
-                fn prefetch_near(address: *const u8) -> () = _mm_prefetch::<_MM_HINT_T0>(address.cast());
                 fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
                 fn add_f32(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
                 fn sub_f32(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);

@@ -210,11 +210,20 @@ pub unsafe trait FloatSimd: Copy {
     fn run<J: Job<Self>>(self, job: J) -> J::Output;
 
     /// Asks for the cache line at `address` to be brought near.
-    fn prefetch(self, address: *const u8);
+    ///
+    /// # Safety
+    ///
+    /// Where [`PREFETCH_READS`](Self::PREFETCH_READS), the byte at `address` can be read.
+    unsafe fn prefetch(self, address: *const u8);
     /// The same, into the first-level cache.
+    ///
+    /// # Safety
+    ///
+    /// As for [`prefetch`](Self::prefetch).
     #[inline(always)]
-    fn prefetch_near(self, address: *const u8) {
-        self.prefetch(address);
+    unsafe fn prefetch_near(self, address: *const u8) {
+        // SAFETY: whoever calls makes sure that the byte can be read where that is needed.
+        unsafe { self.prefetch(address) }
     }
 
     /// `value` in every lane.

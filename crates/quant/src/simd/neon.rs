@@ -45,7 +45,7 @@ unsafe impl<const PACKED: bool, P: Products> FloatSimd for Neon<PACKED, P> {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    unsafe fn prefetch(self, address: *const u8) {
         // SAFETY: the instruction changes nothing; any address will do.
         unsafe {
             asm!(

@@ -73,7 +73,8 @@ impl<'a> Rows<'a> {
         let group = self.group::<S>(at, len).as_ptr();
         if self.is_followed {
             for line in (0..len * S::LANES).step_by(CACHE_LINE_BYTES) {
-                s.prefetch_near(group.wrapping_add(line));
+                // SAFETY: the line begins inside the group.
+                unsafe { s.prefetch_near(group.wrapping_add(line)) };
             }
         } else if len == 16 {
             // And as much again as the scales of 16 bytes of nibbles have.
@@ -98,7 +99,8 @@ impl<'a> Rows<'a> {
             for line in (0..bytes).step_by(CACHE_LINE_BYTES) {
                 let at = at + line;
                 let at = if S::PREFETCH_READS { at.min(self.weights.len() - 1) } else { at };
-                s.prefetch(self.weights.as_ptr().wrapping_add(at));
+                // SAFETY: where the byte must be readable, it is one of the weights.
+                unsafe { s.prefetch(self.weights.as_ptr().wrapping_add(at)) };
             }
             self.next.set(at + bytes);
         }
@@ -110,6 +112,7 @@ impl<'a> Rows<'a> {
 pub(crate) fn prefetch<S: FloatSimd>(s: S, weights: &[u8], begin: usize, len: usize) {
     let end = weights.len().min(begin + len);
     for at in (begin..end).step_by(CACHE_LINE_BYTES) {
-        s.prefetch(weights.as_ptr().wrapping_add(at));
+        // SAFETY: the byte is one of the weights.
+        unsafe { s.prefetch(weights.as_ptr().wrapping_add(at)) };
     }
 }

@@ -40,7 +40,7 @@ unsafe impl FloatSimd for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
+    unsafe fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn splat_f32(self, value: f32) -> Lanes {

@@ -59,9 +59,9 @@ unsafe impl<const PACKED: bool> FloatSimd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
+    unsafe fn prefetch(self, address: *const u8) {
         // There is no such instruction, but reading what nobody waits for does it as well.
-        // SAFETY: callers give the address of a byte of the weights.
+        // SAFETY: the byte can be read, as whoever calls makes sure.
         unsafe { address.read_volatile() };
     }
 

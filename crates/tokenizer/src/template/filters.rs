@@ -4,40 +4,44 @@ use minijinja::formatting::{self, FormatStyle};
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, State};
 
+use super::costs::Cost::{Everything, Items, Letters, Order, Texts};
+use super::costs::{add_filter, add_test};
 use super::limits::{self, check_size};
-use super::python_text::{is_python_space, python_str, split_lines};
+use super::python_text::{CharSet, is_python_space, python_repr, python_str, split_lines};
 
 /// Puts them beside those of [`jinja`](super::jinja).
 pub(super) fn install(environment: &mut Environment<'static>) {
-    environment.add_filter("string", python_str_filter);
-    environment.add_filter("join", join);
-    environment.add_filter("replace", replace);
-    environment.add_filter("indent", indent);
-    environment.add_filter("trim", trim);
-    environment.add_filter("int", int);
-    environment.add_filter("float", float);
-    environment.add_filter("round", round);
-    environment.add_filter("format", format);
+    add_filter(environment, "string", Everything, python_str_filter);
+    // In one line, unlike jinja2 where it is a long one: indented, it could become large.
+    add_filter(environment, "pprint", Everything, python_repr);
+    add_filter(environment, "join", Everything, join);
+    add_filter(environment, "replace", Everything, replace);
+    add_filter(environment, "indent", Everything, indent);
+    add_filter(environment, "trim", Everything, trim);
+    add_filter(environment, "int", Texts, int);
+    add_filter(environment, "float", Texts, float);
+    add_filter(environment, "round", Texts, round);
+    add_filter(environment, "format", Everything, format);
     for name in ["default", "d"] {
-        environment.add_filter(name, default);
+        add_filter(environment, name, Texts, default);
     }
     for name in ["e", "escape", "forceescape"] {
-        environment.add_filter(name, escape);
+        add_filter(environment, name, Everything, escape);
     }
     for name in ["length", "count"] {
-        environment.add_filter(name, length);
+        add_filter(environment, name, Texts, length);
     }
-    environment.add_filter("items", items);
-    environment.add_filter("dictsort", dictsort);
-    environment.add_filter("wordcount", |text: String| text.split_whitespace().count());
+    add_filter(environment, "items", Items, items);
+    add_filter(environment, "dictsort", Order, dictsort);
+    add_filter(environment, "wordcount", Letters, |text: String| text.split_whitespace().count());
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment
         .add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
-    environment.add_test("iterable", is_iterable);
-    environment.add_test("sequence", |value: &Value| {
+    add_test(environment, "iterable", is_iterable);
+    add_test(environment, "sequence", |value: &Value| {
         is_iterable(value) && value.kind() != ValueKind::Iterable
     });
-    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    add_test(environment, "callable", |value: &Value| value.kind() == ValueKind::Plain);
 }
 
 /// Arguments of a filter by their place or their name.
@@ -156,6 +160,7 @@ fn trim(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<String, Err
     args.done()?;
     let text = python_str(value)?;
     let chars = chars.map(|chars| python_str(&chars)).transpose()?;
+    let chars = chars.map(|chars| CharSet::new(&chars));
     let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(c));
     Ok(text.trim_matches(is_cut).to_owned())
 }
@@ -242,7 +247,7 @@ pub(super) fn format(pattern: &Value, mut args: Rest<Value>) -> Result<Value, Er
     let Some(text) = pattern.as_str() else {
         return Err(limits::error(format!("{} is no format", pattern.kind())));
     };
-    limits::check_format(text)?;
+    limits::check_format(text, '%', &args)?;
     if !pattern.is_safe() {
         return formatting::format(FormatStyle::Printf, text, &args).map(Value::from);
     }

@@ -1,8 +1,9 @@
-//! What a template may build, and the functions that see to it.
+//! What a template may build and how long it may take, and the functions that see to it.
 //!
 //! Every text and container a template builds is counted when it is built, and
-//! no value may be larger or deeper than the limits here. The few filters that
-//! make something large from something small look before they do.
+//! no value may be larger or deeper than the limits here. What searches, compares or
+//! makes something large from something small says so before it begins, so that the
+//! clock is asked in time, and what would take too long is not begun.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -20,62 +21,147 @@ use super::python_text::write_python;
 const MAX_STEPS: usize = 3_000_000;
 /// Bytes of all values built in one rendering.
 const MAX_TOTAL_BYTES: usize = 256 << 20;
-/// Bytes of one value, a text counted wherever it occurs in it.
-pub(super) const MAX_VALUE_BYTES: usize = 32 << 20;
+/// Bytes of one value, a text counted wherever it occurs in it: few enough that going
+/// through all of them takes tens of milliseconds.
+pub(super) const MAX_VALUE_BYTES: usize = 16 << 20;
 /// Values inside values inside values; messages may have half of it.
 const MAX_DEPTH: usize = 256;
 /// Values looked at while measuring.
 const MAX_VISITS: usize = 50_000_000;
-/// Time of one rendering. Steps are quick unless they compare or search
-/// large values, so only a template that does little else gets here.
-const MAX_TIME: Duration = Duration::from_secs(10);
 /// What a value takes besides its text, roughly.
 pub(super) const VALUE_BYTES: usize = 24;
 
+/// What looking at a byte takes at least, in operations that go through many.
+const BYTE_TIME: Duration = Duration::from_nanos(1);
+/// As many bytes take as long as looking at the letters of one, or writing them elsewhere.
+pub(super) const LETTERS: usize = 8;
+/// How much longer looking at a byte may take. What passes beyond it between two looks at
+/// the clock was another program's time, on a machine that has more to do than it can.
+const SLOWNESS: u32 = 10;
+/// What passes between two looks at the clock for other reasons.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
 // Names that no template can spell.
+pub(super) const BEGIN: &str = "<begin>";
 pub(super) const BUILT: &str = "<built>";
 pub(super) const KEPT: &str = "<kept>";
 pub(super) const ITERABLE: &str = "<iterable>";
 pub(super) const MULTIPLY: &str = "<multiply>";
 pub(super) const TICK: &str = "<tick>";
+pub(super) const WEIGHED: &str = "<weighed>";
+pub(super) const NO_CYCLE: &str = "<no cycle>";
+pub(super) const NO_SPREAD: &str = "<no spread>";
+/// A variable: the microseconds that the rendering may take.
+const TIME: &str = "<time>";
 
 /// Sets the limits, and the functions and filters that keep them.
 pub(super) fn install(environment: &mut Environment<'static>) {
+    environment.add_function(BEGIN, begin);
     environment.add_function(BUILT, built);
     environment.add_function(KEPT, kept);
     environment.add_function(ITERABLE, iterable);
     environment.add_function(MULTIPLY, multiply);
     environment.add_function(TICK, |state: &mut State| used(state).bytes(0));
+    environment.add_function(WEIGHED, weighed);
+    environment.add_function(NO_CYCLE, |_: Value| refuse("a cycle needs values"));
+    environment
+        .add_function(NO_SPREAD, |_: Value| refuse("a loop's method takes no list of values"));
     environment.set_formatter(|out, state, value| {
         if let Some(text) = value.as_str() {
+            begin_work(state, text.len())?;
             used(state).bytes(text.len())?;
             return Ok(out.write_str(text)?);
         }
         let mut text = String::new();
+        let n_bytes = measure(state, value)?;
+        begin_work(state, n_bytes.saturating_mul(LETTERS))?;
         write_python(&mut text, value)?;
         used(state).bytes(text.len())?;
         Ok(out.write_str(&text)?)
     });
-    environment.set_unknown_method_callback(|_, value, method, args| {
+    environment.set_unknown_method_callback(|state, value, method, args| {
+        let mut n_bytes = texts([value].into_iter());
+        for arg in args {
+            n_bytes = n_bytes.saturating_add(measure(state, arg)?);
+        }
+        let weight = if python_methods::SEARCHES.contains(&method) { 1 } else { LETTERS };
+        begin_work(state, n_bytes.saturating_mul(weight))?;
         python_methods::call(value, method, args)
     });
+}
+
+/// The variable that tells a rendering how long it may take.
+pub(super) fn time(time: Duration) -> (&'static str, Value) {
+    (TIME, Value::from(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
 }
 
 pub(super) fn error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
+fn refuse(message: &str) -> Result<Value, Error> {
+    Err(error(message))
+}
+
 /// What one rendering has used up.
 struct Used {
-    since: Instant,
+    /// All the time there is, and how much of it is gone.
+    time: Duration,
+    gone: Duration,
+    /// When the clock was last looked at, and how many bytes were to be gone through since.
+    looked: Instant,
+    n_ahead: usize,
     n_steps: usize,
     n_bytes: usize,
     n_visits: usize,
 }
 
+impl Used {
+    fn new(time: Duration) -> Self {
+        let (gone, looked) = (Duration::ZERO, Instant::now());
+        Used { time, gone, looked, n_ahead: 0, n_steps: 0, n_bytes: 0, n_visits: 0 }
+    }
+}
+
+/// The first instruction of every template.
+fn begin(state: &mut State) {
+    let time = state.lookup(TIME).and_then(|time| u64::try_from(time).ok());
+    let time = Duration::from_micros(time.unwrap_or_default());
+    state.get_or_insert_extension_with(|| Used::new(time));
+}
+
 fn used<'s>(state: &'s mut State<'_, '_>) -> &'s mut Used {
-    let unused = || Used { since: Instant::now(), n_steps: 0, n_bytes: 0, n_visits: 0 };
-    state.get_or_insert_extension_with(unused)
+    // There since `begin`.
+    state.get_or_insert_extension_with(|| Used::new(Duration::ZERO))
+}
+
+/// Says that so many bytes are about to be gone through, all of them maybe.
+///
+/// # Errors
+/// When that would take longer than the template has left.
+pub(super) fn begin_work(state: &mut State, n_bytes: usize) -> Result<(), Error> {
+    let used = used(state);
+    used.bytes(0)?;
+    if BYTE_TIME.saturating_mul(u32::try_from(n_bytes).unwrap_or(u32::MAX)) > used.time - used.gone
+    {
+        return Err(used.too_slow());
+    }
+    used.n_ahead = n_bytes;
+    Ok(())
+}
+
+/// Bytes of the texts among some values, and of what lies side by side in lists.
+pub(super) fn texts<'v>(values: impl Iterator<Item = &'v Value>) -> usize {
+    let one = |value: &Value| match value.as_str() {
+        Some(text) => text.len(),
+        None => value.len().unwrap_or_default().saturating_mul(VALUE_BYTES),
+    };
+    values.fold(0, |sum, value| sum.saturating_add(one(value)))
+}
+
+/// Bytes of a value with all that is in it.
+pub(super) fn measure(state: &mut State, value: &Value) -> Result<usize, Error> {
+    used(state).measure(value, 0)
 }
 
 impl Used {
@@ -85,14 +171,26 @@ impl Used {
         if self.n_steps > MAX_STEPS {
             return Err(error(format!("the template takes more than {MAX_STEPS} steps")));
         }
-        if self.since.elapsed() > MAX_TIME {
-            return Err(error(format!("the template takes more than {MAX_TIME:?}")));
-        }
+        self.look()?;
         self.n_bytes = self.n_bytes.saturating_add(n);
         if self.n_bytes > MAX_TOTAL_BYTES {
             return Err(error(format!("the template builds more than {MAX_TOTAL_BYTES} bytes")));
         }
         Ok(())
+    }
+
+    /// Looks at the clock.
+    fn look(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let n_ahead = u32::try_from(std::mem::take(&mut self.n_ahead)).unwrap_or(u32::MAX);
+        let most = BETWEEN_LOOKS + BYTE_TIME.saturating_mul(n_ahead) * SLOWNESS;
+        self.gone += (now - self.looked).min(most);
+        self.looked = now;
+        if self.gone > self.time { Err(self.too_slow()) } else { Ok(()) }
+    }
+
+    fn too_slow(&self) -> Error {
+        error(format!("the template takes longer than the {:?} that it has here", self.time))
     }
 
     /// Bytes of a value with all that is in it.
@@ -131,8 +229,15 @@ fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
 }
 
+/// Counts values that are about to be compared or searched, and hands them on with the
+/// last one first, as they are unpacked.
+fn weighed(state: &mut State, values: Vec<Value>) -> Result<Vec<Value>, Error> {
+    begin_work(state, texts(values.iter()))?;
+    Ok(values.into_iter().rev().collect())
+}
+
 /// Counts a value that was just built, and hands it on.
-fn built(state: &mut State, value: Value) -> Result<Value, Error> {
+pub(super) fn built(state: &mut State, value: Value) -> Result<Value, Error> {
     let used = used(state);
     let n_bytes = match value.as_str() {
         Some(text) if text.len() > MAX_VALUE_BYTES => {
@@ -157,7 +262,8 @@ fn kept(value: Value) -> Result<Value, Error> {
 }
 
 /// Hands on what is about to be iterated over.
-fn iterable(value: Value) -> Result<Value, Error> {
+fn iterable(state: &mut State, value: Value) -> Result<Value, Error> {
+    begin_work(state, texts([&value].into_iter()))?;
     if value.is_none() {
         return Err(error("none is not iterable"));
     }
@@ -219,13 +325,34 @@ pub(super) fn check_join(items: &Value, separator_bytes: usize) -> Result<(), Er
     check_size(items.len().unwrap_or_default().saturating_mul(separator_bytes))
 }
 
-/// Widths and precisions of at most three digits.
-pub(super) fn check_format(pattern: &str) -> Result<(), Error> {
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).count();
-    if pattern.char_indices().any(|(i, _)| digits(&pattern[i..]) > 3) {
-        return Err(error("a format with a number of more than three digits"));
+/// Refuses a list of so many values.
+pub(super) fn check_count(n_values: usize) -> Result<(), Error> {
+    if n_values > MAX_VALUE_BYTES / VALUE_BYTES {
+        return Err(error(format!("a list of more than {} values", MAX_VALUE_BYTES / VALUE_BYTES)));
     }
     Ok(())
+}
+
+/// Widths and precisions of at most three digits, and no more fields than the largest of
+/// the values can be put into.
+pub(super) fn check_format(pattern: &str, mark: char, args: &[Value]) -> Result<(), Error> {
+    /// What a width or a number takes at most.
+    const FIELD_BYTES: usize = 2000;
+    let mut n_digits = 0;
+    for c in pattern.chars() {
+        n_digits = if c.is_ascii_digit() { n_digits + 1 } else { 0 };
+        if n_digits > 3 {
+            return Err(error("a format with a number of more than three digits"));
+        }
+    }
+    let mut longest = FIELD_BYTES;
+    for arg in args {
+        let mut text = String::new();
+        write_python(&mut text, arg)?;
+        longest = longest.max(text.len());
+    }
+    let n_fields = pattern.matches(mark).count();
+    check_size(pattern.len().saturating_add(n_fields.saturating_mul(longest)))
 }
 
 /// A writer that stops at the largest text a template may build.

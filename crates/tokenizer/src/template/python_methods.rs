@@ -4,8 +4,27 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind};
 
-use super::limits::{self, check_format, check_join, check_replace};
-use super::python_text::{is_python_space, split_lines, write_python};
+use super::limits::{
+    self, MAX_VALUE_BYTES, VALUE_BYTES, check_count, check_format, check_join, check_replace,
+};
+use super::python_text::{CharSet, is_python_space, split_lines, write_python};
+
+/// Methods that look for something, and do so faster than letter by letter.
+pub(super) const SEARCHES: &[&str] = &[
+    "count",
+    "endswith",
+    "find",
+    "get",
+    "index",
+    "items",
+    "keys",
+    "removeprefix",
+    "removesuffix",
+    "rfind",
+    "rindex",
+    "startswith",
+    "values",
+];
 
 /// Calls `method`.
 pub(super) fn call(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
@@ -66,7 +85,7 @@ fn list_index(list: &Value, args: &[Value]) -> Result<Value, Error> {
 fn text_method(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(match method {
         "format" => {
-            check_format(text)?;
+            check_format(text, '{', args)?;
             format(FormatStyle::StrFormat, text, args)?.into()
         }
         "join" => {
@@ -95,7 +114,10 @@ fn text_method(text: &str, method: &str, args: &[Value]) -> Result<Value, Error>
             let lines = split_lines(text).map(|(line, end)| {
                 if keep_ends == Some(true) { [line, end].concat() } else { line.into() }
             });
-            lines.map(Value::from).collect::<Vec<_>>().into()
+            let lines: Vec<Value> =
+                lines.map(Value::from).take(MAX_VALUE_BYTES / VALUE_BYTES + 1).collect();
+            check_count(lines.len())?;
+            lines.into()
         }
         "find" | "rfind" | "index" | "rindex" | "count" => search(text, method, args)?,
         "startswith" | "endswith" => begins_or_ends(text, method == "endswith", args)?,
@@ -169,7 +191,8 @@ fn join(separator: &str, items: &Value) -> Result<String, Error> {
 
 fn strip(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (chars,): (Option<&str>,) = from_args(args)?;
-    let is_cut = |c: char| chars.map_or(is_python_space(c), |chars| chars.contains(c));
+    let chars = chars.map(CharSet::new);
+    let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(c));
     Ok(Value::from(match method {
         "lstrip" => text.trim_start_matches(is_cut),
         "rstrip" => text.trim_end_matches(is_cut),
@@ -187,6 +210,8 @@ fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
     };
     // The number of parts; without `maxsplit` as many as there are.
     let n_parts = most.map_or(usize::MAX, |most| most.saturating_add(1));
+    // One more than a list may have, which is then refused.
+    let n_parts = n_parts.min(MAX_VALUE_BYTES / VALUE_BYTES + 1);
     let mut parts: Vec<&str> = match separator.as_ref().map(Value::as_str) {
         Some(None) => return Err(limits::error("a text is split at a text")),
         Some(Some("")) => return Err(limits::error("empty separator")),
@@ -194,6 +219,7 @@ fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
         Some(Some(separator)) => text.splitn(n_parts, separator).collect(),
         None => words(text, n_parts, from_end),
     };
+    check_count(parts.len())?;
     if from_end {
         parts.reverse();
     }
@@ -235,6 +261,9 @@ fn partition(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error>
 
 /// The part of a text that optional `start` and `end` name, and where it begins.
 fn window(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
+    if start.is_none() && end.is_none() {
+        return Some((0, text));
+    }
     let n_chars = text.chars().count() as i64;
     let place = |bound: i64| (if bound < 0 { bound + n_chars } else { bound }).max(0) as usize;
     let byte = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(byte, _)| byte);

@@ -23,9 +23,32 @@ pub(super) fn python_str(value: &Value) -> Result<String, Error> {
     Ok(text)
 }
 
+/// `repr(value)`.
+pub(super) fn python_repr(value: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    write_inner(&mut BoundedText(&mut text), value)?;
+    Ok(text)
+}
+
 /// `str.isspace` of one character: Unicode's white space and four separators.
 pub(super) fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// The characters of a text, to look for one of them.
+pub(super) struct CharSet(Vec<char>);
+
+impl CharSet {
+    pub(super) fn new(text: &str) -> Self {
+        let mut chars: Vec<char> = text.chars().collect();
+        chars.sort_unstable();
+        chars.dedup();
+        CharSet(chars)
+    }
+
+    pub(super) fn contains(&self, c: char) -> bool {
+        self.0.binary_search(&c).is_ok()
+    }
 }
 
 /// The lines of `str.splitlines`, each with what ends it.

@@ -34,56 +34,6 @@ impl FloatJob for MostRows {
     }
 }
 
-/// `out[r][i] = queries[r] . keys[..][i]` for up to [`most_rows`] rows and every `i < stride`.
-///
-/// Rows of `queries` are `queries.len() / n_rows` apart, those of `out` `out_stride`;
-/// `keys` is `[width][stride]`, and `stride` a multiple of [`crate::kv::LANES`]. On the way,
-/// memory that is wanted next is fetched `ahead`.
-///
-/// # Panics
-/// When lengths do not fit, or there are more rows.
-pub(super) fn products<T: Element>(
-    level: Level,
-    n_rows: usize,
-    queries: &[f32],
-    keys: &[T],
-    stride: usize,
-    out: &mut [f32],
-    out_stride: usize,
-    ahead: &[u8],
-) {
-    let width = queries.len() / n_rows;
-    assert!(queries.len() == n_rows * width && keys.len() == width * stride);
-    assert!(stride.is_multiple_of(crate::kv::LANES));
-    assert!(stride <= out_stride && (n_rows - 1) * out_stride + stride <= out.len());
-    level.run(Products { n_rows, queries, width, keys, stride, out, out_stride, ahead });
-}
-
-/// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`most_rows`] rows.
-///
-/// Rows of `weights` are `weight_stride` apart, of which the first `n` count; `values` is
-/// `[n][stride]`, and `stride`, a multiple of [`crate::kv::LANES`], the width of `out`. On the
-/// way, memory that is wanted next is fetched `ahead`.
-///
-/// # Panics
-/// When lengths do not fit, or there are more rows.
-pub(super) fn add_weighted<T: Element>(
-    level: Level,
-    n_rows: usize,
-    weights: &[f32],
-    weight_stride: usize,
-    values: &[T],
-    stride: usize,
-    out: &mut [f32],
-    ahead: &[u8],
-) {
-    let n = values.len() / stride;
-    assert!(values.len() == n * stride && out.len() == n_rows * stride);
-    assert!(stride.is_multiple_of(crate::kv::LANES));
-    assert!((n_rows - 1) * weight_stride + n <= weights.len());
-    level.run(AddWeighted { n_rows, weights, weight_stride, values, stride, n, out, ahead });
-}
-
 /// `out[i] = values[i]`, of which there are a multiple of [`crate::kv::LANES`].
 ///
 /// # Panics
@@ -124,8 +74,8 @@ fn fetch_line(address: *const u8) {
 /// What memory is read in.
 const LINE_BYTES: usize = 64;
 
-/// Calls a method with `n_rows` as a constant, up to [`rows_of`] the vectors `S`. No code is made
-/// for more.
+/// Runs `$body` with `$R` a constant equal to `$n_rows`, which is 1 to [`rows_of`] the vectors
+/// `$S`. No code is made for more.
 macro_rules! with_rows {
     ($n_rows:expr, $S:ident, $R:ident => $body:expr) => {
         with_rows!(@ $n_rows, $S, $R, $body, 1 2 3 4 5 6 7 8)
@@ -138,40 +88,55 @@ macro_rules! with_rows {
     };
 }
 
-/// Columns that are computed side by side, in vectors: two of AVX2 and as many bytes of others
-/// keep the units busy, but sums that find no room in the registers do not.
+/// Whether the sums of so many vectors of columns stay in registers.
 const fn fits<S: FloatSimd>(vectors: usize, n_rows: usize) -> bool {
     vectors * n_rows <= S::SUMS
 }
 
-/// Goes through the columns of a stride by several vectors, then by what is left.
+/// Goes through the columns of a stride by two vectors at once, or four short ones, so that there
+/// are sums enough to keep the CPU busy; then by one.
 macro_rules! all_columns {
-    ($S:ident, $R:ident, $AHEAD:ident, $stride:expr, $self:ident, $s:expr) => {{
+    ($S:ident, $R:ident, $AHEAD:ident, $self:ident, $s:ident, $n:ident) => {{
         let mut at = 0;
         if const { $S::LANES == 4 && fits::<$S>(4, $R) } {
-            while at + 4 * $S::LANES <= $stride {
-                $self.columns::<$S, $R, 4, $AHEAD>($s, at);
+            while at + 4 * $S::LANES <= $self.stride {
+                $self.columns::<$S, $R, 4, $AHEAD>($s, at, $n);
                 at += 4 * $S::LANES;
             }
         }
         if const { fits::<$S>(2, $R) } {
-            while at + 2 * $S::LANES <= $stride {
-                $self.columns::<$S, $R, 2, $AHEAD>($s, at);
+            while at + 2 * $S::LANES <= $self.stride {
+                $self.columns::<$S, $R, 2, $AHEAD>($s, at, $n);
                 at += 2 * $S::LANES;
             }
         }
-        while at < $stride {
-            $self.columns::<$S, $R, 1, $AHEAD>($s, at);
+        while at < $self.stride {
+            $self.columns::<$S, $R, 1, $AHEAD>($s, at, $n);
             at += $S::LANES;
         }
     }};
 }
 
-/// `C` vectors.
+/// `C` vectors. By a loop, as closures that may panic are calls.
 #[inline(always)]
 fn load<S: FloatSimd, T: Element, const C: usize>(s: S, values: &[T]) -> [S::F; C] {
     let bytes: &[u8] = bytemuck::cast_slice(&values[..C * S::LANES]);
-    std::array::from_fn(|c| T::load(s, &bytes[c * S::LANES * size_of::<T>()..]))
+    let mut vectors = [s.splat_f32(0.0); C];
+    for (c, vector) in vectors.iter_mut().enumerate() {
+        *vector = T::load(s, &bytes[c * S::LANES * size_of::<T>()..]);
+    }
+    vectors
+}
+
+/// The first `len` of the values from each multiple of `stride` on: slices of one length, known as
+/// such, so that one check serves for all of them.
+#[inline(always)]
+fn rows_of_length<const R: usize>(values: &[f32], stride: usize, len: usize) -> [&[f32]; R] {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    for (r, row) in rows.iter_mut().enumerate() {
+        *row = &values[r * stride..][..len];
+    }
+    rows
 }
 
 struct Unpack<'a, T> {
@@ -192,34 +157,48 @@ impl<T: Element> FloatJob for Unpack<'_, T> {
     }
 }
 
-struct Products<'a, T> {
-    n_rows: usize,
-    queries: &'a [f32],
-    width: usize,
-    keys: &'a [T],
-    stride: usize,
-    out: &'a mut [f32],
-    out_stride: usize,
-    ahead: &'a [u8],
+/// `out[r][i] = queries[r] . keys[..][i]` for up to [`most_rows`] rows and every `i < stride`.
+pub(super) struct Products<'a, T> {
+    pub n_rows: usize,
+    /// `[rows][key width]`
+    pub queries: &'a [f32],
+    /// `[key width][stride]`
+    pub keys: &'a [T],
+    /// A multiple of [`crate::kv::LANES`].
+    pub stride: usize,
+    /// Rows `out_stride` apart, of which the first `stride` values are written.
+    pub out: &'a mut [f32],
+    pub out_stride: usize,
+    /// What is wanted next: it is fetched on the way.
+    pub ahead: &'a [u8],
 }
 
 impl<T: Element> Products<'_, T> {
+    /// # Panics
+    /// When lengths do not fit, or there are more rows.
+    pub fn compute(self, level: Level) {
+        let Self { n_rows, stride, out_stride, .. } = self;
+        assert!(self.queries.len() * stride == n_rows * self.keys.len());
+        assert!(stride.is_multiple_of(crate::kv::LANES));
+        assert!(stride <= out_stride && (n_rows - 1) * out_stride + stride <= self.out.len());
+        level.run(self);
+    }
+
     /// Columns from `at` on, `C` vectors of them.
     #[inline(always)]
     fn columns<S: FloatSimd, const R: usize, const C: usize, const AHEAD: bool>(
         &mut self,
         s: S,
         at: usize,
+        width: usize,
     ) {
-        let Self { width, stride, out_stride, ahead, .. } = *self;
-        let queries: [&[f32]; R] = std::array::from_fn(|r| &self.queries[r * width..][..width]);
-        let mut rows = self.keys.chunks_exact(stride);
+        let Self { stride, out_stride, ahead, .. } = *self;
+        let queries: [_; R] = rows_of_length(self.queries, width, width);
         let mut sums = [[s.splat_f32(0.0); C]; R];
-        for i in 0..width {
+        for (i, row) in (0..width).zip(self.keys.chunks_exact(stride)) {
             if AHEAD {
                 fetch::<T>(ahead, at * width + i * C * S::LANES, C * S::LANES);
             }
-            let Some(row) = rows.next() else { break };
             let keys: [S::F; C] = load(s, &row[at..]);
             for r in 0..R {
                 let q = s.splat_f32(queries[r][i]);
@@ -237,8 +216,8 @@ impl<T: Element> Products<'_, T> {
     }
 
     #[inline(always)]
-    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S) {
-        all_columns!(S, R, AHEAD, self.stride, self, s);
+    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S, width: usize) {
+        all_columns!(S, R, AHEAD, self, s, width);
     }
 }
 
@@ -247,42 +226,60 @@ impl<T: Element> FloatJob for Products<'_, T> {
 
     #[inline(always)]
     fn run<S: FloatSimd>(mut self, s: S) {
+        let width = self.keys.len() / self.stride;
         with_rows!(self.n_rows, S, R => match self.ahead {
-            [] => self.all_columns::<S, R, false>(s),
-            _ => self.all_columns::<S, R, true>(s),
+            [] => self.all_columns::<S, R, false>(s, width),
+            _ => self.all_columns::<S, R, true>(s, width),
         });
     }
 }
 
-struct AddWeighted<'a, T> {
-    n_rows: usize,
-    weights: &'a [f32],
-    weight_stride: usize,
-    values: &'a [T],
-    stride: usize,
-    n: usize,
-    out: &'a mut [f32],
-    ahead: &'a [u8],
+/// `out[r] += sum over i of weights[r][i] * values[i]` for up to [`most_rows`] rows.
+pub(super) struct AddWeighted<'a, T> {
+    pub n_rows: usize,
+    /// Rows `weight_stride` apart, of which as many count as there are values.
+    pub weights: &'a [f32],
+    pub weight_stride: usize,
+    /// `[values][stride]`
+    pub values: &'a [T],
+    /// A multiple of [`crate::kv::LANES`].
+    pub stride: usize,
+    /// `[rows][stride]`
+    pub out: &'a mut [f32],
+    /// What is wanted next: it is fetched on the way.
+    pub ahead: &'a [u8],
 }
 
 impl<T: Element> AddWeighted<'_, T> {
+    /// # Panics
+    /// When lengths do not fit, or there are more rows.
+    pub fn compute(self, level: Level) {
+        let Self { n_rows, stride, .. } = self;
+        assert!(self.values.len().is_multiple_of(stride) && self.out.len() == n_rows * stride);
+        assert!(stride.is_multiple_of(crate::kv::LANES));
+        let n = self.values.len() / stride;
+        assert!((n_rows - 1) * self.weight_stride + n <= self.weights.len());
+        level.run(self);
+    }
+
     /// Columns from `at` on, `C` vectors of them.
     #[inline(always)]
     fn columns<S: FloatSimd, const R: usize, const C: usize, const AHEAD: bool>(
         &mut self,
         s: S,
         at: usize,
+        n: usize,
     ) {
-        let Self { weight_stride, stride, n, ahead, .. } = *self;
-        let weights: [&[f32]; R] = std::array::from_fn(|r| &self.weights[r * weight_stride..][..n]);
-        let mut sums: [[S::F; C]; R] =
-            std::array::from_fn(|r| load(s, &self.out[r * stride + at..]));
-        let mut rows = self.values.chunks_exact(stride);
-        for i in 0..n {
+        let Self { weight_stride, stride, ahead, .. } = *self;
+        let weights: [_; R] = rows_of_length(self.weights, weight_stride, n);
+        let mut sums = [[s.splat_f32(0.0); C]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            *sums = load(s, &self.out[r * stride + at..]);
+        }
+        for (i, row) in (0..n).zip(self.values.chunks_exact(stride)) {
             if AHEAD {
                 fetch::<T>(ahead, at * n + i * C * S::LANES, C * S::LANES);
             }
-            let Some(row) = rows.next() else { break };
             let values: [S::F; C] = load(s, &row[at..]);
             for r in 0..R {
                 let w = s.splat_f32(weights[r][i]);
@@ -300,8 +297,8 @@ impl<T: Element> AddWeighted<'_, T> {
     }
 
     #[inline(always)]
-    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S) {
-        all_columns!(S, R, AHEAD, self.stride, self, s);
+    fn all_columns<S: FloatSimd, const R: usize, const AHEAD: bool>(&mut self, s: S, n: usize) {
+        all_columns!(S, R, AHEAD, self, s, n);
     }
 }
 
@@ -310,9 +307,10 @@ impl<T: Element> FloatJob for AddWeighted<'_, T> {
 
     #[inline(always)]
     fn run<S: FloatSimd>(mut self, s: S) {
+        let n = self.values.len() / self.stride;
         with_rows!(self.n_rows, S, R => match self.ahead {
-            [] => self.all_columns::<S, R, false>(s),
-            _ => self.all_columns::<S, R, true>(s),
+            [] => self.all_columns::<S, R, false>(s, n),
+            _ => self.all_columns::<S, R, true>(s, n),
         });
     }
 }
@@ -368,7 +366,10 @@ mod tests {
     #[should_panic(expected = "9 rows")]
     fn more_rows_than_there_are_registers_for_are_refused() {
         let rows = values(16, 1.0);
-        products(Level::best(), 9, &values(9, 1.0), &rows, 16, &mut vec![0.0; 9 * 16], 16, &[]);
+        let (n_rows, stride, out_stride) = (9, 16, 16);
+        let (queries, out) = (&values(9, 1.0)[..], &mut vec![0.0; 9 * 16][..]);
+        Products { n_rows, queries, keys: &rows[..], stride, out, out_stride, ahead: &[] }
+            .compute(Level::best());
     }
 
     fn check_products<T: Element>(level: Level, n_rows: usize, stride: usize, keys: &[T]) {
@@ -376,7 +377,8 @@ mod tests {
         let queries = values(n_rows * width, 1.0);
         let mut out = vec![0.0; n_rows * out_stride];
         let ahead = &bytemuck::cast_slice(keys)[..size_of_val(keys) / 2];
-        products(level, n_rows, &queries, keys, stride, &mut out, out_stride, ahead);
+        let (queries, all) = (&queries[..], &mut out[..]);
+        Products { n_rows, queries, keys, stride, out: all, out_stride, ahead }.compute(level);
         for (row, query) in queries.chunks_exact(width).enumerate() {
             for column in 0..stride {
                 let key = keys[column..].iter().step_by(stride);
@@ -393,7 +395,9 @@ mod tests {
         let before = values(n_rows * stride, 4.0);
         let mut out = before.clone();
         let ahead = &bytemuck::cast_slice(rows)[..size_of_val(rows) / 2];
-        add_weighted(level, n_rows, &weights, weight_stride, rows, stride, &mut out, ahead);
+        let (weights, all) = (&weights[..], &mut out[..]);
+        AddWeighted { n_rows, weights, weight_stride, values: rows, stride, out: all, ahead }
+            .compute(level);
         for (i, got) in out.iter().enumerate() {
             let (row, column) = (i / stride, i % stride);
             let weight = |at: usize| f64::from(weights[row * weight_stride + at]);

@@ -279,17 +279,10 @@ impl<P: Pages + ?Sized> Head<'_, P> {
                 continue;
             }
             let queries = &queries[block.start * width..block.end * width];
-            let scores = &mut scores[block.start * score_stride + slot..];
-            kernels::products(
-                self.level,
-                block.len(),
-                queries,
-                keys,
-                stride,
-                scores,
-                score_stride,
-                ahead,
-            );
+            let out = &mut scores[block.start * score_stride + slot..];
+            let (n_rows, out_stride) = (block.len(), score_stride);
+            kernels::Products { n_rows, queries, keys, stride, out, out_stride, ahead }
+                .compute(self.level);
             ahead = &[];
         }
     }
@@ -339,8 +332,9 @@ impl<P: Pages + ?Sized> Head<'_, P> {
             let values = &values[(positions.start - slot) * stride..];
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
-            let n = queries.len();
-            kernels::add_weighted(self.level, n, weights, score_stride, values, stride, out, ahead);
+            let (n_rows, weight_stride) = (queries.len(), score_stride);
+            kernels::AddWeighted { n_rows, weights, weight_stride, values, stride, out, ahead }
+                .compute(self.level);
             ahead = &[];
         };
         for block in self.blocks() {
