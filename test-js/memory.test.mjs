@@ -4,11 +4,13 @@
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { Realm } from '@realm-ai/realm'
+import { gunzipSync } from 'node:zlib'
+import { Realm, RealmError } from '@realm-ai/realm'
 import * as native from '@realm-ai/realm/native'
-import { bundledModel, root, withModel } from './support/models.mjs'
+import { bundledModel, conformanceKit, root, withModel } from './support/models.mjs'
 
 describe('memory', () => {
   it('stays flat over 200 rounds of load, generate and dispose', (t) => {
@@ -57,28 +59,103 @@ describe('memory', () => {
     }))
 })
 
+describe('an estimate of memory', () => {
+  it('is to the byte what a load says it takes', async () => {
+    const all = [
+      {},
+      { layout: 'mapped', kvCacheType: 'f16', contextLength: 128 },
+      { layout: 'packed', kvCacheType: 'q8_0', maxSequences: 7 },
+      { vocabOnly: true },
+    ]
+    for (const options of all) {
+      const estimate = await Realm.estimate(bundledModel, { backend: 'cpu', ...options })
+      const realm = await Realm.create({ backend: 'cpu' })
+      const { info } = await realm.load(bundledModel, options)
+      const { memory, backend, layout, contextLength, maxSequences } = info
+      assert.deepEqual(estimate, { ...memory, backend, layout, contextLength, maxSequences })
+      const { weights, copies, kv, states, slots } = memory
+      assert.equal(memory.total, weights + copies + kv + states + slots)
+      assert.deepEqual([info.packedBytes, info.kvCacheBytes], [copies, kv])
+      assert.equal(memory.total > 0, options.vocabOnly !== true)
+      await realm.dispose()
+    }
+  })
+
+  it('grows with what is asked for, part by part', async () => {
+    const estimate = (options) => Realm.estimate(bundledModel, { layout: 'mapped', ...options })
+    const small = await estimate({ contextLength: 128, maxSequences: 1, kvCacheType: 'f32' })
+    const long = await estimate({ contextLength: 256, maxSequences: 1, kvCacheType: 'f32' })
+    assert.equal(long.kv, 2 * small.kv)
+    assert.equal(long.weights, small.weights)
+    const halves = await estimate({ contextLength: 128, maxSequences: 1, kvCacheType: 'f16' })
+    assert.equal(halves.kv, small.kv / 2)
+    const packed = await estimate({ layout: 'packed', contextLength: 128, maxSequences: 1 })
+    assert.ok(packed.copies > 0 && small.copies === 0)
+    const [one, two] = [await estimate({ threads: 1 }), await estimate({ threads: 2 })]
+    assert.ok(one.slots < two.slots, 'each thread has memory of its own')
+  })
+
+  it('counts a state for each sequence of a model that has them', async () => {
+    const bytes = gunzipSync(readFileSync(join(conformanceKit(), 'models/lfm2/model.gguf.gz')))
+    const estimate = (maxSequences) => Realm.estimate(bytes, { maxSequences, contextLength: 64 })
+    const [one, five] = [await estimate(1), await estimate(5)]
+    assert.ok(one.states > 0)
+    assert.equal(five.states, 5 * one.states)
+  })
+
+  it('is for the bytes of a file, a Blob and a file handle, too', async () => {
+    const bytes = readFileSync(bundledModel)
+    const options = { backend: 'cpu', layout: 'mapped' }
+    const { total } = await Realm.estimate(bundledModel, options)
+    const blob = new Blob([bytes])
+    for (const source of [bytes, blob, { getFile: async () => blob }])
+      assert.equal((await Realm.estimate(source, options)).total, total)
+  })
+
+  it('is refused as a load is', async () => {
+    const refused = (source, options) => assert.rejects(Realm.estimate(source, options), RealmError)
+    await assert.rejects(Realm.estimate('nowhere.gguf'), { code: 'MODEL_NOT_FOUND' })
+    await assert.rejects(Realm.estimate(bundledModel, { maxSequences: 5000 }), {
+      code: 'INVALID_ARGUMENT',
+      message: /maxSequences is 5000/,
+    })
+    await assert.rejects(Realm.estimate(bundledModel, { memoryLimit: 5 }), {
+      code: 'INVALID_ARGUMENT',
+    })
+    await assert.rejects(Realm.estimate(bundledModel, { signal: AbortSignal.abort() }), {
+      code: 'ABORTED',
+    })
+    await refused(bundledModel, { backend: 'abacus' })
+    await refused(new Uint8Array(64))
+  })
+})
+
 describe('the memory limit of a realm', () => {
-  const memoryOf = ({ info }) => info.weightBytes + info.kvCacheBytes + info.packedBytes
+  const memoryOf = ({ info }) => info.memory.total
+  // Of a mapped file, what is copied is let go; bytes in memory stay beside their copies.
+  const bytes = readFileSync(bundledModel)
 
   /** Loads with a limit; what it was refused with, if it was. */
   async function loadWithin(memoryLimit, options) {
     const realm = await Realm.create({ backend: 'cpu', memoryLimit })
-    const model = await realm.load(bundledModel, options).catch((error) => error)
+    const model = await realm.load(bytes, options).catch((error) => error)
     const outcome = model instanceof Error ? model : { ...model.info }
     await realm.dispose()
     return outcome
   }
 
-  it('refuses a model that needs more, and names both numbers', async () => {
-    const needed = await withModel(bundledModel, memoryOf, { layout: 'mapped' })
-    const { code, message } = await loadWithin(needed - 1, { layout: 'mapped' })
+  it('refuses a model that needs more, and names both numbers and every part', async () => {
+    const options = { layout: 'mapped', backend: 'cpu' }
+    const { total, weights, kv, slots } = await Realm.estimate(bytes, options)
+    const { code, message } = await loadWithin(total - 1, { layout: 'mapped' })
     assert.equal(code, 'OUT_OF_MEMORY')
-    assert.match(message, new RegExp(`needs ${needed} bytes .* leaves ${needed - 1};`))
-    assert.equal((await loadWithin(needed, { layout: 'mapped' })).layout, 'mapped')
+    assert.match(message, new RegExp(`needs ${total} bytes .* leaves ${total - 1};`))
+    assert.ok(message.includes(`(${weights} of weights, ${kv} of KV cache, ${slots} of`), message)
+    assert.equal((await loadWithin(total, { layout: 'mapped' })).layout, 'mapped')
   })
 
-  it('keeps matrices as the file has them where copies are too much', async () => {
-    const packed = await withModel(bundledModel, memoryOf, { layout: 'packed' })
+  it('keeps matrices as they are where copies are too much', async () => {
+    const packed = await withModel(bytes, memoryOf, { layout: 'packed' })
     assert.equal((await loadWithin(packed, { layout: 'packed' })).layout, 'packed')
     assert.equal((await loadWithin(packed - 1, { layout: 'packed' })).code, 'OUT_OF_MEMORY')
     assert.equal((await loadWithin(packed - 1)).layout, 'mapped')

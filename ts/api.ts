@@ -13,6 +13,7 @@ export {
   type TemplateOptions,
 } from './chat.js'
 export { RealmError, type RealmErrorCode } from './errors.js'
+export type { MemoryEstimate } from './estimate.js'
 export { type GenerateChunk, type GenerateResult, Generation } from './generation.js'
 export {
   LoraAdapter,
@@ -28,6 +29,7 @@ export type {
   CompletionOptions,
   DetokenizeOptions,
   EmbedOptions,
+  EstimateOptions,
   GenerateOptions,
   LayerOptions,
   LoadOptions,

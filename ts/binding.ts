@@ -36,11 +36,39 @@ export interface BindingLoadOptions {
   kvCacheType: string
   /** 'auto' | 'mapped' | 'packed' */
   layout: string
-  /** Bytes that weights, KV cache and packed copies may take together; Infinity for no limit. */
+  /** Bytes that the model may take, all of `BindingMemory`; Infinity for no limit. */
   memoryLimit: number
   vocabOnly: boolean
   /** The chat template instead of the file's: the name of a built-in one, or Jinja. */
   chatTemplate: string | null
+}
+
+/** Bytes that a model takes when every page, state and copy is in use. */
+export interface BindingMemory {
+  /**
+   * Weights as the backend keeps them. Of a mapped file, those of which there is a packed copy are
+   * let go and do not count.
+   */
+  weights: number
+  /** Packed copies of matrices. */
+  copies: number
+  /** The KV cache, all its pages. */
+  kv: number
+  /** Recurrent states, one for each of `maxSequences`. */
+  states: number
+  /** Everything else: activations, scratch memory, batches, lists of pages. */
+  slots: number
+  total: number
+}
+
+/** What a model would take if it were loaded. */
+export interface BindingEstimate {
+  memory: BindingMemory
+  /** The backend that it is for; '' when only the vocabulary would be loaded. */
+  backend: string
+  layout: 'mapped' | 'packed' | null
+  contextLength: number
+  maxSequences: number
 }
 
 export interface BindingModelInfo {
@@ -80,6 +108,8 @@ export interface BindingModelInfo {
   layout: 'mapped' | 'packed' | null
   /** Bytes of those copies once all are made; those of the file need not stay in memory then. */
   packedBytes: number
+  /** What it takes of memory; all 0 when only the vocabulary was loaded. */
+  memory: BindingMemory
   /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
   pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
   tokenizer: string
@@ -281,6 +311,12 @@ export interface BindingLoad {
   abort(): void
 }
 
+export interface BindingEstimation {
+  estimate: Promise<BindingEstimate>
+  /** Only where there is anything to be fetched first. */
+  abort?(): void
+}
+
 /** The same operations, waiting for their result: for loops of one's own on a thread of one's own. */
 export interface SyncBinding {
   storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
@@ -390,6 +426,12 @@ export interface Binding {
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingLoad
+  /** What `load` would take of memory, by the header alone: nothing is uploaded or opened. */
+  estimate(
+    source: BindingSource,
+    options: BindingLoadOptions,
+    onProgress: ((progress: BindingProgress) => void) | null,
+  ): BindingEstimation
   /** Renders the conversation's template, which belongs to no model and has 50 ms. */
   renderChatTemplate(conversation: BindingConversation): string
 }

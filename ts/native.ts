@@ -48,7 +48,8 @@ export function storeModel(bytesOrPath: Uint8Array | string, given?: StoreOption
     throw invalid('bytesOrPath', 'a path or the bytes of a GGUF file', bytesOrPath)
   const { backend, fallback, device, threads, ...load } = { ...given }
   const options = readLoadOptions(load)
-  const settings = toBindingLoad(readRealmOptions({ backend, fallback, device, threads }), options)
+  const realm = readRealmOptions({ backend, fallback, device, threads })
+  const settings = toBindingLoad(realm, options, realm.memoryLimit)
   const model = guarded(() => loadBinding().storeModelSync(bytesOrPath, settings))
   try {
     guarded(() => setLora(model, options.lora))

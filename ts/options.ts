@@ -45,9 +45,8 @@ export interface RealmOptions {
   /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
   threads?: number
   /**
-   * Bytes that the models of this realm may take together, each counted in full: its weights, KV
-   * cache and packed copies (`weightBytes`, `kvCacheBytes` and `packedBytes` of `model.info`).
-   * A load that needs more rejects with OUT_OF_MEMORY; layout 'auto' makes copies only where they
+   * Bytes that the models of this realm may take together, each counted in full: all that
+   * `memory.total` of `model.info` sums up. `Realm.estimate` says it beforehand. A load that needs more rejects with OUT_OF_MEMORY; layout 'auto' makes copies only where they
    * fit. Default: no limit.
    */
   memoryLimit?: number
@@ -65,7 +64,10 @@ export interface RealmOptions {
 export interface LoadOptions {
   /** Positions per sequence; 0 = what the file says, at most 4096. Default 0. */
   contextLength?: number
-  /** Sequences that can be at full length at once; 0 = the engine's choice. Default 0. */
+  /**
+   * Sequences that can be at full length at once; 0 = the engine's choice. More can run at once as
+   * long as they are shorter, but of a model with recurrent states. Default 0.
+   */
   maxSequences?: number
   /**
    * Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. 'q8_0' has
@@ -93,6 +95,9 @@ export interface LoadOptions {
   /** Stops the load: it rejects with ABORTED. */
   signal?: AbortSignal
 }
+
+/** Options of `Realm.estimate`: those of `realm.load`, and those of `Realm.create` but for a limit. */
+export interface EstimateOptions extends LoadOptions, Omit<RealmOptions, 'memoryLimit'> {}
 
 /** Options of `quantize`. */
 export interface QuantizeOptions {
@@ -243,6 +248,9 @@ const LOAD = {
   signal: signalField,
 }
 
+const { memoryLimit: _limit, ...REALM_WITHOUT_LIMIT } = REALM
+const ESTIMATE = { ...REALM_WITHOUT_LIMIT, ...LOAD }
+
 const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
 const QUANTIZE = {
@@ -315,6 +323,8 @@ export const readRealmOptions = (given: unknown): Values<typeof REALM> =>
   readOptions('options', given, REALM)
 export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD)
+export const readEstimateOptions = (given: unknown): Values<typeof ESTIMATE> =>
+  readOptions('estimate options', given, ESTIMATE)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
   readOptions('adapter options', given, ADAPTER)
 export const readQuantizeOptions = (given: unknown): Values<typeof QUANTIZE> =>
@@ -340,9 +350,9 @@ export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
 
 /** What the engine takes to load a model into what is left of the realm's memory limit. */
 export function toBindingLoad(
-  realm: ReturnType<typeof readRealmOptions>,
+  realm: Omit<ReturnType<typeof readRealmOptions>, 'memoryLimit'>,
   load: ReturnType<typeof readLoadOptions>,
-  memoryLimit: number = realm.memoryLimit,
+  memoryLimit: number,
 ): BindingLoadOptions {
   return {
     backend: realm.backend,

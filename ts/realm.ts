@@ -5,12 +5,15 @@
 import type { Binding, BindingBackendInfo, BindingLoad, BindingProgress } from './binding.js'
 import type { ModelCache } from './cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
+import { estimate, type MemoryEstimate } from './estimate.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
 import type { ModelSource } from './model-source.js'
 import {
+  type EstimateOptions,
   type LoadOptions,
   type RealmOptions,
+  readEstimateOptions,
   readLoadOptions,
   readRealmOptions,
   toBindingLoad,
@@ -60,6 +63,21 @@ export class Realm {
   /** What this machine offers, and why not for the rest. */
   static async backends(): Promise<BackendInfo[]> {
     return guardedAsync(async () => (await openBinding(['auto'], '')).backends())
+  }
+
+  /**
+   * What `realm.load` would take of memory for this source with these options, by the file's header
+   * alone: no weight is read, copied or uploaded. Backends are started as by a load. A source that
+   * is not here yet is downloaded to the cache first, as by a load; adapters are not counted.
+   *
+   * @throws RealmError  what `Realm.create` and `realm.load` would reject with
+   */
+  static async estimate(source: ModelSource, options?: EstimateOptions): Promise<MemoryEstimate> {
+    const checked = readEstimateOptions(options)
+    const names = [checked.backend, ...checked.fallback]
+    const binding = await guardedAsync(() => openBinding(names, checked.device ?? ''))
+    await checkBackends(binding, checked)
+    return estimate(binding, source, checked)
   }
 
   /**
@@ -142,8 +160,7 @@ export class Realm {
 
 /** Bytes that count against `memoryLimit`. */
 function memoryOf({ info }: Model): number {
-  // Without weights there is no layout.
-  return info.layout === null ? 0 : info.weightBytes + info.kvCacheBytes + info.packedBytes
+  return info.memory.total
 }
 
 /** Backends that need not be asked for: asking takes time where drivers are slow. */
@@ -151,7 +168,11 @@ const ALWAYS_THERE: readonly string[] = ['auto', 'cpu']
 
 async function checkBackends(
   binding: Binding,
-  { backend, fallback, device }: ReturnType<typeof readRealmOptions>,
+  {
+    backend,
+    fallback,
+    device,
+  }: Pick<ReturnType<typeof readRealmOptions>, 'backend' | 'fallback' | 'device'>,
 ): Promise<void> {
   if ([backend, ...fallback].every((name) => ALWAYS_THERE.includes(name))) return
   const backends = await guardedAsync(() => binding.backends())

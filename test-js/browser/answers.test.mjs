@@ -62,6 +62,39 @@ describe('a model in a page', () => {
     })
   }
 
+  it('takes the memory that was estimated before', async () => {
+    const { estimates, memory, backend, layout } = await page.evaluate(async () => {
+      const { Realm } = window.realm
+      const source = '/models/tiny.gguf'
+      const blob = await (await fetch(source)).blob()
+      const estimates = [await Realm.estimate(source), await Realm.estimate(blob)]
+      const { memory, backend, layout } = await window.withModel(source, (model) => model.info)
+      return { estimates, memory, backend, layout }
+    })
+    for (const estimate of estimates) {
+      const { contextLength, maxSequences, ...rest } = estimate
+      assert.deepEqual(rest, { ...memory, backend, layout })
+      assert.ok(contextLength > 0 && maxSequences > 0)
+    }
+    assert.ok(memory.total > memory.weights && memory.weights > 0)
+  })
+
+  it('rejects an estimate as it does a load', async () => {
+    const failures = await page.evaluate(async () => {
+      const { Realm } = window.realm
+      return [
+        await window.failure(() => Realm.estimate('/models/none.gguf')),
+        await window.failure(() => Realm.estimate(new Uint8Array(64))),
+        await window.failure(() => Realm.estimate('/models/tiny.gguf', { maxSequences: 5000 })),
+        await window.failure(() =>
+          Realm.estimate('/models/tiny.gguf', { signal: AbortSignal.abort() }),
+        ),
+      ]
+    })
+    const codes = failures.map(({ code }) => code)
+    assert.deepEqual(codes, ['DOWNLOAD_FAILED', 'MODEL_INVALID', 'INVALID_ARGUMENT', 'ABORTED'])
+  })
+
   it('names the kernel that runs: packed rows have one for vectors', async () => {
     const { layout, kernels } = await page.evaluate(() =>
       window.withModel('/models/tiny.gguf', (model) => model.info),

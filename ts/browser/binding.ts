@@ -5,6 +5,8 @@
 import type {
   Binding,
   BindingBackendInfo,
+  BindingEstimate,
+  BindingEstimation,
   BindingLoad,
   BindingLoadOptions,
   BindingModel,
@@ -12,12 +14,13 @@ import type {
   BindingSource,
 } from '../binding.js'
 import { RealmError } from '../errors.js'
+import { aborted } from '../model-source.js'
 import { backendInfos, orderOf } from './backends.js'
 import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
 import { BrowserModel } from './model.js'
 import type { Attempt, BackendWish } from './protocol.js'
-import { RemoteWorker } from './remote-worker.js'
+import { DISPOSED, RemoteWorker } from './remote-worker.js'
 import { restoreSnapshot } from './snapshot.js'
 import { compileEngine } from './wasm.js'
 
@@ -54,12 +57,9 @@ export class BrowserBinding implements Binding {
     let worker: RemoteWorker | undefined
     let isAborted = false
     const load = async (): Promise<BindingModel> => {
-      const backends = await orderOf([options.backend, ...options.fallback], options.device)
-      const attempts = attemptsAt(backends)
-      const first = await this.#module(attempts[0].build)
-      if (isAborted) throw new RealmError('ABORTED', 'loading was stopped by its signal')
-      const request = { type: 'load' as const, attempts, module: first, source, options }
-      worker = new RemoteWorker(request, onProgress)
+      const request = await this.#request(source, options)
+      if (isAborted) throw aborted()
+      worker = new RemoteWorker({ type: 'load', ...request }, onProgress)
       const { info, build, module, vocabulary } = await worker.loaded
       this.#modules.set(build, Promise.resolve(module))
       return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
@@ -71,6 +71,39 @@ export class BrowserBinding implements Binding {
         worker?.abortLoad()
       },
     }
+  }
+
+  estimate(
+    source: BindingSource,
+    options: BindingLoadOptions,
+    onProgress: ((progress: BindingProgress) => void) | null,
+  ): BindingEstimation {
+    let worker: RemoteWorker | undefined
+    let isAborted = false
+    const estimate = async (): Promise<BindingEstimate> => {
+      const request = await this.#request(source, options)
+      if (isAborted) throw aborted()
+      worker = new RemoteWorker({ type: 'estimate', ...request }, onProgress)
+      try {
+        return (await worker.estimated).estimate
+      } finally {
+        worker.end(DISPOSED)
+      }
+    }
+    return {
+      estimate: estimate(),
+      abort: () => {
+        isAborted = true
+        worker?.abortLoad()
+      },
+    }
+  }
+
+  /** What a worker is told about a model: the builds to try it on, and where it comes from. */
+  async #request(source: BindingSource, options: BindingLoadOptions) {
+    const backends = await orderOf([options.backend, ...options.fallback], options.device)
+    const attempts = attemptsAt(backends)
+    return { attempts, module: await this.#module(attempts[0].build), source, options }
   }
 
   renderChatTemplate(...args: Parameters<Binding['renderChatTemplate']>): string {

@@ -5,6 +5,7 @@
 import type {
   Binding,
   BindingAdapter,
+  BindingEstimate,
   BindingEvent,
   BindingGenerateOptions,
   BindingLoad,
@@ -65,6 +66,12 @@ export interface Engine extends Pick<Binding, 'renderChatTemplate'> {
     options: BindingLoadOptions,
     onProgress: ((fraction: number) => void) | null,
   ): Omit<BindingLoad, 'model'> & { readonly model: Promise<EngineModel>; free(): void }
+  estimate(
+    sources: FileBytes[],
+    backends: string[],
+    refusals: string[],
+    options: BindingLoadOptions,
+  ): Promise<BindingEstimate>
   /** Never returns. Only in the build with threads. */
   lendThread?(): void
   /** Threads that a model would compute with if it were loaded now. In builds for the CPU. */

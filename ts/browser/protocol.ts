@@ -3,6 +3,7 @@
  */
 
 import type {
+  BindingEstimate,
   BindingEvent,
   BindingGenerateOptions,
   BindingLoadOptions,
@@ -22,6 +23,11 @@ export interface LoadRequest {
   module: WebAssembly.Module
   source: unknown
   options: BindingLoadOptions
+}
+
+/** Asks what loading it would take of memory; the worker is of no use afterwards. */
+export interface EstimateRequest extends Omit<LoadRequest, 'type'> {
+  type: 'estimate'
 }
 
 /** A build that may run the model, and the backends to be tried there, in this order. */
@@ -47,6 +53,7 @@ export interface LendRequest {
 /** Calls by number; the answer has the same. */
 export type Request =
   | LoadRequest
+  | EstimateRequest
   | LendRequest
   | { type: 'abort-load' }
   | { type: 'call'; id: number; method: Method; args: unknown[] }
@@ -86,6 +93,7 @@ export type Reply =
       module: WebAssembly.Module
       vocabulary: Snapshot
     }
+  | { type: 'estimated'; estimate: BindingEstimate }
   | { type: 'load-failed'; error: PostedError }
   | { type: 'settled'; id: number; value: unknown }
   | { type: 'failed'; id: number; error: PostedError }

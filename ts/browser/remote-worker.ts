@@ -5,6 +5,7 @@
 import type { BindingEvent, BindingProgress, BindingPrompt, BindingRequest } from '../binding.js'
 import { RealmError } from '../errors.js'
 import {
+  type EstimateRequest,
   fromPosted,
   type LoadRequest,
   type Method,
@@ -15,6 +16,7 @@ import {
 import { startWorker } from './start-worker.js'
 
 type Loaded = Extract<Reply, { type: 'loaded' }>
+type Estimated = Extract<Reply, { type: 'estimated' }>
 
 interface Waiting {
   resolve(value: unknown): void
@@ -22,7 +24,7 @@ interface Waiting {
 }
 
 export class RemoteWorker {
-  readonly loaded: Promise<Loaded>
+  readonly #answer: Promise<Loaded | Estimated>
   readonly #worker: Worker
   readonly #calls = new Map<number, Waiting>()
   readonly #listeners = new Map<number, (event: BindingEvent) => void>()
@@ -31,8 +33,11 @@ export class RemoteWorker {
   /** Why there will be no more answers. */
   #ended: PostedError | undefined
 
-  constructor(request: LoadRequest, onProgress: ((progress: BindingProgress) => void) | null) {
-    this.loaded = new Promise<Loaded>((resolve, reject) => {
+  constructor(
+    request: LoadRequest | EstimateRequest,
+    onProgress: ((progress: BindingProgress) => void) | null,
+  ) {
+    this.#answer = new Promise((resolve, reject) => {
       this.#load = { resolve: resolve as Waiting['resolve'], reject }
     })
     this.#worker = startWorker()
@@ -46,6 +51,16 @@ export class RemoteWorker {
     }
     const { source } = request
     this.#post(request, source instanceof ReadableStream ? [source] : [])
+  }
+
+  /** The answer to a request to load. */
+  get loaded(): Promise<Loaded> {
+    return this.#answer as Promise<Loaded>
+  }
+
+  /** The answer to a request to estimate. */
+  get estimated(): Promise<Estimated> {
+    return this.#answer as Promise<Estimated>
   }
 
   abortLoad(): void {
@@ -102,7 +117,7 @@ export class RemoteWorker {
 
   #hear(reply: Reply, onProgress: ((progress: BindingProgress) => void) | null): void {
     if (reply.type === 'progress') onProgress?.(reply.progress)
-    else if (reply.type === 'loaded') this.#load.resolve(reply)
+    else if (reply.type === 'loaded' || reply.type === 'estimated') this.#load.resolve(reply)
     else if (reply.type === 'load-failed') this.end(reply.error)
     else if (reply.type === 'crashed') this.end(reply.error)
     else if (reply.type === 'event') this.#event(reply)

@@ -9,6 +9,7 @@ import { type EngineModel, type EngineRequest, type FileBytes, startEngine } fro
 import type { Build } from './features.js'
 import {
   type BackendWish,
+  type EstimateRequest,
   type LoadRequest,
   type Reply,
   type Request,
@@ -48,6 +49,7 @@ function turns(): () => Promise<void> {
 
 self.onmessage = ({ data }: MessageEvent<Request>) => {
   if (data.type === 'load') load(data)
+  else if (data.type === 'estimate') estimate(data)
   else if (data.type === 'lend') lendThread(data)
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)
@@ -65,6 +67,39 @@ function crashed(reason: unknown): void {
 }
 
 async function load(request: LoadRequest): Promise<void> {
+  await withSource(request, async (files) => {
+    const loaded = await firstThatWorks(request, async (build, module, backends) => {
+      const model = await loadOn(build, module, files, backends, request.options)
+      return { build, module, model }
+    })
+    model = loaded.model
+    const { build, module } = loaded
+    const vocabulary = await takeSnapshot(build, module, headsOf(model, files), request.options)
+    const info = model.info()
+    post({ type: 'loaded', info, build, module, vocabulary }, [vocabulary.memory.buffer])
+  })
+}
+
+async function estimate(request: EstimateRequest): Promise<void> {
+  await withSource(request, async (files) => {
+    const estimate = await firstThatWorks(request, async (build, module, backends) => {
+      const { engine } = await startInstance(build, module, request.options)
+      return engine.estimate(
+        lend(files, () => false),
+        ...namesOf(backends),
+        request.options,
+      )
+    })
+    for (const file of files) file.close()
+    post({ type: 'estimated', estimate })
+  })
+}
+
+/** Opens the source of a request for `use`, and answers what goes wrong. */
+async function withSource(
+  request: LoadRequest | EstimateRequest,
+  use: (files: ByteSource[]) => Promise<void>,
+): Promise<void> {
   let files: ByteSource[] = []
   try {
     files = await openSource(request.source, {
@@ -72,12 +107,7 @@ async function load(request: LoadRequest): Promise<void> {
       onProgress: (progress) => post({ type: 'progress', progress }),
       logger: (entry) => post({ type: 'progress', progress: entry }),
     })
-    const loaded = await firstThatLoads(request, files)
-    model = loaded.model
-    const { build, module } = loaded
-    const vocabulary = await takeSnapshot(build, module, headsOf(model, files), request.options)
-    const info = model.info()
-    post({ type: 'loaded', info, build, module, vocabulary }, [vocabulary.memory.buffer])
+    await use(files)
   } catch (error) {
     for (const file of files) file.close()
     const posted = loading.signal.aborted
@@ -87,18 +117,17 @@ async function load(request: LoadRequest): Promise<void> {
   }
 }
 
-/** The model on the first build that takes it, with what the ones before it had against it. */
-async function firstThatLoads(
-  { attempts, module: first, options }: LoadRequest,
-  files: FileBytes[],
-) {
+/** What `run` gives on the first build that takes the model, with what the ones before had against it. */
+async function firstThatWorks<T>(
+  { attempts, module: first }: LoadRequest | EstimateRequest,
+  run: (build: Build, module: WebAssembly.Module, backends: BackendWish[]) => Promise<T>,
+): Promise<T> {
   const refused: BackendWish[] = []
   for (const [i, { build, backends }] of attempts.entries()) {
     loading.signal.throwIfAborted()
     const module = i === 0 ? first : await compileEngine(build)
     try {
-      const model = await loadOn(build, module, files, [...refused, ...backends], options)
-      return { build, module, model }
+      return await run(build, module, [...refused, ...backends])
     } catch (error) {
       if (i === attempts.length - 1 || loading.signal.aborted) throw error
       const { message } = toPosted(error)
@@ -108,6 +137,32 @@ async function firstThatLoads(
   throw new RealmError('INTERNAL', 'there is nothing to load the model with')
 }
 
+async function startInstance(
+  build: Build,
+  module: WebAssembly.Module,
+  { threads }: LoadRequest['options'],
+) {
+  const instance = await startEngine(build, module)
+  if (build === 'threads') await startThreads(instance, module, threads)
+  return instance
+}
+
+/** The files as the engine reads them; it closes them when they are its own. */
+function lend(files: FileBytes[], areIts: () => boolean): FileBytes[] {
+  return files.map((file) => ({
+    size: file.size,
+    read: (offset: number, length: number) => file.read(offset, length),
+    close: () => {
+      if (areIts()) file.close()
+    },
+  }))
+}
+
+/** Backends as the engine takes them: names, and what speaks against each. */
+function namesOf(backends: BackendWish[]): [string[], string[]] {
+  return [backends.map(({ name }) => name), backends.map(({ refusal }) => refusal)]
+}
+
 async function loadOn(
   build: Build,
   module: WebAssembly.Module,
@@ -115,23 +170,12 @@ async function loadOn(
   backends: BackendWish[],
   options: LoadRequest['options'],
 ): Promise<EngineModel> {
-  const instance = await startEngine(build, module)
-  if (build === 'threads') await startThreads(instance, module, options.threads)
+  const instance = await startInstance(build, module, options)
   // Closed with the model; an attempt that fails leaves them to the next one.
   let isLoaded = false
-  const lent = files.map((file) => ({
-    size: file.size,
-    read: (offset: number, length: number) => file.read(offset, length),
-    close: () => {
-      if (isLoaded) file.close()
-    },
-  }))
-  const load = instance.engine.load(
-    lent,
-    backends.map(({ name }) => name),
-    backends.map(({ refusal }) => refusal),
-    options,
-    (progress) => post({ type: 'progress', progress }),
+  const lent = lend(files, () => isLoaded)
+  const load = instance.engine.load(lent, ...namesOf(backends), options, (progress) =>
+    post({ type: 'progress', progress }),
   )
   const abort = () => load.abort()
   loading.signal.addEventListener('abort', abort)

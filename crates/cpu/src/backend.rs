@@ -3,15 +3,32 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::TensorData;
-use realm_ir::{Adapter, Backend, Error, Program, Result, Session, SessionConfig, Uploaded};
+use realm_ir::{
+    Adapter, Backend, BackendLimits, Error, KvType, MemoryPlan, Program, Result, Session,
+    SessionConfig, Uploaded,
+};
 use realm_quant::Level;
 
 use crate::NAME;
 use crate::adapter::CpuAdapter;
 use crate::machine;
+use crate::memory;
 use crate::pool::Pool;
 use crate::session::CpuSession;
 use crate::weight::CpuWeight;
+
+/// A batch of 256 rows keeps matrix products busy and takes few enough milliseconds for others
+/// to wait; attention reads a page of 32 positions in one go, and a sequence wastes half a page
+/// on average.
+const LIMITS: BackendLimits = BackendLimits {
+    batch_rows: 256,
+    output_rows: 32,
+    rows_beside_decoding: 64,
+    page_tokens: 32,
+    most_rows: usize::MAX,
+    most_head_width: usize::MAX,
+    kv_types: &[KvType::F32, KvType::F16, KvType::Q8_0],
+};
 
 /// How to start the backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -111,6 +128,14 @@ fn start(threads: usize) -> Result<Pool> {
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn limits(&self) -> BackendLimits {
+        LIMITS
+    }
+
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
+        memory::plan(program, config, self.threads(), self.level)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

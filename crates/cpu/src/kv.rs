@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use half::f16;
-use realm_ir::{Error, KvLayer, KvLayout, KvType, Result};
+use realm_ir::{Error, KvLayer, KvLayout, KvType, Result, bytes_of};
 
 use crate::parts::Parts;
 use crate::zeroed::Zeroed;
@@ -76,36 +76,19 @@ impl KvCache {
         if !is_countable(layout) {
             return Err(out_of_memory(usize::MAX));
         }
-        let mut layers = Vec::with_capacity(layout.layers.len());
-        let (mut page_len, mut page_scales) = (0, 0);
-        for layer in &layout.layers {
-            let keys = page_len;
-            let key_stride = layout.page_tokens.next_multiple_of(LANES);
-            let value_stride = layer.value_width.next_multiple_of(LANES);
-            let values = keys + layer.n_kv_heads * layer.key_width * key_stride;
-            page_len = values + layer.n_kv_heads * layout.page_tokens * value_stride;
-            let key_scales = page_scales;
-            let blocks = layer.key_width.div_ceil(SCALED_LEN);
-            let value_scales = key_scales + layer.n_kv_heads * blocks * key_stride;
-            let blocks = layer.value_width.div_ceil(SCALED_LEN);
-            page_scales = value_scales + layer.n_kv_heads * layout.page_tokens * blocks;
-            layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
-        }
-        let len = page_len * layout.n_pages;
+        let shape = KvShape::new(layout);
+        let len = shape.page_len * layout.n_pages;
         let bytes = len.saturating_mul(layout.ty.bytes());
         let values = match layout.ty {
             KvType::F32 => Zeroed::new(len).map(KvValues::F32),
             KvType::F16 => Zeroed::new(len).map(KvValues::F16),
             KvType::Q8_0 => {
-                let scales = Zeroed::new(page_scales * layout.n_pages);
+                let scales = Zeroed::new(shape.page_scales * layout.n_pages);
                 let both = Zeroed::new(len).zip(scales);
                 both.map(|(quants, scales)| KvValues::Q8_0(Q8Values { quants, scales }))
             }
         };
-        Ok(KvCache {
-            values: values.ok_or_else(|| out_of_memory(bytes))?,
-            shape: KvShape { layers, page_tokens: layout.page_tokens, page_len, page_scales },
-        })
+        Ok(KvCache { values: values.ok_or_else(|| out_of_memory(bytes))?, shape })
     }
 
     pub fn shape(&self) -> &KvShape {
@@ -147,6 +130,26 @@ impl KvCache {
 }
 
 impl KvShape {
+    /// Where things are in a cache of this layout, whose sizes can be counted.
+    fn new(layout: &KvLayout) -> Self {
+        let mut layers = Vec::with_capacity(layout.layers.len());
+        let (mut page_len, mut page_scales) = (0, 0);
+        for layer in &layout.layers {
+            let keys = page_len;
+            let key_stride = layout.page_tokens.next_multiple_of(LANES);
+            let value_stride = layer.value_width.next_multiple_of(LANES);
+            let values = keys + layer.n_kv_heads * layer.key_width * key_stride;
+            page_len = values + layer.n_kv_heads * layout.page_tokens * value_stride;
+            let key_scales = page_scales;
+            let blocks = layer.key_width.div_ceil(SCALED_LEN);
+            let value_scales = key_scales + layer.n_kv_heads * blocks * key_stride;
+            let blocks = layer.value_width.div_ceil(SCALED_LEN);
+            page_scales = value_scales + layer.n_kv_heads * layout.page_tokens * blocks;
+            layers.push(LayerShape { layer: *layer, keys, values, key_scales, value_scales });
+        }
+        KvShape { layers, page_tokens: layout.page_tokens, page_len, page_scales }
+    }
+
     pub fn layer(&self, layer: usize) -> KvLayer {
         self.layers[layer].layer
     }
@@ -187,6 +190,17 @@ impl KvShape {
         let first = page as usize * self.page_scales + shape.value_scales;
         run(first, self.page_tokens * shape.layer.value_width.div_ceil(SCALED_LEN), head)
     }
+}
+
+/// Bytes of a cache in its own strides, scales included; `u64::MAX` where they cannot be counted.
+pub(crate) fn n_bytes(layout: &KvLayout) -> u64 {
+    if !is_countable(layout) {
+        return u64::MAX;
+    }
+    let KvShape { page_len, page_scales, .. } = KvShape::new(layout);
+    let scale_bytes = if layout.ty == KvType::Q8_0 { size_of::<f16>() } else { 0 };
+    let page = bytes_of(page_len, layout.ty.bytes()) + bytes_of(page_scales, scale_bytes);
+    page.saturating_mul(layout.n_pages as u64)
 }
 
 /// Whether the number of values of all pages, with rows rounded up to whole registers, is one.

@@ -16,6 +16,7 @@ mod bandwidth;
 mod kv;
 mod machine;
 mod math;
+mod memory;
 mod operands;
 mod ops;
 mod packer;

@@ -8,17 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use realm_ir::WeightLayout;
+use realm_ir::{Program, Result, Uploaded, WeightLayout};
+use realm_quant::Level;
 
-use crate::machine;
-use crate::plan::Op;
+use crate::memory;
 use crate::weight::WeightHandle;
 
 /// Makes copies until it is dropped.
 pub(crate) struct Packer {
     threads: Vec<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
-    bytes: u64,
 }
 
 /// What the threads share.
@@ -28,18 +27,23 @@ struct Work {
 }
 
 impl Packer {
-    /// Starts packing what `layout` asks for, on as many threads as compute.
-    pub fn start(segments: &[Vec<Op>], layout: WeightLayout, n_threads: usize) -> Self {
-        let mut weights = matrices(segments);
-        let bytes: usize = weights.iter().map(|weight| weight.packed_bytes()).sum();
-        let is_wanted = match layout {
-            WeightLayout::Mapped => false,
-            WeightLayout::Packed => true,
-            WeightLayout::Auto => finds_room(bytes),
+    /// Starts packing if the layout is to be packed, on as many threads as compute.
+    ///
+    /// # Errors
+    /// `Unsupported` for weights of another backend.
+    pub fn start(
+        program: &Program,
+        weights: &[Uploaded],
+        (layout, level): (WeightLayout, Level),
+        n_threads: usize,
+    ) -> Result<Self> {
+        let wanted = match layout {
+            WeightLayout::Packed => memory::matrices(program, level),
+            WeightLayout::Auto | WeightLayout::Mapped => Vec::new(),
         };
-        if !is_wanted {
-            weights.clear();
-        }
+        let handles =
+            wanted.into_iter().map(|wanted| WeightHandle::new(&weights[wanted.0], wanted));
+        let weights: Vec<_> = handles.collect::<Result<_>>()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let n_threads = n_threads.min(weights.len());
         let work = Arc::new(Work { weights, next: AtomicUsize::new(0) });
@@ -53,15 +57,7 @@ impl Packer {
                     .ok()
             })
             .collect::<Vec<_>>();
-        let bytes = if threads.is_empty() { 0 } else { bytes as u64 };
-        Packer { threads, stopping, bytes }
-    }
-
-    /// The layout, and the bytes that copies take when all are made.
-    pub fn layout(&self) -> (WeightLayout, u64) {
-        // Where uploading packs, there are no copies beside the weights.
-        let is_packed = self.bytes > 0 || cfg!(target_family = "wasm");
-        (if is_packed { WeightLayout::Packed } else { WeightLayout::Mapped }, self.bytes)
+        Ok(Packer { threads, stopping })
     }
 }
 
@@ -85,26 +81,4 @@ impl Work {
             }
         }
     }
-}
-
-/// The matrices that whole products are taken with, each once. Experts are left as they
-/// are: a copy would read those that nobody routes to.
-fn matrices(segments: &[Vec<Op>]) -> Vec<WeightHandle> {
-    let mut weights: Vec<WeightHandle> = Vec::new();
-    for op in segments.iter().flatten() {
-        let Op::Linear(linear) = op else { continue };
-        for output in &linear.outputs {
-            let is_new =
-                !weights.iter().any(|weight| weight.reference() == output.weight.reference());
-            if is_new && output.weight.packed_bytes() > 0 {
-                weights.push(output.weight.clone());
-            }
-        }
-    }
-    weights
-}
-
-/// Whether twice these bytes are free: nobody else is to feel the copy.
-fn finds_room(bytes: usize) -> bool {
-    machine::available_memory_bytes().is_some_and(|available| bytes as u64 <= available / 2)
 }

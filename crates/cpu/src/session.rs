@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use realm_ir::{
     BatchLimits, BatchView, Error, Program, ReadFuture, Result, Session, SessionConfig, Slot,
-    Uploaded, WeightLayout,
+    Uploaded,
 };
 
 use realm_quant::Level;
@@ -23,7 +23,8 @@ pub(crate) struct CpuSession {
     segments: Vec<Vec<Op>>,
     limits: BatchLimits,
     state: State,
-    packer: Packer,
+    /// Makes copies until it is dropped.
+    _packer: Packer,
     /// Set while operations run: where it is set before, one of them panicked.
     is_running: bool,
 }
@@ -46,9 +47,10 @@ impl CpuSession {
         };
         let segments = plan::plan(program, weights)?;
         let state = State::new(level, program, config, pool.n_workers())?;
-        let packer = Packer::start(&segments, config.layout, pool.n_workers());
+        let layout = (config.layout, level);
+        let packer = Packer::start(program, weights, layout, pool.n_workers())?;
         let seat = Seat::new(pool);
-        Ok(CpuSession { seat, segments, limits, state, packer, is_running: false })
+        Ok(CpuSession { seat, segments, limits, state, _packer: packer, is_running: false })
     }
 
     /// Refuses a session that was left in the middle of an operation.
@@ -137,10 +139,6 @@ impl Session for CpuSession {
         out: &'a mut [f32],
     ) -> ReadFuture<'a> {
         Box::pin(std::future::ready(self.copy_rows(slot, rows, out)))
-    }
-
-    fn layout(&self) -> (WeightLayout, u64) {
-        self.packer.layout()
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {

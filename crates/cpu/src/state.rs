@@ -156,7 +156,8 @@ impl<'a> OtherSlots<'a> {
 }
 
 /// Rows of a slot, of a batch with so many rows.
-fn rows_there_are(rows: Rows, n_rows: usize, n_outputs: usize) -> usize {
+/// Rows that a slot has of so many rows and outputs.
+pub(crate) fn rows_there_are(rows: Rows, n_rows: usize, n_outputs: usize) -> usize {
     match rows {
         Rows::Batch => n_rows,
         Rows::Outputs => n_outputs,

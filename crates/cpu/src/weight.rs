@@ -13,6 +13,51 @@ use realm_quant::{ActivationView, Format, Kernel, Level, OutputView};
 
 use crate::zeroed::Zeroed;
 
+/// Whether uploading packs: where nothing is mapped, what is loaded is a copy anyway.
+pub(crate) const IS_PACKED_WHOLE: bool = cfg!(target_family = "wasm");
+
+/// What can compute with a tensor.
+///
+/// # Errors
+/// `UnsupportedType` when nothing can.
+pub(crate) fn format_of(tensor: &TensorData) -> Result<&'static Format> {
+    realm_quant::format(tensor.ty()).ok_or_else(|| {
+        let names: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
+        Error::UnsupportedType {
+            tensor: tensor.name().to_owned(),
+            ty: tensor.ty(),
+            backend: crate::NAME,
+            step: "Linear",
+            supported: names.join(", "),
+        }
+    })
+}
+
+/// The kernel for packed rows of a tensor.
+fn packed_kernel(tensor: &TensorData, level: Level) -> Option<&'static Kernel> {
+    realm_quant::format(tensor.ty())?.packed_kernel(level)
+}
+
+/// Bytes that a tensor takes once it is uploaded: the file's own, or all rows in whole groups.
+pub(crate) fn uploaded_bytes(tensor: &TensorData, level: Level) -> usize {
+    match packed_kernel(tensor, level).filter(|_| IS_PACKED_WHOLE) {
+        Some(kernel) => {
+            let group_bytes = kernel.group_rows() * tensor.row_bytes();
+            tensor.n_bytes().next_multiple_of(group_bytes.max(1))
+        }
+        None => tensor.n_bytes(),
+    }
+}
+
+/// Bytes that a packed copy of a tensor beside its own bytes takes: whole groups of its rows.
+/// 0 for types without one, and where uploading packs.
+pub(crate) fn packed_bytes(tensor: &TensorData, level: Level) -> usize {
+    packed_kernel(tensor, level).filter(|_| !IS_PACKED_WHOLE).map_or(0, |kernel| {
+        let n_rows = tensor.n_rows() / kernel.group_rows() * kernel.group_rows();
+        n_rows * tensor.row_bytes()
+    })
+}
+
 /// A tensor with its kernel chosen.
 pub(crate) struct CpuWeight {
     name: Box<str>,
@@ -42,16 +87,7 @@ impl CpuWeight {
     /// # Errors
     /// `UnsupportedType` when the type has no compute format; on WebAssembly `OutOfMemory`.
     pub fn new(tensor: &TensorData, level: Level) -> Result<Self> {
-        let Some(format) = realm_quant::format(tensor.ty()) else {
-            let names: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
-            return Err(Error::UnsupportedType {
-                tensor: tensor.name().to_owned(),
-                ty: tensor.ty(),
-                backend: crate::NAME,
-                step: "Linear",
-                supported: names.join(", "),
-            });
-        };
+        let format = format_of(tensor)?;
         let mut weight = CpuWeight {
             name: tensor.name().into(),
             row_len: tensor.row_len(),
@@ -64,9 +100,7 @@ impl CpuWeight {
             values: OnceLock::new(),
             packed: OnceLock::new(),
         };
-        if cfg!(target_family = "wasm")
-            && let Some(kernel) = format.packed_kernel(level)
-        {
+        if IS_PACKED_WHOLE && let Some(kernel) = format.packed_kernel(level) {
             weight.pack_all(kernel)?;
         }
         Ok(weight)
@@ -166,13 +200,7 @@ impl CpuWeight {
 
     /// Bytes that a packed copy takes; 0 for types without one, and when all is packed.
     pub fn packed_bytes(&self) -> usize {
-        if self.tensor.is_none() {
-            return 0;
-        }
-        self.format.packed_kernel(self.level).map_or(0, |kernel| {
-            let n_rows = self.n_rows() / kernel.group_rows() * kernel.group_rows();
-            n_rows * self.bytes_per_row
-        })
+        self.tensor.as_ref().map_or(0, |tensor| packed_bytes(tensor, self.level))
     }
 
     /// Makes the packed copy, which is used from then on, and lets go of the file's bytes.
@@ -218,6 +246,10 @@ impl CpuWeight {
             let mut values = vec![0.0; self.n_rows() * self.row_len()];
             let rows = values.chunks_exact_mut(self.row_len().max(1));
             rows.enumerate().for_each(|(row, values)| self.dequantize_row(row, values));
+            // Nobody reads the file's own bytes any more.
+            if let Some(tensor) = &self.tensor {
+                tensor.release();
+            }
             values.into_boxed_slice()
         })
     }

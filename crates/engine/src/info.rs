@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use realm_ir::MemoryPlan;
+
 /// Facts about a model and how it is run.
 #[derive(Clone, Debug, Default)]
 pub struct ModelInfo {
@@ -46,12 +48,14 @@ pub struct ModelInfo {
     pub kv_type: String,
     /// Positions per page of the KV cache.
     pub kv_page_tokens: usize,
-    /// Bytes the whole KV cache can take.
-    pub kv_cache_bytes: usize,
+    /// Bytes the whole KV cache can take; those of `memory`.
+    pub kv_cache_bytes: u64,
     /// `mapped` or `packed`; empty without weights.
     pub layout: String,
-    /// Bytes that packed copies of matrices take once they are made.
+    /// Bytes that packed copies of matrices take once they are made; those of `memory`.
     pub packed_bytes: u64,
+    /// What it takes of memory when every page, state and copy is in use; all 0 without weights.
+    pub memory: MemoryPlan,
     /// How embeddings are pooled unless asked otherwise; none without weights.
     pub pooling: Option<String>,
     /// `tokenizer.ggml.model`.
@@ -79,4 +83,17 @@ pub struct ModelInfo {
     pub kernels: BTreeMap<String, String>,
     /// Milliseconds that loading took.
     pub load_ms: f64,
+}
+
+/// What a model would take of memory if it were loaded.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryEstimate {
+    /// Bytes of each kind; all 0 for a load without weights.
+    pub memory: MemoryPlan,
+    /// The backend that it is for; empty without weights.
+    pub backend: String,
+    /// Positions per sequence; 0 without weights.
+    pub context_length: usize,
+    /// Sequences that can be at full length at once; 0 without weights.
+    pub max_sequences: usize,
 }

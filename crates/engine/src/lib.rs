@@ -24,13 +24,14 @@ pub mod requests;
 mod runner;
 mod sampler;
 mod scheduler;
+mod settle;
 mod stop;
 mod tensor;
 
 pub use adapter::{AdapterLoader, Lora};
 pub use code::ErrorCode;
 pub use error::{Error, Result};
-pub use info::ModelInfo;
+pub use info::{MemoryEstimate, ModelInfo};
 pub use options::{GenerateOptions, LoadOptions, Prompt};
 pub use prompt::Prepared;
 pub use realm_ir::Coded;

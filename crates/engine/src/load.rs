@@ -7,34 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use realm_gguf::{Gguf, TensorData, TensorType};
-use realm_ir::{
-    Backend, Program, Session, SessionConfig, StateLayout, Uploaded, WeightLayout, WeightRef,
-};
-use realm_model::{EmbeddingPlan, ModelConfig, ModelPlan};
+use realm_ir::{Backend, Program, Session, SessionConfig, Uploaded, WeightLayout, WeightRef};
+use realm_model::{EmbeddingPlan, ModelConfig};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
-use crate::budget::Budget;
 use crate::chat::Templates;
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::info::ModelInfo;
-use crate::kv_plan::{self as kv, KvPlan};
+use crate::info::{MemoryEstimate, ModelInfo};
 use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::requests::{TextStream, Vocabulary};
 use crate::runner::OpenSession;
-
-/// Most rows of a batch: enough to keep matrix products busy, few enough that a
-/// step is short.
-const MAX_ROWS: usize = 256;
-
-/// Most generations in a batch.
-const MAX_OUTPUTS: usize = 32;
-
-/// Recurrent states of a model that has them: sequences that can be under way or
-/// kept at the same time. A state takes memory when it is first used.
-const N_STATES: usize = 64;
+use crate::settle::{self, Demand, Planned, Settled};
 
 /// A backend that could run the model, by its name.
 pub struct BackendChoice {
@@ -98,6 +84,8 @@ pub struct Runnable {
     pub embedding: EmbeddingPlan,
     /// Sizes of the session.
     pub limits: Limits,
+    /// Most rows that are not decoding in a batch that also decodes.
+    pub rows_beside_decoding: usize,
 }
 
 /// Reads the tokenizer of `gguf`, plans the model, and takes the first of
@@ -122,113 +110,118 @@ pub async fn load(
         watcher.report(1.0).await?;
         return Ok((Loaded { info, gguf, tokenizer, templates, adapters: None }, None));
     }
-    let architecture = gguf.metadata().require_str("general.architecture")?;
-    let trained = gguf.metadata().u32(&format!("{architecture}.context_length"))?;
-    let context_length = kv::context_length(options, trained.map(|n| n as usize))?;
-    let plan = realm_model::build(&gguf, context_length)?;
-    let n_tokens = tokenizer.n_tokens();
-    if n_tokens > plan.config.n_vocab {
+    let planned = settle::plan(&gguf, options)?;
+    let (n_tokens, n_vocab) = (tokenizer.n_tokens(), planned.config.n_vocab);
+    if n_tokens > n_vocab {
         return Err(Error::from(Box::new(realm_model::Error::Invalid {
             what: "tokenizer.ggml.tokens".into(),
             found: format!("{n_tokens} tokens"),
-            expected: format!("at most {}, the rows of token_embd.weight", plan.config.n_vocab),
+            expected: format!("at most {n_vocab}, the rows of token_embd.weight"),
         })));
     }
-    let trained = plan.config.trained_context_length;
-    if plan.embedding.is_encoder && context_length > trained {
-        return Err(Error::invalid(format!(
-            "contextLength is {context_length}, this encoder knows {trained} positions"
-        )));
-    }
-    let options = match plan.embedding.is_encoder {
-        true => &kv::exact(options),
-        false => options,
-    };
-    let kv = kv::plan(options, context_length, plan.kv_layers.clone())?;
-    let budget = Budget::new(options.memory_limit, info.weight_bytes, kv.bytes as u64)?;
-    let (runnable, adapters) =
-        first_that_runs(plan, &kv, (options.layout, budget), backends, &mut info, watcher).await?;
+    let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
     Ok((Loaded { info, gguf, tokenizer, templates, adapters: Some(adapters) }, Some(runnable)))
 }
 
+/// What the model of `gguf` would take of memory on the first of `backends` that has nothing
+/// against it, by its header alone: what [`load`] settles before it opens anything. Backends are
+/// started, nothing is uploaded.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn estimate(
+    gguf: &Gguf,
+    options: &LoadOptions,
+    backends: &[BackendChoice],
+) -> Result<MemoryEstimate> {
+    if options.vocab_only {
+        realm_model::vocabulary_only(gguf)?;
+        return Ok(MemoryEstimate::default());
+    }
+    let Planned { demand, .. } = settle::plan(gguf, options)?;
+    let mut refusals = Vec::new();
+    for choice in backends {
+        match (choice.open)().and_then(|open| demand.settle(&*open.backend)) {
+            Ok(Settled { memory, .. }) => {
+                return Ok(MemoryEstimate {
+                    memory,
+                    backend: choice.name.clone(),
+                    context_length: demand.context_length,
+                    max_sequences: demand.max_sequences,
+                });
+            }
+            Err(error) => refusals.push((choice.name.clone(), error)),
+        }
+    }
+    Err(refused(refusals))
+}
+
 async fn first_that_runs(
-    plan: ModelPlan,
-    kv: &KvPlan,
-    (layout, budget): (WeightLayout, Budget),
+    planned: Planned,
     backends: &[BackendChoice],
     info: &mut ModelInfo,
     watcher: &mut Watcher<'_>,
 ) -> Result<(Runnable, AdapterLoader)> {
-    let limits = limits(&plan, kv);
-    info.pooling = Some(plan.embedding.pooling.as_str().to_owned());
-    set_config(info, plan.config);
-    info.hidden_size = plan.program.row_width();
-    info.bytes_per_token = plan.program.bytes_per_token();
-    set_kv(info, kv);
-    let config = SessionConfig {
-        kv: kv.layout.clone(),
-        states: StateLayout { widths: plan.state_widths, n_states: limits.n_states },
-        max_rows: limits.max_rows,
-        max_outputs: limits.max_outputs,
-        layout,
-    };
-    // What is wrong with the file is no backend's refusal, and nothing is uploaded for it.
-    plan.program.check(&config)?;
-    let (program, embedding, parts) = (Arc::new(plan.program), plan.embedding, plan.parts);
+    let Planned { demand, embedding, parts, config } = planned;
+    let program = demand.program.clone();
+    info.pooling = Some(embedding.pooling.as_str().to_owned());
+    set_config(info, config);
+    info.hidden_size = program.row_width();
+    info.bytes_per_token = program.bytes_per_token();
     let mut refusals = Vec::new();
     for choice in backends {
-        match open(choice, &program, &config, budget, watcher).await {
-            Ok((open, session, weights)) => {
-                let (layout, packed_bytes) = session.layout();
-                info.layout = layout.as_str().to_owned();
-                info.packed_bytes = packed_bytes;
-                set_backend(info, &choice.name, &open, layout, &refusals);
+        match open(choice, &demand, watcher).await {
+            Ok(Opened { open, settled, session, weights }) => {
+                set_sizes(info, &demand, &settled);
+                set_backend(info, &choice.name, &open, &refusals);
+                let Settled { limits, rows_beside_decoding, config, .. } = settled;
                 let backend = open.backend;
-                let config = SessionConfig { layout, ..config };
                 let open_session =
                     session_opener(backend.clone(), program.clone(), weights, config);
                 let adapters = AdapterLoader { backend, program: program.clone(), parts };
-                let runnable = Runnable { session, open_session, program, embedding, limits };
+                let runnable = Runnable {
+                    session,
+                    open_session,
+                    program,
+                    embedding,
+                    limits,
+                    rows_beside_decoding,
+                };
                 return Ok((runnable, adapters));
             }
             Err(Error::Aborted) => return Err(Error::Aborted),
             Err(error) => refusals.push((choice.name.clone(), error)),
         }
     }
+    Err(refused(refusals))
+}
+
+/// The error of a model that no backend would have.
+fn refused(mut refusals: Vec<(String, Error)>) -> Error {
     match refusals.len() {
-        1 => Err(refusals.remove(0).1),
-        _ => Err(Error::NoBackend { refusals }),
+        1 => refusals.remove(0).1,
+        _ => Error::NoBackend { refusals },
     }
 }
 
-/// Sizes of the session. An encoder reads a text in one batch, and all its rows are
-/// wanted, which costs little without a vocabulary to multiply them with.
-fn limits(plan: &ModelPlan, kv: &KvPlan) -> Limits {
-    let (max_rows, max_outputs) = match plan.embedding.is_encoder {
-        true => (MAX_ROWS.max(kv.context_length), MAX_ROWS),
-        false => (MAX_ROWS, MAX_OUTPUTS),
-    };
-    Limits {
-        context_length: kv.context_length,
-        page_tokens: kv.layout.page_tokens,
-        n_pages: kv.layout.n_pages,
-        max_rows,
-        max_outputs,
-        n_vocab: plan.config.n_vocab,
-        n_states: if plan.state_widths.is_empty() { 0 } else { N_STATES },
-    }
+/// A backend that has the weights, and a session on it.
+struct Opened {
+    open: OpenBackend,
+    settled: Settled,
+    session: Box<dyn Session>,
+    weights: Arc<[Uploaded]>,
 }
 
-/// Starts a backend, gives it the weights and opens a session.
+/// Starts a backend, and when all sizes are settled gives it the weights and opens a session.
 async fn open(
     choice: &BackendChoice,
-    program: &Arc<Program>,
-    config: &SessionConfig,
-    budget: Budget,
+    demand: &Demand,
     watcher: &mut Watcher<'_>,
-) -> Result<(OpenBackend, Box<dyn Session>, Arc<[Uploaded]>)> {
+) -> Result<Opened> {
     let open = (choice.open)()?;
+    let settled = demand.settle(&*open.backend)?;
+    let program = &demand.program;
     let total: usize = program.weights.iter().map(TensorData::n_bytes).sum();
     let mut done = 0;
     let mut weights: Vec<(WeightRef, Uploaded)> = Vec::with_capacity(program.weights.len());
@@ -240,9 +233,10 @@ async fn open(
     }
     weights.sort_by_key(|(weight, _)| weight.0);
     let weights: Arc<[Uploaded]> = weights.into_iter().map(|(_, weight)| weight).collect();
-    let session = session(&*open.backend, program, weights.clone(), config, budget)?;
+    let config = settled.config.clone();
+    let session = open.backend.session(program.clone(), weights.clone(), config)?;
     open.backend.settle().await?;
-    Ok((open, session, weights))
+    Ok(Opened { open, settled, session, weights })
 }
 
 /// Opens further sessions of the same weights and sizes.
@@ -253,28 +247,6 @@ fn session_opener(
     config: SessionConfig,
 ) -> OpenSession {
     Box::new(move || Ok(backend.session(program.clone(), weights.clone(), config.clone())?))
-}
-
-/// Opens a session whose copies of the weights find room; without copies where they need
-/// not be made.
-fn session(
-    backend: &dyn Backend,
-    program: &Arc<Program>,
-    weights: Arc<[Uploaded]>,
-    config: &SessionConfig,
-    budget: Budget,
-) -> Result<Box<dyn Session>> {
-    let session = backend.session(program.clone(), weights.clone(), config.clone())?;
-    let (_, copied_bytes) = session.layout();
-    match budget.require(copied_bytes) {
-        Ok(()) => Ok(session),
-        Err(error) if config.layout != WeightLayout::Auto => Err(error),
-        Err(_) => {
-            drop(session);
-            let config = SessionConfig { layout: WeightLayout::Mapped, ..config.clone() };
-            Ok(backend.session(program.clone(), weights, config)?)
-        }
-    }
 }
 
 fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
@@ -310,21 +282,19 @@ fn set_config(info: &mut ModelInfo, config: ModelConfig) {
     info.trained_context_length = config.trained_context_length;
 }
 
-fn set_kv(info: &mut ModelInfo, kv: &KvPlan) {
-    info.context_length = kv.context_length;
-    info.max_sequences = kv.max_sequences;
-    info.kv_type = kv.layout.ty.as_str().to_owned();
-    info.kv_page_tokens = kv.layout.page_tokens;
-    info.kv_cache_bytes = kv.bytes;
+fn set_sizes(info: &mut ModelInfo, demand: &Demand, settled: &Settled) {
+    let Settled { config, memory, .. } = settled;
+    info.context_length = demand.context_length;
+    info.max_sequences = demand.max_sequences;
+    info.kv_type = config.kv.ty.as_str().to_owned();
+    info.kv_page_tokens = config.kv.page_tokens;
+    info.kv_cache_bytes = memory.kv;
+    info.layout = memory.layout.as_str().to_owned();
+    info.packed_bytes = memory.copies;
+    info.memory = *memory;
 }
 
-fn set_backend(
-    info: &mut ModelInfo,
-    name: &str,
-    open: &OpenBackend,
-    layout: WeightLayout,
-    refusals: &[(String, Error)],
-) {
+fn set_backend(info: &mut ModelInfo, name: &str, open: &OpenBackend, refusals: &[(String, Error)]) {
     let mut reason: String =
         refusals.iter().map(|(name, error)| format!("{name} refused: {error}; ")).collect();
     reason.push_str(name);
@@ -333,6 +303,7 @@ fn set_backend(
     info.backend_reason = reason;
     info.threads = open.threads;
     info.device.clone_from(&open.device);
+    let layout = info.memory.layout;
     let kernel = |ty: TensorType| Some((ty.name().to_owned(), (open.kernel)(ty, layout)?));
     info.kernels = TensorType::all()
         .filter(|ty| info.weight_types.contains_key(ty.name()))

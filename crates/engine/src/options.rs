@@ -14,13 +14,13 @@ pub struct LoadOptions {
     pub context_length: usize,
     /// Sequences that can be at full length at once; 0 takes
     /// [`LoadOptions::DEFAULT_MAX_SEQUENCES`]. More can run at once as long as
-    /// they are shorter.
+    /// they are shorter, but of a model with recurrent states, which each sequence has whole.
     pub max_sequences: usize,
     /// Storage of keys and values; none takes f32 for a cache below 64 MiB, else f16.
     pub kv_type: Option<KvType>,
     /// How matrices are kept.
     pub layout: WeightLayout,
-    /// Bytes that weights, KV cache and packed copies may take together; none for no limit.
+    /// Bytes that the model may take, all of [`realm_ir::MemoryPlan`]; none for no limit.
     /// With [`WeightLayout::Auto`] copies are made only where they fit.
     pub memory_limit: Option<u64>,
     /// Reads the tokenizer and leaves the weights alone.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::TensorType;
 use crate::error::{Error, Result, shown};
 use crate::part::File;
+use crate::remote::ReadAt;
 use crate::view::{Origin, View};
 
 /// GGUF's limit on dimensions.
@@ -67,6 +68,18 @@ impl Layout {
 
     fn shape(&self) -> &[usize] {
         &self.dims[..self.n_dims]
+    }
+
+    /// That the tensor's bytes are so many.
+    fn check_len(&self, n_bytes: u64) -> Result<()> {
+        if n_bytes == self.n_bytes as u64 {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            shown(self.name.as_bytes()),
+            format!("{n_bytes} bytes"),
+            format!("{} bytes for {} {:?}", self.n_bytes, self.ty, self.shape()),
+        ))
     }
 }
 
@@ -157,14 +170,26 @@ impl TensorData {
     pub fn from_vec(name: &str, shape: &[usize], ty: TensorType, bytes: Vec<u8>) -> Result<Self> {
         let shape: Vec<u64> = shape.iter().map(|dim| *dim as u64).collect();
         let layout = Layout::new(name.into(), &shape, ty)?;
-        if bytes.len() != layout.n_bytes {
-            return Err(Error::invalid(
-                shown(name.as_bytes()),
-                format!("{} bytes", bytes.len()),
-                format!("{} bytes for {ty} {shape:?}", layout.n_bytes),
-            ));
-        }
+        layout.check_len(bytes.len() as u64)?;
         Ok(TensorData { layout, view: View::new(bytes) })
+    }
+
+    /// A tensor whose bytes are all those of `file`, read or made when they are
+    /// [fetched](Self::fetch).
+    ///
+    /// # Errors
+    /// Those of [`TensorData::from_vec`].
+    pub fn read_from(
+        name: &str,
+        shape: &[usize],
+        ty: TensorType,
+        file: Arc<dyn ReadAt>,
+    ) -> Result<Self> {
+        let shape: Vec<u64> = shape.iter().map(|dim| *dim as u64).collect();
+        let layout = Layout::new(name.into(), &shape, ty)?;
+        layout.check_len(file.n_bytes())?;
+        let view = View::remote(file, 0, layout.n_bytes);
+        Ok(TensorData { layout, view })
     }
 
     /// GGUF's name, such as `blk.0.attn_q.weight`.

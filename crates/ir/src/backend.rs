@@ -9,8 +9,10 @@ use realm_gguf::TensorData;
 
 use crate::adapter::Adapter;
 use crate::batch::BatchView;
-use crate::config::{SessionConfig, WeightLayout};
+use crate::config::SessionConfig;
 use crate::error::{Error, Result};
+use crate::limits::BackendLimits;
+use crate::memory::MemoryPlan;
 use crate::operands::{Slot, Uploaded};
 use crate::program::Program;
 
@@ -33,6 +35,17 @@ pub type TopFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Vec<Top>>>> + 'a
 pub trait Backend: Send + Sync {
     /// Name in options, reports and errors.
     fn name(&self) -> &'static str;
+
+    /// The sizes that suit it, and what it cannot do.
+    fn limits(&self) -> BackendLimits;
+
+    /// What `program`, which has been checked for `config`, is going to take in a session of these
+    /// sizes, and the layout that [`crate::WeightLayout::Auto`] is decided to be. Nothing is
+    /// uploaded and no weight is read.
+    ///
+    /// # Errors
+    /// `Unsupported…` when a weight cannot be kept or something is larger than it may be.
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan>;
 
     /// Makes a weight usable: may keep the file's own bytes, copy or repack them.
     ///
@@ -139,11 +152,6 @@ pub trait Session: Send {
     /// `ShapeMismatch` when rows are out of range.
     fn read_top<'a>(&'a mut self, _slot: Slot, _n_rows: usize, _k: usize) -> Option<TopFuture<'a>> {
         None
-    }
-
-    /// The layout of the matrices, and how many bytes of copies it takes.
-    fn layout(&self) -> (WeightLayout, u64) {
-        (WeightLayout::Mapped, 0)
     }
 
     /// Copies the keys and values of all layers from one page to another.

@@ -1,5 +1,7 @@
 //! What a session is opened for: its KV cache, its recurrent states, its sizes.
 
+use crate::memory::bytes_of;
+
 /// Storage of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvType {
@@ -98,6 +100,15 @@ pub struct StateLayout {
     pub n_states: usize,
 }
 
+impl StateLayout {
+    /// Bytes of all states.
+    pub fn bytes(&self) -> u64 {
+        let state = self.widths.iter().map(|width| bytes_of(*width, 4));
+        let state = state.fold(0, u64::saturating_add);
+        state.saturating_mul(self.n_states as u64)
+    }
+}
+
 /// How a backend keeps matrices that it can read in more than one layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightLayout {
@@ -132,6 +143,7 @@ pub struct SessionConfig {
     pub max_rows: usize,
     /// Most output rows of one batch.
     pub max_outputs: usize,
-    /// Layout of the matrices, for backends that have a choice.
+    /// Layout of the matrices, for backends that have a choice. [`crate::Backend::memory`] decides
+    /// what [`WeightLayout::Auto`] is; a session takes it for [`WeightLayout::Mapped`].
     pub layout: WeightLayout,
 }

@@ -131,7 +131,7 @@ impl Program {
     /// tables that other tokens have and the experts that it is not sent to.
     pub fn bytes_per_token(&self) -> u64 {
         // What a step reads of a weight; the last word has a step that reads all of it.
-        let mut read: Vec<u64> = self.weights.iter().map(|w| w.bytes().len() as u64).collect();
+        let mut read: Vec<u64> = self.weights.iter().map(|w| w.n_bytes() as u64).collect();
         for step in self.segments.iter().flatten() {
             match step {
                 Step::Embed(embed) => {
@@ -143,7 +143,7 @@ impl Program {
                     let experts = &moe.experts;
                     let matrices = [&experts.up, &experts.down].into_iter().chain(&experts.gate);
                     for matrix in matrices {
-                        let bytes = self.weight(*matrix).bytes().len();
+                        let bytes = self.weight(*matrix).n_bytes();
                         read[matrix.0] = (bytes / moe.n_experts * moe.n_used) as u64;
                     }
                 }
@@ -155,7 +155,7 @@ impl Program {
             _ => None,
         });
         for output in linears.flatten() {
-            read[output.weight.0] = self.weight(output.weight).bytes().len() as u64;
+            read[output.weight.0] = self.weight(output.weight).n_bytes() as u64;
         }
         read.iter().sum()
     }

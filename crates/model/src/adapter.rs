@@ -13,8 +13,9 @@ use std::ops::Range;
 use realm_gguf::{Gguf, TensorData};
 use realm_ir::{Adapter, LowRank, Program, Step, WeightRef};
 
+use crate::derived::gather_rows;
 use crate::error::{Error, Result};
-use crate::program_builder::{gather_rows, matrix_scale};
+use crate::program_builder::matrix_scale;
 
 /// Which rows of their tensor the weights hold that are only a part of one.
 pub type WeightRows = HashMap<WeightRef, Vec<Range<usize>>>;
@@ -82,9 +83,12 @@ pub fn read_adapter(
                         // One of a stack of matrices has its own matrix of either half.
                         Some(rows) if !matrices.is_empty() => {
                             let index = rows[0].start / n_rows;
-                            (a.rows(index * rank..(index + 1) * rank)?, gather_rows(b, rows)?)
+                            (
+                                a.rows(index * rank..(index + 1) * rank)?,
+                                gather_rows(b, rows)?.fetch()?,
+                            )
                         }
-                        Some(rows) => (a.clone(), gather_rows(b, rows)?),
+                        Some(rows) => (a.clone(), gather_rows(b, rows)?.fetch()?),
                         None => (a.clone(), b.clone()),
                     };
                     adapter.products.push(LowRank { weight: *weight, a, b, scale });

@@ -11,6 +11,7 @@ pub mod arch;
 mod adapter;
 mod build;
 mod config;
+mod derived;
 mod embedding;
 mod error;
 mod hyperparameters;

@@ -7,6 +7,7 @@ use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 
 use crate::adapter::WeightRows;
+use crate::derived::gather_rows;
 use crate::error::{Error, Result};
 
 /// A program in the making.
@@ -87,16 +88,13 @@ impl<'a> ProgramBuilder<'a> {
     ) -> Result<Vec<TensorData>> {
         let n_rows: usize = parts.iter().sum();
         let name = format!("{name}.weight");
-        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?.fetch()?;
-        let row_bytes = matrix.row_bytes();
+        let matrix = self.tensor(&name, &[width, n_groups * n_rows])?;
         let mut first = 0;
         let part = |n: &usize| {
-            let groups = matrix.bytes().chunks_exact(n_rows * row_bytes);
-            let start = first * row_bytes;
-            let rows = groups.flat_map(|group| &group[start..][..n * row_bytes]);
+            let starts = (0..n_groups).map(|group| group * n_rows + first);
+            let rows: Vec<_> = starts.map(|start| start..start + n).collect();
             first += n;
-            let shape = [width, n_groups * n];
-            Ok(TensorData::from_vec(&name, &shape, matrix.ty(), rows.copied().collect())?)
+            gather_rows(&matrix, &rows)
         };
         parts.iter().map(part).collect()
     }
@@ -185,7 +183,19 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    pub fn finish(self, hidden: Slot, carried: Vec<Slot>, logits: Slot) -> (Program, WeightRows) {
+    /// The program, in which slots that no step uses take no room.
+    pub fn finish(
+        mut self,
+        hidden: Slot,
+        carried: Vec<Slot>,
+        logits: Slot,
+    ) -> (Program, WeightRows) {
+        let used: HashSet<Slot> = self.segments.iter().flatten().flat_map(Step::slots).collect();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if !used.contains(&Slot(index)) {
+                slot.width = 0;
+            }
+        }
         let program = Program {
             slots: self.slots,
             weights: self.weights,
@@ -207,19 +217,6 @@ pub(crate) fn matrix_scale(gguf: &Gguf, name: &str) -> Result<f32> {
         true => Ok(scale),
         false => Err(Error::invalid(name, scale, "a finite number other than 0")),
     }
-}
-
-/// Ranges of rows one after another, as one tensor of the same name.
-pub(crate) fn gather_rows(tensor: &TensorData, rows: &[Range<usize>]) -> Result<TensorData> {
-    if let [range] = rows {
-        return Ok(tensor.rows(range.clone())?);
-    }
-    let mut bytes = Vec::new();
-    for range in rows {
-        bytes.extend_from_slice(tensor.rows(range.clone())?.fetch()?.bytes());
-    }
-    let shape = [tensor.row_len(), rows.iter().map(Range::len).sum()];
-    Ok(TensorData::from_vec(tensor.name(), &shape, tensor.ty(), bytes)?)
 }
 
 /// A tensor, if it has this shape and a type that can be computed with.

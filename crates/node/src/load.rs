@@ -18,6 +18,7 @@ use crate::error::{Result, guard, invalid, refused};
 use crate::events::{Callback, callback};
 use crate::model::BindingModel;
 use crate::promise::promise;
+use crate::values::BindingEstimate;
 
 /// Everything that loading needs, out of JS's hands.
 pub(crate) struct Load {
@@ -72,6 +73,30 @@ impl Load {
             Watcher { progress, cancel, pause: None },
         )
     }
+}
+
+/// What loading would take of memory, found on a thread of its own.
+#[napi]
+pub fn estimate<'a>(
+    env: &'a Env,
+    source: Unknown<'_>,
+    options: Unknown<'_>,
+    _on_progress: Unknown<'_>,
+) -> Result<Object<'a>> {
+    guard(|| {
+        let Load { source, options, backends } = Load::new(source, options)?;
+        let (reply, estimate) = promise(env, BindingEstimate::from)?;
+        let work = move || {
+            let run = || ModelHandle::estimate(source, &options, &backends);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            reply.send(result.unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref()))));
+        };
+        // A thread that cannot be started drops the reply, which answers.
+        drop(std::thread::Builder::new().name("realm-estimate".into()).spawn(work));
+        let mut handle = Object::new(env).map_err(refused)?;
+        handle.set_named_property("estimate", estimate).map_err(refused)?;
+        Ok(handle)
+    })
 }
 
 fn kv_type(name: &str) -> Result<Option<KvType>> {

@@ -6,7 +6,8 @@ use napi::bindgen_prelude::{Float32ArraySlice, ToNapiValue, Uint32ArraySlice};
 use napi::{Env, sys};
 use napi_derive::napi;
 use realm_engine::requests::{Chunk, Completion};
-use realm_engine::{AdapterInfo, ModelInfo, Tensor};
+use realm_engine::{AdapterInfo, MemoryEstimate, ModelInfo, Tensor};
+use realm_ir::MemoryPlan;
 
 /// Numbers that become a `Float32Array` on the JS heap.
 pub struct Floats(pub Vec<f32>);
@@ -73,6 +74,7 @@ pub struct BindingModelInfo {
     pub kv_cache_bytes: f64,
     pub layout: Nullable<String>,
     pub packed_bytes: f64,
+    pub memory: BindingMemory,
     pub pooling: Nullable<String>,
     pub tokenizer: String,
     pub bos_token: Nullable<u32>,
@@ -114,6 +116,7 @@ impl From<ModelInfo> for BindingModelInfo {
             kv_cache_bytes: info.kv_cache_bytes as f64,
             layout: Nullable(Some(info.layout).filter(|layout| !layout.is_empty())),
             packed_bytes: info.packed_bytes as f64,
+            memory: info.memory.into(),
             pooling: Nullable(info.pooling),
             tokenizer: info.tokenizer,
             bos_token: Nullable(info.bos_token),
@@ -127,6 +130,51 @@ impl From<ModelInfo> for BindingModelInfo {
             threads: info.threads as f64,
             kernels: info.kernels,
             load_ms: info.load_ms,
+        }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingMemory {
+    pub weights: f64,
+    pub copies: f64,
+    pub kv: f64,
+    pub states: f64,
+    pub slots: f64,
+    pub total: f64,
+}
+
+impl From<MemoryPlan> for BindingMemory {
+    fn from(memory: MemoryPlan) -> Self {
+        BindingMemory {
+            weights: memory.weights as f64,
+            copies: memory.copies as f64,
+            kv: memory.kv as f64,
+            states: memory.states as f64,
+            slots: memory.slots as f64,
+            total: memory.total() as f64,
+        }
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct BindingEstimate {
+    pub memory: BindingMemory,
+    pub backend: String,
+    pub layout: Nullable<String>,
+    pub context_length: f64,
+    pub max_sequences: f64,
+}
+
+impl From<MemoryEstimate> for BindingEstimate {
+    fn from(estimate: MemoryEstimate) -> Self {
+        let layout = Some(estimate.memory.layout.as_str().to_owned());
+        BindingEstimate {
+            layout: Nullable(layout.filter(|_| !estimate.backend.is_empty())),
+            memory: estimate.memory.into(),
+            backend: estimate.backend,
+            context_length: estimate.context_length as f64,
+            max_sequences: estimate.max_sequences as f64,
         }
     }
 }

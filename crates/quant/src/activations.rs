@@ -59,9 +59,9 @@ struct RowLens {
 }
 
 impl RowLens {
-    fn new(form: ActivationForm, cols: usize) -> Self {
+    const fn new(form: ActivationForm, cols: usize) -> Self {
         match form {
-            ActivationForm::F32 => Self { values: cols, ..Self::default() },
+            ActivationForm::F32 => Self { values: cols, quants: 0, scales: 0, sums: 0 },
             ActivationForm::Q8Block32 => {
                 let blocks = cols / 32;
                 Self { values: 0, quants: cols, scales: blocks, sums: blocks }
@@ -103,6 +103,12 @@ impl Activations {
             scales: Vec::new(),
             sums: Vec::new(),
         }
+    }
+
+    /// Bytes of a row of `cols` values in a form.
+    pub const fn row_bytes(form: ActivationForm, cols: usize) -> usize {
+        let RowLens { values, quants, scales, sums } = RowLens::new(form, cols);
+        4 * values + quants + 4 * scales + 4 * sums
     }
 
     /// Makes room for `rows` rows of `cols` values, reusing the memory held.

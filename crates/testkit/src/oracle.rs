@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use realm_gguf::TensorData;
 use realm_ir::{
-    Backend, BatchLimits, BatchView, Error, Program, ReadFuture, Result, Rows, Session,
-    SessionConfig, Slot, Uploaded, WeightRef,
+    Backend, BackendLimits, BatchLimits, BatchView, Error, KvType, MemoryPlan, Program, ReadFuture,
+    Result, Rows, Session, SessionConfig, Slot, Uploaded, WeightLayout, WeightRef,
 };
 
 use kv::KvCache;
@@ -57,6 +57,7 @@ impl Matrix {
 /// # Errors
 /// `UnsupportedType` when there is no definition of its type.
 pub fn dequantize(tensor: &TensorData) -> Result<Matrix> {
+    let tensor = &tensor.fetch()?;
     let mut values = vec![0.0; tensor.row_len() * tensor.n_rows()];
     realm_quant::dequantize(tensor.ty(), tensor.bytes(), &mut values).map_err(|_| {
         Error::UnsupportedType {
@@ -73,6 +74,25 @@ pub fn dequantize(tensor: &TensorData) -> Result<Matrix> {
 impl Backend for NaiveBackend {
     fn name(&self) -> &'static str {
         "oracle"
+    }
+
+    fn limits(&self) -> BackendLimits {
+        BackendLimits {
+            batch_rows: 64,
+            output_rows: 8,
+            rows_beside_decoding: 16,
+            page_tokens: 8,
+            most_rows: usize::MAX,
+            most_head_width: usize::MAX,
+            kv_types: &[KvType::F32, KvType::F16, KvType::Q8_0],
+        }
+    }
+
+    /// The values of the weights alone: nobody plans memory for an oracle.
+    fn memory(&self, program: &Program, _config: &SessionConfig) -> Result<MemoryPlan> {
+        let values = program.weights.iter().map(|tensor| 4 * tensor.row_len() * tensor.n_rows());
+        let (layout, weights) = (WeightLayout::Mapped, values.sum::<usize>() as u64);
+        Ok(MemoryPlan { layout, weights, ..MemoryPlan::default() })
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

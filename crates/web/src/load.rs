@@ -16,6 +16,7 @@ use crate::error::{Result, thrown};
 use crate::events::pause;
 use crate::model::WebModel;
 use crate::source::files;
+use crate::values;
 
 /// A load in progress: `model` is its promise.
 #[wasm_bindgen]
@@ -60,6 +61,31 @@ pub fn load(
     Ok(WebLoad { cancel, model })
 }
 
+/// What [`load`] would take of memory; resolves to a `BindingEstimate`.
+#[wasm_bindgen]
+pub fn estimate(
+    sources: &JsValue,
+    backends: Vec<String>,
+    refusals: Vec<String>,
+    options: &JsValue,
+) -> Result<Promise> {
+    let files = files(sources)?;
+    let backends: Vec<(String, String)> = backends.into_iter().zip(refusals).collect();
+    let options = Options(options);
+    let threads = options.count("threads")?;
+    let options = load_options(&options)?;
+    Ok(future_to_promise(async move {
+        let gguf = open(files)?;
+        let choices = backends::choices(backends, threads).await;
+        let estimate = realm_engine::load::estimate(&gguf, &options, &choices);
+        estimate.map(values::estimate).map_err(thrown)
+    }))
+}
+
+fn open(files: Vec<Arc<dyn ReadAt>>) -> Result<Gguf> {
+    Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))
+}
+
 async fn run(
     files: Vec<Arc<dyn ReadAt>>,
     backends: Vec<(String, String)>,
@@ -74,8 +100,7 @@ async fn run(
             let _ = on_progress.call1(&JsValue::NULL, &fraction.into());
         }
     };
-    let gguf =
-        Gguf::from_remote(files).map_err(|error| thrown(realm_engine::Error::from(error)))?;
+    let gguf = open(files)?;
     let choices = backends::choices(backends, threads).await;
     let watcher = Watcher { progress: &mut progress, cancel: &cancel, pause: Some(pause) };
     let (model, engine) =

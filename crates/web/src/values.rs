@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use js_sys::{Array, Float32Array, Object, Reflect, Uint32Array};
 use realm_engine::requests::{Chunk, Completion, Event};
-use realm_engine::{AdapterInfo, ModelInfo, Tensor};
+use realm_engine::{AdapterInfo, MemoryEstimate, ModelInfo, Tensor};
+use realm_ir::MemoryPlan;
 use wasm_bindgen::JsValue;
 
 use crate::error::thrown;
@@ -65,9 +66,10 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("maxSequences", number(info.max_sequences)),
         ("kvCacheType", info.kv_type.into()),
         ("kvPageTokens", number(info.kv_page_tokens)),
-        ("kvCacheBytes", number(info.kv_cache_bytes)),
+        ("kvCacheBytes", (info.kv_cache_bytes as f64).into()),
         ("layout", nullable(Some(info.layout).filter(|layout| !layout.is_empty()))),
         ("packedBytes", (info.packed_bytes as f64).into()),
+        ("memory", memory(&info.memory)),
         ("pooling", nullable(info.pooling)),
         ("tokenizer", info.tokenizer.into()),
         ("bosToken", nullable(info.bos_token)),
@@ -81,6 +83,29 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("device", info.device.into()),
         ("kernels", object(info.kernels.into_iter().map(|(k, v)| (k, v.into())))),
         ("loadMs", info.load_ms.into()),
+    ])
+}
+
+fn memory(memory: &MemoryPlan) -> JsValue {
+    let bytes = |bytes: u64| JsValue::from(bytes as f64);
+    object([
+        ("weights", bytes(memory.weights)),
+        ("copies", bytes(memory.copies)),
+        ("kv", bytes(memory.kv)),
+        ("states", bytes(memory.states)),
+        ("slots", bytes(memory.slots)),
+        ("total", bytes(memory.total())),
+    ])
+}
+
+pub(crate) fn estimate(estimate: MemoryEstimate) -> JsValue {
+    let layout = Some(estimate.memory.layout.as_str()).filter(|_| !estimate.backend.is_empty());
+    object([
+        ("memory", memory(&estimate.memory)),
+        ("layout", nullable(layout)),
+        ("backend", estimate.backend.into()),
+        ("contextLength", number(estimate.context_length)),
+        ("maxSequences", number(estimate.max_sequences)),
     ])
 }
 

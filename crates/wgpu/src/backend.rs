@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use realm_gguf::{Origin, TensorData, TensorType};
 use realm_ir::{
-    Adapter, Backend, Error, Program, ReadFuture, Result, Session, SessionConfig, Uploaded,
+    Adapter, Backend, BackendLimits, Error, MemoryPlan, Program, ReadFuture, Result, Session,
+    SessionConfig, Uploaded,
 };
 
 use crate::NAME;
 use crate::device::{self, DeviceDescription};
 use crate::gpu::{Counters, Gpu};
 use crate::low_rank::LowRankAdapter;
+use crate::memory_plan;
 use crate::product::Tuning;
 use crate::session::WgpuSession;
 use crate::weight::{self, Weight};
@@ -165,6 +167,14 @@ pub fn kernel_name(ty: TensorType) -> Option<&'static str> {
 impl Backend for WgpuBackend {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn limits(&self) -> BackendLimits {
+        memory_plan::limits(&self.device.gpu)
+    }
+
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
+        memory_plan::plan(&self.device.gpu, program, config)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded> {

@@ -25,6 +25,8 @@ pub struct Counters {
     pub weight_bytes: u64,
     /// Bytes read back.
     pub read_bytes: u64,
+    /// Bytes of all buffers that were made, those that are gone included.
+    pub buffer_bytes: u64,
 }
 
 /// An open device; sessions and weights share it.
@@ -51,6 +53,7 @@ pub(crate) struct Gpu {
     batch_bytes: AtomicU64,
     weight_bytes: AtomicU64,
     read_bytes: AtomicU64,
+    buffer_bytes: AtomicU64,
     /// What the browser has yet to say about allocations.
     #[cfg(target_arch = "wasm32")]
     allocations: Mutex<Vec<Allocation>>,
@@ -158,6 +161,7 @@ impl Gpu {
             batch_bytes: AtomicU64::new(0),
             weight_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
+            buffer_bytes: AtomicU64::new(0),
             #[cfg(target_arch = "wasm32")]
             allocations: Mutex::default(),
         };
@@ -176,6 +180,17 @@ impl Gpu {
         }
     }
 
+    /// That a buffer may have `bytes` bytes.
+    ///
+    /// # Errors
+    /// `Unsupported` above the limit of a binding.
+    pub fn require_binding(&self, what: &str, bytes: u64) -> Result<()> {
+        if bytes <= self.max_binding_bytes {
+            return Ok(());
+        }
+        Err(too_large(what, bytes, self.max_binding_bytes, None))
+    }
+
     /// A buffer of `bytes` bytes, at least 16, zeroed.
     ///
     /// # Errors
@@ -186,9 +201,7 @@ impl Gpu {
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer> {
-        if bytes > self.max_binding_bytes {
-            return Err(too_large(what, bytes, self.max_binding_bytes, None));
-        }
+        self.require_binding(what, bytes)?;
         let descriptor = wgpu::BufferDescriptor {
             label: Some(what),
             size: bytes.next_multiple_of(4).max(16),
@@ -197,7 +210,9 @@ impl Gpu {
         };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let out_of_memory = || Error::OutOfMemory { what: what.to_owned(), bytes };
-        self.allocate(&descriptor).ok_or_else(out_of_memory)
+        let buffer = self.allocate(&descriptor).ok_or_else(out_of_memory)?;
+        self.buffer_bytes.fetch_add(descriptor.size, Ordering::Relaxed);
+        Ok(buffer)
     }
 
     /// `None` when there is no memory.
@@ -326,6 +341,7 @@ impl Gpu {
             batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
             weight_bytes: self.weight_bytes.load(Ordering::Relaxed),
             read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            buffer_bytes: self.buffer_bytes.load(Ordering::Relaxed),
         }
     }
 }

@@ -31,6 +31,7 @@ mod gpu;
 mod kernel;
 mod low_rank;
 mod memory;
+mod memory_plan;
 mod plan;
 mod product;
 mod rope;

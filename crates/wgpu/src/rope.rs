@@ -7,10 +7,18 @@
 
 use realm_ir::RopeSpec;
 
+/// Entries of a pair: of each value of four bytes one.
+const ENTRIES: usize = 4 * 256;
+
+/// Bytes of a table.
+pub(crate) fn n_bytes(rope: &RopeSpec) -> usize {
+    ENTRIES * rope.inverse_frequencies.len() * size_of::<[f32; 2]>()
+}
+
 /// `[4 * 256, n_pairs]` pairs `(cos, sin)`: of positions `b`, `2^8 b`, `2^16 b` and
 /// `2^24 b` for `b` in `0..256`. The magnitude is a factor of the first 256.
 pub(crate) fn angles(rope: &RopeSpec) -> Vec<[f32; 2]> {
-    let mut table = Vec::with_capacity(4 * 256 * rope.inverse_frequencies.len());
+    let mut table = Vec::with_capacity(ENTRIES * rope.inverse_frequencies.len());
     for byte in 0..4 {
         let magnitude = if byte == 0 { f64::from(rope.magnitude) } else { 1.0 };
         for value in 0..256u32 {

@@ -57,7 +57,7 @@ export function setUpChat(): void {
 /** Begins a conversation with a model. */
 export async function startChat(loaded: Model): Promise<void> {
   model = loaded
-  byId('meter-memory').textContent = formatBytes(loaded.info.weightBytes + loaded.info.kvCacheBytes)
+  byId('meter-memory').textContent = formatBytes(loaded.info.memory.total)
   byId('meter-backend').textContent = `on ${loaded.info.backend}`
   await clear()
 }

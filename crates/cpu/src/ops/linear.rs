@@ -137,6 +137,12 @@ fn tile_tokens(op: &LinearOp, n_rows: usize) -> usize {
     n_rows.div_ceil(n_rows.div_ceil(at_most))
 }
 
+/// Values of the largest tile that a worker makes of a product's columns before they get where
+/// they belong.
+pub(crate) fn most_tile_values(n_rows: usize) -> usize {
+    n_rows * COLUMNS_PER_TASK.end()
+}
+
 fn columns_per_task(op: &LinearOp, n_workers: usize) -> usize {
     let columns: usize = op.outputs.iter().map(|output| output.weight.n_rows()).sum();
     let even = columns.div_ceil(n_workers * TASKS_PER_WORKER);

@@ -2,7 +2,7 @@
 //! are read once for all rows that chose it, and those of others not at all.
 
 use realm_ir::{BatchView, Error, Gating, Moe, Result, Slot};
-use realm_quant::{Activations, Level, OutputView};
+use realm_quant::{ActivationForm, Activations, Level, OutputView};
 
 use super::low_rank::{AdaptedRows, MatrixPart, adapted_rows, adapters_of_row, add_product};
 use super::quantize::quantize_rows;
@@ -198,6 +198,21 @@ fn run_experts(
     let inputs = Inputs::new(values, &[&op.down], team, &activate);
     let inputs = inputs.map_err(|error| op.down.weight.misfit(error))?;
     Ok(multiply(&[&op.down], &inputs)?.pop().unwrap_or_default())
+}
+
+/// Bytes that [`run_experts`] holds at most for each visit of an expert whose matrices have rows
+/// of `width` (up) and `inner` values (down) in these forms.
+pub(crate) fn bytes_per_visit(
+    width: usize,
+    inner: usize,
+    (up, down): (ActivationForm, ActivationForm),
+    has_gate: bool,
+) -> usize {
+    let n_inner = if has_gate { 2 } else { 1 };
+    let inputs = 4 * width + Activations::row_bytes(up, width);
+    let inner_values = 4 * n_inner * inner;
+    let outputs = Activations::row_bytes(down, inner) + 4 * width;
+    inputs + inner_values + outputs
 }
 
 /// A row for every visit, and what the experts' matrices multiply with.

@@ -32,11 +32,10 @@ pub use requests::RequestHandle;
 use crate::chat::{ChatArguments, TIME_WHILE_WAITING};
 use crate::engine::{Engine, EngineParts};
 use crate::error::{Error, Result};
-use crate::info::ModelInfo;
+use crate::info::{MemoryEstimate, ModelInfo};
 use crate::load::{self, BackendChoice, ModelVocabulary, Pause, Runnable, Watcher};
 use crate::loaded::Loaded;
 use crate::options::LoadOptions;
-use crate::scheduler::Policy;
 use crate::tensor::{Tensor, read_tensor};
 use engine_loop::{Command, no_weights};
 
@@ -113,6 +112,20 @@ impl ModelHandle {
         Ok(model)
     }
 
+    /// What [`Model::load`] would take of memory, by the header of `source`: see
+    /// [`load::estimate`].
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn estimate(
+        source: Source,
+        options: &LoadOptions,
+        backends: &[BackendChoice],
+    ) -> Result<MemoryEstimate> {
+        load::estimate(&source.open()?, options, backends)
+    }
+
     /// Gives the weights of `gguf` to the first of `backends` that can run it; the caller
     /// has to drive the loop.
     ///
@@ -137,7 +150,8 @@ impl ModelHandle {
     ) -> (ModelHandle, EngineLoop) {
         let stop = Arc::new(AtomicBool::new(false));
         let engine = runnable.map(|runnable| {
-            let Runnable { session, open_session, program, embedding, limits } = runnable;
+            let rows_beside_decoding = runnable.rows_beside_decoding;
+            let Runnable { session, open_session, program, embedding, limits, .. } = runnable;
             Engine::new(EngineParts {
                 session,
                 open_session,
@@ -145,7 +159,7 @@ impl ModelHandle {
                 embedding,
                 vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
                 limits,
-                rows_beside_decoding: Policy::ROWS_BESIDE_DECODING,
+                rows_beside_decoding,
                 stop: stop.clone(),
                 clock: now_ms,
             })

@@ -39,11 +39,6 @@ pub struct Policy {
     pub rows_beside_decoding: usize,
 }
 
-impl Policy {
-    /// [`Policy::rows_beside_decoding`] for processors.
-    pub const ROWS_BESIDE_DECODING: usize = 64;
-}
-
 /// What a request is to the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -16,8 +16,8 @@ use realm_engine::requests::{Completion, Event};
 use realm_engine::{Error, GenerateOptions, LoadOptions, Prompt};
 use realm_gguf::TensorData;
 use realm_ir::{
-    Adapter, Backend, BatchView, Error as IrError, Program, ReadFuture, Session, SessionConfig,
-    Slot, Uploaded, WeightLayout,
+    Adapter, Backend, BackendLimits, BatchView, Error as IrError, MemoryPlan, Program, ReadFuture,
+    Session, SessionConfig, Slot, Uploaded,
 };
 
 pub fn bundled() -> PathBuf {
@@ -48,6 +48,14 @@ pub struct Disturbed {
 impl Backend for Disturbed {
     fn name(&self) -> &'static str {
         "disturbed"
+    }
+
+    fn limits(&self) -> BackendLimits {
+        self.inner.limits()
+    }
+
+    fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan, IrError> {
+        self.inner.memory(program, config)
     }
 
     fn upload(&self, tensor: &TensorData) -> Result<Uploaded, IrError> {
@@ -125,10 +133,6 @@ impl Session for DisturbedSession {
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<(), IrError> {
         self.inner.copy_state(from, to)
-    }
-
-    fn layout(&self) -> (WeightLayout, u64) {
-        self.inner.layout()
     }
 }
 

@@ -3,11 +3,11 @@
 //! each head has matrices that bring its query into the latent and its result
 //! out of it.
 
-use realm_gguf::{TensorData, TensorType};
 use realm_ir::{HeadLinear, Linear, NormKind, RopeStore, Slot, Step, WeightRef};
 
 use super::{LayerBuilder, Slots};
-use crate::error::{Error, Result};
+use crate::derived::{gather, transpose_heads};
+use crate::error::Result;
 use crate::hyperparameters::{LatentHyperparameters, LayerHyperparameters};
 
 impl LayerBuilder<'_> {
@@ -80,28 +80,15 @@ impl LayerBuilder<'_> {
             return Ok((into, self.builder.weight(&name("attn_v_b"), &[rank, value, n_heads])?));
         }
         // Older files hold both as one: of each head, rows of the plain key, then of the
-        // value. The former have to be transposed, so they are unpacked.
-        let joint_name = name("attn_kv_b");
-        let joint =
-            self.builder.tensor(&joint_name, &[rank, n_heads * (plain + value)])?.fetch()?;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut unpacked = vec![0.0; plain * rank];
-        for head in 0..n_heads {
-            let first = head * (plain + value);
-            let key_rows = joint.rows(first..first + plain)?;
-            realm_quant::dequantize(key_rows.ty(), key_rows.bytes(), &mut unpacked)
-                .map_err(|error| Error::unsupported(&joint_name, joint.ty(), error))?;
-            for column in 0..rank {
-                let transposed = unpacked.iter().skip(column).step_by(rank);
-                keys.extend(transposed.flat_map(|value| value.to_le_bytes()));
-            }
-            let value_rows = joint.rows(first + plain..first + plain + value)?;
-            values.extend_from_slice(value_rows.bytes());
-        }
-        let (shape, ty) = ([plain, rank, n_heads], TensorType::F32);
-        let keys = TensorData::from_vec(&name("attn_k_b"), &shape, ty, keys)?;
+        // value. The former have to be transposed, so they are unpacked where they are
+        // uploaded.
+        let head_rows = plain + value;
+        let joint = self.builder.tensor(&name("attn_kv_b"), &[rank, n_heads * head_rows])?;
+        let keys = transpose_heads(&name("attn_k_b"), &joint, head_rows, plain)?;
+        let heads = (0..n_heads).map(|head| head * head_rows);
+        let rows: Vec<_> = heads.map(|first| first + plain..first + head_rows).collect();
         let shape = [rank, value, n_heads];
-        let values = TensorData::from_vec(&name("attn_v_b"), &shape, joint.ty(), values)?;
+        let values = gather(&name("attn_v_b"), &shape, &joint, &rows)?;
         Ok((self.builder.add(keys), self.builder.add(values)))
     }
 

@@ -2,10 +2,12 @@
 
 use bytemuck::cast_slice;
 use realm_ir::{
-    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, WeightRef,
+    Attend, HeadNorm, KvLayer, KvType, Result, Rope, RopeSpec, RopeStore, RopeStyle, SessionConfig,
+    WeightRef,
 };
 
 use super::{Dispatch, Extent, Grid, MAX_GRID, Planner, count, flag, refuse};
+use crate::gpu::Gpu;
 use crate::kernel::{
     ATTEND_F16, ATTEND_F32, ATTEND_MERGE, Constants, ROPE, ROPE_STORE_F16, ROPE_STORE_F32, THREADS,
 };
@@ -42,6 +44,12 @@ const TILINGS: [Tiling; 6] = [
 
 /// Quads of sums that a thread can keep: `MAX_QUADS` of `attend.wgsl`.
 const MAX_QUADS: usize = 16;
+
+/// What attention hands to the dispatch that puts shares together.
+pub(crate) const SHARES: &str = "attention";
+
+/// Values of the widest head whose sums the threads of a workgroup can keep.
+pub(crate) const MOST_VALUE_WIDTH: usize = MAX_QUADS * THREADS * QUAD;
 
 /// Workgroups that keep a device busy: with fewer, several share the positions of a query.
 const BUSY_GROUPS: usize = 256;
@@ -156,12 +164,7 @@ impl<'a> Planner<'a> {
         let heads_per_kv = step.n_heads / layer.n_kv_heads;
         let tilings = tilings(heads_per_kv, value_quads)?;
         let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
-        let shared_bytes = 4 * QUAD * (value_quads + 1);
-        // Several shares are made for at most so many workgroups of each dispatch.
-        let n_shared = (BUSY_GROUPS * most * buffers.len())
-            .min((self.config.max_rows * step.n_heads).saturating_mul(self.longest()));
-        let n_fitting = (self.gpu.max_binding_bytes / shared_bytes as u64).saturating_sub(1);
-        let n_shared = n_shared.min(usize::try_from(n_fitting).unwrap_or(usize::MAX));
+        let n_shared = n_shared(self.gpu, self.config, step, most * buffers.len());
         let grid = AttendGrid {
             n_heads: layer.n_kv_heads * heads_per_kv,
             heads_per_kv,
@@ -190,7 +193,7 @@ impl<'a> Planner<'a> {
             ("has_slopes", flag(step.alibi_max_bias.is_some())),
         ]);
         let terms = self.attend_terms(step)?;
-        let shares = self.scratch("attention", &[n_shared + 1, QUAD * (value_quads + 1)])?;
+        let shares = self.scratch(SHARES, &[n_shared + 1, share_len(value_quads)])?;
         let (q, out) = (self.slot(step.q), self.slot(step.out));
         let kernel = of_type(self.config.kv.ty, &ATTEND_F32, &ATTEND_F16)?;
         let of_buffer = |kv: &KvBuffer| {
@@ -236,12 +239,6 @@ impl<'a> Planner<'a> {
         (self.config.kv.layers[index], &self.memory.kv[index])
     }
 
-    /// Shares that the positions of the whole cache make.
-    fn longest(&self) -> usize {
-        let n_positions = self.config.kv.n_pages.saturating_mul(self.config.kv.page_tokens);
-        n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys)
-    }
-
     /// Per head its slope and its sink, in one buffer.
     fn attend_terms(&self, step: &Attend) -> Result<wgpu::Buffer> {
         if step.sinks.is_none() && step.alibi_max_bias.is_none() {
@@ -267,11 +264,8 @@ impl<'a> Planner<'a> {
 
     fn angles(&mut self, rope: Option<&RopeSpec>) -> Result<wgpu::Buffer> {
         let Some(rope) = rope else { return Ok(self.gpu.nothing.clone()) };
-        let same = |other: &RopeSpec| {
-            other.inverse_frequencies == rope.inverse_frequencies
-                && other.magnitude == rope.magnitude
-        };
-        if let Some((_, buffer)) = self.angles.iter().find(|(other, _)| same(other)) {
+        if let Some((_, buffer)) = self.angles.iter().find(|(other, _)| is_same_table(other, rope))
+        {
             return Ok(buffer.clone());
         }
         let buffer = self.gpu.constant("rope angles", cast_slice(&rope::angles(rope)))?;
@@ -288,6 +282,48 @@ impl<'a> Planner<'a> {
             ("value_quads", count(layer.value_width.div_ceil(QUAD))),
         ]
     }
+}
+
+/// Whether two rotations have the same table of angles.
+pub(crate) fn is_same_table(a: &RopeSpec, b: &RopeSpec) -> bool {
+    a.inverse_frequencies == b.inverse_frequencies && a.magnitude == b.magnitude
+}
+
+/// Values of a share: a head's sums, with their largest score and the sum of the weights.
+fn share_len(value_quads: usize) -> usize {
+    QUAD * (value_quads + 1)
+}
+
+/// Heads of rows times shares that there is memory for, where the dispatches' tiles have at most
+/// so many queries.
+fn n_shared(gpu: &Gpu, config: &SessionConfig, step: &Attend, most_queries: usize) -> usize {
+    let value_quads = config.kv.layers[step.kv_layer].value_width.div_ceil(QUAD);
+    let n_positions = config.kv.n_pages.saturating_mul(config.kv.page_tokens);
+    // Shares that the positions of the whole cache make.
+    let longest = n_positions.div_ceil(2 * TILINGS[TILINGS.len() - 1].keys);
+    // Several shares are made for at most so many workgroups of each dispatch.
+    let wanted =
+        (BUSY_GROUPS * most_queries).min((config.max_rows * step.n_heads).saturating_mul(longest));
+    let share_bytes = 4 * share_len(value_quads) as u64;
+    let n_fitting = (gpu.max_binding_bytes / share_bytes).saturating_sub(1);
+    wanted.min(usize::try_from(n_fitting).unwrap_or(usize::MAX))
+}
+
+/// Dimensions of the memory for shares, where keys and values lie in so many buffers.
+///
+/// # Errors
+/// `Unsupported` for values that are too wide.
+pub(crate) fn shares(
+    gpu: &Gpu,
+    config: &SessionConfig,
+    step: &Attend,
+    n_buffers: usize,
+) -> Result<[usize; 2]> {
+    let layer = config.kv.layers[step.kv_layer];
+    let value_quads = layer.value_width.div_ceil(QUAD);
+    let tilings = tilings(step.n_heads / layer.n_kv_heads, value_quads)?;
+    let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
+    Ok([n_shared(gpu, config, step, most * n_buffers) + 1, share_len(value_quads)])
 }
 
 /// Which of a layer's heads a dispatch is for.

@@ -3,10 +3,12 @@
 use std::ops::RangeInclusive;
 
 use bytemuck::cast_slice;
+use realm_gguf::TensorData;
 use realm_ir::{Embed, HeadLinear, Linear, LinearOutput, Result, Rows, WeightRef};
 
 use super::addition::Site;
 use super::{Dispatch, Grid, Planner, RowsGrid, at_least, count, expect};
+use crate::gpu::Gpu;
 use crate::kernel::{HEAD_REST, QUANTIZE, THREADS};
 use crate::product::embed::{EmbedKernel, Source};
 use crate::product::source::TILE_ROWS;
@@ -14,7 +16,7 @@ use crate::product::{
     Arithmetic, Flags, MOST_OUTS, Operands, Parameters, Places, ProductKernel, Tuning, Work,
     n_groups,
 };
-use crate::weight::{GROUP, Part, Values, Weight};
+use crate::weight::{self, GROUP, Part, Values, Weight};
 
 /// What a workgroup makes, by the rows of a batch: while generating and while reading.
 const WORKS: [(RangeInclusive<usize>, Work); 4] = [
@@ -504,8 +506,7 @@ impl Planner<'_> {
         let last = wanted.next_back().map_or(first, |(when, _)| when);
         let n_groups = n_groups(product.weight.width);
         let n_items = row_items * super::max_rows(product.rows, self.config);
-        let dimensions = [QUANTIZED_WORDS, n_groups, n_items];
-        let buffer = self.scratch("inputs in int8", &dimensions)?;
+        let buffer = self.scratch(ROUNDED, &rounded_words(product.weight.width, n_items))?;
         let constants = vec![("n_groups", count(n_groups)), ("stride", count(product.in_stride))];
         let grid = RowsGrid {
             when: *first.start()..=*last.end(),
@@ -557,6 +558,36 @@ fn dense_grid(
 
 /// Words of a group of inputs in int8: `shaders/linear/packed.wgsl`.
 const QUANTIZED_WORDS: usize = 12;
+
+/// What products of one input in int8 share.
+pub(crate) const ROUNDED: &str = "inputs in int8";
+
+/// Dimensions of `n_items` rows of inputs in int8, in words.
+pub(crate) fn rounded_words(width: usize, n_items: usize) -> [usize; 3] {
+    [QUANTIZED_WORDS, n_groups(width), n_items]
+}
+
+/// Whether products with a weight, of rows that are `in_stride` apart and of which there are at
+/// most `n_rows`, take them in int8.
+pub(crate) fn takes_int8(
+    gpu: &Gpu,
+    tensor: &TensorData,
+    in_stride: usize,
+    n_rows: usize,
+    is_of_experts: bool,
+) -> bool {
+    let Some(format) = weight::format(tensor.ty()).filter(|_| tensor.n_rows() > 1) else {
+        return false;
+    };
+    let any_width = !in_stride.is_multiple_of(4);
+    let places = if is_of_experts { Places::Tiles } else { Places::Dense };
+    // All works of one kind take the same numbers.
+    let works = [(1, Work::Vector(1)), (FEWEST_TILED, Work::Matrix(TILE_ROWS))];
+    works.into_iter().filter(|(fewest, _)| *fewest <= n_rows).any(|(_, work)| {
+        let kernel = ProductKernel::choose(&gpu.tuning, format, places, work, any_width);
+        kernel.arithmetic == Arithmetic::Int8
+    })
+}
 
 /// Whether rows of a weight are not whole groups.
 fn any_width(weight: &Weight) -> bool {

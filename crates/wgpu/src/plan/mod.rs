@@ -1,11 +1,11 @@
 //! Steps become dispatches: a pipeline, a bind group and the size of the grid.
 
 mod addition;
-mod attend;
-mod linear;
-mod moe;
+pub(crate) mod attend;
+pub(crate) mod linear;
+pub(crate) mod moe;
 mod recurrent;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;

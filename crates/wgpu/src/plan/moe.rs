@@ -19,6 +19,39 @@ pub(super) struct Routes {
 /// Experts whose scores fit into workgroup memory.
 const MAX_EXPERTS: usize = 1024;
 
+/// What the dispatches of a mixture hand to each other.
+const LOGITS: &str = "router logits";
+const CHOSEN: &str = "chosen experts";
+const WEIGHTS: &str = "weights of experts";
+const TILES: &str = "choices by expert";
+const GATES: &str = "gates of experts";
+const FACTORS: &str = "factors of experts";
+const RESULTS: &str = "results of experts";
+
+/// Words of the list of choices by expert.
+fn tile_words(step: &Moe, n_choices: usize) -> usize {
+    let n_tiles = n_choices / TILE_ROWS + step.n_experts;
+    TILES_AT + TILE_WORDS * n_tiles + n_choices
+}
+
+/// Calls `take` with each of these and its dimensions, for batches of `n_rows` and experts that
+/// turn rows of `width` into `inner` values.
+pub(crate) fn scratch(
+    step: &Moe,
+    n_rows: usize,
+    (width, inner): (usize, usize),
+    mut take: impl FnMut(&'static str, &[usize]),
+) {
+    let n_choices = n_rows * step.n_used;
+    take(LOGITS, &[n_rows, step.n_experts]);
+    take(CHOSEN, &[n_choices]);
+    take(WEIGHTS, &[n_choices]);
+    take(TILES, &[tile_words(step, n_choices)]);
+    take(GATES, &[n_choices, inner]);
+    take(FACTORS, &[n_choices, inner]);
+    take(RESULTS, &[n_choices, width]);
+}
+
 impl Planner<'_> {
     pub(super) fn moe(&mut self, step: &Moe) -> Result<Vec<Dispatch>> {
         let rows = self.rows(step.input);
@@ -34,9 +67,7 @@ impl Planner<'_> {
             )));
         }
         let (mut dispatches, routes) = self.route(step)?;
-        let n_tiles = n_choices / TILE_ROWS + step.n_experts;
-        let tiles =
-            self.scratch("choices by expert", &[TILES_AT + TILE_WORDS * n_tiles + n_choices])?;
+        let tiles = self.scratch(TILES, &[tile_words(step, n_choices)])?;
         let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
         let grouping = RowsGrid {
             // One workgroup for all rows.
@@ -48,9 +79,9 @@ impl Planner<'_> {
         let grouping = Grid::PerRow(grouping);
         dispatches.push(self.with_grid(&GROUP_CHOICES, &constants, &operands, grouping));
 
-        let gated = self.scratch("gates of experts", &[n_choices, inner])?;
-        let factors = self.scratch("factors of experts", &[n_choices, inner])?;
-        let results = self.scratch("results of experts", &[n_choices, width])?;
+        let gated = self.scratch(GATES, &[n_choices, inner])?;
+        let factors = self.scratch(FACTORS, &[n_choices, inner])?;
+        let results = self.scratch(RESULTS, &[n_choices, width])?;
         let base = Experts {
             n_experts: step.n_experts,
             n_used: step.n_used,
@@ -155,7 +186,7 @@ impl Planner<'_> {
             return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
         }
         let n_rows = self.max_rows(step.router_input);
-        let logits = self.scratch("router logits", &[n_rows, n])?;
+        let logits = self.scratch(LOGITS, &[n_rows, n])?;
         let router = Product {
             weight: &self.weights[step.router.0],
             target: Some(step.router),
@@ -172,8 +203,8 @@ impl Planner<'_> {
         };
         let mut dispatches = self.products(&[router], &mut None)?;
         let routes = Routes {
-            experts: self.scratch("chosen experts", &[n_rows, n_used])?,
-            weights: self.scratch("weights of experts", &[n_rows, n_used])?,
+            experts: self.scratch(CHOSEN, &[n_rows, n_used])?,
+            weights: self.scratch(WEIGHTS, &[n_rows, n_used])?,
         };
         let constants = vec![
             ("n_experts", count(n)),

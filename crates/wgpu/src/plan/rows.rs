@@ -1,6 +1,9 @@
 //! Steps that work on each row by itself.
 
-use realm_ir::{Add, GatedAct, Mix, Norm, NormKind, Result, Sparsify, TakeRows, WeightRef};
+use realm_ir::{
+    Add, GatedAct, Mix, Norm, NormKind, Program, Result, SessionConfig, Sparsify, TakeRows,
+    WeightRef,
+};
 
 use super::{Dispatch, Planner, count, flag};
 use crate::activation;
@@ -11,6 +14,9 @@ const MIX_INPUTS: usize = 4;
 
 /// Values from which on a norm is worth more threads.
 const LONG: usize = 512;
+
+/// What the dispatches of a mix hand to each other.
+pub(crate) const SUMS: &str = "sums of a mix";
 
 impl Planner<'_> {
     pub(super) fn norm(&mut self, step: &Norm) -> Result<Vec<Dispatch>> {
@@ -92,8 +98,7 @@ impl Planner<'_> {
         let (n_inputs, n_outputs) = (step.inputs.len(), step.outputs.len());
         let width = step.outputs.iter().map(|out| self.width(*out)).max().unwrap_or(0);
         let n_groups = width.div_ceil(THREADS);
-        let n_rows = self.max_rows(step.weights);
-        let sums = self.scratch("sums of a mix", &[n_outputs, width, n_rows])?;
+        let sums = self.scratch(SUMS, &mix_sums(self.program, self.config, step))?;
         let mut dispatches = Vec::new();
         for (index, inputs) in step.inputs.chunks(MIX_INPUTS).enumerate() {
             let slot = |at: usize| *inputs.get(at).unwrap_or(&inputs[0]);
@@ -126,4 +131,11 @@ impl Planner<'_> {
         }
         Ok(dispatches)
     }
+}
+
+/// Dimensions of the sums of a mix.
+pub(crate) fn mix_sums(program: &Program, config: &SessionConfig, step: &Mix) -> [usize; 3] {
+    let width = step.outputs.iter().map(|out| program.width(*out)).max().unwrap_or(0);
+    let n_rows = super::max_rows(program.slots[step.weights.0].rows, config);
+    [step.outputs.len(), width, n_rows]
 }

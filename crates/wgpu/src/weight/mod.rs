@@ -59,10 +59,8 @@ impl Weight {
     /// row, is larger than a binding.
     pub fn upload(gpu: &Gpu, tensor: &TensorData) -> Result<Self> {
         let format = kept_as(tensor).ok_or_else(|| unsupported(tensor))?;
-        // Several matrices are one after another: experts, or heads.
-        let matrix_rows = if tensor.shape().len() > 2 { tensor.shape()[1] } else { 1 };
         let n_rows = tensor.n_rows();
-        let part_rows = part_rows(gpu, format, tensor.row_len(), n_rows, matrix_rows);
+        let part_rows = part_rows(gpu, format, tensor.row_len(), n_rows, matrix_rows(tensor));
         let mut parts = Vec::new();
         for first in (0..n_rows).step_by(part_rows) {
             let rows = first..n_rows.min(first + part_rows);
@@ -107,6 +105,8 @@ impl Weight {
         gpu.flush();
         gpu.check()?;
         gpu.count_weight(tensor.n_bytes() as u64);
+        // The device has them; of a mapped file they need not stay in memory.
+        tensor.release();
         let (name, width, n_rows) = (tensor.name().to_owned(), tensor.row_len(), tensor.n_rows());
         Ok(Weight { name, width, n_rows, format, parts })
     }
@@ -190,6 +190,33 @@ pub(crate) fn side_by_side(gpu: &Gpu, tensors: &[&TensorData]) -> Vec<Vec<usize>
         }
     }
     groups
+}
+
+/// Bytes of the buffers that [`Weight::upload_together`] makes.
+///
+/// # Errors
+/// `UnsupportedType`, or `Unsupported` for what is larger than a binding.
+pub(crate) fn planned_bytes(gpu: &Gpu, tensors: &[&TensorData]) -> Result<u64> {
+    let Some(first) = tensors.first() else { return Ok(0) };
+    let format = kept_as(first).ok_or_else(|| unsupported(first))?;
+    let (width, n_rows) = (first.row_len(), tensors.iter().map(|tensor| tensor.n_rows()).sum());
+    let part_rows = match tensors {
+        [tensor] => part_rows(gpu, format, width, n_rows, matrix_rows(tensor)),
+        _ => n_rows,
+    };
+    let mut bytes = 0;
+    for first_row in (0..n_rows).step_by(part_rows.max(1)) {
+        let rows = part_rows.min(n_rows - first_row);
+        let part = format.bytes(rows as u64 * width as u64);
+        gpu.require_binding(first.name(), part)?;
+        bytes += part;
+    }
+    Ok(bytes)
+}
+
+/// Rows that have to stay together: of several matrices, experts or heads, those of one.
+fn matrix_rows(tensor: &TensorData) -> usize {
+    if tensor.shape().len() > 2 { tensor.shape()[1] } else { 1 }
 }
 
 fn n_values(tensor: &TensorData) -> u64 {

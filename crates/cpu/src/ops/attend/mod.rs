@@ -14,6 +14,7 @@ use realm_quant::Level;
 
 use self::pages::Pages;
 use self::scratch::{Partial, Scratch};
+pub(crate) use self::tile::scratch_values;
 use self::tile::{Head, Slots, Tile};
 use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;

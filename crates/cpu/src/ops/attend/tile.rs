@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use realm_ir::{Activation, Attend, SequenceView};
+use realm_ir::{Activation, Attend, KvLayer, SequenceView};
 use realm_quant::{Element, Level};
 
 use super::kernels;
@@ -77,6 +77,17 @@ impl<'a> Tile<'a> {
 
 fn chunk_tokens(shape: &KvShape) -> usize {
     (CHUNK_TOKENS / shape.page_tokens).max(1) * shape.page_tokens
+}
+
+/// Values of a worker's [`Scratch`] for heads of `layer`, each of which `group` query heads share.
+pub(crate) fn scratch_values(layer: &KvLayer, group: usize, page_tokens: usize) -> usize {
+    let n_queries = (TILE_QUERIES / group.max(1)).max(1) * group;
+    let n_tokens = (CHUNK_TOKENS / page_tokens).max(1) * page_tokens;
+    let value_stride = layer.value_width.next_multiple_of(LANES);
+    let work = n_queries * (layer.key_width + n_tokens);
+    let unpacked = page_tokens.next_multiple_of(LANES) * layer.key_width.max(value_stride);
+    let partial = n_queries * (2 + value_stride);
+    work + unpacked + 2 * partial
 }
 
 /// One page of a chunk, for all query rows of a tile.
