@@ -278,7 +278,7 @@ impl KvWriter<'_> {
                     // SAFETY: the caller promises that the place is ours.
                     unsafe { scales.set(first_scale + block * stride, d) };
                     for (i, q) in q[..key.len()].iter().enumerate() {
-                        // SAFETY: as above.
+                        // SAFETY: the caller promises that the place is ours.
                         unsafe { quants.set(first + (block * SCALED_LEN + i) * stride, *q) };
                     }
                 }
@@ -318,7 +318,7 @@ impl KvWriter<'_> {
                     // SAFETY: the caller promises that the place is ours.
                     let target = unsafe { quants.part(at..at + value.len()) };
                     target.copy_from_slice(&q[..value.len()]);
-                    // SAFETY: as above.
+                    // SAFETY: the caller promises that the place is ours.
                     unsafe { scales.set(first_scale + slot * n_blocks + block, d) };
                 }
             }

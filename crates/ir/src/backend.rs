@@ -57,7 +57,7 @@ pub trait Backend: Send + Sync {
     /// may keep them so that it can do so at once.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`Backend::upload`].
     fn upload_together(&self, tensors: &[&TensorData]) -> Result<Vec<Uploaded>> {
         tensors.iter().map(|tensor| self.upload(tensor)).collect()
     }

@@ -119,7 +119,7 @@ impl Model {
     /// The same with recurrent states of these widths.
     ///
     /// # Errors
-    /// As above.
+    /// Those of [`Model::open`].
     pub fn open_with(
         &self,
         backend: &dyn Backend,
