@@ -22,6 +22,7 @@ fn main() -> std::io::Result<()> {
     for architecture in ["llama", "gemma2", "qwen3moe", "phi3", "bert", "lfm2", "deepseek2"] {
         fs::write(seeds.join("model").join(architecture), tiny_model(architecture))?;
     }
+    fs::write(seeds.join("model/accepted"), accepted_model())?;
     for (name, architecture) in [("dense", "llama"), ("experts", "qwen3moe")] {
         fs::write(seeds.join("adapter").join(name), adapter(architecture))?;
     }
@@ -83,6 +84,42 @@ fn imatrix() -> Vec<u8> {
         .tensor_f32("blk.0.ffn_up.weight.in_sum2", &[8, 2], TensorType::F32, &[2.0; 16])
         .tensor_f32("blk.0.ffn_up.weight.counts", &[1, 2], TensorType::F32, &[1.0, 0.0])
         .to_bytes()
+}
+
+/// A sound model, whose first tokens are run.
+fn accepted_model() -> Vec<u8> {
+    let mut writer = GgufWriter::new();
+    writer.kv("general.architecture", "llama");
+    for (key, value) in [
+        ("block_count", 1u32),
+        ("context_length", 64),
+        ("embedding_length", 32),
+        ("feed_forward_length", 64),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+    ] {
+        writer.kv(&format!("llama.{key}"), value);
+    }
+    writer.kv("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
+    writer.kv("llama.rope.freq_base", 10_000f32);
+    let tensors: &[(&str, &[usize])] = &[
+        ("token_embd.weight", &[32, 8]),
+        ("output_norm.weight", &[32]),
+        ("blk.0.attn_norm.weight", &[32]),
+        ("blk.0.attn_q.weight", &[32, 32]),
+        ("blk.0.attn_k.weight", &[32, 16]),
+        ("blk.0.attn_v.weight", &[32, 16]),
+        ("blk.0.attn_output.weight", &[32, 32]),
+        ("blk.0.ffn_norm.weight", &[32]),
+        ("blk.0.ffn_gate.weight", &[32, 64]),
+        ("blk.0.ffn_up.weight", &[32, 64]),
+        ("blk.0.ffn_down.weight", &[64, 32]),
+    ];
+    for (name, shape) in tensors {
+        let n: usize = shape.iter().product();
+        writer.tensor_f32(name, shape, TensorType::F32, &vec![0.5; n]);
+    }
+    writer.to_bytes()
 }
 
 /// Keys and tensors of many families at once: each reads those it knows.

@@ -26,15 +26,14 @@ fn every_seed_is_read_or_refused_in_little_memory() {
 }
 
 #[test]
-fn some_seeds_of_models_are_accepted_and_so_are_run() {
+fn a_seed_of_models_is_accepted_and_so_is_run() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/model");
     let makes_a_program = |path: &Path| {
         let gguf = Gguf::from_bytes(fs::read(path).expect("a seed is a file"));
         gguf.is_ok_and(|gguf| realm_model::build(&gguf, 64).is_ok())
     };
-    let paths = fs::read_dir(folder).expect("models have seeds");
-    let paths = paths.map(|entry| entry.expect("the folder can be read").path());
-    assert!(paths.filter(|path| makes_a_program(path)).count() > 1);
+    let mut entries = fs::read_dir(folder).expect("models have seeds");
+    assert!(entries.any(|entry| makes_a_program(&entry.expect("the folder can be read").path())));
 }
 
 #[test]
