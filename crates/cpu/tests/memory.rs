@@ -144,7 +144,8 @@ fn measured_in_a_process_of_its_own() {
 
 /// What is planned, and by how much the process grows.
 fn measure(case: &Case, path: &Path) -> (MemoryPlan, u64) {
-    let backend = CpuBackend::new(CpuOptions { threads: Some(2) }).unwrap();
+    let backend =
+        CpuBackend::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).unwrap();
     // Code and stacks are there before.
     let warm = Decoder { ty: case.ty, ..Decoder::default() }.build();
     let mut session = warm.open(&backend, Size::default()).unwrap();
