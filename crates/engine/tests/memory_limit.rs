@@ -62,9 +62,9 @@ fn of_a_mapped_file_what_was_copied_counts_once() {
     assert!(packed.memory.copies > mapped.memory.weights / 2, "most of it is matrices");
     // The embedding is the output matrix as well: rows of it are read from the file, too.
     assert!(packed.memory.weights < mapped.memory.weights);
-    let in_memory = load(WeightLayout::Packed, None).unwrap();
-    assert_eq!(in_memory.memory.weights, mapped.memory.weights);
-    assert_eq!(in_memory.memory.copies, packed.memory.copies);
+    let in_memory = |layout| load(layout, None).unwrap().memory;
+    let (unpacked, copied) = (in_memory(WeightLayout::Mapped), in_memory(WeightLayout::Packed));
+    assert_eq!((copied.weights, copied.copies), (unpacked.weights, packed.memory.copies));
 }
 
 #[test]

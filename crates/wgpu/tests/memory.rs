@@ -124,7 +124,7 @@ fn what_the_device_cannot_keep_is_refused_before_anything_is_uploaded() {
     let many = SessionConfig { max_rows: 1 << 14, ..config.clone() };
     let error = backend.memory(&model.program, &many).unwrap_err().to_string();
     assert!(
-        error.contains("activations of") && error.contains("this adapter has 1048576"),
+        error.contains("activations of") && error.contains("this device has 1048576 at most"),
         "{error}"
     );
     let mut limits = backend.limits();
