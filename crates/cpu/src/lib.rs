@@ -17,7 +17,6 @@ mod kv;
 mod machine;
 mod math;
 mod memory;
-mod operands;
 mod ops;
 mod packer;
 mod parts;

@@ -292,15 +292,23 @@ mod tests {
             rest: 0,
         };
         let program = Program {
-            slots: vec![SlotInfo { width: 128, rows: Rows::Batch }; 2],
+            slots: [Rows::Batch, Rows::Batch, Rows::Outputs]
+                .map(|rows| SlotInfo { width: 128, rows })
+                .to_vec(),
             weights: vec![weight],
             segments: vec![vec![], vec![Step::HeadLinear(step)]],
             hidden: Slot(0),
             carried: vec![],
-            logits: Slot(1),
+            logits: Slot(2),
         };
         let model = Model { program: Arc::new(program), kv_layers: vec![] };
-        let mut session = model.open(&cpu(2), Size::default()).unwrap();
+        // The check of the program would refuse it: this is what is behind that.
+        let backend = cpu(2);
+        let weights: Arc<[Uploaded]> =
+            model.program.weights.iter().map(|w| backend.upload(w).unwrap()).collect();
+        let config = model.config(Size::default());
+        let program = Arc::clone(&model.program);
+        let mut session = backend.open_session(program, weights, config).unwrap();
         let sequence =
             SequenceView { first_row: 0, n_rows: 1, pages: &[0], state: 0, adapters: &[] };
         let batch = BatchView {

@@ -102,10 +102,12 @@ impl Slots {
     /// Memory of a few slots, to be written.
     ///
     /// # Panics
-    /// When two are the same, which the plan rules out.
+    /// When two are the same, which the check of the program rules out.
     pub fn distinct<const N: usize>(&mut self, slots: [Slot; N]) -> [&mut [f32]; N] {
         let buffers = self.0.get_disjoint_mut(slots.map(|slot| slot.0));
-        buffers.expect("the plan keeps operands apart").map(|buffer| &mut buffer.values[..])
+        buffers
+            .expect("a checked program keeps operands apart")
+            .map(|buffer| &mut buffer.values[..])
     }
 
     /// Memory of slots, to be written, and their widths. Of a slot that comes up again, which
@@ -134,7 +136,7 @@ pub(crate) struct OtherSlots<'a> {
 
 impl<'a> OtherSlots<'a> {
     /// # Panics
-    /// For the slot that is being written, which the plan rules out.
+    /// For the slot that is being written, which the check of the program rules out.
     fn buffer(self, slot: Slot) -> &'a SlotBuffer {
         match slot.0.checked_sub(self.before.len()) {
             None => &self.before[slot.0],

@@ -53,10 +53,11 @@ fn model(step: &Step) -> Model {
     let program = Program {
         slots: (0..N_SLOTS).map(slot).collect(),
         weights: weights(&mut Random::new(3)),
-        segments: vec![vec![step.clone()]],
+        // All that there is, and a head of nothing.
+        segments: vec![vec![step.clone()], vec![]],
         hidden: Slot(0),
         carried: vec![],
-        logits: Slot(0),
+        logits: Slot(N_SLOTS - 1),
     };
     let kv_layer = KvLayer { n_kv_heads: 1, key_width: 16, value_width: 16 };
     Model { program: Arc::new(program), kv_layers: vec![kv_layer] }
@@ -318,6 +319,6 @@ fn operands_that_must_differ_are_refused_when_the_session_is_opened() {
     let backend = cpu();
     for step in steps {
         let refused = results(&backend, &step);
-        assert!(matches!(refused, Err(Error::Unsupported { .. })), "{step:?}: {refused:?}");
+        assert!(matches!(refused, Err(Error::InvalidProgram { .. })), "{step:?}: {refused:?}");
     }
 }

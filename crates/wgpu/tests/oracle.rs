@@ -369,7 +369,8 @@ fn a_session_without_what_its_program_needs_is_refused() {
     let no_layers = open(&weights, &SessionConfig { kv: no_layers, ..config.clone() });
     let no_positions = KvLayout { page_tokens: 0, ..kv };
     let no_positions = open(&weights, &SessionConfig { kv: no_positions, ..config });
-    let refusals = [(fewer, "weights"), (no_layers, "layers"), (no_positions, "positions")];
+    let refusals =
+        [(fewer, "weights"), (no_layers, "layer of the KV cache"), (no_positions, "positions")];
     for (refusal, what) in refusals {
         let refusal = refusal.expect(what).to_string();
         assert!(refusal.contains(what), "{refusal}");

@@ -11,7 +11,7 @@ use crate::weight::WeightHandle;
 /// Multiplies the first part of every head, copies the rest. A task is one head.
 ///
 /// # Errors
-/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the check of the program rules out.
 pub(crate) fn head_linear(
     op: &HeadLinear,
     weight: &WeightHandle,

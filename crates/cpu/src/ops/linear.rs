@@ -26,7 +26,7 @@ const TASKS_PER_WORKER: usize = 8;
 /// Runs a product with what comes before it.
 ///
 /// # Errors
-/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the check of the program rules out.
 pub(crate) fn linear(
     op: &LinearOp,
     state: &mut State,

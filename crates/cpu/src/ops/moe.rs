@@ -35,7 +35,7 @@ struct Group {
 /// Runs the experts that rows choose.
 ///
 /// # Errors
-/// `ShapeMismatch` when weights and activations do not fit, which the plan rules out.
+/// `ShapeMismatch` when weights and activations do not fit, which the check of the program rules out.
 pub(crate) fn moe(
     op: &MoeOp,
     state: &mut State,
