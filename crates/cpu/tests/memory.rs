@@ -2,6 +2,7 @@
 //! of its own, every weight, page, state and row is used.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::print_stdout, reason = "what was measured is read from the output")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -169,10 +170,6 @@ fn measure(case: &Case, path: &Path) -> (MemoryPlan, u64) {
     let memory = backend.memory(&program, &config).unwrap();
     assert_eq!(memory.layout, case.layout);
     let before = resident();
-    let st = std::fs::read_to_string("/proc/self/status").unwrap();
-    for l in st.lines().filter(|l| l.starts_with("Rss")) {
-        eprintln!("DBG {l}");
-    }
     let weights = program.weights.iter().map(|tensor| backend.upload(tensor).unwrap()).collect();
     let mut session = backend.session(program.clone(), weights, config).unwrap();
     // Who reads a matrix while it is copied leaves pages of the file behind.

@@ -102,7 +102,9 @@ pub(crate) fn loras(value: &JsValue) -> Result<Vec<Lora>> {
 /// A conversation and its template; none for the model's own.
 pub(crate) fn conversation(value: &JsValue) -> Result<(Option<String>, ChatArguments)> {
     let options = Options(value);
-    let optional = |name| Ok(options.nullable(name)?.and_then(|text| text.as_string()));
+    let optional = |name| -> Result<Option<String>> {
+        Ok(options.nullable(name)?.and_then(|text| text.as_string()))
+    };
     let arguments = ChatArguments {
         messages: options.string("messages")?,
         tools: optional("tools")?,

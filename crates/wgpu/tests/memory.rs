@@ -1,5 +1,7 @@
 //! What is planned of memory beside the buffers that are made.
 
+#![expect(clippy::print_stdout, reason = "how close a plan is, is worth reading")]
+
 mod common;
 
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub use requests::RequestHandle;
 use crate::chat::{ChatArguments, TIME_WHILE_WAITING};
 use crate::engine::{Engine, EngineParts};
 use crate::error::{Error, Result};
-use crate::info::{MemoryEstimate, ModelInfo};
+use crate::info::ModelInfo;
 use crate::load::{self, BackendChoice, ModelVocabulary, Pause, Runnable, Watcher};
 use crate::loaded::Loaded;
 use crate::options::LoadOptions;
@@ -112,17 +112,17 @@ impl ModelHandle {
         Ok(model)
     }
 
-    /// What [`Model::load`] would take of memory, by the header of `source`: see
+    /// What [`ModelHandle::load`] would take of memory, by the header of `source`: see
     /// [`load::estimate`].
     ///
     /// # Errors
-    /// As [`Model::load`].
+    /// As [`ModelHandle::load`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn estimate(
         source: Source,
         options: &LoadOptions,
         backends: &[BackendChoice],
-    ) -> Result<MemoryEstimate> {
+    ) -> Result<crate::info::MemoryEstimate> {
         load::estimate(&source.open()?, options, backends)
     }
 
