@@ -171,11 +171,35 @@ fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
     }
 }
 
-/// The code that all refusals share, else that no backend is available.
+/// The code that all refusals share but those of backends that are not there, else that no
+/// backend is available.
 fn no_backend_code(refusals: &[(String, Error)]) -> ErrorCode {
-    let mut codes = refusals.iter().map(|(_, error)| error.code());
+    let codes = refusals.iter().map(|(_, error)| error.code());
+    let mut codes = codes.filter(|code| *code != ErrorCode::BackendUnavailable);
     match codes.next() {
         Some(first) if codes.all(|code| code == first) => first,
         _ => ErrorCode::BackendUnavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_not_there_does_not_hide_why_the_others_refused() {
+        let unavailable = || {
+            let reason = "no adapter".to_owned();
+            realm_ir::Error::Unavailable { backend: "webgpu", reason }.into()
+        };
+        let too_large = || Error::OutOfMemory { message: "too large".to_owned() };
+        let code = |refusals: Vec<Error>| {
+            let refusals = refusals.into_iter().map(|error| ("a".to_owned(), error)).collect();
+            Error::NoBackend { refusals }.code()
+        };
+        assert_eq!(code(vec![unavailable(), too_large()]), ErrorCode::OutOfMemory);
+        assert_eq!(code(vec![unavailable(), unavailable()]), ErrorCode::BackendUnavailable);
+        let mixed = code(vec![too_large(), Error::invalid("a limit")]);
+        assert_eq!(mixed, ErrorCode::BackendUnavailable);
     }
 }
