@@ -178,6 +178,16 @@ describe('a process', () => {
     assert.equal(status, 0)
   })
 
+  it('is not kept alive by a logger', () => {
+    const { status, stdout, stderr } = node(`
+      import { Realm } from '@realm-ai/realm'
+      const realm = await Realm.create({ logger: ({ level }) => console.log(level) })
+      await realm.load(process.env.MODEL)`)
+    assert.equal(stderr, '')
+    assert.equal(stdout.trim(), 'info')
+    assert.equal(status, 0)
+  })
+
   it('can exit in the middle of an answer', () => {
     const { status, stderr } = node(`${load}
       for await (const c of model.generate('Once', { ignoreEos: true })) if (c.index === 3) process.exit(7)`)

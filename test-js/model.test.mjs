@@ -63,6 +63,25 @@ describe('the information on a model', () => {
     await logging.dispose()
   })
 
+  it('is told to every logger: what the engine warns of, until its realm is disposed of', async () => {
+    const heard = [[], []]
+    const realms = await Promise.all(
+      heard.map((entries) => Realm.create({ logger: (entry) => entries.push(entry) })),
+    )
+    const isWarning = ({ level, message }) => level === 'warn' && /trained for 512/.test(message)
+    const count = (entries) => entries.filter(isWarning).length
+    const load = async (from) => {
+      const long = await from.load(bundledModel, { contextLength: 1024 })
+      await long.generate('Once', { ...GREEDY, maxTokens: 1 })
+    }
+    await load(realms[0])
+    assert.deepEqual(heard.map(count), [1, 1])
+    await realms[1].dispose()
+    await load(realms[0])
+    assert.deepEqual(heard.map(count), [2, 1])
+    await realms[0].dispose()
+  })
+
   it('follows the load options', async () => {
     const other = await realm.load(bundledModel, { contextLength: 128, kvCacheType: 'f16' })
     assert.equal(other.info.contextLength, 128)
@@ -193,7 +212,7 @@ describe('a chat template that does not end', () => {
   const isStopped = {
     name: 'RealmError',
     code: 'TEMPLATE_ERROR',
-    message: /longer than the 50 ?ms/,
+    message: /longer than the 50 ms/,
   }
 
   it('is stopped where it is waited for', () => {

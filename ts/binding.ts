@@ -415,8 +415,19 @@ export interface HostedSource {
  */
 export type BindingProgress = number | LoadProgress | LogEntry
 
+/** Somebody who listens. */
+export interface BindingListening {
+  /** Lets the function go. Any number of calls. */
+  stop(): void
+}
+
 export interface Binding {
   version(): string
+  /**
+   * Calls `onEntry` with every warning and error of the process that belongs to no call, without
+   * keeping the process alive. In browsers a model's come with the progress of its load.
+   */
+  listen(onEntry: (entry: LogEntry) => void): BindingListening
   backends(): Promise<BindingBackendInfo[]>
   /**
    * Loads on a thread of the engine.

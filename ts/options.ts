@@ -50,7 +50,12 @@ export interface RealmOptions {
    * fit. Default: no limit.
    */
   memoryLimit?: number
-  /** Called with what was decided, such as the backend of a model and why. Default: nothing. */
+  /**
+   * Called with what was decided, such as the backend of a model and why, and with warnings and
+   * errors that belong to no call. Those of the engine are the whole process's: every realm in it
+   * that has a logger hears them all; in browsers those of its own models. Until the realm is
+   * disposed of; it does not keep the process alive. Default: nothing.
+   */
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
   cacheDirectory?: string

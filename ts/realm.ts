@@ -2,7 +2,13 @@
  * The way in: finds the engine and loads models.
  */
 
-import type { Binding, BindingBackendInfo, BindingLoad, BindingProgress } from './binding.js'
+import type {
+  Binding,
+  BindingBackendInfo,
+  BindingListening,
+  BindingLoad,
+  BindingProgress,
+} from './binding.js'
 import type { ModelCache } from './cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
@@ -36,12 +42,15 @@ export class Realm {
   readonly #binding: Binding
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
+  readonly #listening: BindingListening | undefined
   #disposed = false
 
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
     this.cache = modelCache(options)
+    const { logger } = options
+    if (logger !== undefined) this.#listening = guarded(() => binding.listen(logger))
   }
 
   /**
@@ -129,6 +138,7 @@ export class Realm {
   async dispose(): Promise<void> {
     this.#disposed = true
     await Promise.all([...this.#models].map((model) => model.dispose()))
+    this.#listening?.stop()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,9 +2,10 @@
  * What callers are told while something goes on.
  */
 
-/** A line of what the engine decided, for logs. */
+/** A line of what the engine decided, or of what went wrong where no call waits for it. */
 export interface LogEntry {
-  level: 'info' | 'warn'
+  /** 'info': decided so; 'warn': works, though maybe not as intended; 'error': was not done. */
+  level: 'info' | 'warn' | 'error'
   message: string
 }
 

@@ -95,6 +95,17 @@ describe('a model in a page', () => {
     assert.deepEqual(codes, ['DOWNLOAD_FAILED', 'MODEL_INVALID', 'INVALID_ARGUMENT', 'ABORTED'])
   })
 
+  it('tells the logger what the engine warns of', async () => {
+    const entries = await page.evaluate(async () => {
+      const entries = []
+      const logger = (entry) => entries.push(entry)
+      await window.withModel('/models/tiny.gguf', () => {}, { contextLength: 1024 }, { logger })
+      return entries
+    })
+    const warnings = entries.filter(({ level }) => level === 'warn')
+    assert.match(warnings.map(({ message }) => message).join('\n'), /trained for 512 positions/)
+  })
+
   it('names the kernel that runs: packed rows have one for vectors', async () => {
     const { layout, kernels } = await page.evaluate(() =>
       window.withModel('/models/tiny.gguf', (model) => model.info),

@@ -7,6 +7,7 @@ import type {
   BindingBackendInfo,
   BindingEstimate,
   BindingEstimation,
+  BindingListening,
   BindingLoad,
   BindingLoadOptions,
   BindingModel,
@@ -43,6 +44,11 @@ export class BrowserBinding implements Binding {
 
   version(): string {
     return this.#engine.version()
+  }
+
+  /** What models have to say comes with the progress of their loads. */
+  listen(): BindingListening {
+    return { stop: () => {} }
   }
 
   backends(): Promise<BindingBackendInfo[]> {

@@ -15,6 +15,7 @@ import type {
   BindingPrompt,
   BindingRequest,
 } from '../binding.js'
+import type { LogEntry } from '../reports.js'
 import type { Build } from './features.js'
 import { importScript } from './wasm.js'
 
@@ -72,6 +73,8 @@ export interface Engine extends Pick<Binding, 'renderChatTemplate'> {
     refusals: string[],
     options: BindingLoadOptions,
   ): Promise<BindingEstimate>
+  /** Calls `onEntry` with the warnings and errors of this instance that belong to no call. */
+  listen(onEntry: (level: LogEntry['level'], message: string) => void): void
   /** Never returns. Only in the build with threads. */
   lendThread?(): void
   /** Threads that a model would compute with if it were loaded now. In builds for the CPU. */

@@ -171,6 +171,9 @@ async function loadOn(
   options: LoadRequest['options'],
 ): Promise<EngineModel> {
   const instance = await startInstance(build, module, options)
+  instance.engine.listen((level, message) =>
+    post({ type: 'progress', progress: { level, message } }),
+  )
   // Closed with the model; an attempt that fails leaves them to the next one.
   let isLoaded = false
   const lent = lend(files, () => isLoaded)

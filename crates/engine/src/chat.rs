@@ -1,7 +1,6 @@
 //! Chat templates with their arguments as JSON, and the templates of a model.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use realm_gguf::Gguf;
@@ -16,11 +15,12 @@ pub const TIME_WHILE_WAITING: Duration = Duration::from_millis(50);
 /// How long it may take where nobody is held up.
 pub const TIME_IN_BACKGROUND: Duration = Duration::from_millis(500);
 
-/// Templates of a model's that came with calls, and are kept because they may come again.
-const MAX_GIVEN: usize = 4;
+/// Templates of a model that are kept compiled.
+const MAX_KEPT: usize = 6;
 
-/// Longest source of a template that is kept. Compiled it takes some 50 times as much.
-const MAX_GIVEN_BYTES: usize = 64 << 10;
+/// Longest source of a template that came with a call and is kept. Compiled it takes some 50
+/// times as much.
+const MAX_KEPT_BYTES: usize = 64 << 10;
 
 /// Arguments of a chat template, each a JSON text.
 #[derive(Clone, Debug)]
@@ -46,36 +46,40 @@ pub fn render_chat_template(template: &str, arguments: &ChatArguments) -> Result
     render(&template, Map::new(), arguments, TIME_WHILE_WAITING)
 }
 
-/// The templates of one model, each compiled once.
+/// The templates of one model: those that were used last are kept compiled.
 pub(crate) struct Templates {
     gguf: Gguf,
     tokenizer: Arc<Tokenizer>,
-    /// Takes the place of the file's.
-    chosen: Option<ChatTemplate>,
-    /// The file's own, or the built-in one that fits: for conversations without tools, and
-    /// for those with them. None where there is neither.
-    own: OnceLock<Own>,
-    own_with_tools: OnceLock<Own>,
-    /// Those that came with a call, with their texts; the last one that was used first.
-    given: Mutex<VecDeque<(String, Arc<ChatTemplate>)>>,
+    /// Takes the place of the file's: the name of a built-in template, or Jinja.
+    chosen: Option<String>,
+    /// The one that was used last is the last.
+    kept: Mutex<Vec<(Which, Arc<ChatTemplate>)>>,
 }
 
-type Own = Option<(ChatTemplate, TemplateOrigin)>;
+/// One of a model's templates.
+#[derive(Clone, PartialEq, Eq)]
+enum Which {
+    /// The file's own, or the built-in one that fits.
+    Own { with_tools: bool },
+    /// The name of a built-in one, or Jinja.
+    Text(String),
+}
 
 impl Templates {
     /// `chosen` is the name of a built-in template or Jinja, to take the place of the file's.
     ///
     /// # Errors
     /// `TEMPLATE_ERROR` when it is neither.
-    pub(crate) fn new(gguf: Gguf, tokenizer: Arc<Tokenizer>, chosen: Option<&str>) -> Result<Self> {
-        Ok(Templates {
-            gguf,
-            tokenizer,
-            chosen: chosen.map(ChatTemplate::named_or_new).transpose()?,
-            own: OnceLock::new(),
-            own_with_tools: OnceLock::new(),
-            given: Mutex::default(),
-        })
+    pub(crate) fn new(
+        gguf: Gguf,
+        tokenizer: Arc<Tokenizer>,
+        chosen: Option<String>,
+    ) -> Result<Self> {
+        let templates = Templates { gguf, tokenizer, chosen, kept: Mutex::default() };
+        if let Some(chosen) = &templates.chosen {
+            templates.compiled(Which::Text(chosen.clone()))?;
+        }
+        Ok(templates)
     }
 
     /// Where the template of the model comes from: `option`, `file`, or the name of a
@@ -84,11 +88,16 @@ impl Templates {
         if self.chosen.is_some() {
             return Some("option".into());
         }
-        let name = match self.own(false) {
-            Ok(own) => match own.as_ref()?.1 {
-                TemplateOrigin::File => "file",
-                TemplateOrigin::Named(name) | TemplateOrigin::Guessed(name) => name,
-            },
+        let which = Which::Own { with_tools: false };
+        let name = match chat_template_or_builtin(self.gguf.metadata(), &self.tokenizer, false) {
+            Ok(own) => {
+                let (template, origin) = own?;
+                self.keep(which, Arc::new(template));
+                match origin {
+                    TemplateOrigin::File => "file",
+                    TemplateOrigin::Named(name) | TemplateOrigin::Guessed(name) => name,
+                }
+            }
             // It is there; what is wrong with it is said when it is used.
             Err(_) => "file",
         };
@@ -107,51 +116,45 @@ impl Templates {
         arguments: &ChatArguments,
         time: Duration,
     ) -> Result<String> {
-        let compiled;
-        let template = match (given, &self.chosen) {
-            (Some(given), _) => {
-                compiled = self.given(given)?;
-                &*compiled
-            }
-            (None, Some(chosen)) => chosen,
-            (None, None) => match self.own(arguments.tools.is_some())? {
-                Some((own, _)) => own,
-                None => return Err(no_template()),
-            },
+        let which = match given.or(self.chosen.as_deref()) {
+            Some(text) => Which::Text(text.to_owned()),
+            None => Which::Own { with_tools: arguments.tools.is_some() },
         };
-        render(template, ChatTemplate::token_variables(&self.tokenizer), arguments, time)
+        let template = self.compiled(which)?;
+        render(&template, ChatTemplate::token_variables(&self.tokenizer), arguments, time)
     }
 
-    fn own(&self, with_tools: bool) -> Result<&Own> {
-        let own = if with_tools { &self.own_with_tools } else { &self.own };
-        if own.get().is_none() {
-            // Two threads may come here at the same time; the template of one is kept.
-            let metadata = self.gguf.metadata();
-            let compiled = chat_template_or_builtin(metadata, &self.tokenizer, with_tools)?;
-            drop(own.set(compiled));
-        }
-        Ok(own.get().unwrap_or(&None))
-    }
-
-    fn given(&self, text: &str) -> Result<Arc<ChatTemplate>> {
-        // The lock is not held while a template is compiled, and nothing under it panics.
-        let lock = || self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut given = lock();
-        if let Some(place) = given.iter().position(|(known, _)| known == text)
-            && let Some(found) = given.remove(place)
+    fn compiled(&self, which: Which) -> Result<Arc<ChatTemplate>> {
         {
-            let template = found.1.clone();
-            given.push_front(found);
-            return Ok(template);
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = kept.iter().position(|(known, _)| *known == which) {
+                kept[place..].rotate_left(1);
+                return Ok(kept[kept.len() - 1].1.clone());
+            }
         }
-        drop(given);
-        let template = Arc::new(ChatTemplate::named_or_new(text)?);
-        if text.len() <= MAX_GIVEN_BYTES {
-            let mut given = lock();
-            given.push_front((text.to_owned(), template.clone()));
-            given.truncate(MAX_GIVEN);
-        }
+        // Without the lock: somebody else may have come here for the same one.
+        let template = match &which {
+            Which::Text(text) => ChatTemplate::named_or_new(text)?,
+            Which::Own { with_tools } => {
+                let metadata = self.gguf.metadata();
+                let own = chat_template_or_builtin(metadata, &self.tokenizer, *with_tools)?;
+                own.ok_or_else(no_template)?.0
+            }
+        };
+        let template = Arc::new(template);
+        self.keep(which, template.clone());
         Ok(template)
+    }
+
+    fn keep(&self, which: Which, template: Arc<ChatTemplate>) {
+        if matches!(&which, Which::Text(text) if text.len() > MAX_KEPT_BYTES) {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == MAX_KEPT {
+            kept.remove(0);
+        }
+        kept.push((which, template));
     }
 }
 
@@ -219,35 +222,36 @@ mod tests {
         Templates::new(gguf, tokenizer, None).unwrap()
     }
 
-    #[test]
-    fn a_models_own_template_is_compiled_once() {
-        let templates = templates("{{ messages | length }}");
-        let address = |with_tools| {
-            let own = templates.own(with_tools).unwrap().as_ref().unwrap();
-            std::ptr::from_ref(&own.0)
-        };
-        assert_eq!(address(false), address(false));
-        assert_eq!(address(true), address(true));
+    fn text(i: usize) -> Which {
+        Which::Text(format!("{{{{ {i} }}}}"))
     }
 
     #[test]
-    fn the_last_templates_that_came_with_calls_are_kept() {
+    fn the_templates_that_were_used_last_are_kept() {
         let templates = templates("own");
-        let source = |i: usize| format!("{{{{ {i} }}}}");
-        let first = templates.given(&source(0)).unwrap();
-        for i in 1..MAX_GIVEN {
-            templates.given(&source(i)).unwrap();
+        assert_eq!(templates.origin().as_deref(), Some("file"));
+        let own = || templates.compiled(Which::Own { with_tools: false }).unwrap();
+        let first = own();
+        assert!(Arc::ptr_eq(&first, &own()));
+        for i in 0..20 {
+            let given = templates.compiled(text(i)).unwrap();
+            assert!(Arc::ptr_eq(&given, &templates.compiled(text(i)).unwrap()));
+            assert!(Arc::ptr_eq(&first, &own()), "one that is used stays");
         }
-        assert!(Arc::ptr_eq(&first, &templates.given(&source(0)).unwrap()));
-        // The one that has not been used for longest goes.
-        templates.given(&source(MAX_GIVEN)).unwrap();
-        assert!(Arc::ptr_eq(&first, &templates.given(&source(0)).unwrap()));
-        for i in 1..=MAX_GIVEN {
-            templates.given(&source(i)).unwrap();
+        assert_eq!(templates.kept.lock().unwrap().len(), MAX_KEPT);
+        for i in 0..MAX_KEPT {
+            templates.compiled(text(i)).unwrap();
         }
-        assert_eq!(Arc::strong_count(&first), 1);
-        assert_eq!(templates.given.lock().unwrap().len(), MAX_GIVEN);
-        let long = templates.given(&"a ".repeat(MAX_GIVEN_BYTES)).unwrap();
+        assert_eq!(Arc::strong_count(&first), 1, "one that is not goes");
+        let long = templates.compiled(Which::Text("a ".repeat(MAX_KEPT_BYTES))).unwrap();
         assert_eq!(Arc::strong_count(&long), 1);
+    }
+
+    #[test]
+    fn a_template_for_tools_is_another_than_the_one_without() {
+        let templates = templates("own");
+        let own = |with_tools| templates.compiled(Which::Own { with_tools }).unwrap();
+        assert!(Arc::ptr_eq(&own(true), &own(true)));
+        assert!(!Arc::ptr_eq(&own(true), &own(false)));
     }
 }

@@ -16,6 +16,7 @@ mod kv;
 mod kv_plan;
 pub mod load;
 mod loaded;
+pub mod log;
 pub mod model;
 mod options;
 mod pairs;

@@ -102,7 +102,7 @@ pub async fn load(
     watcher.report(0.0).await?;
     let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
     let mut info = file_info(&gguf, &tokenizer)?;
-    let chosen = options.chat_template.as_deref();
+    let chosen = options.chat_template.clone();
     let templates = Templates::new(gguf.clone(), tokenizer.clone(), chosen)?;
     info.chat_template_origin = templates.origin();
     if options.vocab_only {
@@ -118,6 +118,14 @@ pub async fn load(
             found: format!("{n_tokens} tokens"),
             expected: format!("at most {n_vocab}, the rows of token_embd.weight"),
         })));
+    }
+    let trained = planned.config.trained_context_length;
+    if planned.demand.context_length > trained {
+        tracing::warn!(
+            "contextLength is {}, the model was trained for {trained} positions: \
+             what comes behind them may make no sense",
+            planned.demand.context_length
+        );
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;

@@ -19,6 +19,7 @@ mod error;
 mod events;
 mod file_lock;
 mod load;
+mod log;
 mod model;
 mod promise;
 mod quantize;

@@ -131,7 +131,10 @@ fn a_template_that_takes_longer_than_it_may_is_told_so() {
         let error = template.render(&json!([]), None, &Map::new(), false, time).unwrap_err();
         let steps = "the template takes more than 3000000 steps";
         let error = error.to_string();
-        assert!(error.contains("longer than the 50ms") || error.contains(steps), "{body}: {error}");
+        assert!(
+            error.contains("longer than the 50 ms") || error.contains(steps),
+            "{body}: {error}"
+        );
     }
 }
 
@@ -189,7 +192,7 @@ fn what_would_take_longer_than_is_left_is_not_begun() {
         let template = ChatTemplate::new(&source).unwrap();
         let run = |time| template.render(&json!([]), None, variables, false, time);
         let error = run(Duration::from_millis(2)).map_or_else(|e| e.to_string(), |_| "none".into());
-        assert!(error.contains("longer than the 2ms"), "{expression}: {error}");
+        assert!(error.contains("longer than the 2 ms"), "{expression}: {error}");
         match run(TIME) {
             Ok(text) => assert_eq!(text, "done", "{expression}"),
             Err(error) => {

@@ -12,6 +12,7 @@ mod backends;
 mod error;
 mod events;
 mod load;
+mod log;
 mod model;
 mod source;
 mod values;

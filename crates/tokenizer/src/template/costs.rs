@@ -87,16 +87,17 @@ fn counted(
 impl Cost {
     /// Bytes of it.
     fn of(self, state: &mut State, value: &Value, others: &[Value]) -> Result<usize, Error> {
-        let n_texts = texts([value].into_iter().chain(others));
+        let mut n_options = 0usize;
+        for other in others {
+            n_options = n_options.saturating_add(measure(state, other)?);
+        }
+        let n_texts = texts([value].into_iter()).saturating_add(n_options);
         match self {
             Cost::Texts => return Ok(n_texts),
             Cost::Letters => return Ok(n_texts.saturating_mul(LETTERS)),
             Cost::Everything => {
-                let mut sum = 0usize;
-                for value in [value].into_iter().chain(others) {
-                    sum = sum.saturating_add(measure(state, value)?);
-                }
-                return Ok(sum.saturating_mul(LETTERS));
+                let n_bytes = measure(state, value)?.saturating_add(n_options);
+                return Ok(n_bytes.saturating_mul(LETTERS));
             }
             _ => {}
         }
@@ -105,13 +106,11 @@ impl Cost {
         let per_item = match self {
             Cost::Order => {
                 let n_rounds = 1 + n_items.checked_ilog2().unwrap_or_default() as usize;
-                n_rounds.saturating_mul(VALUE_BYTES + longest_key(state, value, others)?)
+                n_rounds.saturating_mul(longest(state, value)?)
             }
-            Cost::Sum if !starts_with_number(others) => measure(state, value)?,
-            _ => {
-                VALUE_BYTES
-                    + options(others).map(|value| texts([&value].into_iter())).sum::<usize>()
-            }
+            // Texts and lists are copied with each that is added.
+            Cost::Sum if !others.iter().all(Value::is_number) => measure(state, value)?,
+            _ => VALUE_BYTES + n_options,
         };
         if let (Cost::Groups, Some(n)) = (self, others.first().and_then(Value::as_usize)) {
             check_count(n)?;
@@ -129,56 +128,15 @@ fn count(value: &Value) -> Result<usize, Error> {
     }
 }
 
-/// Arguments by their place, and those that have a name.
-fn options(others: &[Value]) -> impl Iterator<Item = Value> {
-    others.iter().flat_map(|value| match value.kind() {
-        ValueKind::Map => {
-            let names: Vec<Value> = value.try_iter().into_iter().flatten().collect();
-            names.iter().filter_map(|name| value.get_item(name).ok()).collect()
-        }
-        _ => vec![value.clone()],
-    })
-}
-
-fn named(others: &[Value], name: &str) -> Option<Value> {
-    let named = others.last().filter(|value| value.kind() == ValueKind::Map)?;
-    named.get_attr(name).ok().filter(|value| !value.is_undefined())
-}
-
-/// Bytes of the longest of what items are put in order by.
-fn longest_key(state: &mut State, value: &Value, others: &[Value]) -> Result<usize, Error> {
-    let attribute = named(others, "attribute").or_else(|| others.first().cloned());
-    let attribute = attribute.as_ref().and_then(Value::as_str);
+/// Bytes of the longest item, whatever of it is compared.
+fn longest(state: &mut State, value: &Value) -> Result<usize, Error> {
     let is_map = value.kind() == ValueKind::Map;
     let mut longest = 0;
     for item in value.try_iter()? {
-        let n_bytes = match attribute {
-            // By key or by value.
-            _ if is_map => measure(state, &item)?.max(measure(state, &value.get_item(&item)?)?),
-            Some(attribute) => {
-                let keys = attribute.split(',').map(|path| part(&item, path.trim()));
-                keys.map(|key| measure(state, &key)).sum::<Result<usize, Error>>()?
-            }
-            None => measure(state, &item)?,
-        };
-        longest = longest.max(n_bytes);
+        longest = longest.max(measure(state, &item)?);
+        if is_map {
+            longest = longest.max(measure(state, &value.get_item(&item)?)?);
+        }
     }
     Ok(longest)
-}
-
-/// What a path such as `function.name` leads to.
-fn part(value: &Value, path: &str) -> Value {
-    path.split('.').fold(value.clone(), |value, name| {
-        let found = match name.parse() {
-            Ok(place) => value.get_item_by_index(place),
-            Err(_) => value.get_attr(name),
-        };
-        found.unwrap_or_default()
-    })
-}
-
-/// Whether a sum begins at a number, as all of them do unless they are told otherwise.
-fn starts_with_number(others: &[Value]) -> bool {
-    let start = named(others, "start").or_else(|| others.get(1).cloned());
-    start.is_none_or(|start| start.is_number() || start.kind() == ValueKind::Map)
 }

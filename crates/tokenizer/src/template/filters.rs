@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, State};
 use super::costs::Cost::{Everything, Items, Letters, Order, Texts};
 use super::costs::{add_filter, add_test};
 use super::limits::{self, check_size};
-use super::python_text::{CharSet, is_python_space, python_repr, python_str, split_lines};
+use super::python_text::{few_chars, is_python_space, python_repr, python_str, split_lines};
 
 /// Puts them beside those of [`jinja`](super::jinja).
 pub(super) fn install(environment: &mut Environment<'static>) {
@@ -159,9 +159,8 @@ fn trim(value: &Value, placed: Rest<Value>, named: Kwargs) -> Result<String, Err
     let chars = args.get(0, "chars").filter(|chars| !chars.is_none());
     args.done()?;
     let text = python_str(value)?;
-    let chars = chars.map(|chars| python_str(&chars)).transpose()?;
-    let chars = chars.map(|chars| CharSet::new(&chars));
-    let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(c));
+    let chars = chars.map(|chars| few_chars(&python_str(&chars)?)).transpose()?;
+    let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(&c));
     Ok(text.trim_matches(is_cut).to_owned())
 }
 

@@ -31,15 +31,15 @@ const MAX_VISITS: usize = 50_000_000;
 /// What a value takes besides its text, roughly.
 pub(super) const VALUE_BYTES: usize = 24;
 
-/// What looking at a byte takes at least, in operations that go through many.
-const BYTE_TIME: Duration = Duration::from_nanos(1);
+/// Microseconds that looking at a byte takes at least, in operations that go through many.
+const BYTE_US: f64 = 0.001;
 /// As many bytes take as long as looking at the letters of one, or writing them elsewhere.
 pub(super) const LETTERS: usize = 8;
 /// How much longer looking at a byte may take. What passes beyond it between two looks at
 /// the clock was another program's time, on a machine that has more to do than it can.
-const SLOWNESS: u32 = 10;
-/// What passes between two looks at the clock for other reasons.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+const SLOWNESS: f64 = 10.0;
+/// Microseconds that pass between two looks at the clock for other reasons.
+const BETWEEN_LOOKS_US: f64 = 10_000.0;
 
 // Names that no template can spell.
 pub(super) const BEGIN: &str = "<begin>";
@@ -50,7 +50,6 @@ pub(super) const MULTIPLY: &str = "<multiply>";
 pub(super) const TICK: &str = "<tick>";
 pub(super) const WEIGHED: &str = "<weighed>";
 pub(super) const NO_CYCLE: &str = "<no cycle>";
-pub(super) const NO_SPREAD: &str = "<no spread>";
 /// A variable: the microseconds that the rendering may take.
 const TIME: &str = "<time>";
 
@@ -64,8 +63,6 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_function(TICK, |state: &mut State| used(state).bytes(0));
     environment.add_function(WEIGHED, weighed);
     environment.add_function(NO_CYCLE, |_: Value| refuse("a cycle needs values"));
-    environment
-        .add_function(NO_SPREAD, |_: Value| refuse("a loop's method takes no list of values"));
     environment.set_formatter(|out, state, value| {
         if let Some(text) = value.as_str() {
             begin_work(state, text.len())?;
@@ -92,7 +89,7 @@ pub(super) fn install(environment: &mut Environment<'static>) {
 
 /// The variable that tells a rendering how long it may take.
 pub(super) fn time(time: Duration) -> (&'static str, Value) {
-    (TIME, Value::from(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+    (TIME, Value::from(time.as_secs_f64() * 1e6))
 }
 
 pub(super) fn error(message: impl Into<String>) -> Error {
@@ -105,9 +102,9 @@ fn refuse(message: &str) -> Result<Value, Error> {
 
 /// What one rendering has used up.
 struct Used {
-    /// All the time there is, and how much of it is gone.
-    time: Duration,
-    gone: Duration,
+    /// All the time there is, and how much of it is gone, in microseconds.
+    time_us: f64,
+    gone_us: f64,
     /// When the clock was last looked at, and how many bytes were to be gone through since.
     looked: Instant,
     n_ahead: usize,
@@ -117,22 +114,20 @@ struct Used {
 }
 
 impl Used {
-    fn new(time: Duration) -> Self {
-        let (gone, looked) = (Duration::ZERO, Instant::now());
-        Used { time, gone, looked, n_ahead: 0, n_steps: 0, n_bytes: 0, n_visits: 0 }
+    fn new(time_us: f64) -> Self {
+        let looked = Instant::now();
+        Used { time_us, gone_us: 0.0, looked, n_ahead: 0, n_steps: 0, n_bytes: 0, n_visits: 0 }
     }
 }
 
 /// The first instruction of every template.
 fn begin(state: &mut State) {
-    let time = state.lookup(TIME).and_then(|time| u64::try_from(time).ok());
-    let time = Duration::from_micros(time.unwrap_or_default());
-    state.get_or_insert_extension_with(|| Used::new(time));
+    let time_us = state.lookup(TIME).and_then(|time| f64::try_from(time).ok());
+    *used(state) = Used::new(time_us.unwrap_or_default());
 }
 
 fn used<'s>(state: &'s mut State<'_, '_>) -> &'s mut Used {
-    // There since `begin`.
-    state.get_or_insert_extension_with(|| Used::new(Duration::ZERO))
+    state.get_or_insert_extension_with(|| Used::new(0.0))
 }
 
 /// Says that so many bytes are about to be gone through, all of them maybe.
@@ -142,8 +137,7 @@ fn used<'s>(state: &'s mut State<'_, '_>) -> &'s mut Used {
 pub(super) fn begin_work(state: &mut State, n_bytes: usize) -> Result<(), Error> {
     let used = used(state);
     used.bytes(0)?;
-    if BYTE_TIME.saturating_mul(u32::try_from(n_bytes).unwrap_or(u32::MAX)) > used.time - used.gone
-    {
+    if n_bytes as f64 * BYTE_US > used.time_us - used.gone_us {
         return Err(used.too_slow());
     }
     used.n_ahead = n_bytes;
@@ -182,15 +176,16 @@ impl Used {
     /// Looks at the clock.
     fn look(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        let n_ahead = u32::try_from(std::mem::take(&mut self.n_ahead)).unwrap_or(u32::MAX);
-        let most = BETWEEN_LOOKS + BYTE_TIME.saturating_mul(n_ahead) * SLOWNESS;
-        self.gone += (now - self.looked).min(most);
+        let most = BETWEEN_LOOKS_US + self.n_ahead as f64 * (BYTE_US * SLOWNESS);
+        self.gone_us += ((now - self.looked).as_secs_f64() * 1e6).min(most);
         self.looked = now;
-        if self.gone > self.time { Err(self.too_slow()) } else { Ok(()) }
+        self.n_ahead = 0;
+        if self.gone_us > self.time_us { Err(self.too_slow()) } else { Ok(()) }
     }
 
     fn too_slow(&self) -> Error {
-        error(format!("the template takes longer than the {:?} that it has here", self.time))
+        let ms = (self.time_us / 1e3) as u32;
+        error(format!("the template takes longer than the {ms} ms that it has here"))
     }
 
     /// Bytes of a value with all that is in it.
@@ -229,11 +224,14 @@ fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
 }
 
-/// Counts values that are about to be compared or searched, and hands them on with the
-/// last one first, as they are unpacked.
-fn weighed(state: &mut State, values: Vec<Value>) -> Result<Vec<Value>, Error> {
-    begin_work(state, texts(values.iter()))?;
-    Ok(values.into_iter().rev().collect())
+/// Counts values that are about to be compared or searched, and hands them on.
+fn weighed(state: &mut State, values: Value) -> Result<Value, Error> {
+    let mut n_bytes = 0usize;
+    for value in values.try_iter()? {
+        n_bytes = n_bytes.saturating_add(texts([&value].into_iter()));
+    }
+    begin_work(state, n_bytes)?;
+    Ok(values)
 }
 
 /// Counts a value that was just built, and hands it on.
@@ -262,8 +260,7 @@ fn kept(value: Value) -> Result<Value, Error> {
 }
 
 /// Hands on what is about to be iterated over.
-fn iterable(state: &mut State, value: Value) -> Result<Value, Error> {
-    begin_work(state, texts([&value].into_iter()))?;
+fn iterable(value: Value) -> Result<Value, Error> {
     if value.is_none() {
         return Err(error("none is not iterable"));
     }

@@ -23,9 +23,8 @@ pub(super) fn slice(
     stop: Value,
     step: Value,
 ) -> Result<Value, Error> {
+    begin_work(state, texts([&value].into_iter()).saturating_mul(LETTERS))?;
     let step = if step.is_none() { 1 } else { i64::try_from(step)? };
-    let weight = if step == 1 { 1 } else { LETTERS };
-    begin_work(state, texts([&value].into_iter()).saturating_mul(weight))?;
     if step == 0 {
         return Err(limits::error("slice step cannot be zero"));
     }
@@ -34,7 +33,9 @@ pub(super) fn slice(
     };
     let (start, stop) = (bound(start)?, bound(stop)?);
     if let Some(text) = value.as_str() {
-        return Ok(Value::from(slice_text(text, start, stop, step)));
+        let chars: Vec<char> = text.chars().collect();
+        let taken = indices(start, stop, step, chars.len()).map(|i| chars[i]);
+        return Ok(Value::from(taken.collect::<String>()));
     }
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
@@ -48,21 +49,6 @@ pub(super) fn slice(
         }
         _ => Ok(Value::UNDEFINED),
     }
-}
-
-fn slice_text(text: &str, start: Option<i64>, stop: Option<i64>, step: i64) -> String {
-    let n_chars = text.chars().count();
-    let mut places = indices(start, stop, step, n_chars);
-    if step == 1 {
-        // Without a list of all characters.
-        let Some(first) = places.next() else { return String::new() };
-        let n_taken = 1 + places.count();
-        let byte = |text: &str, n: usize| text.char_indices().nth(n).map_or(text.len(), |(i, _)| i);
-        let from_first = &text[byte(text, first)..];
-        return from_first[..byte(from_first, n_taken)].to_owned();
-    }
-    let chars: Vec<char> = text.chars().collect();
-    places.map(|i| chars[i]).collect()
 }
 
 /// The positions `start:stop:step` means in `len` items, as Python's `slice.indices`.
@@ -88,8 +74,7 @@ fn indices(
 }
 
 /// `left ~ right`: both as Python's `str` writes them.
-pub(super) fn concat(state: &mut State, left: Value, right: Value) -> Result<String, Error> {
-    begin_work(state, texts([&left, &right].into_iter()))?;
+pub(super) fn concat(left: Value, right: Value) -> Result<String, Error> {
     let mut text = python_str(&left)?;
     write_python(&mut text, &right)?;
     Ok(text)

@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind};
 use super::limits::{
     self, MAX_VALUE_BYTES, VALUE_BYTES, check_count, check_format, check_join, check_replace,
 };
-use super::python_text::{CharSet, is_python_space, split_lines, write_python};
+use super::python_text::{few_chars, is_python_space, split_lines, write_python};
 
 /// Methods that look for something, and do so faster than letter by letter.
 pub(super) const SEARCHES: &[&str] = &[
@@ -191,8 +191,8 @@ fn join(separator: &str, items: &Value) -> Result<String, Error> {
 
 fn strip(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (chars,): (Option<&str>,) = from_args(args)?;
-    let chars = chars.map(CharSet::new);
-    let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(c));
+    let chars = chars.map(few_chars).transpose()?;
+    let is_cut = |c: char| chars.as_ref().map_or(is_python_space(c), |chars| chars.contains(&c));
     Ok(Value::from(match method {
         "lstrip" => text.trim_start_matches(is_cut),
         "rstrip" => text.trim_end_matches(is_cut),

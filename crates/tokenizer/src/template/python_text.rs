@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 
-use super::limits::BoundedText;
+use super::limits::{self, BoundedText};
 use super::python_json::python_float;
 
 /// Appends `str(value)`.
@@ -35,20 +35,19 @@ pub(super) fn is_python_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// The characters of a text, to look for one of them.
-pub(super) struct CharSet(Vec<char>);
-
-impl CharSet {
-    pub(super) fn new(text: &str) -> Self {
-        let mut chars: Vec<char> = text.chars().collect();
-        chars.sort_unstable();
-        chars.dedup();
-        CharSet(chars)
+/// The different characters of a text, few enough to look for one of them.
+pub(super) fn few_chars(text: &str) -> Result<Vec<char>, Error> {
+    const MAX_CHARS: usize = 32;
+    let mut chars = Vec::new();
+    for c in text.chars() {
+        if !chars.contains(&c) {
+            chars.push(c);
+        }
+        if chars.len() > MAX_CHARS {
+            return Err(limits::error(format!("more than {MAX_CHARS} characters to strip")));
+        }
     }
-
-    pub(super) fn contains(&self, c: char) -> bool {
-        self.0.binary_search(&c).is_ok()
-    }
+    Ok(chars)
 }
 
 /// The lines of `str.splitlines`, each with what ends it.

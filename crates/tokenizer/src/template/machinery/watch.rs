@@ -9,29 +9,32 @@ use crate::template::{limits, operators};
 
 /// A copy of `instructions` with the calls put in.
 pub(super) fn watched<'s>(instructions: &Instructions<'s>, source: &'s str) -> Instructions<'s> {
-    let all = || (0..).map_while(|i| instructions.get(i));
-    let mut copy = Instructions::new(NAME, source);
-    copy.add(Instruction::CallFunction(limits::BEGIN, Some(0)));
-    copy.add(Instruction::DiscardTop);
-    // Where each instruction, with what is put before it, begins in the copy.
-    let mut begin = 2;
-    let mut starts = vec![begin];
-    for instruction in all() {
-        begin += expand(instruction).len() as u32;
-        starts.push(begin);
+    let mut parts = vec![call(limits::BEGIN, 0), Instruction::DiscardTop];
+    // Where each instruction, with what is put before it, begins among the parts.
+    let mut starts = vec![2];
+    for instruction in (0..).map_while(|i| instructions.get(i)) {
+        expand(instruction, &mut parts);
+        starts.push(parts.len() as u32);
     }
-    for (i, instruction) in (0..).zip(all()) {
-        for mut part in expand(instruction) {
-            if let Some(target) = target(&mut part) {
-                *target = starts[*target as usize];
-            }
-            match instructions.get_line(i) {
-                Some(line) => copy.add_with_line(part, u16::try_from(line).unwrap_or(u16::MAX)),
-                None => copy.add(part),
-            };
+    let mut copy = Instructions::new(NAME, source);
+    let mut expanded = 0;
+    for (i, mut part) in (0..).zip(parts) {
+        if let Some(target) = target(&mut part) {
+            *target = starts[*target as usize];
         }
+        if starts.get(expanded as usize + 1).is_some_and(|next| i >= *next) {
+            expanded += 1;
+        }
+        match instructions.get_line(expanded) {
+            Some(line) => copy.add_with_line(part, u16::try_from(line).unwrap_or(u16::MAX)),
+            None => copy.add(part),
+        };
     }
     copy
+}
+
+fn call<'s>(function: &'s str, n_arguments: u16) -> Instruction<'s> {
+    Instruction::CallFunction(function, Some(n_arguments))
 }
 
 /// Where an instruction may go on.
@@ -47,54 +50,66 @@ fn target<'i>(instruction: &'i mut Instruction<'_>) -> Option<&'i mut u32> {
     }
 }
 
-/// What an instruction becomes.
+/// Appends what an instruction becomes.
 ///
 /// Every one is named: an instruction of a later release does not compile until somebody
 /// has decided what it may cost, and whether [`target`] has to know it.
-fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
+fn expand<'s>(instruction: &Instruction<'s>, out: &mut Vec<Instruction<'s>>) {
     use Instruction as I;
-    let call = |name| I::CallFunction(name, Some(1));
-    let same = instruction.clone();
     match instruction {
-        // They make a value.
+        I::Mul => return out.push(call(limits::MULTIPLY, 2)),
+        I::Rem => out.push(call(operators::REMAINDER, 2)),
+        I::StringConcat => out.push(call(operators::CONCAT, 2)),
+        I::Slice => out.push(call(operators::SLICE, 4)),
+        // Of no values, which the engine divides by.
+        I::CallMethod("cycle", Some(1)) => return out.push(call(limits::NO_CYCLE, 1)),
+        I::CallMethod("cycle", None) => {
+            return out.extend([I::DiscardTop, call(limits::NO_CYCLE, 1)]);
+        }
+        // They make a value. Methods count what they look at themselves.
         I::Add
         | I::BuildMap(_)
         | I::BuildList(_)
         | I::BuildTuple(_)
         | I::CallFunction(..)
+        | I::CallMethod(..)
         | I::CallObject(_)
-        | I::EndCapture => vec![same, call(limits::BUILT)],
-        I::Mul => vec![I::CallFunction(limits::MULTIPLY, Some(2))],
-        I::Rem => vec![I::CallFunction(operators::REMAINDER, Some(2)), call(limits::BUILT)],
-        I::StringConcat => vec![I::CallFunction(operators::CONCAT, Some(2)), call(limits::BUILT)],
-        I::Slice => vec![I::CallFunction(operators::SLICE, Some(4)), call(limits::BUILT)],
-        // Methods count what they look at, but for that of a loop which compares.
-        I::CallMethod("changed", Some(n)) => {
-            [weighed(usize::from(*n)), vec![same, call(limits::BUILT)]].concat()
-        }
-        // Of no values, which the engine divides by.
-        I::CallMethod("cycle", Some(1)) => vec![call(limits::NO_CYCLE)],
-        I::CallMethod("changed" | "cycle", None) => vec![call(limits::NO_SPREAD)],
-        I::CallMethod(..) => vec![same, call(limits::BUILT)],
-        // They compare or search.
+        | I::EndCapture => out.push(instruction.clone()),
+        // They compare or search. As the two are unpacked, the last one is first.
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) => {
-            [weighed(2), vec![same]].concat()
+            out.extend([
+                I::Swap,
+                I::BuildList(Some(2)),
+                call(limits::WEIGHED, 1),
+                I::UnpackList(2),
+                instruction.clone(),
+            ]);
+            return;
         }
-        I::SetAttr(_) => vec![I::Swap, call(limits::KEPT), I::Swap, same],
-        I::PushLoop(_) => vec![call(limits::ITERABLE), same],
+        I::SetAttr(_) => {
+            out.extend([I::Swap, call(limits::KEPT, 1), I::Swap, instruction.clone()]);
+            return;
+        }
+        I::PushLoop(_) => {
+            out.extend([call(limits::ITERABLE, 1), instruction.clone()]);
+            return;
+        }
         // In every loop and around every decision: a look at the clock.
         I::StoreLocal(_) | I::JumpIfFalse(_) => {
-            vec![I::CallFunction(limits::TICK, Some(0)), I::DiscardTop, same]
+            out.extend([call(limits::TICK, 0), I::DiscardTop, instruction.clone()]);
+            return;
         }
         // Written through the formatter, which counts.
-        I::EmitRaw(text) => vec![I::LoadConst(Value::from(*text)), I::Emit],
-        I::Emit => vec![same],
-        // Filters and tests count what they look at and what they make.
-        I::ApplyFilter(..) | I::PerformTest(..) => vec![same],
+        I::EmitRaw(text) => {
+            out.extend([I::LoadConst(Value::from(*text)), I::Emit]);
+            return;
+        }
+        // The formatter, filters and tests count what they look at and what they make.
+        I::Emit | I::ApplyFilter(..) | I::PerformTest(..)
         // Numbers.
-        I::Sub | I::Div | I::IntDiv | I::Pow | I::Neg => vec![same],
+        | I::Sub | I::Div | I::IntDiv | I::Pow | I::Neg
         // They take values apart or put them elsewhere, at most all that there is of one.
-        I::Lookup(_)
+        | I::Lookup(_)
         | I::GetAttr(_)
         | I::GetItem
         | I::LoadConst(_)
@@ -106,9 +121,9 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
         | I::IsUndefined
         | I::DupTop
         | I::DiscardTop
-        | I::Swap => vec![same],
+        | I::Swap
         // They go elsewhere, or begin and end something.
-        I::PushWith
+        | I::PushWith
         | I::Iterate(_)
         | I::PushDidNotIterate
         | I::PopFrame
@@ -123,12 +138,7 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Vec<Instruction<'s>> {
         | I::BuildMacro(..)
         | I::Return
         | I::Enclose(_)
-        | I::GetClosure => vec![same],
+        | I::GetClosure => return out.push(instruction.clone()),
     }
-}
-
-/// Counts the `n` values on top of the stack before something looks at all that is in them.
-fn weighed<'s>(n: usize) -> Vec<Instruction<'s>> {
-    let weigh = Instruction::CallFunction(limits::WEIGHED, Some(1));
-    vec![Instruction::BuildList(Some(n)), weigh, Instruction::UnpackList(n)]
+    out.push(call(limits::BUILT, 1));
 }
