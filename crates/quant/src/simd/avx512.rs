@@ -119,7 +119,7 @@ macro_rules! float_simd {
             const LANES: usize = 16;
             const SUMS: usize = 24;
             const ROWS: usize = Self::LANES / SUM_LANES;
-            const FLOAT_TILE_TOKENS: usize = 4;
+            const FLOAT_TILE_TOKENS: usize = 6;
 
             type F = __m512;
 
