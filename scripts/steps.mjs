@@ -116,7 +116,7 @@ export async function buildAddon(profile, name) {
       run('cargo', args, {
         env: { ...process.env, ...(cross && cargoEnvironment(cross)) },
       })
-      const folder = join(targetDirectory(), cross?.triple ?? '', profile)
+      const folder = join(targetDirectory(), cross?.triple ?? '', profileDirectory(profile))
       mkdirSync(join(root, dirname(output)), { recursive: true })
       writePlatformPackage(platform)
       // By way of another name: a running process may have the old file mapped.
@@ -124,6 +124,11 @@ export async function buildAddon(profile, name) {
       renameSync(join(root, `${output}.new`), join(root, output))
     },
   })
+}
+
+/** Cargo's folder for what it builds with a profile: of its own profiles two share one with another. */
+function profileDirectory(profile) {
+  return { dev: 'debug', test: 'debug', bench: 'release' }[profile] ?? profile
 }
 
 /** package.json of the package that holds a platform's binary. */

@@ -99,6 +99,11 @@ describe('other arguments', () => {
     const id = model.vocabularySize
     await assert.rejects(model.generate([1, id]), invalid(String(id)))
     await assert.rejects(model.embedTokens([id]), invalid(String(id)))
+    const options = { position: -1 }
+    await assert.rejects(
+      model.embedTokens([1], options),
+      invalid('embedTokens options.position: expected', '-1'),
+    )
     assert.throws(() => model.detokenize([id]), invalid(String(id)))
   })
 

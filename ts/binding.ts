@@ -290,7 +290,7 @@ export interface BindingModel {
   ): BindingRequest<Float32Array[]>
   /** One score per document. */
   rank(query: string, documents: string[]): BindingRequest<Float32Array>
-  embedTokens(ids: Uint32Array): BindingRequest<Float32Array>
+  embedTokens(ids: Uint32Array, position: number): BindingRequest<Float32Array>
   forwardLayer(
     layer: number,
     hidden: Float32Array,
@@ -321,7 +321,7 @@ export interface BindingEstimation {
 export interface SyncBinding {
   storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
   loadAdapterSync(model: BindingModel, source: string): BindingAdapter
-  embedTokensSync(model: BindingModel, ids: Uint32Array): Float32Array
+  embedTokensSync(model: BindingModel, ids: Uint32Array, position: number): Float32Array
   forwardLayerSync(
     model: BindingModel,
     layer: number,

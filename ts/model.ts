@@ -14,6 +14,7 @@ import {
   type CompletionOptions,
   type DetokenizeOptions,
   type EmbedOptions,
+  type EmbedTokensOptions,
   type LayerOptions,
   type RequestOptions,
   readAdapterOptions,
@@ -21,6 +22,7 @@ import {
   readCompletionOptions,
   readDetokenizeOptions,
   readEmbedOptions,
+  readEmbedTokensOptions,
   readLayerOptions,
   readRequestOptions,
   readTokenizeOptions,
@@ -291,12 +293,14 @@ export class Model {
    *
    * @returns activations [tokens, hiddenSize], row-major f32
    * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   * @throws RealmError KV_EXHAUSTED      the model has learned positions, and the context ends
+   *   before those of the tokens
    * @throws RealmError ABORTED           the signal was aborted
    */
-  async embedTokens(ids: TokenIds, options?: RequestOptions): Promise<Float32Array> {
-    const { signal } = readRequestOptions('embedTokens', options)
+  async embedTokens(ids: TokenIds, options?: EmbedTokensOptions): Promise<Float32Array> {
+    const { position, signal } = readEmbedTokensOptions(options)
     const tokens = toTokenIds('ids', ids)
-    return settled('embedTokens', signal, () => this.#live().embedTokens(tokens))
+    return settled('embedTokens', signal, () => this.#live().embedTokens(tokens, position))
   }
 
   /**

@@ -72,12 +72,15 @@ function setLora(model: BindingModel, lora: { item: string; scale: number }[]): 
 /**
  * Looks up tokens: the input of the first layer.
  *
+ * @param position position of the first token; counts for models with learned positions alone
  * @returns activations [tokens, hiddenSize]
  * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+ * @throws RealmError KV_EXHAUSTED      the model has learned positions, and the context ends before
  */
-export function embedTokens(modelId: number, tokenIds: TokenIds): Float32Array {
+export function embedTokens(modelId: number, tokenIds: TokenIds, position = 0): Float32Array {
+  requireInteger('position', position, 0)
   const ids = toTokenIds('tokenIds', tokenIds)
-  return call(modelId, (binding, model) => binding.embedTokensSync(model, ids))
+  return call(modelId, (binding, model) => binding.embedTokensSync(model, ids, position))
 }
 
 /**

@@ -203,7 +203,18 @@ export interface LayerOptions {
   signal?: AbortSignal
 }
 
-/** Options of `model.rerank`, `model.embedTokens` and `model.computeLogits`. */
+/** Options of `model.embedTokens`. */
+export interface EmbedTokensOptions {
+  /**
+   * Position of the first token, as `forwardLayer` is told. It counts for models with learned
+   * positions, such as GPT-2, alone. Default 0.
+   */
+  position?: number
+  /** Ends the work within one step: it rejects with ABORTED. */
+  signal?: AbortSignal
+}
+
+/** Options of `model.rerank` and `model.computeLogits`. */
 export interface RequestOptions {
   /** Ends the work within one step: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -292,6 +303,7 @@ const EMBED = {
   signal: signalField,
 }
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0), signal: signalField }
+const EMBED_TOKENS = { position: integer(0, MAX, 0), signal: signalField }
 const REQUEST = { signal: signalField }
 
 const JSON_OBJECT = optional(
@@ -344,6 +356,8 @@ export const readEmbedOptions = (given: unknown): Values<typeof EMBED> =>
   readOptions('embed options', given, EMBED)
 export const readLayerOptions = (given: unknown): Values<typeof LAYER> =>
   readOptions('forwardLayer options', given, LAYER)
+export const readEmbedTokensOptions = (given: unknown): Values<typeof EMBED_TOKENS> =>
+  readOptions('embedTokens options', given, EMBED_TOKENS)
 export const readRequestOptions = (what: string, given: unknown): Values<typeof REQUEST> =>
   readOptions(`${what} options`, given, REQUEST)
 export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>

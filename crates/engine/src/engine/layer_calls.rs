@@ -60,8 +60,11 @@ impl Engine {
         let program = self.runner.program();
         let width = program.row_width();
         match &call.work {
-            LayerWork::EmbedTokens(tokens) => {
+            LayerWork::EmbedTokens { tokens, position } => {
                 self.check_tokens(tokens)?;
+                if program.embeds_positions() {
+                    self.check_end(*position, tokens.len())?;
+                }
                 let out = room(tokens.len().checked_mul(width), "the embedding")?;
                 Ok((tokens.len(), out))
             }
@@ -89,7 +92,6 @@ impl Engine {
 
     /// That `rows` rows at `position` go on where the layer is, or go back.
     fn check_position(&self, layer: usize, position: usize, rows: usize, id: u32) -> Result<()> {
-        let context = self.limits.context_length;
         let held_by = |layer: usize| self.layer_sequences.get(&id).map_or(0, |s| s.lengths[layer]);
         let held = held_by(layer);
         if position > held {
@@ -113,13 +115,19 @@ impl Engine {
                  layer {source}, which holds {stored} positions of sequence {id}; run it first"
             )));
         }
-        if end > context {
-            return Err(Error::kv_exhausted(format!(
-                "{rows} rows at position {position} end at {end}, the context takes {context}; \
-                 load with a larger contextLength"
-            )));
+        self.check_end(position, rows)
+    }
+
+    /// That the context has the positions of so many rows.
+    fn check_end(&self, position: usize, rows: usize) -> Result<()> {
+        let (context, end) = (self.limits.context_length, position.saturating_add(rows));
+        if end <= context {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::kv_exhausted(format!(
+            "{rows} rows at position {position} end at {end}, the context takes {context}; \
+             load with a larger contextLength"
+        )))
     }
 
     /// What a call takes before it can run.
@@ -198,7 +206,7 @@ impl Engine {
     }
 
     async fn run_part(&mut self, index: usize, n_rows: usize) -> Result<()> {
-        let Engine { queue, runner, layer_sequences, limits, .. } = self;
+        let Engine { queue, runner, layer_sequences, limits, kv, .. } = self;
         let Request { work: Work::Layers(call), abort, .. } = &mut queue[index] else {
             return Ok(());
         };
@@ -213,8 +221,9 @@ impl Engine {
         let out = &mut call.out[rows.start * out_width..rows.end * out_width];
         let adapters = &call.adapters;
         match &call.work {
-            LayerWork::EmbedTokens(tokens) => {
-                runner.embed_tokens(&tokens[rows], adapters, out, abort).await?;
+            LayerWork::EmbedTokens { tokens, position } => {
+                let position = position + rows.start;
+                runner.embed_tokens(&tokens[rows], position, adapters, out, abort).await?;
             }
             LayerWork::ComputeLogits(hidden) => {
                 runner.compute_logits(&hidden[values], adapters, out, abort).await?;
@@ -227,8 +236,16 @@ impl Engine {
                 let end = positions.end;
                 let hidden = &hidden[values];
                 let storage = &sequence.storage;
-                runner.run_layer(*layer, hidden, positions, storage, adapters, out, abort).await?;
-                sequence.lengths[*layer] = end;
+                let run =
+                    runner.run_layer(*layer, hidden, positions, storage, adapters, out, abort);
+                let result = run.await;
+                match &result {
+                    Ok(()) => sequence.lengths[*layer] = end,
+                    // A recurrent state that was left half way holds nothing.
+                    Err(_) if kv.is_recurrent() => sequence.lengths[*layer] = 0,
+                    Err(_) => {}
+                }
+                result?;
             }
             LayerWork::Drop { .. } => {}
         }

@@ -119,8 +119,13 @@ impl ModelHandle {
     }
 
     /// Looks up token ids, see [`LayerWork::EmbedTokens`].
-    pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) -> RequestHandle {
-        self.run_layers(LayerWork::EmbedTokens(ids), reply)
+    pub fn embed_tokens(
+        &self,
+        tokens: Vec<u32>,
+        position: usize,
+        reply: Reply<Vec<f32>>,
+    ) -> RequestHandle {
+        self.run_layers(LayerWork::EmbedTokens { tokens, position }, reply)
     }
 
     /// Runs one layer, see [`LayerWork::Forward`].

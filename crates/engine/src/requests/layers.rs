@@ -17,7 +17,12 @@ use crate::kv::Storage;
 #[derive(Clone, Debug)]
 pub enum LayerWork {
     /// Looks up token ids: `[tokens, hidden size]`.
-    EmbedTokens(Vec<u32>),
+    EmbedTokens {
+        /// What is looked up.
+        tokens: Vec<u32>,
+        /// Position of the first of them, which counts where a model learned positions.
+        position: usize,
+    },
     /// Runs a layer, and keeps the keys and values of its rows: `[rows, hidden size]`.
     Forward {
         /// Which one.

@@ -525,7 +525,7 @@ impl Bench {
     }
 
     pub fn embed_tokens(&mut self, tokens: &[u32]) -> LayerResult {
-        self.layers(LayerWork::EmbedTokens(tokens.to_vec()))
+        self.layers(LayerWork::EmbedTokens { tokens: tokens.to_vec(), position: 0 })
     }
 
     pub fn forward_layer(
