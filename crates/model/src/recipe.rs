@@ -332,9 +332,9 @@ pub struct Experts {
 pub enum LogitScale {
     /// Nothing: the family has none.
     None,
-    /// Logits are multiplied by it.
+    /// Logits are multiplied by it; the file must have it.
     Multiply,
-    /// Logits are divided by it.
+    /// Logits are divided by it; the file must have it.
     Divide,
     /// Not in the file: logits are multiplied by this over the embedding length.
     OverWidth(f32),
