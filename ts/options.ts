@@ -38,7 +38,7 @@ export interface RealmOptions {
   /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
   fallback?: string | string[]
   /**
-   * The adapter for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
+   * The device for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
    * of its name. One that computes in software is only used when named here. Default: the best.
    */
   device?: string
@@ -243,7 +243,7 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
-  device: string('the number of an adapter or part of its name', undefined),
+  device: string('the number of a device or part of its name', undefined),
   threads: integer(0, 256, 0),
   memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
   logger: callback<(entry: LogEntry) => void>(),
