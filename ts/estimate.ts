@@ -3,6 +3,7 @@
  */
 
 import type { Binding, BindingMemory, BindingProgress } from './binding.js'
+import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync } from './errors.js'
 import type { ModelSource } from './model-source.js'
 import { type readEstimateOptions, toBindingLoad } from './options.js'
@@ -26,22 +27,17 @@ export async function estimate(
   source: ModelSource,
   options: ReturnType<typeof readEstimateOptions>,
 ): Promise<MemoryEstimate> {
-  const { onProgress, signal, logger } = options
-  const resolved = await resolveSource(source, options)
-  const onFetch = (progress: BindingProgress) => {
-    if (typeof progress === 'number') return
-    if ('level' in progress) logger?.(progress)
-    else onProgress?.(progress)
-  }
-  const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
-  const estimation = guarded(() => binding.estimate(resolved, settings, onFetch))
-  const onAbort = () => estimation.abort?.()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
-  try {
+  return runFor('estimating', options, async (caller) => {
+    const resolved = await resolveSource(source, { ...options, ...caller })
+    const onFetch = (progress: BindingProgress) => {
+      if (typeof progress === 'number') return
+      if ('level' in progress) options.logger?.(progress)
+      else caller.onProgress?.(progress)
+    }
+    const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
+    const estimation = guarded(() => binding.estimate(resolved, settings, onFetch))
+    listen(caller.signal, () => estimation.abort?.())
     const { memory, ...what } = await guardedAsync(() => estimation.estimate)
     return Object.freeze({ ...memory, ...what })
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
-  }
+  })
 }

@@ -4,7 +4,7 @@
 
 import type { BindingAdapterInfo, BindingLora, BindingModel } from './binding.js'
 import { guarded, RealmError } from './errors.js'
-import { type Field, invalid } from './validate.js'
+import { type Field, invalid, items, reading } from './validate.js'
 
 /** What an adapter's file says about itself. */
 export type LoraInfo = Readonly<BindingAdapterInfo>
@@ -61,6 +61,14 @@ export class LoraAdapter {
   }
 
   /**
+   * Whether something is an adapter, and not only looks like one.
+   * @internal
+   */
+  static is(value: unknown): value is LoraAdapter {
+    return typeof value === 'object' && value !== null && #id in value
+  }
+
+  /**
    * The number that the engine knows it by.
    * @internal
    */
@@ -103,10 +111,7 @@ function listField<T, D>(
   return {
     expected,
     fallback,
-    parse: (value) => {
-      const items = (Array.isArray(value) ? value : [value]).map(one)
-      return items.every((item) => item !== undefined) ? items : undefined
-    },
+    parse: (value) => items(Array.isArray(value) ? value : [value], one),
   }
 }
 
@@ -114,7 +119,7 @@ function listField<T, D>(
 export const loraField = listField(
   'adapters from model.loadAdapter, or { adapter, scale } with a finite scale',
   'adapter',
-  (value): value is LoraAdapter => value instanceof LoraAdapter,
+  LoraAdapter.is,
   undefined,
 )
 
@@ -130,7 +135,7 @@ type Uses = NonNullable<ReturnType<typeof loraField.parse>>
 
 /** Reads a list that is an argument of its own. */
 export function readLora(value: unknown): Uses {
-  const uses = loraField.parse(value)
+  const uses = reading('lora', () => loraField.parse(value))
   if (uses === undefined) throw invalid('lora', loraField.expected, value)
   return uses
 }

@@ -3,8 +3,9 @@
  * browsers.
  */
 
-import { RealmError } from './errors.js'
+import { messageOf, RealmError } from './errors.js'
 import type { LoadProgress } from './reports.js'
+import { invalid } from './validate.js'
 
 /**
  * - a path or `file:` URL (Node only), an `http(s)` URL, or `hf:owner/repo[/file][@revision]`; of
@@ -47,4 +48,21 @@ export function hasGetFile(source: unknown): source is { getFile(): Promise<Blob
     source !== null &&
     typeof (source as { getFile?: unknown }).getFile === 'function'
   )
+}
+
+/**
+ * The file of a handle.
+ * @throws RealmError MODEL_UNREADABLE  the handle does not give it
+ * @throws RealmError INVALID_ARGUMENT  what it gives is no Blob
+ */
+export async function fileOf(handle: { getFile(): Promise<Blob> }): Promise<Blob> {
+  let file: Blob
+  try {
+    file = await handle.getFile()
+  } catch (error) {
+    const message = `the file handle failed: ${messageOf(error)}`
+    throw new RealmError('MODEL_UNREADABLE', message, { cause: error })
+  }
+  if (file instanceof Blob) return file
+  throw invalid('what getFile() gave', 'a Blob or File', file)
 }

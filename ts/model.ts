@@ -4,11 +4,12 @@
 
 import { type Activations, type TokenIds, toActivations, toTokenIds } from './arrays.js'
 import type { BindingModel, BindingModelInfo, BindingRequest } from './binding.js'
+import { isAborted, listen, runFor } from './callers.js'
 import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversation } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
-import type { ModelSource, SourceSettings } from './model-source.js'
+import type { FetchContext, ModelSource, SourceSettings } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -31,7 +32,7 @@ import {
 } from './options.js'
 import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
-import { invalid, requireInteger, requireString } from './validate.js'
+import { invalid, reading, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */
 export type ModelInfo = Readonly<BindingModelInfo>
@@ -57,31 +58,35 @@ async function settled<T>(
   start: () => BindingRequest<T>,
 ): Promise<T> {
   const throwIfAborted = () => {
-    if (signal?.aborted !== true) return
-    const cause = signal.reason
+    if (!isAborted(signal)) return
+    const cause = reading('signal', () => signal?.reason)
     throw new RealmError('ABORTED', `${what} was stopped by its signal`, { cause })
   }
   throwIfAborted()
-  const request = guarded(start)
-  const onAbort = () => request.abort()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  let request: BindingRequest<T> | undefined
+  const endListening = listen(signal, () => request?.abort())
   try {
-    return await guardedAsync(() => request.result)
+    const started = guarded(start)
+    request = started
+    return await guardedAsync(() => started.result)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    endListening()
     throwIfAborted()
   }
 }
 
 /** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
 function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
-  const isOne = (value: unknown) => typeof value === 'string' || value instanceof Uint32Array
-  if (isOne(input)) return [input as string | Uint32Array]
-  if (!Array.isArray(input))
-    throw invalid('input', 'text, a Uint32Array or an array of them', input)
-  const wrong = input.findIndex((item) => !isOne(item))
-  if (wrong >= 0) throw invalid(`input[${wrong}]`, 'text or a Uint32Array', input[wrong])
-  return input
+  const one = (what: string, expected: string, value: unknown) => {
+    if (typeof value === 'string') return value
+    if (value instanceof Uint32Array) return toTokenIds(what, value)
+    throw invalid(what, expected, value)
+  }
+  return reading('input', () => {
+    if (!Array.isArray(input))
+      return [one('input', 'text, a Uint32Array or an array of them', input)]
+    return Array.from(input, (item, i) => one(`input[${i}]`, 'text or a Uint32Array', item))
+  })
 }
 
 /** A chat's prompt has its special tokens spelt out by the template. */
@@ -213,12 +218,15 @@ export class Model {
    *   adapters
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
-    const { onProgress, signal } = readAdapterOptions(options)
-    const resolved = await resolveSource(source, { ...this.#settings, onProgress, signal })
-    const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
-    return new LoraAdapter(this.#binding, loaded, (gone) => {
-      this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
-    })
+    const load = async (caller: FetchContext) => {
+      const resolved = await resolveSource(source, { ...this.#settings, ...caller })
+      const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
+      return new LoraAdapter(this.#binding, loaded, (gone) => {
+        this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
+      })
+    }
+    const caller = readAdapterOptions(options)
+    return runFor('loading an adapter', caller, load, (adapter) => adapter.dispose())
   }
 
   /** What runs with no `lora` of its own: generations, embeddings, layers. A copy. */
@@ -282,9 +290,11 @@ export class Model {
   ): Promise<number[]> {
     const { signal } = readRequestOptions('rerank', options)
     requireString('query', query)
-    if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
-    for (const [i, text] of documents.entries()) requireString(`documents[${i}]`, text)
-    const rank = () => this.#live().rank(query, [...documents])
+    const texts = reading('documents', () => {
+      if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
+      return Array.from(documents, (text, i) => requireString(`documents[${i}]`, text))
+    })
+    const rank = () => this.#live().rank(query, texts)
     return [...(await settled('ranking', signal, rank))]
   }
 
@@ -408,6 +418,7 @@ export class Model {
       start: (onEvent) => binding.generate(input, settings, onEvent),
       signal,
       loadMs: this.info.loadMs,
+      echo: settings.echo,
     })
   }
 
@@ -430,6 +441,7 @@ export class Model {
       start: (onEvent) => binding.generate(prompt, settings, onEvent),
       signal,
       loadMs: this.info.loadMs,
+      echo: settings.echo,
       onSettled,
     })
   }

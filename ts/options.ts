@@ -3,6 +3,7 @@
  */
 
 import type { BindingGenerateOptions, BindingLoadOptions, BindingModel } from './binding.js'
+import { quiet } from './callers.js'
 import type { ChatTool } from './chat.js'
 import {
   type LoraOption,
@@ -54,7 +55,8 @@ export interface RealmOptions {
    * Called with what was decided, such as the backend of a model and why, and with warnings and
    * errors that belong to no call. Those of the engine are the whole process's: every realm in it
    * that has a logger hears them all; in browsers those of its own models. Until the realm is
-   * disposed of; it does not keep the process alive. Default: nothing.
+   * disposed of; it does not keep the process alive. What it throws is ignored, and changes nothing
+   * for whoever called. Default: nothing.
    */
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
@@ -95,7 +97,10 @@ export interface LoadOptions {
   vocabOnly?: boolean
   /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
   lora?: LoraSource | readonly LoraSource[]
-  /** Called on the JS thread while the model is fetched and loaded. */
+  /**
+   * Called on the JS thread while the model is fetched and loaded. If it throws, the load is
+   * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -112,7 +117,10 @@ export interface QuantizeOptions {
   threads?: number
   /** Quantises tensors again that are quantised already, at a loss. Default false. */
   allowRequantize?: boolean
-  /** Called on the JS thread with the share that is done, from 0 to 1. */
+  /**
+   * Called on the JS thread with the share that is done, from 0 to 1. If it throws, the work is
+   * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (fraction: number) => void
   /** Stops the work: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -160,7 +168,10 @@ export interface CompletionOptions extends GenerateOptions {
 
 /** Options of `model.loadAdapter`. */
 export interface AdapterOptions {
-  /** Called on the JS thread while the adapter is downloaded. */
+  /**
+   * Called on the JS thread while the adapter is downloaded. If it throws, the load is stopped: it
+   * rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the download: the load rejects with ABORTED. */
   signal?: AbortSignal
@@ -240,13 +251,20 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
   return optional('a function', (value): value is T => typeof value === 'function')
 }
 
+const LOGGER: Field<((entry: LogEntry) => void) | undefined> = {
+  expected: 'a function',
+  fallback: undefined,
+  parse: (value) =>
+    typeof value === 'function' ? quiet(value as (entry: LogEntry) => void) : undefined,
+}
+
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
   device: string('the number of a device or part of its name', undefined),
   threads: integer(0, 256, 0),
   memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
-  logger: callback<(entry: LogEntry) => void>(),
+  logger: LOGGER,
   cacheDirectory: string('a folder', undefined),
   hubEndpoint: string('an http(s) address', undefined),
   hubToken: string('a token', undefined),
@@ -266,6 +284,10 @@ const LOAD = {
 
 const { memoryLimit: _limit, ...REALM_WITHOUT_LIMIT } = REALM
 const ESTIMATE = { ...REALM_WITHOUT_LIMIT, ...LOAD }
+
+const { onProgress: _told, signal: _stopped, ...LOAD_AND_WAIT } = LOAD
+const { backend, fallback, device, threads } = REALM
+const STORE = { ...LOAD_AND_WAIT, backend, fallback, device, threads }
 
 const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
 
@@ -342,6 +364,8 @@ export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD)
 export const readEstimateOptions = (given: unknown): Values<typeof ESTIMATE> =>
   readOptions('estimate options', given, ESTIMATE)
+export const readStoreOptions = (given: unknown): Values<typeof STORE> =>
+  readOptions('options', given, STORE)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
   readOptions('adapter options', given, ADAPTER)
 export const readQuantizeOptions = (given: unknown): Values<typeof QUANTIZE> =>
@@ -369,8 +393,8 @@ export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
 
 /** What the engine takes to load a model into what is left of the realm's memory limit. */
 export function toBindingLoad(
-  realm: Omit<ReturnType<typeof readRealmOptions>, 'memoryLimit'>,
-  load: ReturnType<typeof readLoadOptions>,
+  realm: Pick<Values<typeof REALM>, 'backend' | 'fallback' | 'device' | 'threads'>,
+  load: Values<typeof LOAD_AND_WAIT>,
   memoryLimit: number,
 ): BindingLoadOptions {
   return {

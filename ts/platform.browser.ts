@@ -7,7 +7,13 @@ import { BrowserBinding } from './browser/binding.js'
 import { browserCache } from './browser/sources/cache.js'
 import type { ModelCache } from './cache.js'
 import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
+import {
+  aborted,
+  type FetchContext,
+  fileOf,
+  hasGetFile,
+  type SourceSettings,
+} from './model-source.js'
 
 declare const REALM_VERSION: string
 
@@ -67,7 +73,7 @@ export async function resolveSource(
   if (signal?.aborted) throw aborted()
   if (source instanceof URL || typeof source === 'string')
     return { address: absolute(String(source)), hubEndpoint, hubToken }
-  if (hasGetFile(source)) return source.getFile()
+  if (hasGetFile(source)) return fileOf(source)
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) return toBlob(source)
   if (Array.isArray(source))
     return Promise.all(source.map((part) => (part instanceof Uint8Array ? toBlob(part) : part)))

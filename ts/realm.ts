@@ -2,19 +2,14 @@
  * The way in: finds the engine and loads models.
  */
 
-import type {
-  Binding,
-  BindingBackendInfo,
-  BindingListening,
-  BindingLoad,
-  BindingProgress,
-} from './binding.js'
+import type { Binding, BindingBackendInfo, BindingListening, BindingProgress } from './binding.js'
 import type { ModelCache } from './cache.js'
+import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
-import type { ModelSource } from './model-source.js'
+import type { FetchContext, ModelSource } from './model-source.js'
 import {
   type EstimateOptions,
   type LoadOptions,
@@ -25,6 +20,7 @@ import {
   toBindingLoad,
 } from './options.js'
 import { modelCache, openBinding, resolveSource } from './platform.js'
+import { invalid, reading } from './validate.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
@@ -35,7 +31,7 @@ export class Realm {
    * Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder; in browsers
    * those of this origin.
    */
-  static readonly cache: ModelCache = modelCache()
+  static readonly cache: ModelCache = checkedCache(modelCache())
 
   /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
   readonly cache: ModelCache
@@ -48,7 +44,7 @@ export class Realm {
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
-    this.cache = modelCache(options)
+    this.cache = checkedCache(modelCache(options))
     const { logger } = options
     if (logger !== undefined) this.#listening = guarded(() => binding.listen(logger))
   }
@@ -99,13 +95,18 @@ export class Realm {
    * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError WRITE_FAILED       what is downloaded cannot be written
    * @throws RealmError OUT_OF_MEMORY      memory could not be had, or `memoryLimit` forbids it
-   * @throws RealmError ABORTED            the signal was aborted
+   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw
    * @throws RealmError INVALID_ARGUMENT   an option is wrong
    */
   async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
     this.#requireLive()
     const checked = readLoadOptions(options)
-    const { onProgress, signal } = checked
+    const load = (caller: FetchContext) => this.#load(source, { ...checked, ...caller })
+    return runFor('loading', checked, load, (model) => model.dispose())
+  }
+
+  async #load(source: ModelSource, options: ReturnType<typeof readLoadOptions>): Promise<Model> {
+    const { onProgress, signal } = options
     const { logger } = this.#options
     const resolved = await resolveSource(source, { ...this.#options, onProgress, signal })
     const onLoad = (progress: BindingProgress) => {
@@ -113,13 +114,14 @@ export class Realm {
       else if ('level' in progress) logger?.(progress)
       else onProgress?.(progress)
     }
-    const settings = toBindingLoad(this.#options, checked, this.#memoryLeft())
+    const settings = toBindingLoad(this.#options, options, this.#memoryLeft())
     const load = guarded(() => this.#binding.load(resolved, settings, onLoad))
-    const binding = await abortable(load, signal)
+    listen(signal, () => load.abort())
+    const binding = await guardedAsync(() => load.model)
     const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
     try {
       this.#requireRoom(model)
-      await loadLora(model, checked)
+      await loadLora(model, options)
       this.#requireLive()
     } catch (error) {
       await model.dispose()
@@ -216,14 +218,14 @@ async function loadLora(
   if (uses.length > 0) model.setLora(uses)
 }
 
-/** The loaded model, unless the signal comes first. */
-async function abortable(load: BindingLoad, signal: AbortSignal | undefined) {
-  const onAbort = () => load.abort()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
-  try {
-    return await guardedAsync(() => load.model)
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
+/** A cache that is given addresses only. */
+function checkedCache(cache: ModelCache): ModelCache {
+  return {
+    ...cache,
+    delete: async (source) => {
+      const isAddress = reading('source', () => typeof source === 'string' || source instanceof URL)
+      if (!isAddress) throw invalid('source', 'an address or hf: name', source)
+      return cache.delete(source)
+    },
   }
 }

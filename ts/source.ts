@@ -9,11 +9,17 @@ import { type DiskFolder, DiskStorage, folderName } from './disk-storage.js'
 import type { DownloadContext } from './download/context.js'
 import { download, findOnHub, type Opener, type Wanted } from './download/download.js'
 import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
-import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
+import { messageOf, RealmError } from './errors.js'
+import {
+  aborted,
+  type FetchContext,
+  fileOf,
+  hasGetFile,
+  type SourceSettings,
+} from './model-source.js'
 import { nodeNetwork } from './network.js'
 import type { LogEntry } from './reports.js'
-import { invalid } from './validate.js'
+import { invalid, reading } from './validate.js'
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
@@ -40,6 +46,13 @@ export async function resolveSource(
   context: NodeFetchContext,
 ): Promise<ResolvedSource> {
   if (context.signal?.aborted) throw aborted()
+  return reading('model source', () => resolve(source, context))
+}
+
+function resolve(
+  source: unknown,
+  context: NodeFetchContext,
+): ResolvedSource | Promise<ResolvedSource> {
   if (source instanceof URL) return fromString(source.href, context)
   if (typeof source === 'string' && source !== '') return fromString(source, context)
   if (source instanceof Uint8Array) return source
@@ -47,7 +60,7 @@ export async function resolveSource(
   if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, context.signal)))
   if (source instanceof ReadableStream) return fromStream(source, context.signal)
   if (source instanceof Blob) return fromStream(source.stream(), context.signal)
-  if (hasGetFile(source)) return resolveSource(await source.getFile(), context)
+  if (hasGetFile(source)) return fileOf(source).then((file) => resolve(file, context))
   throw invalid(
     'model source',
     'a path, URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
@@ -55,13 +68,14 @@ export async function resolveSource(
   )
 }
 
-async function fromString(source: string, context: NodeFetchContext): Promise<string> {
+function fromString(source: string, context: NodeFetchContext): string | Promise<string> {
   if (/^https?:\/\//i.test(source)) return fetched({ url: new URL(source) }, context)
-  if (source.startsWith('hf:')) {
-    const wanted = await findOnHub(source, storageOf(context), toDownload(context))
-    return fetched(wanted, context)
-  }
+  if (source.startsWith('hf:')) return fromHub(source, context)
   return source.startsWith('file:') ? fileURLToPath(source) : source
+}
+
+async function fromHub(name: string, context: NodeFetchContext): Promise<string> {
+  return fetched(await findOnHub(name, storageOf(context), toDownload(context)), context)
 }
 
 /** The path of a downloaded model's (first) file: the engine finds the other parts beside it. */
@@ -96,12 +110,19 @@ function toDownload(context: NodeFetchContext): DownloadContext {
   }
 }
 
-async function fromStream(
+function fromStream(
   stream: ReadableStream<unknown>,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
+  // Throws for a stream that somebody else reads.
+  return readAll(stream.getReader(), signal)
+}
+
+async function readAll(
+  reader: ReadableStreamDefaultReader<unknown>,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
-  const reader = stream.getReader()
   const stop = () => reader.cancel(signal?.reason).catch(() => {})
   signal?.addEventListener('abort', stop, { once: true })
   try {
@@ -113,11 +134,9 @@ async function fromStream(
   } catch (error) {
     stop()
     if (error instanceof RealmError) throw error
-    throw new RealmError(
-      'MODEL_UNREADABLE',
-      `the stream failed: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    )
+    throw new RealmError('MODEL_UNREADABLE', `the stream failed: ${messageOf(error)}`, {
+      cause: error,
+    })
   } finally {
     signal?.removeEventListener('abort', stop)
   }
