@@ -31,6 +31,8 @@ impl StopMatcher {
         let found = self
             .stops
             .iter()
+            // A search reads the whole of what it looks for, which may be megabytes.
+            .filter(|stop| stop.len() <= self.held.len())
             .filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start, stop)))
             .min_by_key(|(start, stop)| (start + stop.len(), *start));
         if let Some((start, stop)) = found {

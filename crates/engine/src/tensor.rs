@@ -33,15 +33,20 @@ pub fn read_tensor(gguf: &Gguf, name: &str) -> Result<Tensor> {
 /// Most values of one result: 4 GiB.
 const MAX_RESULT_VALUES: usize = 1 << 30;
 
-/// Room for a result of `n_values` (none: more than can be counted), without
+/// Room for a result of `n_values` (none: more than can be counted), all of it zero, without
 /// ending the process when there is not enough memory.
 pub(crate) fn room(n_values: Option<usize>, what: &str) -> Result<Vec<f32>> {
+    let mut out = reserve(n_values, what)?;
+    out.resize(n_values.unwrap_or_default(), 0.0);
+    Ok(out)
+}
+
+/// The same with nothing in it yet: gigabytes that are touched at once stop everybody for as
+/// long as that takes.
+pub(crate) fn reserve(n_values: Option<usize>, what: &str) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     match n_values.filter(|n| *n <= MAX_RESULT_VALUES) {
-        Some(n) if out.try_reserve_exact(n).is_ok() => {
-            out.resize(n, 0.0);
-            Ok(out)
-        }
+        Some(n) if out.try_reserve_exact(n).is_ok() => Ok(out),
         _ => {
             let n_values = n_values.map_or("too many".into(), |n| n.to_string());
             Err(Error::OutOfMemory {

@@ -9,7 +9,7 @@ use crate::code::ErrorCode;
 use crate::error::{Error, Result};
 use crate::kv::{Missing, Room};
 use crate::requests::{LayerCall, LayerSequence, LayerWork, Request, Work};
-use crate::tensor::room;
+use crate::tensor::reserve;
 
 /// Rows in `hidden`.
 fn n_rows(hidden: &[f32], width: usize) -> Result<usize> {
@@ -35,15 +35,16 @@ impl Engine {
             let begun = match call.work {
                 LayerWork::Drop { sequence } => {
                     self.layer_sequences.remove(&sequence);
-                    Ok((0, Vec::new()))
+                    Ok((0, 0, Vec::new()))
                 }
                 _ => self.check_layer_call(call),
             };
             match begun {
-                Ok((n_rows, out)) => {
+                Ok((n_rows, out_width, out)) => {
                     let request = &mut self.queue[index];
                     let Work::Layers(call) = &mut request.work else { return };
-                    (call.has_begun, call.n_rows, call.out) = (true, n_rows, out);
+                    (call.has_begun, call.n_rows) = (true, n_rows);
+                    (call.out_width, call.out) = (out_width, out);
                     if n_rows == 0 {
                         call.finish();
                         request.is_finished = true;
@@ -55,8 +56,9 @@ impl Engine {
         }
     }
 
-    /// The rows of a call whose turn has come, and the place for its result.
-    fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, Vec<f32>)> {
+    /// The rows of a call whose turn has come, the values of a row of its result, and the place
+    /// for that, with nothing in it.
+    fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, usize, Vec<f32>)> {
         let program = self.runner.program();
         let width = program.row_width();
         match &call.work {
@@ -65,14 +67,14 @@ impl Engine {
                 if program.embeds_positions() {
                     self.check_end(*position, tokens.len())?;
                 }
-                let out = room(tokens.len().checked_mul(width), "the embedding")?;
-                Ok((tokens.len(), out))
+                let out = reserve(tokens.len().checked_mul(width), "the embedding")?;
+                Ok((tokens.len(), width, out))
             }
             LayerWork::ComputeLogits(hidden) => {
                 self.check_has_logits()?;
                 let rows = n_rows(hidden, width)?;
                 let n_vocab = program.width(program.logits);
-                Ok((rows, room(rows.checked_mul(n_vocab), "the logits")?))
+                Ok((rows, n_vocab, reserve(rows.checked_mul(n_vocab), "the logits")?))
             }
             LayerWork::Forward { layer, hidden, position, sequence } => {
                 let n_layers = program.n_layers();
@@ -84,9 +86,9 @@ impl Engine {
                 if rows > 0 {
                     self.check_position(*layer, *position, rows, *sequence)?;
                 }
-                Ok((rows, room(Some(hidden.len()), "the hidden state")?))
+                Ok((rows, width, reserve(Some(hidden.len()), "the hidden state")?))
             }
-            LayerWork::Drop { .. } => Ok((0, Vec::new())),
+            LayerWork::Drop { .. } => Ok((0, 0, Vec::new())),
         }
     }
 
@@ -217,8 +219,8 @@ impl Engine {
         let width = runner.program().row_width();
         let rows = call.n_done..call.n_done + n_rows;
         let values = rows.start * width..rows.end * width;
-        let out_width = call.out.len() / call.n_rows;
-        let out = &mut call.out[rows.start * out_width..rows.end * out_width];
+        call.out.resize(rows.end * call.out_width, 0.0);
+        let out = &mut call.out[rows.start * call.out_width..];
         let adapters = &call.adapters;
         match &call.work {
             LayerWork::EmbedTokens { tokens, position } => {

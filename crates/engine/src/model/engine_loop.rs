@@ -248,9 +248,9 @@ impl EngineLoop {
             adapters: options.adapters,
             abort: abort.clone(),
         };
-        self.listeners.insert(id, (listener, abort));
+        self.listeners.insert(id, (listener, abort.clone()));
         if engine.register_generation(id, request) {
-            self.prepare(id, Input::Prompt(prompt, prompt_options));
+            self.prepare(id, Input::Prompt(prompt, prompt_options), &abort);
         }
     }
 
@@ -261,8 +261,8 @@ impl EngineLoop {
         };
         match embed_options(purpose, engine.default_pooling()) {
             Ok(options) => {
-                if engine.register_embedding(id, options, abort, reply) {
-                    self.prepare(id, input);
+                if engine.register_embedding(id, options, abort.clone(), reply) {
+                    self.prepare(id, input, &abort);
                 }
             }
             Err(error) => reply.send(Err(error)),
@@ -271,8 +271,8 @@ impl EngineLoop {
 
     /// Turns the input of a registered request into tokens: here, or elsewhere when that takes
     /// long.
-    fn prepare(&mut self, id: RequestId, input: Input) {
-        if let Some(prompts) = self.preparer.prepare(id, input)
+    fn prepare(&mut self, id: RequestId, input: Input, abort: &Arc<AtomicBool>) {
+        if let Some(prompts) = self.preparer.prepare(id, input, abort)
             && let Some(engine) = &mut self.engine
         {
             engine.prepared(id, prompts);

@@ -2,11 +2,12 @@
 //! nobody else waits for that. Where there are no threads, all at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_channel::mpsc::UnboundedSender;
 
 use super::engine_loop::Command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::loaded::Loaded;
 use crate::prompt::{Input, Prepared};
 use crate::requests::RequestId;
@@ -25,12 +26,36 @@ impl Preparer {
 
     /// What becomes of the input of a request; none when that takes long: then it comes as
     /// [`Command::Prepared`].
-    pub(super) fn prepare(&mut self, id: RequestId, input: Input) -> Option<Result<Vec<Prepared>>> {
+    pub(super) fn prepare(
+        &mut self,
+        id: RequestId,
+        input: Input,
+        abort: &Arc<AtomicBool>,
+    ) -> Option<Result<Vec<Prepared>>> {
         let input = match input.is_long() {
-            true => self.helper.take(id, input)?,
+            true => self.helper.take(Job { id, input, abort: abort.clone() })?,
             false => input,
         };
         Some(input.prepare(&self.loaded))
+    }
+}
+
+/// An input that takes long.
+struct Job {
+    id: RequestId,
+    input: Input,
+    /// Whether nobody waits for it any more.
+    abort: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// What becomes of it, as a command.
+    fn run(self, loaded: &Loaded) -> Command {
+        let prompts = match self.abort.load(Ordering::Acquire) {
+            true => Err(Error::Aborted),
+            false => self.input.prepare(loaded),
+        };
+        Command::Prepared { id: self.id, prompts }
     }
 }
 
@@ -50,9 +75,8 @@ mod helper {
         }
 
         /// Takes an input to prepare.
-        pub(super) fn take(&mut self, id: RequestId, input: Input) -> Option<Input> {
-            let prompts = input.prepare(&self.loaded);
-            drop(self.commands.unbounded_send(Command::Prepared { id, prompts }));
+        pub(super) fn take(&mut self, job: Job) -> Option<Input> {
+            drop(self.commands.unbounded_send(job.run(&self.loaded)));
             None
         }
     }
@@ -74,7 +98,8 @@ mod helper {
     }
 
     struct Thread {
-        inputs: Sender<(RequestId, Input)>,
+        jobs: Sender<Job>,
+        is_closing: Arc<AtomicBool>,
         handle: JoinHandle<()>,
     }
 
@@ -84,39 +109,43 @@ mod helper {
         }
 
         /// Takes an input to prepare. Gives it back when there can be no thread.
-        pub(super) fn take(&mut self, id: RequestId, input: Input) -> Option<Input> {
+        pub(super) fn take(&mut self, job: Job) -> Option<Input> {
             if self.thread.is_none() {
                 self.thread = self.start();
             }
             match &self.thread {
                 Some(thread) => {
-                    let sent = thread.inputs.send((id, input));
-                    sent.err().map(|refused| refused.0.1)
+                    let sent = thread.jobs.send(job);
+                    sent.err().map(|refused| refused.0.input)
                 }
-                None => Some(input),
+                None => Some(job.input),
             }
         }
 
         fn start(&self) -> Option<Thread> {
-            let (sender, inputs) = mpsc::channel::<(RequestId, Input)>();
+            let (sender, jobs) = mpsc::channel::<Job>();
             let (loaded, commands) = (self.loaded.clone(), self.commands.clone());
+            let is_closing = Arc::new(AtomicBool::new(false));
+            let closing = is_closing.clone();
             let work = move || {
-                for (id, input) in inputs {
-                    let prompts = input.prepare(&loaded);
-                    if commands.unbounded_send(Command::Prepared { id, prompts }).is_err() {
+                for job in jobs {
+                    if closing.load(Ordering::Acquire)
+                        || commands.unbounded_send(job.run(&loaded)).is_err()
+                    {
                         return;
                     }
                 }
             };
             let handle = Builder::new().name("realm-prompts".into()).spawn(work).ok()?;
-            Some(Thread { inputs: sender, handle })
+            Some(Thread { jobs: sender, is_closing, handle })
         }
     }
 
     impl Drop for Helper {
         fn drop(&mut self) {
-            if let Some(Thread { inputs, handle }) = self.thread.take() {
-                drop(inputs);
+            if let Some(Thread { jobs, is_closing, handle }) = self.thread.take() {
+                is_closing.store(true, Ordering::Release);
+                drop(jobs);
                 // It holds the model's file until it ends.
                 let _ = handle.join();
             }

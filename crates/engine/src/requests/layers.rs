@@ -71,16 +71,18 @@ pub(crate) struct LayerCall {
     pub(crate) n_rows: usize,
     /// How many of them have been run.
     pub(crate) n_done: usize,
-    /// The result, of which the first `n_done` rows are there.
+    /// Values of a row of the result.
+    pub(crate) out_width: usize,
+    /// The result as far as it was run, with room for all of it.
     pub(crate) out: Vec<f32>,
     reply: Option<Reply<Vec<f32>>>,
 }
 
 impl LayerCall {
     pub(crate) fn new(work: LayerWork, adapters: Adapters, reply: Reply<Vec<f32>>) -> Self {
-        let (n_rows, n_done) = (0, 0);
+        let (n_rows, n_done, out_width) = (0, 0, 0);
         let (out, reply) = (Vec::new(), Some(reply));
-        LayerCall { work, adapters, has_begun: false, n_rows, n_done, out, reply }
+        LayerCall { work, adapters, has_begun: false, n_rows, n_done, out_width, out, reply }
     }
 
     /// Rows that were not run yet.
