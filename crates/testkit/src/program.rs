@@ -347,6 +347,24 @@ pub fn read(
 }
 
 impl Decoder {
+    /// Decoders of this size that use every option of every step between them.
+    pub fn variants(&self) -> Vec<Decoder> {
+        let base = || self.clone();
+        vec![
+            base(),
+            Decoder { rope: Some(RopeStyle::Halves), rope_dims: 16, head_norm: true, ..base() },
+            Decoder { bias: true, window: Some(3), softcap: Some(5.0), ..base() },
+            Decoder { post_norms: true, activation: Activation::GeluTanh, ..base() },
+            Decoder {
+                norm: NormKind::Layer,
+                activation: Activation::GeluErf,
+                rope: None,
+                ..base()
+            },
+            Decoder { causal: false, ..base() },
+        ]
+    }
+
     /// Makes the weights and the steps.
     pub fn build(&self) -> Model {
         let mut builder =
