@@ -55,13 +55,12 @@ impl Engine {
         }
     }
 
-    /// The rows of a call whose turn has come, and the place for its result.
+    /// The rows of a call whose turn has come, and the room for its result.
     fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, Vec<f32>)> {
         let program = self.runner.program();
         let width = program.row_width();
         match &call.work {
             LayerWork::EmbedTokens { tokens, position } => {
-                self.check_tokens(tokens)?;
                 if program.embeds_positions() {
                     self.check_end(*position, tokens.len())?;
                 }
@@ -167,16 +166,17 @@ impl Engine {
         let free = self.kv.free();
         if needs.pages <= free.pages {
             let what = self.shortage(needs, &format!("sequence {id} needs"));
-            return Error::kv_exhausted(format!("{what}; drop a sequence"));
+            return Error::kv_exhausted(format!("{what}; {}", self.remedy(needs)));
         }
         let has = self.layer_sequences.get(&id).map_or(0, |s| s.storage.holds().pages);
         let page_tokens = self.limits.page_tokens;
         Error::kv_exhausted(format!(
             "KV cache is full: sequence {id} needs {} pages of {page_tokens} tokens and has {has}, \
-             {} of {} are free; drop a sequence or load with a larger maxSequences",
+             {} of {} are free; {}",
             end.div_ceil(page_tokens),
             free.pages,
             self.kv.total().pages,
+            self.remedy(needs),
         ))
     }
 
@@ -206,6 +206,11 @@ impl Engine {
     }
 
     async fn run_part(&mut self, index: usize, n_rows: usize) -> Result<()> {
+        let Work::Layers(call) = &self.queue[index].work else { return Ok(()) };
+        if let LayerWork::EmbedTokens { tokens, .. } = &call.work {
+            // Part by part, as everything that takes time in proportion to a call.
+            self.check_tokens(&tokens[call.n_done..call.n_done + n_rows], call.n_done)?;
+        }
         let Engine { queue, runner, layer_sequences, limits, kv, .. } = self;
         let Request { work: Work::Layers(call), abort, .. } = &mut queue[index] else {
             return Ok(());
@@ -214,11 +219,17 @@ impl Engine {
             LayerWork::ComputeLogits(_) => n_rows.min(limits.max_outputs),
             _ => n_rows,
         };
-        let width = runner.program().row_width();
+        let program = runner.program();
+        let width = program.row_width();
+        let out_width = match call.work {
+            LayerWork::ComputeLogits(_) => program.width(program.logits),
+            _ => width,
+        };
         let rows = call.n_done..call.n_done + n_rows;
         let values = rows.start * width..rows.end * width;
-        let out_width = call.out.len() / call.n_rows;
-        let out = &mut call.out[rows.start * out_width..rows.end * out_width];
+        // There is room for the whole, of which one part is touched at a time.
+        call.out.resize(rows.end * out_width, 0.0);
+        let out = &mut call.out[rows.start * out_width..];
         let adapters = &call.adapters;
         match &call.work {
             LayerWork::EmbedTokens { tokens, position } => {

@@ -19,7 +19,7 @@ use realm_engine::requests::{
     Completion, EmbedOptions, EmbeddingRequest, Event, GenerationRequest, LayerRequest, LayerWork,
     Reply, RequestId, TextStream, Vocabulary,
 };
-use realm_engine::{Error, OpenSession, SamplingOptions};
+use realm_engine::{Error, OpenSession, SamplingOptions, StopStrings};
 use realm_ir::{
     BatchLimits, BatchView, Error as IrError, Program, ReadFuture, Rows, Session, Slot, SlotInfo,
 };
@@ -155,6 +155,8 @@ pub struct Observer {
     pub bias: Vec<(u32, f32)>,
     /// The best tokens of the next output rows, whatever their history.
     pub script: VecDeque<u32>,
+    /// What the hidden states of output rows are read as, in place of what they are.
+    pub hidden: Option<f32>,
     pub n_copied_pages: usize,
     /// Sessions that were opened in place of a dead one.
     pub n_reopened: usize,
@@ -326,6 +328,11 @@ impl Session for Toy {
         };
         assert!(slot == HIDDEN || rows.end <= self.max_outputs);
         out.copy_from_slice(&from[rows.start * width..rows.end * width]);
+        if slot == TAKEN
+            && let Some(hidden) = self.observer.lock().unwrap().hidden
+        {
+            out.fill(hidden);
+        }
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -593,6 +600,12 @@ impl Bench {
     }
 }
 
+/// Stop strings of a request.
+pub fn stops(stops: &[&str]) -> StopStrings {
+    let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
+    StopStrings::new(&stops).unwrap()
+}
+
 /// A greedy request for `n` tokens that never ends by itself.
 pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
     GenerationRequest {
@@ -601,7 +614,7 @@ pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
         max_tokens: n,
         min_tokens: 0,
         ignore_eos: true,
-        stop: Vec::new(),
+        stop: StopStrings::default(),
         echo: None,
         sequence: None,
         adapters: None,
