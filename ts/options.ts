@@ -144,7 +144,7 @@ export interface GenerateOptions {
   repeatLastN?: number
   /** Same seed, same text. Default: a random one, which the result names. */
   seed?: number
-  /** Text that ends the answer and is not part of it. Default none. */
+  /** Text that ends the answer and is not part of it; at most 64 KiB in all. Default none. */
   stop?: string | string[]
   /** The answer does not end by itself before it has this many tokens. Default 0. */
   minTokens?: number

@@ -20,7 +20,6 @@ import {
   toBindingLoad,
 } from './options.js'
 import { modelCache, openBinding, resolveSource } from './platform.js'
-import { invalid, reading } from './validate.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
@@ -31,7 +30,7 @@ export class Realm {
    * Downloaded models: those in REALM_CACHE, or in `realm` in the user's cache folder; in browsers
    * those of this origin.
    */
-  static readonly cache: ModelCache = checkedCache(modelCache())
+  static readonly cache: ModelCache = modelCache()
 
   /** Downloaded models in this realm's own folder, the option `cacheDirectory`. */
   readonly cache: ModelCache
@@ -44,7 +43,7 @@ export class Realm {
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
     this.#options = options
-    this.cache = checkedCache(modelCache(options))
+    this.cache = modelCache(options)
     const { logger } = options
     if (logger !== undefined) this.#listening = guarded(() => binding.listen(logger))
   }
@@ -216,16 +215,4 @@ async function loadLora(
     uses.push({ adapter: await model.loadAdapter(path, { onProgress, signal }), scale })
   }
   if (uses.length > 0) model.setLora(uses)
-}
-
-/** A cache that is given addresses only. */
-function checkedCache(cache: ModelCache): ModelCache {
-  return {
-    ...cache,
-    delete: async (source) => {
-      const isAddress = reading('source', () => typeof source === 'string' || source instanceof URL)
-      if (!isAddress) throw invalid('source', 'an address or hf: name', source)
-      return cache.delete(source)
-    },
-  }
 }

@@ -67,7 +67,8 @@ export class Session {
 
   /**
    * Says something and answers it. The answer joins the conversation when it ends; an aborted
-   * one as far as it got, and without what `echo` puts in front. If nothing was answered, or on an error, the conversation stays as it was.
+   * one as far as it got, and without what `echo` puts in front. If nothing was answered, or on an
+   * error, the conversation stays as it was.
    *
    * @param text    the user's message, or a message in another role, such as a tool's result
    * @param options override the session's own, for this answer

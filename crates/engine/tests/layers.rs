@@ -108,6 +108,17 @@ fn arguments_out_of_range_are_refused_by_name() {
 }
 
 #[test]
+fn an_id_outside_the_vocabulary_is_named_by_its_place_in_the_whole_call() {
+    let mut bench = Bench::new();
+    let mut tokens = vec![3; 3 * LIMITS.max_rows];
+    tokens[2 * LIMITS.max_rows + 1] = 40;
+    let error = bench.embed_tokens(&tokens).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("token id 40 at index 17"), "{error}");
+    assert_eq!(bench.runs().len(), 2, "what is before it has run by then");
+}
+
+#[test]
 fn nothing_in_gives_nothing_out() {
     let mut bench = Bench::new();
     assert!(forward(&mut bench, &[], 0, 0).is_empty());

@@ -342,3 +342,16 @@ fn texts_that_are_being_embedded_can_be_aborted() {
     let vectors = wait(|reply| model.embed(vec![story()], None, true, reply)).unwrap();
     assert_eq!(vectors.len(), 1);
 }
+
+#[test]
+fn stop_strings_that_cannot_be_used_end_their_generation_alone() {
+    let (model, _) = load();
+    let story_until = |stop: String| {
+        let options = GenerateOptions { stop: vec![stop], max_tokens: 4, ..endless() };
+        start(&model, story(), options).end()
+    };
+    for stop in [String::new(), "a".repeat(1 << 20)] {
+        assert_eq!(story_until(stop).unwrap_err().code(), ErrorCode::InvalidArgument);
+    }
+    assert_eq!(story_until("a".repeat(1 << 16)).unwrap().tokens.len(), 4);
+}

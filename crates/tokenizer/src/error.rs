@@ -48,6 +48,12 @@ pub enum Error {
         /// What went wrong and in which line.
         message: String,
     },
+    /// The chat template did not come to an end in the time it was given.
+    #[error("chat template: {message}")]
+    TemplateTooSlow {
+        /// Where it was and how long it had.
+        message: String,
+    },
     /// The chat template itself refused the messages (`raise_exception`).
     #[error("chat template refused the messages: {message}")]
     TemplateRaised {

@@ -120,7 +120,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::TemplateRaised`] when the template refuses the messages,
-    /// [`Error::Template`] when it fails, or does not come to an end in `time`.
+    /// [`Error::TemplateTooSlow`] when it does not come to an end in `time`,
+    /// [`Error::Template`] when it fails.
     pub fn render(
         &self,
         messages: &serde_json::Value,
@@ -296,9 +297,22 @@ fn template_error(error: minijinja::Error) -> Box<Error> {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
-            return Error::TemplateRaised { message: message.clone() }.into();
+            return Error::TemplateRaised { message: cut(message) }.into();
+        }
+        if cause.is::<limits::TooSlow>() {
+            return Error::TemplateTooSlow { message: cut(&error.to_string()) }.into();
         }
         source = cause.source();
     }
-    Error::Template { message: error.to_string() }.into()
+    Error::Template { message: cut(&error.to_string()) }.into()
+}
+
+/// A text of strangers as part of an error: whoever logs it wants no megabytes.
+fn cut(text: &str) -> String {
+    /// Enough for what somebody means to say.
+    const MAX_CHARS: usize = 1000;
+    match text.char_indices().nth(MAX_CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
 }

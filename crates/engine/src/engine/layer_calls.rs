@@ -9,7 +9,7 @@ use crate::code::ErrorCode;
 use crate::error::{Error, Result};
 use crate::kv::{Missing, Room};
 use crate::requests::{LayerCall, LayerSequence, LayerWork, Request, Work};
-use crate::tensor::reserve;
+use crate::tensor::room;
 
 /// Rows in `hidden`.
 fn n_rows(hidden: &[f32], width: usize) -> Result<usize> {
@@ -35,16 +35,15 @@ impl Engine {
             let begun = match call.work {
                 LayerWork::Drop { sequence } => {
                     self.layer_sequences.remove(&sequence);
-                    Ok((0, 0, Vec::new()))
+                    Ok((0, Vec::new()))
                 }
                 _ => self.check_layer_call(call),
             };
             match begun {
-                Ok((n_rows, out_width, out)) => {
+                Ok((n_rows, out)) => {
                     let request = &mut self.queue[index];
                     let Work::Layers(call) = &mut request.work else { return };
-                    (call.has_begun, call.n_rows) = (true, n_rows);
-                    (call.out_width, call.out) = (out_width, out);
+                    (call.has_begun, call.n_rows, call.out) = (true, n_rows, out);
                     if n_rows == 0 {
                         call.finish();
                         request.is_finished = true;
@@ -56,25 +55,23 @@ impl Engine {
         }
     }
 
-    /// The rows of a call whose turn has come, the values of a row of its result, and the place
-    /// for that, with nothing in it.
-    fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, usize, Vec<f32>)> {
+    /// The rows of a call whose turn has come, and the room for its result.
+    fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, Vec<f32>)> {
         let program = self.runner.program();
         let width = program.row_width();
         match &call.work {
             LayerWork::EmbedTokens { tokens, position } => {
-                self.check_tokens(tokens)?;
                 if program.embeds_positions() {
                     self.check_end(*position, tokens.len())?;
                 }
-                let out = reserve(tokens.len().checked_mul(width), "the embedding")?;
-                Ok((tokens.len(), width, out))
+                let out = room(tokens.len().checked_mul(width), "the embedding")?;
+                Ok((tokens.len(), out))
             }
             LayerWork::ComputeLogits(hidden) => {
                 self.check_has_logits()?;
                 let rows = n_rows(hidden, width)?;
                 let n_vocab = program.width(program.logits);
-                Ok((rows, n_vocab, reserve(rows.checked_mul(n_vocab), "the logits")?))
+                Ok((rows, room(rows.checked_mul(n_vocab), "the logits")?))
             }
             LayerWork::Forward { layer, hidden, position, sequence } => {
                 let n_layers = program.n_layers();
@@ -86,9 +83,9 @@ impl Engine {
                 if rows > 0 {
                     self.check_position(*layer, *position, rows, *sequence)?;
                 }
-                Ok((rows, width, reserve(Some(hidden.len()), "the hidden state")?))
+                Ok((rows, room(Some(hidden.len()), "the hidden state")?))
             }
-            LayerWork::Drop { .. } => Ok((0, 0, Vec::new())),
+            LayerWork::Drop { .. } => Ok((0, Vec::new())),
         }
     }
 
@@ -169,16 +166,17 @@ impl Engine {
         let free = self.kv.free();
         if needs.pages <= free.pages {
             let what = self.shortage(needs, &format!("sequence {id} needs"));
-            return Error::kv_exhausted(format!("{what}; drop a sequence"));
+            return Error::kv_exhausted(format!("{what}; {}", self.remedy(needs)));
         }
         let has = self.layer_sequences.get(&id).map_or(0, |s| s.storage.holds().pages);
         let page_tokens = self.limits.page_tokens;
         Error::kv_exhausted(format!(
             "KV cache is full: sequence {id} needs {} pages of {page_tokens} tokens and has {has}, \
-             {} of {} are free; drop a sequence or load with a larger maxSequences",
+             {} of {} are free; {}",
             end.div_ceil(page_tokens),
             free.pages,
             self.kv.total().pages,
+            self.remedy(needs),
         ))
     }
 
@@ -208,6 +206,11 @@ impl Engine {
     }
 
     async fn run_part(&mut self, index: usize, n_rows: usize) -> Result<()> {
+        let Work::Layers(call) = &self.queue[index].work else { return Ok(()) };
+        if let LayerWork::EmbedTokens { tokens, .. } = &call.work {
+            // Part by part, as everything that takes time in proportion to a call.
+            self.check_tokens(&tokens[call.n_done..call.n_done + n_rows], call.n_done)?;
+        }
         let Engine { queue, runner, layer_sequences, limits, kv, .. } = self;
         let Request { work: Work::Layers(call), abort, .. } = &mut queue[index] else {
             return Ok(());
@@ -216,11 +219,17 @@ impl Engine {
             LayerWork::ComputeLogits(_) => n_rows.min(limits.max_outputs),
             _ => n_rows,
         };
-        let width = runner.program().row_width();
+        let program = runner.program();
+        let width = program.row_width();
+        let out_width = match call.work {
+            LayerWork::ComputeLogits(_) => program.width(program.logits),
+            _ => width,
+        };
         let rows = call.n_done..call.n_done + n_rows;
         let values = rows.start * width..rows.end * width;
-        call.out.resize(rows.end * call.out_width, 0.0);
-        let out = &mut call.out[rows.start * call.out_width..];
+        // There is room for the whole, of which one part is touched at a time.
+        call.out.resize(rows.end * out_width, 0.0);
+        let out = &mut call.out[rows.start * out_width..];
         let adapters = &call.adapters;
         match &call.work {
             LayerWork::EmbedTokens { tokens, position } => {

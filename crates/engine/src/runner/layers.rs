@@ -140,6 +140,7 @@ impl ModelRunner {
             let columns = first..first + program.width(slot);
             first = columns.end;
             let mut part = room(n_rows.checked_mul(columns.len()), "a part of the rows")?;
+            part.resize(n_rows * columns.len(), 0.0);
             session.read(slot, 0..n_rows, &mut part).await?;
             for (row, part) in
                 rows.chunks_exact_mut(row_width).zip(part.chunks_exact(columns.len()))

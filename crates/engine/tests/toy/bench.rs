@@ -8,7 +8,7 @@ use realm_engine::requests::{
     Completion, EmbedOptions, EmbeddingRequest, Event, GenerationRequest, LayerRequest, LayerWork,
     Reply, RequestId,
 };
-use realm_engine::{Error, OpenSession, SamplingOptions};
+use realm_engine::{Error, OpenSession, SamplingOptions, StopStrings};
 use realm_ir::{BatchView, Error as IrError};
 use realm_model::EmbeddingPlan;
 
@@ -226,6 +226,12 @@ impl Bench {
     }
 }
 
+/// Stop strings of a request.
+pub fn stops(stops: &[&str]) -> StopStrings {
+    let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
+    StopStrings::new(&stops).unwrap()
+}
+
 /// A greedy request for `n` tokens that never ends by itself.
 pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
     GenerationRequest {
@@ -234,7 +240,7 @@ pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
         max_tokens: n,
         min_tokens: 0,
         ignore_eos: true,
-        stop: Vec::new(),
+        stop: StopStrings::default(),
         echo: None,
         sequence: None,
         adapters: None,

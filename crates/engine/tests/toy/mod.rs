@@ -154,6 +154,8 @@ pub struct Observer {
     pub bias: Vec<(u32, f32)>,
     /// The best tokens of the next output rows, whatever their history.
     pub script: VecDeque<u32>,
+    /// What the hidden states of output rows are read as, in place of what they are.
+    pub hidden: Option<f32>,
     pub n_copied_pages: usize,
     /// Sessions that were opened in place of a dead one.
     pub n_reopened: usize,
@@ -325,6 +327,11 @@ impl Session for Toy {
         };
         assert!(slot == HIDDEN || rows.end <= self.max_outputs);
         out.copy_from_slice(&from[rows.start * width..rows.end * width]);
+        if slot == TAKEN
+            && let Some(hidden) = self.observer.lock().unwrap().hidden
+        {
+            out.fill(hidden);
+        }
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -88,7 +88,8 @@ const fn row_steps<S: FloatSimd, E: Element>() -> usize {
     if S::ROWS * E::BYTES == 8 { 2 } else { 1 }
 }
 
-/// Tokens of a tile, for whose sums there are registers.
+/// Tokens of a tile: as many as have registers for their sums beside the values of the rows, of
+/// which two steps take twice as many.
 const fn tile_tokens<S: FloatSimd, E: Element>() -> usize {
     if row_steps::<S, E>() == 2 { 5 } else { S::FLOAT_TILE_TOKENS }
 }

@@ -100,6 +100,11 @@ fn refuse(message: &str) -> Result<Value, Error> {
     Err(error(message))
 }
 
+/// Marks an error as one that more time may avoid.
+#[derive(Debug, thiserror::Error)]
+#[error("too slow")]
+pub(super) struct TooSlow;
+
 /// What one rendering has used up.
 struct Used {
     /// All the time there is, and how much of it is gone, in microseconds.
@@ -185,7 +190,8 @@ impl Used {
 
     fn too_slow(&self) -> Error {
         let ms = (self.time_us / 1e3) as u32;
-        error(format!("the template takes longer than the {ms} ms that it has here"))
+        let message = format!("the template takes longer than the {ms} ms that it has here");
+        error(message).with_source(TooSlow)
     }
 
     /// Bytes of a value with all that is in it.
