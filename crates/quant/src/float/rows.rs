@@ -139,9 +139,9 @@ impl<S: FloatSimd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
         let step_cols = row_steps::<S, E>() * row_lanes::<S>();
         let mut k = 0;
         while k + step_cols <= n_cols {
-            step::<S, E, T>(s, &w, &x, k, row_steps::<S, E>(), &mut sums);
             let read = rows * E::BYTES;
             prefetch(s, next, (cols.start + k) * read, step_cols * read);
+            step::<S, E, T>(s, &w, &x, k, row_steps::<S, E>(), &mut sums);
             k += step_cols;
         }
         if k < n_cols {
