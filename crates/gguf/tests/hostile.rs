@@ -55,6 +55,14 @@ fn names_given_twice_are_refused() {
 }
 
 #[test]
+fn a_name_without_end_does_not_make_a_message_without_end() {
+    let name = "é".repeat(1 << 20);
+    let twice = GgufWriter::new().kv(&name, 1u32).kv(&name, 2u32).to_bytes();
+    let message = Gguf::from_bytes(twice).unwrap_err().to_string();
+    assert!(message.starts_with("éé") && message.len() < 4096, "{} bytes", message.len());
+}
+
+#[test]
 fn tensor_entries_that_cannot_be_right_are_refused() {
     // After the name: dimension count (4), dimensions (8 each), type (4), offset (8).
     let q = "blk.0.attn_q.weight";

@@ -69,8 +69,8 @@ impl Error {
         supported: impl Into<String>,
     ) -> Box<Self> {
         Box::new(Error::Unsupported {
-            key: key.into(),
-            found: found.into(),
+            key: cut(key.into()),
+            found: cut(found.into()),
             supported: supported.into(),
         })
     }
@@ -80,7 +80,11 @@ impl Error {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Box<Self> {
-        Box::new(Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() })
+        Box::new(Error::Invalid {
+            key: cut(key.into()),
+            found: cut(found.into()),
+            expected: expected.into(),
+        })
     }
 }
 
