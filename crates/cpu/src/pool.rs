@@ -110,7 +110,7 @@ impl Pool {
     }
 
     /// Regions that have been run so far, but for those that needed one worker only.
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub fn n_regions(&self) -> usize {
         self.shared.region().number()
     }

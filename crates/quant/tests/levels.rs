@@ -126,7 +126,7 @@ fn triples() -> Vec<[f32; 3]> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 32) as u32
     };
-    for _ in 0..if cfg!(miri) { 1000 } else { 20_000 } {
+    for _ in 0..if cfg!(miri) { 4000 } else { 20_000 } {
         triples.push([(); 3].map(|()| f32::from_bits(bits())));
         let unit = |bits: u32| f32::from_bits(bits & 0x807f_ffff | 0x3f80_0000);
         let [a, b, c] = [bits(), bits(), bits()].map(unit);
