@@ -56,7 +56,7 @@ fn names_given_twice_are_refused() {
 
 #[test]
 fn a_name_without_end_does_not_make_a_message_without_end() {
-    let name = "é".repeat(1 << 20);
+    let name = "é".repeat(20_000);
     let twice = GgufWriter::new().kv(&name, 1u32).kv(&name, 2u32).to_bytes();
     let message = Gguf::from_bytes(twice).unwrap_err().to_string();
     assert!(message.starts_with("éé") && message.len() < 4096, "{} bytes", message.len());

@@ -1,5 +1,7 @@
 //! What can go wrong with a tokenizer or a chat template.
 
+use realm_gguf::cut;
+
 /// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
 /// a file, and should be small.
 pub type Result<T> = std::result::Result<T, Box<Error>>;
