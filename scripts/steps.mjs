@@ -32,6 +32,11 @@ const CARGO_LIBRARY = {
 
 /** Runs a program in the repository's root; ends this process when it fails. */
 export function run(command, args, options = {}) {
+  if (!succeeds(command, args, options)) process.exit(1)
+}
+
+/** Runs a program in the repository's root, and says whether it went well. */
+export function succeeds(command, args, options = {}) {
   console.error(`> ${command} ${args.join(' ')}`)
   const { status, signal, error } = spawnSync(command, args, {
     cwd: root,
@@ -40,9 +45,9 @@ export function run(command, args, options = {}) {
     shell: process.platform === 'win32' && command === 'npm',
     ...options,
   })
-  if (status === 0) return
+  if (status === 0) return true
   console.error(`${command} failed: ${error?.message ?? signal ?? `exit status ${status}`}`)
-  process.exit(1)
+  return false
 }
 
 /** Whether a program answers to `--version`. */

@@ -86,7 +86,7 @@ describe('a device that is not there', () => {
     const realm = await Realm.create({ backend: 'webgpu', device: 'abacus', fallback: [] })
     await assert.rejects(realm.load(bundledModel), {
       code: 'BACKEND_UNAVAILABLE',
-      message: /no adapter is called "abacus"; found: /,
+      message: /no device is called "abacus"; found: /,
     })
   })
 

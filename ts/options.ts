@@ -299,13 +299,17 @@ const QUANTIZE = {
   signal: signalField,
 }
 
+/** The range of numbers above 0 that samplers, which compute with 32 bits, tell from 0 and infinity. */
+const FLOAT32_MIN = 2 ** -126
+const FLOAT32_MAX = (2 - 2 ** -23) * 2 ** 127
+
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
-  temperature: number(0, Number.MAX_VALUE, 0.8),
+  temperature: number(0, FLOAT32_MAX, 0.8),
   topK: integer(0, MAX, 40),
   topP: number(0, 1, 0.95),
   minP: number(0, 1, 0.05),
-  repeatPenalty: number(Number.MIN_VALUE, Number.MAX_VALUE, 1),
+  repeatPenalty: number(FLOAT32_MIN, FLOAT32_MAX, 1),
   repeatLastN: integer(0, MAX, 64),
   seed: integer(0, MAX, null),
   stop: strings([]),

@@ -155,8 +155,7 @@ export function integer<D>(min: number, max: number, fallback: D): Field<number 
 /** A number from `min` to `max`. */
 export function number(min: number, max: number, fallback: number): Field<number> {
   return {
-    expected:
-      max === Number.MAX_VALUE ? `a number of at least ${min}` : `a number from ${min} to ${max}`,
+    expected: `a number from ${min} to ${max}`,
     fallback,
     parse: (value) =>
       typeof value === 'number' && value >= min && value <= max ? value : undefined,

@@ -1,5 +1,7 @@
 //! What can go wrong with a tokenizer or a chat template.
 
+use realm_gguf::cut;
+
 /// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
 /// a file, and should be small.
 pub type Result<T> = std::result::Result<T, Box<Error>>;
@@ -69,8 +71,8 @@ impl Error {
         supported: impl Into<String>,
     ) -> Box<Self> {
         Box::new(Error::Unsupported {
-            key: key.into(),
-            found: found.into(),
+            key: cut(key.into()),
+            found: cut(found.into()),
             supported: supported.into(),
         })
     }
@@ -80,7 +82,11 @@ impl Error {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Box<Self> {
-        Box::new(Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() })
+        Box::new(Error::Invalid {
+            key: cut(key.into()),
+            found: cut(found.into()),
+            expected: expected.into(),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
-use realm_gguf::Metadata;
+use realm_gguf::{Metadata, cut};
 
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -297,22 +297,12 @@ fn template_error(error: minijinja::Error) -> Box<Error> {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
-            return Error::TemplateRaised { message: cut(message) }.into();
+            return Error::TemplateRaised { message: cut(message.to_owned()) }.into();
         }
         if cause.is::<limits::TooSlow>() {
-            return Error::TemplateTooSlow { message: cut(&error.to_string()) }.into();
+            return Error::TemplateTooSlow { message: cut(error.to_string()) }.into();
         }
         source = cause.source();
     }
-    Error::Template { message: cut(&error.to_string()) }.into()
-}
-
-/// A text of strangers as part of an error: whoever logs it wants no megabytes.
-fn cut(text: &str) -> String {
-    /// Enough for what somebody means to say.
-    const MAX_CHARS: usize = 1000;
-    match text.char_indices().nth(MAX_CHARS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    Error::Template { message: cut(error.to_string()) }.into()
 }

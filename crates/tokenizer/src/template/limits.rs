@@ -28,6 +28,8 @@ pub(super) const MAX_VALUE_BYTES: usize = 16 << 20;
 const MAX_DEPTH: usize = 256;
 /// Values looked at while measuring.
 const MAX_VISITS: usize = 50_000_000;
+/// So many take a tenth of a millisecond or so.
+const VISITS_BETWEEN_LOOKS: usize = 4096;
 /// What a value takes besides its text, roughly.
 pub(super) const VALUE_BYTES: usize = 24;
 
@@ -200,6 +202,9 @@ impl Used {
         if depth > MAX_DEPTH || self.n_visits > MAX_VISITS {
             return Err(error("the template builds lists that are too deep or too large"));
         }
+        if self.n_visits.is_multiple_of(VISITS_BETWEEN_LOOKS) {
+            self.look()?;
+        }
         if let Some(text) = value.as_str() {
             return Ok(VALUE_BYTES + text.len());
         }
@@ -298,6 +303,7 @@ fn multiply(state: &mut State, left: Value, right: Value) -> Result<Value, Error
     if size.saturating_mul(times) > MAX_VALUE_BYTES {
         return Err(error(format!("a value of more than {MAX_VALUE_BYTES} bytes")));
     }
+    begin_work(state, size * times)?;
     used(state).bytes(size * times)?;
     let items: Vec<Value> = value.try_iter()?.collect();
     Ok((0..times).flat_map(|_| items.iter().cloned()).collect::<Vec<_>>().into())
