@@ -121,11 +121,11 @@ pub async fn load(
     }
     let trained = planned.config.trained_context_length;
     if planned.demand.context_length > trained {
-        tracing::warn!(
+        info.warn(format!(
             "contextLength is {}, the model was trained for {trained} positions: \
              what comes behind them may make no sense",
             planned.demand.context_length
-        );
+        ));
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
@@ -263,17 +263,20 @@ fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
     for tensor in gguf.tensors() {
         *weight_types.entry(tensor.ty().name().to_owned()).or_default() += tensor.n_bytes() as u64;
     }
-    Ok(ModelInfo {
+    let mut info = ModelInfo {
         file_bytes: gguf.file_bytes(),
         weight_bytes: weight_types.values().sum(),
         weight_types,
         tokenizer: metadata.require_str("tokenizer.ggml.model")?.to_owned(),
+        pre_tokenizer: tokenizer.pre_tokenizer().map(str::to_owned),
         bos_token: tokenizer.bos(),
         eos_token: tokenizer.eos(),
         end_of_generation_tokens: tokenizer.end_of_generation().to_vec(),
         chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
         ..ModelInfo::default()
-    })
+    };
+    tokenizer.warnings().iter().for_each(|warning| info.warn(warning.clone()));
+    Ok(info)
 }
 
 fn set_config(info: &mut ModelInfo, config: ModelConfig) {

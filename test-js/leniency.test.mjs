@@ -1,0 +1,77 @@
+/**
+ * Files that leave something out or get it wrong: what is loaded all the same, what is said of it,
+ * and what is refused. Each is the bundled model with a few bytes of its header changed.
+ */
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import { Realm } from '@realm-ai/realm'
+import { bundledModel, GREEDY } from './support/models.mjs'
+
+/** The bundled model with the bytes `from`, which are there once or more, replaced where they first are. */
+function changed(...changes) {
+  const bytes = Buffer.from(readFileSync(bundledModel))
+  for (const [from, to] of changes) {
+    const at = bytes.indexOf(from)
+    assert.ok(at >= 0 && from.length === to.length, `cannot replace ${from}`)
+    bytes.set(Buffer.from(to), at)
+  }
+  return new Uint8Array(bytes)
+}
+
+/** A key of the header, its type and its value, for an unsigned integer of 32 bits. */
+function integer(key, value) {
+  const bytes = Buffer.alloc(key.length + 8)
+  bytes.write(key)
+  bytes.writeUInt32LE(4, key.length)
+  bytes.writeUInt32LE(value, key.length + 4)
+  return bytes
+}
+
+/** Loads a file and gives the model, and what the logger was warned of, to `use`. */
+async function withLogged(bytes, use, options) {
+  const warnings = []
+  const logger = ({ level, message }) => level === 'warn' && warnings.push(message)
+  const realm = await Realm.create({ logger })
+  try {
+    await use(await realm.load(bytes, options), warnings)
+  } finally {
+    await realm.dispose()
+  }
+}
+
+const NO_PRE = ['tokenizer.ggml.pre', 'tokenizer.ggml.prx']
+
+describe('a file with a vocabulary that is not quite right', () => {
+  it('that names no pre-tokenizer has the default one, with a warning', async () => {
+    await withLogged(changed(NO_PRE), async (model, warnings) => {
+      assert.equal(model.info.preTokenizer, 'default')
+      assert.match(warnings.join('\n'), /tokenizer\.ggml\.pre\b.*"default" is used/)
+      assert.deepEqual(model.info.warnings, warnings)
+      const answer = await model.generate('Once upon a time', { ...GREEDY, maxTokens: 8 })
+      assert.equal(answer.tokens.length, 8)
+    })
+    await withLogged(bundledModel, async (model, warnings) => {
+      assert.notEqual(model.info.preTokenizer, null)
+      assert.deepEqual([model.info.warnings, warnings], [[], []])
+    })
+  })
+
+  it('whose ids of special tokens are not in the vocabulary has none of them, with warnings', async () => {
+    const bos = 'tokenizer.ggml.bos_token_id'
+    const eos = 'tokenizer.ggml.eos_token_id'
+    const file = changed(
+      [integer(bos, 0), integer(bos, 2048)],
+      [integer(eos, 2), integer(eos, 9999)],
+    )
+    await withLogged(file, async (model, warnings) => {
+      assert.deepEqual([model.info.bosToken, model.info.eosToken], [null, null])
+      assert.equal(warnings.length, 2)
+      assert.match(warnings[0], /bos_token_id is 2048, the vocabulary has 2048/)
+      assert.match(warnings[1], /eos_token_id is 9999, the vocabulary has 2048/)
+      assert.deepEqual(model.info.warnings, warnings)
+      assert.equal((await model.generate('Once', { ...GREEDY, maxTokens: 4 })).tokens.length, 4)
+    })
+  })
+})
