@@ -75,3 +75,13 @@ describe('a file with a vocabulary that is not quite right', () => {
     })
   })
 })
+
+describe('a file with blocks that it does not count', () => {
+  it('is refused, naming the first tensor of them and both numbers', async () => {
+    const key = 'llama.block_count'
+    const file = changed([integer(key, 4), integer(key, 3)])
+    const error = await withLogged(file, () => {}).catch((error) => error)
+    assert.equal(error.code, 'MODEL_INVALID')
+    assert.match(error.message, /^blk\.3\.\S+: found a tensor of block 3, expected a block below 3/)
+  })
+})
