@@ -69,7 +69,12 @@ export interface RealmOptions {
 
 /** Options of `realm.load`. */
 export interface LoadOptions {
-  /** Positions per sequence; 0 = what the file says, at most 4096. Default 0. */
+  /**
+   * Positions per sequence; 0 = what the file says, at most 4096. Models with two sets of factors
+   * for their rotation (LongRoPE: Phi-3 and 4, MiniCPM) run with the long ones when this is above
+   * their original context (4096 for Phi), with short texts too: ask for no more than is needed.
+   * Default 0.
+   */
   contextLength?: number
   /**
    * Sequences that can be at full length at once; 0 = the engine's choice. More can run at once as
