@@ -76,6 +76,26 @@ describe('a file with a vocabulary that is not quite right', () => {
   })
 })
 
+describe('a file whose texts end with a token', () => {
+  const flag = (name, value) => `tokenizer.ggml.add_${name}_token\x07\0\0\0${value}`
+  const file = changed([flag('bos', '\0'), flag('eos', '\x01')])
+  const text = 'Once upon a time'
+
+  it('has it behind what is embedded, and not behind what is continued', async () => {
+    await withLogged(file, async (model) => {
+      const ids = model.tokenize(text)
+      const whole = model.tokenize(text, { addSpecial: true })
+      assert.deepEqual([...whole], [...ids, model.info.eosToken])
+      const options = { ...GREEDY, maxTokens: 12 }
+      const answer = await model.generate(text, options)
+      assert.equal(answer.usage.promptTokens, ids.length)
+      assert.equal(answer.text, (await model.generate(ids, options)).text)
+      assert.deepEqual(await model.embed(text), await model.embed(whole))
+      assert.notDeepEqual(await model.embed(text), await model.embed(ids))
+    })
+  })
+})
+
 describe('a file with blocks that it does not count', () => {
   it('is refused, naming the first tensor of them and both numbers', async () => {
     const key = 'llama.block_count'

@@ -165,7 +165,11 @@ export interface GenerateOptions {
 
 /** Options of `model.generate`. */
 export interface CompletionOptions extends GenerateOptions {
-  /** Adds the tokens that the model starts a text with, when the prompt is a string. Default true. */
+  /**
+   * Adds the token that the model starts a text with (BOS), when the prompt is a string and the
+   * model wants one. What a model ends a text with is never added: a prompt is continued. Default
+   * true.
+   */
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
   parseSpecial?: boolean
@@ -184,7 +188,9 @@ export interface AdapterOptions {
 
 /** Options of `model.tokenize`. */
 export interface TokenizeOptions {
-  /** Adds the tokens that the model starts or ends a text with. Default false. */
+  /**
+   * Adds the tokens that the model starts and ends a text with, as `embed` does. Default false.
+   */
   addSpecial?: boolean
   /** Reads names of special tokens, such as `<|im_end|>`, as those tokens. Default false. */
   parseSpecial?: boolean

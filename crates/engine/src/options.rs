@@ -70,7 +70,7 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Puts the prompt's text in front of the answer.
     pub echo: bool,
-    /// Adds the tokens that the model wants around a text prompt, such as BOS.
+    /// Adds the token that the model wants in front of a text prompt, such as BOS.
     pub add_special: bool,
     /// Takes text such as `<|im_end|>` in a text prompt for the token it names.
     pub parse_special: bool,

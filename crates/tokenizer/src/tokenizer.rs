@@ -149,8 +149,17 @@ impl Tokenizer {
 
     /// The token ids of `text`.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
+        let (_, last) = if options.add_special { self.around() } else { (None, None) };
+        let mut out = self.encode_prompt(text, options);
+        out.extend(last);
+        out
+    }
+
+    /// The token ids of a text that is to be continued: those of [`encode`](Self::encode)
+    /// without the token that ends a text, behind which there would be nothing to say.
+    pub fn encode_prompt(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut out = Vec::with_capacity(text.len() / 4 + 2);
-        let (first, last) = if options.add_special { self.around() } else { (None, None) };
+        let (first, _) = if options.add_special { self.around() } else { (None, None) };
         out.extend(first);
         let mut after_special = true;
         for fragment in self.partition.fragments(text, options.parse_special) {
@@ -169,7 +178,6 @@ impl Tokenizer {
             }
             after_special = matches!(fragment, Fragment::Token(_));
         }
-        out.extend(last);
         out
     }
 

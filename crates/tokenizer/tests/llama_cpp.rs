@@ -107,6 +107,7 @@ fn unigram_models_end_a_text_and_rwkv_models_add_nothing() {
     let unigram = tokenizer("unigram");
     let plain = unigram.encode("hello", EncodeOptions::default());
     assert_eq!(unigram.encode("hello", added), [&plain[..], &[1]].concat());
+    assert_eq!(unigram.encode_prompt("hello", added), plain, "what is continued has no end");
     let rwkv = tokenizer("rwkv");
     assert_eq!(rwkv.encode("hello", added), rwkv.encode("hello", EncodeOptions::default()));
 }
