@@ -96,6 +96,51 @@ describe('a file whose texts end with a token', () => {
   })
 })
 
+describe('the beginning of a prompt', () => {
+  const options = { ...GREEDY, maxTokens: 8 }
+  const flag = (value) => `tokenizer.ggml.add_bos_token\x07\0\0\0${value}`
+  const wantsBos = changed([flag('\0'), flag('\x01')])
+
+  it('is BOS where there is nothing else and the model has one', async () => {
+    await withLogged(bundledModel, async (model, warnings) => {
+      const { bosToken } = model.info
+      const answer = await model.generate('', options)
+      assert.equal(answer.usage.promptTokens, 1)
+      assert.equal(answer.text, (await model.generate([bosToken], options)).text)
+      const nothing = { code: 'INVALID_ARGUMENT', message: /the prompt has no tokens/ }
+      await assert.rejects(model.generate('', { ...options, addSpecial: false }), nothing)
+      await assert.rejects(model.generate([], options), nothing)
+      assert.deepEqual(warnings, [])
+    })
+    const bos = 'tokenizer.ggml.bos_token_id'
+    const without = changed([integer(bos, 0), integer(bos, 4000)])
+    await withLogged(without, async (model) => {
+      const nothing = { code: 'INVALID_ARGUMENT', message: /the prompt has no tokens/ }
+      await assert.rejects(model.generate('', options), nothing)
+    })
+  })
+
+  it('is warned of once when it is BOS twice, for a text that names it and a model that wants it', async () => {
+    await withLogged(wantsBos, async (model, warnings) => {
+      const bos = model.detokenize([model.info.bosToken], { special: true })
+      const template = '{{ bos_token }}{{ messages[0].content }}'
+      const text = model.applyChatTemplate([{ role: 'user', content: 'Once' }], { template })
+      assert.equal(text, `${bos}Once`)
+      await model.generate(text, { ...options, addSpecial: false })
+      await model.generate(text, { ...options, parseSpecial: false })
+      await model.generate('Once', options)
+      await model.chat([{ role: 'user', content: 'Once' }], { ...options, template })
+      assert.deepEqual(warnings, [])
+      const { usage } = await model.generate(text, options)
+      assert.equal(usage.promptTokens, model.tokenize(text, { parseSpecial: true }).length + 1)
+      await model.generate(text, options)
+      assert.equal(warnings.length, 1)
+      assert.ok(warnings[0].includes(`begins with ${bos} twice`), warnings[0])
+      assert.match(warnings[0], /addSpecial: false/)
+    })
+  })
+})
+
 describe('a file with blocks that it does not count', () => {
   it('is refused, naming the first tensor of them and both numbers', async () => {
     const key = 'llama.block_count'

@@ -172,7 +172,8 @@ export class Model {
   /**
    * Continues a prompt. The work starts at once, on the engine's own threads.
    *
-   * @param prompt text, or token ids that are taken as they are
+   * @param prompt text, or token ids that are taken as they are; without any token (an empty text
+   *   of a model without BOS, no ids) there is nothing to continue
    * @returns a Generation: await it for the result, iterate it for the chunks; what is wrong
    *   with the arguments rejects it with INVALID_ARGUMENT
    */

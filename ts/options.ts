@@ -167,8 +167,9 @@ export interface GenerateOptions {
 export interface CompletionOptions extends GenerateOptions {
   /**
    * Adds the token that the model starts a text with (BOS), when the prompt is a string and the
-   * model wants one. What a model ends a text with is never added: a prompt is continued. Default
-   * true.
+   * model wants one; an empty one begins with BOS wherever the model has it. What a model ends a
+   * text with is never added: a prompt is continued. Text of `applyChatTemplate` may begin with BOS
+   * itself: pass false with it. Default true.
    */
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */

@@ -108,7 +108,7 @@ pub async fn load(
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0).await?;
-        return Ok((Loaded { info, gguf, tokenizer, templates, adapters: None }, None));
+        return Ok((Loaded::new(info, gguf, tokenizer, templates, None), None));
     }
     let planned = settle::plan(&gguf, options)?;
     let (n_tokens, n_vocab) = (tokenizer.n_tokens(), planned.config.n_vocab);
@@ -129,7 +129,7 @@ pub async fn load(
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
-    Ok((Loaded { info, gguf, tokenizer, templates, adapters: Some(adapters) }, Some(runnable)))
+    Ok((Loaded::new(info, gguf, tokenizer, templates, Some(adapters)), Some(runnable)))
 }
 
 /// What the model of `gguf` would take of memory on the first of `backends` that has nothing

@@ -172,6 +172,24 @@ fn prepare_text(loaded: &Loaded, text: Prompt) -> Result<Prepared> {
     Ok(Prepared { tokens, text: None })
 }
 
+/// The tokens of a text that is to be continued. One without any begins with BOS, where the model
+/// has one, whether it wants it in front of other texts or not.
+fn prompt_tokens(loaded: &Loaded, text: &str, options: EncodeOptions) -> Vec<u32> {
+    let tokenizer = &loaded.tokenizer;
+    let mut tokens = tokenizer.encode_prompt(text, options);
+    if !options.add_special {
+        return tokens;
+    }
+    match (&tokens[..], tokenizer.bos()) {
+        ([], bos) => tokens.extend(bos),
+        ([first, second, ..], Some(bos)) if [first, second] == [&bos; 2] => {
+            loaded.warn_of_two_bos();
+        }
+        _ => {}
+    }
+    tokens
+}
+
 /// The tokens of a prompt that is to be continued, and its text if that is wanted.
 ///
 /// # Errors
@@ -180,7 +198,7 @@ fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -> Result<Pr
     let PromptOptions { add_special, parse_special, echo } = options;
     let tokenizer = &loaded.tokenizer;
     let encoded = |text: String| {
-        let tokens = tokenizer.encode_prompt(&text, EncodeOptions { add_special, parse_special });
+        let tokens = prompt_tokens(loaded, &text, EncodeOptions { add_special, parse_special });
         Prepared { tokens, text: echo.then_some(text) }
     };
     Ok(match prompt {
