@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { Realm } from '@realm-ai/realm'
-import { bundledModel, GREEDY } from './support/models.mjs'
+import { bundledModel, GREEDY, layerLogits } from './support/models.mjs'
 
 /** The bundled model with the bytes `from`, which are there once or more, replaced where they first are. */
 function changed(...changes) {
@@ -93,6 +93,70 @@ describe('a file whose texts end with a token', () => {
       assert.deepEqual(await model.embed(text), await model.embed(whole))
       assert.notDeepEqual(await model.embed(text), await model.embed(ids))
     })
+  })
+})
+
+describe('a file without a vocabulary', () => {
+  const model = (kind) => `tokenizer.ggml.model\x08\0\0\0\x04\0\0\0\0\0\0\0${kind}`
+  const file = changed([model('gpt2'), model('none')])
+  const ids = [400, 31, 7, 1200, 9]
+  const options = { ...GREEDY, maxTokens: 8, ignoreEos: true }
+
+  it('gives for token ids what it gives with one, but text', async () => {
+    await withLogged(bundledModel, async (whole) => {
+      await withLogged(file, async (bare, warnings) => {
+        assert.equal(bare.info.tokenizer, 'none')
+        assert.deepEqual([bare.info.bosToken, bare.info.eosToken], [null, null])
+        assert.deepEqual(bare.info.endOfGenerationTokens, [])
+        assert.equal(bare.info.chatTemplateOrigin, null)
+        assert.equal(bare.vocabularySize, whole.vocabularySize)
+        assert.deepEqual(warnings, [])
+        const [answer, expected] = [
+          await bare.generate(ids, options),
+          await whole.generate(ids, options),
+        ]
+        assert.deepEqual(answer.tokens, expected.tokens)
+        assert.equal(answer.text, '')
+        const input = Uint32Array.from(ids)
+        assert.deepEqual(await bare.embed(input), await whole.embed(input))
+        assert.deepEqual(await layerLogits(bare, ids), await layerLogits(whole, ids))
+      })
+    })
+  })
+
+  it('refuses text and says what to use in its place', async () => {
+    const refused = {
+      name: 'RealmError',
+      code: 'INVALID_ARGUMENT',
+      message: /no vocabulary.*token ids/,
+    }
+    await withLogged(file, async (bare) => {
+      const messages = [{ role: 'user', content: 'Hi' }]
+      assert.throws(() => bare.tokenize('Once'), refused)
+      assert.throws(() => bare.detokenize(ids), refused)
+      assert.throws(() => bare.applyChatTemplate(messages), refused)
+      const calls = [
+        () => bare.generate('Once', options),
+        () => bare.generate('', options),
+        () => bare.generate('a'.repeat(100_000), options),
+        () => bare.generate(ids, { ...options, echo: true }),
+        () => bare.generate(ids, { ...options, stop: ['.'] }),
+        () => bare.chat(messages, options),
+        () => bare.session().send('Hi', options),
+        () => bare.embed('Once'),
+        () => bare.embed(['Once', Uint32Array.from(ids)]),
+      ]
+      for (const call of calls) await assert.rejects(async () => await call(), refused, `${call}`)
+      assert.equal((await bare.generate(ids, options)).tokens.length, 8)
+    })
+    const load = withLogged(file, () => {}, { chatTemplate: 'chatml' })
+    await assert.rejects(load, refused)
+  })
+
+  it('says what it is when nothing else of it is loaded', async () => {
+    const says = ({ info }) =>
+      assert.deepEqual([info.tokenizer, info.architecture], ['none', 'llama'])
+    await withLogged(file, says, { vocabOnly: true })
   })
 })
 

@@ -112,7 +112,11 @@ export interface BindingModelInfo {
   memory: BindingMemory
   /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
   pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
-  /** `tokenizer.ggml.model`, such as 'gpt2' or 'llama'. */
+  /**
+   * `tokenizer.ggml.model`, such as 'gpt2' or 'llama'. With 'no_vocab' or 'none' the file has no
+   * vocabulary: the model takes token ids and gives token ids, vectors and layers; whatever takes or
+   * gives text is INVALID_ARGUMENT, and no token ends an answer.
+   */
   tokenizer: string
   /**
    * Of byte-pair encodings, the rules by which texts are split before they are merged

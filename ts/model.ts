@@ -92,7 +92,11 @@ function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
 /** A chat's prompt has its special tokens spelt out by the template. */
 const TEMPLATE_TOKENS = { addSpecial: false, parseSpecial: true }
 
-/** Made by `realm.load`. Every method throws or rejects with DISPOSED after `dispose`. */
+/**
+ * Made by `realm.load`. Every method throws or rejects with DISPOSED after `dispose`. Of a file
+ * without a vocabulary (`info.tokenizer` is 'no_vocab'), those that take token ids work, and those
+ * that take text throw or reject with INVALID_ARGUMENT.
+ */
 export class Model {
   /** Architecture, sizes, tokenizer, template, and what the engine chose for it. */
   readonly info: ModelInfo
@@ -132,7 +136,7 @@ export class Model {
    * Splits text into token ids. By default the text is plain data: nothing is added, and the
    * name of a special token in it is text like any other.
    *
-   * @throws RealmError INVALID_ARGUMENT  text is not a string
+   * @throws RealmError INVALID_ARGUMENT  text is not a string, or the file has no vocabulary
    */
   tokenize(text: string, options?: TokenizeOptions): Uint32Array {
     requireString('text', text)
@@ -143,7 +147,7 @@ export class Model {
   /**
    * Joins token ids to text. Bytes that are not UTF-8 become U+FFFD.
    *
-   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary, or the file has none
    */
   detokenize(ids: TokenIds, options?: DetokenizeOptions): string {
     const tokens = toTokenIds('ids', ids)

@@ -7,7 +7,9 @@ use realm_tokenizer::Tokenizer;
 
 use crate::adapter::AdapterLoader;
 use crate::chat::Templates;
+use crate::error::{Error, Result};
 use crate::info::ModelInfo;
+use crate::options::LoadOptions;
 
 /// A loaded model.
 pub struct Loaded {
@@ -15,25 +17,50 @@ pub struct Loaded {
     pub info: ModelInfo,
     /// The file.
     pub gguf: Gguf,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
     /// Makes its adapters; none without weights.
     pub adapters: Option<AdapterLoader>,
-    /// Its chat templates.
+    /// None where the file has no vocabulary.
+    pub(crate) text: Option<TextTools>,
+}
+
+impl Loaded {
+    /// What turns text into tokens and back.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` where the file has no vocabulary.
+    pub(crate) fn text(&self) -> Result<&TextTools> {
+        self.text.as_ref().ok_or_else(|| no_vocabulary(&self.info.tokenizer))
+    }
+}
+
+/// What turns text into tokens and back.
+pub(crate) struct TextTools {
+    pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) templates: Templates,
     /// Whether somebody has been told of a prompt that begins twice.
     told_of_two_bos: Once,
 }
 
-impl Loaded {
-    pub(crate) fn new(
-        info: ModelInfo,
-        gguf: Gguf,
-        tokenizer: Arc<Tokenizer>,
-        templates: Templates,
-        adapters: Option<AdapterLoader>,
-    ) -> Self {
-        Loaded { info, gguf, tokenizer, adapters, templates, told_of_two_bos: Once::new() }
+impl TextTools {
+    /// Those of a file; none where it says that it has no vocabulary.
+    ///
+    /// # Errors
+    /// What is wrong with the vocabulary; a template of the options that is none, or that has no
+    /// vocabulary to be used with.
+    pub(crate) fn read(gguf: &Gguf, options: &LoadOptions) -> Result<Option<Self>> {
+        let chosen = options.chat_template.clone();
+        let tokenizer = match Tokenizer::from_metadata(gguf.metadata()) {
+            Ok(tokenizer) => Arc::new(tokenizer),
+            Err(error) => match &*error {
+                realm_tokenizer::Error::NoVocabulary { found, .. } if chosen.is_some() => {
+                    return Err(no_vocabulary(found));
+                }
+                realm_tokenizer::Error::NoVocabulary { .. } => return Ok(None),
+                _ => return Err(error.into()),
+            },
+        };
+        let templates = Templates::new(gguf.clone(), tokenizer.clone(), chosen)?;
+        Ok(Some(TextTools { tokenizer, templates, told_of_two_bos: Once::new() }))
     }
 
     /// Tells, the first time, of a prompt that begins with two BOS: the one that its text names and
@@ -50,4 +77,11 @@ impl Loaded {
             );
         });
     }
+}
+
+fn no_vocabulary(tokenizer: &str) -> Error {
+    Error::invalid(format!(
+        "the file has no vocabulary (tokenizer.ggml.model is \"{tokenizer}\"), so the model takes \
+         and gives no text; pass token ids, and read the tokens of the answer"
+    ))
 }

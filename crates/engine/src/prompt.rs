@@ -11,7 +11,7 @@ use realm_tokenizer::{DecodeOptions, EncodeOptions};
 use crate::chat::TIME_AT_FIRST;
 use crate::chat::{ChatArguments, TIME_IN_BACKGROUND};
 use crate::error::{Error, Result};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, TextTools};
 use crate::options::Prompt;
 use crate::pairs::PairForm;
 
@@ -87,8 +87,10 @@ impl Input {
     pub(crate) fn attempt(self, loaded: &Loaded) -> Attempt {
         let input = match self {
             Input::Prompt(Prompt::Chat { template, arguments }, options) => {
-                let render =
-                    || loaded.templates.render(template.as_deref(), &arguments, TIME_AT_FIRST);
+                let render = || {
+                    let templates = &loaded.text()?.templates;
+                    templates.render(template.as_deref(), &arguments, TIME_AT_FIRST)
+                };
                 match unless_it_panics(render) {
                     Ok(text) => Input::Prompt(Prompt::Text(text), options),
                     Err(error) if error.is_template_too_slow() => {
@@ -165,7 +167,7 @@ fn text_bytes(prompt: &Prompt) -> usize {
 /// The tokens of a text that is to become a vector.
 fn prepare_text(loaded: &Loaded, text: Prompt) -> Result<Prepared> {
     let tokens = match text {
-        Prompt::Text(text) => loaded.tokenizer.encode(&text, TEXT),
+        Prompt::Text(text) => loaded.text()?.tokenizer.encode(&text, TEXT),
         Prompt::Tokens(tokens) => tokens,
         Prompt::Chat { .. } => return Err(Error::invalid("a conversation has no embedding")),
     };
@@ -174,8 +176,8 @@ fn prepare_text(loaded: &Loaded, text: Prompt) -> Result<Prepared> {
 
 /// The tokens of a text that is to be continued. One without any begins with BOS, where the model
 /// has one, whether it wants it in front of other texts or not.
-fn prompt_tokens(loaded: &Loaded, text: &str, options: EncodeOptions) -> Vec<u32> {
-    let tokenizer = &loaded.tokenizer;
+fn prompt_tokens(tools: &TextTools, text: &str, options: EncodeOptions) -> Vec<u32> {
+    let tokenizer = &tools.tokenizer;
     let mut tokens = tokenizer.encode_prompt(text, options);
     if !options.add_special {
         return tokens;
@@ -183,7 +185,7 @@ fn prompt_tokens(loaded: &Loaded, text: &str, options: EncodeOptions) -> Vec<u32
     match (&tokens[..], tokenizer.bos()) {
         ([], bos) => tokens.extend(bos),
         ([first, second, ..], Some(bos)) if [first, second] == [&bos; 2] => {
-            loaded.warn_of_two_bos();
+            tools.warn_of_two_bos();
         }
         _ => {}
     }
@@ -196,24 +198,21 @@ fn prompt_tokens(loaded: &Loaded, text: &str, options: EncodeOptions) -> Vec<u32
 /// What is wrong with it.
 fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -> Result<Prepared> {
     let PromptOptions { add_special, parse_special, echo } = options;
-    let tokenizer = &loaded.tokenizer;
-    let encoded = |text: String| {
-        let tokens = prompt_tokens(loaded, &text, EncodeOptions { add_special, parse_special });
+    let encoded = |tools: &TextTools, text: String| {
+        let tokens = prompt_tokens(tools, &text, EncodeOptions { add_special, parse_special });
         Prepared { tokens, text: echo.then_some(text) }
     };
     Ok(match prompt {
-        Prompt::Text(text) => encoded(text),
+        Prompt::Text(text) => encoded(loaded.text()?, text),
         Prompt::Chat { template, arguments } => {
-            let template = template.as_deref();
-            encoded(loaded.templates.render(template, &arguments, TIME_IN_BACKGROUND)?)
+            let (tools, template) = (loaded.text()?, template.as_deref());
+            encoded(tools, tools.templates.render(template, &arguments, TIME_IN_BACKGROUND)?)
         }
-        Prompt::Tokens(tokens) => {
-            let text = echo.then(|| {
-                let bytes = tokenizer.decode(&tokens, DecodeOptions::default());
-                String::from_utf8_lossy(&bytes).into_owned()
-            });
-            Prepared { tokens, text }
+        Prompt::Tokens(tokens) if echo => {
+            let bytes = loaded.text()?.tokenizer.decode(&tokens, DecodeOptions::default());
+            Prepared { tokens, text: Some(String::from_utf8_lossy(&bytes).into_owned()) }
         }
+        Prompt::Tokens(tokens) => Prepared { tokens, text: None },
     })
 }
 
