@@ -104,7 +104,7 @@ pub async fn load(
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0).await?;
-        return Ok((Loaded { info, gguf, adapters: None, text }, None));
+        return Ok((Loaded::new(info, gguf, text, None), None));
     }
     let planned = settle::plan(&gguf, options)?;
     let n_tokens = text.as_ref().map_or(0, |text| text.tokenizer.n_tokens());
@@ -126,7 +126,7 @@ pub async fn load(
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
-    Ok((Loaded { info, gguf, adapters: Some(adapters), text }, Some(runnable)))
+    Ok((Loaded::new(info, gguf, text, Some(adapters)), Some(runnable)))
 }
 
 /// What the model of `gguf` would take of memory on the first of `backends` that has nothing

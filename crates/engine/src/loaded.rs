@@ -1,6 +1,6 @@
 //! What of a model stays the same while it runs.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 
 use realm_gguf::Gguf;
 use realm_tokenizer::Tokenizer;
@@ -21,9 +21,20 @@ pub struct Loaded {
     pub adapters: Option<AdapterLoader>,
     /// None where the file has no vocabulary.
     pub(crate) text: Option<TextTools>,
+    /// What is wrong with its first weight that is not finite, if that was asked and there is one.
+    pub(crate) cause: Mutex<Option<Option<Arc<Error>>>>,
 }
 
 impl Loaded {
+    pub(crate) fn new(
+        info: ModelInfo,
+        gguf: Gguf,
+        text: Option<TextTools>,
+        adapters: Option<AdapterLoader>,
+    ) -> Self {
+        Loaded { info, gguf, adapters, text, cause: Mutex::default() }
+    }
+
     /// What turns text into tokens and back.
     ///
     /// # Errors

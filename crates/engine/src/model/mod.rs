@@ -6,6 +6,7 @@
 //! thread; in a browser, [`ModelHandle::open`]'s caller makes it a task of the event loop.
 
 mod adapters;
+mod cause;
 mod engine_loop;
 mod preparer;
 mod requests;
