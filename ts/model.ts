@@ -179,7 +179,8 @@ export class Model {
    * @param prompt text, or token ids that are taken as they are; without any token (an empty text
    *   of a model without BOS, no ids) there is nothing to continue
    * @returns a Generation: await it for the result, iterate it for the chunks; what is wrong
-   *   with the arguments rejects it with INVALID_ARGUMENT
+   *   with the arguments rejects it with INVALID_ARGUMENT, a weight that turns out to be NaN or
+   *   infinite with MODEL_INVALID
    */
   generate(prompt: string | TokenIds, options?: CompletionOptions): Generation {
     try {
@@ -218,7 +219,8 @@ export class Model {
    * weights stay as they are; the adapter counts where `lora` or `setLora` names it.
    *
    * @throws RealmError MODEL_NOT_FOUND, MODEL_UNREADABLE  the file is not there or cannot be read
-   * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model
+   * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model or has
+   *   weights that are NaN or infinite
    * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
    *   adapters
    */
@@ -264,6 +266,7 @@ export class Model {
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
    * @throws RealmError KV_EXHAUSTED      a text is longer than the context
+   * @throws RealmError MODEL_INVALID     a weight of the file is NaN or infinite, and a value is so too
    * @throws RealmError ABORTED           the signal was aborted
    */
   embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
