@@ -74,6 +74,8 @@ impl ModelHandle {
         handle
     }
 
+    /// Makes strings ready to be looked for in an answer.
+    ///
     /// # Errors
     /// Those of [`StopStrings::new`]; `INVALID_ARGUMENT` for any in a model without text,
     /// `DISPOSED`.
