@@ -112,7 +112,18 @@ export interface BindingModelInfo {
   memory: BindingMemory
   /** How `embed` pools unless asked otherwise; null when only the vocabulary was loaded. */
   pooling: 'none' | 'mean' | 'cls' | 'last' | 'rank' | null
+  /**
+   * `tokenizer.ggml.model`, such as 'gpt2' or 'llama'. With 'no_vocab' or 'none' the file has no
+   * vocabulary: the model takes token ids and gives token ids, vectors and layers; whatever takes or
+   * gives text is INVALID_ARGUMENT, and no token ends an answer.
+   */
   tokenizer: string
+  /**
+   * Of byte-pair encodings, the rules by which texts are split before they are merged
+   * (`tokenizer.ggml.pre`), such as 'llama-bpe': 'default' where the file names none, of which
+   * `warnings` tells; null for other kinds.
+   */
+  preTokenizer: string | null
   bosToken: number | null
   eosToken: number | null
   /** Ids that end an answer. */
@@ -133,6 +144,12 @@ export interface BindingModelInfo {
   threads: number
   /** Kernel in use per weight type, such as { Q4_K: 'avx512vnni' }. */
   kernels: Record<string, string>
+  /**
+   * What of the file or of the options was not taken at its word, or may not be what was meant:
+   * ids of special tokens that are not in the vocabulary, a context beyond the one that the model
+   * was trained for. `logger` has got the same.
+   */
+  warnings: string[]
   loadMs: number
 }
 

@@ -92,7 +92,11 @@ function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
 /** A chat's prompt has its special tokens spelt out by the template. */
 const TEMPLATE_TOKENS = { addSpecial: false, parseSpecial: true }
 
-/** Made by `realm.load`. Every method throws or rejects with DISPOSED after `dispose`. */
+/**
+ * Made by `realm.load`. Every method throws or rejects with DISPOSED after `dispose`. Of a file
+ * without a vocabulary (`info.tokenizer` is 'no_vocab'), those that take token ids work, and those
+ * that take text throw or reject with INVALID_ARGUMENT.
+ */
 export class Model {
   /** Architecture, sizes, tokenizer, template, and what the engine chose for it. */
   readonly info: ModelInfo
@@ -132,7 +136,7 @@ export class Model {
    * Splits text into token ids. By default the text is plain data: nothing is added, and the
    * name of a special token in it is text like any other.
    *
-   * @throws RealmError INVALID_ARGUMENT  text is not a string
+   * @throws RealmError INVALID_ARGUMENT  text is not a string, or the file has no vocabulary
    */
   tokenize(text: string, options?: TokenizeOptions): Uint32Array {
     requireString('text', text)
@@ -143,7 +147,7 @@ export class Model {
   /**
    * Joins token ids to text. Bytes that are not UTF-8 become U+FFFD.
    *
-   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary, or the file has none
    */
   detokenize(ids: TokenIds, options?: DetokenizeOptions): string {
     const tokens = toTokenIds('ids', ids)
@@ -172,9 +176,11 @@ export class Model {
   /**
    * Continues a prompt. The work starts at once, on the engine's own threads.
    *
-   * @param prompt text, or token ids that are taken as they are
+   * @param prompt text, or token ids that are taken as they are; without any token (an empty text
+   *   of a model without BOS, no ids) there is nothing to continue
    * @returns a Generation: await it for the result, iterate it for the chunks; what is wrong
-   *   with the arguments rejects it with INVALID_ARGUMENT
+   *   with the arguments rejects it with INVALID_ARGUMENT, a weight that turns out to be NaN or
+   *   infinite with MODEL_INVALID
    */
   generate(prompt: string | TokenIds, options?: CompletionOptions): Generation {
     try {
@@ -213,7 +219,8 @@ export class Model {
    * weights stay as they are; the adapter counts where `lora` or `setLora` names it.
    *
    * @throws RealmError MODEL_NOT_FOUND, MODEL_UNREADABLE  the file is not there or cannot be read
-   * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model
+   * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model or has
+   *   weights that are NaN or infinite
    * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
    *   adapters
    */
@@ -259,6 +266,7 @@ export class Model {
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
    * @throws RealmError KV_EXHAUSTED      a text is longer than the context
+   * @throws RealmError MODEL_INVALID     a weight of the file is NaN or infinite, and a value is so too
    * @throws RealmError ABORTED           the signal was aborted
    */
   embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>

@@ -69,7 +69,12 @@ export interface RealmOptions {
 
 /** Options of `realm.load`. */
 export interface LoadOptions {
-  /** Positions per sequence; 0 = what the file says, at most 4096. Default 0. */
+  /**
+   * Positions per sequence; 0 = what the file says, at most 4096. Models with two sets of factors
+   * for their rotation (LongRoPE: Phi-3 and 4, MiniCPM) run with the long ones when this is above
+   * their original context (4096 for Phi), with short texts too: ask for no more than is needed.
+   * Default 0.
+   */
   contextLength?: number
   /**
    * Sequences that can be at full length at once; 0 = the engine's choice. More can run at once as
@@ -160,7 +165,12 @@ export interface GenerateOptions {
 
 /** Options of `model.generate`. */
 export interface CompletionOptions extends GenerateOptions {
-  /** Adds the tokens that the model starts a text with, when the prompt is a string. Default true. */
+  /**
+   * Adds the token that the model starts a text with (BOS), when the prompt is a string and the
+   * model wants one; an empty one begins with BOS wherever the model has it. What a model ends a
+   * text with is never added: a prompt is continued. Text of `applyChatTemplate` may begin with BOS
+   * itself: pass false with it. Default true.
+   */
   addSpecial?: boolean
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
   parseSpecial?: boolean
@@ -179,7 +189,9 @@ export interface AdapterOptions {
 
 /** Options of `model.tokenize`. */
 export interface TokenizeOptions {
-  /** Adds the tokens that the model starts or ends a text with. Default false. */
+  /**
+   * Adds the tokens that the model starts and ends a text with, as `embed` does. Default false.
+   */
   addSpecial?: boolean
   /** Reads names of special tokens, such as `<|im_end|>`, as those tokens. Default false. */
   parseSpecial?: boolean

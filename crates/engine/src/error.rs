@@ -74,6 +74,13 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+    /// A value that was computed is NaN or infinite: the file's fault where one of its weights is,
+    /// else a defect.
+    #[error("internal error: {message}")]
+    NotFinite {
+        /// Which value.
+        message: String,
+    },
     /// A defect of ours, caught before it could do harm.
     #[error("internal error: {message}")]
     Internal {
@@ -108,6 +115,10 @@ impl Error {
         Error::KvExhausted { message: message.into() }
     }
 
+    pub(crate) fn not_finite(message: impl Into<String>) -> Self {
+        Error::NotFinite { message: message.into() }
+    }
+
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Error::Internal { message: message.into() }
     }
@@ -118,6 +129,7 @@ impl Error {
             Error::Aborted => Error::Aborted,
             Error::Disposed => Error::Disposed,
             Error::ModelLost => Error::ModelLost,
+            Error::NotFinite { message } => Error::not_finite(message),
             error => Error::Other { code: error.code(), message: error.to_string() },
         }
     }
@@ -127,6 +139,11 @@ impl Error {
     pub(crate) fn is_template_too_slow(&self) -> bool {
         matches!(self, Error::Tokenizer(cause)
             if matches!(**cause, realm_tokenizer::Error::TemplateTooSlow { .. }))
+    }
+
+    /// Whether a value that was computed is NaN or infinite.
+    pub(crate) fn is_not_finite(&self) -> bool {
+        matches!(self, Error::NotFinite { .. })
     }
 
     /// Whether a batch was given up because somebody set its flag.
@@ -161,7 +178,7 @@ impl Coded for Error {
             Error::Disposed => ErrorCode::Disposed,
             Error::ModelLost => ErrorCode::ModelLost,
             Error::Other { code, .. } => *code,
-            Error::Internal { .. } => ErrorCode::Internal,
+            Error::NotFinite { .. } | Error::Internal { .. } => ErrorCode::Internal,
         }
     }
 }

@@ -60,6 +60,8 @@ pub struct ModelInfo {
     pub pooling: Option<String>,
     /// `tokenizer.ggml.model`.
     pub tokenizer: String,
+    /// Rules by which texts are split before they are merged; only of byte-pair encodings.
+    pub pre_tokenizer: Option<String>,
     /// The token in front of a text.
     pub bos_token: Option<u32>,
     /// The token behind a text.
@@ -81,8 +83,18 @@ pub struct ModelInfo {
     pub threads: usize,
     /// Kernel in use by weight type.
     pub kernels: BTreeMap<String, String>,
+    /// What of the file or of the options was not taken at its word, or may not be what was meant.
+    pub warnings: Vec<String>,
     /// Milliseconds that loading took.
     pub load_ms: f64,
+}
+
+impl ModelInfo {
+    /// Says something to whoever listens, and keeps it.
+    pub(crate) fn warn(&mut self, message: String) {
+        tracing::warn!("{message}");
+        self.warnings.push(message);
+    }
 }
 
 /// What a model would take of memory if it were loaded.

@@ -12,11 +12,10 @@ use realm_model::{EmbeddingPlan, ModelConfig};
 use realm_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
 use crate::adapter::AdapterLoader;
-use crate::chat::Templates;
 use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::info::{MemoryEstimate, ModelInfo};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, TextTools};
 use crate::options::LoadOptions;
 use crate::requests::{TextStream, Vocabulary};
 use crate::runner::OpenSession;
@@ -88,7 +87,7 @@ pub struct Runnable {
     pub rows_beside_decoding: usize,
 }
 
-/// Reads the tokenizer of `gguf`, plans the model, and takes the first of
+/// Reads the vocabulary of `gguf`, if it has one, plans the model, and takes the first of
 /// `backends` that can run it. Without weights (`vocab_only`) there is nothing to run.
 ///
 /// # Errors
@@ -100,18 +99,16 @@ pub async fn load(
     watcher: &mut Watcher<'_>,
 ) -> Result<(Loaded, Option<Runnable>)> {
     watcher.report(0.0).await?;
-    let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
-    let mut info = file_info(&gguf, &tokenizer)?;
-    let chosen = options.chat_template.clone();
-    let templates = Templates::new(gguf.clone(), tokenizer.clone(), chosen)?;
-    info.chat_template_origin = templates.origin();
+    let text = TextTools::read(&gguf, options)?;
+    let mut info = file_info(&gguf, text.as_ref())?;
     if options.vocab_only {
         set_config(&mut info, realm_model::vocabulary_only(&gguf)?);
         watcher.report(1.0).await?;
-        return Ok((Loaded { info, gguf, tokenizer, templates, adapters: None }, None));
+        return Ok((Loaded::new(info, gguf, text, None), None));
     }
     let planned = settle::plan(&gguf, options)?;
-    let (n_tokens, n_vocab) = (tokenizer.n_tokens(), planned.config.n_vocab);
+    let n_tokens = text.as_ref().map_or(0, |text| text.tokenizer.n_tokens());
+    let n_vocab = planned.config.n_vocab;
     if n_tokens > n_vocab {
         return Err(Error::from(Box::new(realm_model::Error::Invalid {
             what: "tokenizer.ggml.tokens".into(),
@@ -121,15 +118,15 @@ pub async fn load(
     }
     let trained = planned.config.trained_context_length;
     if planned.demand.context_length > trained {
-        tracing::warn!(
+        info.warn(format!(
             "contextLength is {}, the model was trained for {trained} positions: \
              what comes behind them may make no sense",
             planned.demand.context_length
-        );
+        ));
     }
     let (runnable, adapters) = first_that_runs(planned, backends, &mut info, watcher).await?;
     watcher.report(1.0).await?;
-    Ok((Loaded { info, gguf, tokenizer, templates, adapters: Some(adapters) }, Some(runnable)))
+    Ok((Loaded::new(info, gguf, text, Some(adapters)), Some(runnable)))
 }
 
 /// What the model of `gguf` would take of memory on the first of `backends` that has nothing
@@ -257,23 +254,29 @@ fn session_opener(
     Box::new(move || Ok(backend.session(program.clone(), weights.clone(), config.clone())?))
 }
 
-fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
+fn file_info(gguf: &Gguf, text: Option<&TextTools>) -> Result<ModelInfo> {
     let metadata = gguf.metadata();
     let mut weight_types: BTreeMap<String, u64> = BTreeMap::new();
     for tensor in gguf.tensors() {
         *weight_types.entry(tensor.ty().name().to_owned()).or_default() += tensor.n_bytes() as u64;
     }
-    Ok(ModelInfo {
+    let mut info = ModelInfo {
         file_bytes: gguf.file_bytes(),
         weight_bytes: weight_types.values().sum(),
         weight_types,
         tokenizer: metadata.require_str("tokenizer.ggml.model")?.to_owned(),
-        bos_token: tokenizer.bos(),
-        eos_token: tokenizer.eos(),
-        end_of_generation_tokens: tokenizer.end_of_generation().to_vec(),
         chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
         ..ModelInfo::default()
-    })
+    };
+    if let Some(TextTools { tokenizer, templates, .. }) = text {
+        info.pre_tokenizer = tokenizer.pre_tokenizer().map(str::to_owned);
+        info.bos_token = tokenizer.bos();
+        info.eos_token = tokenizer.eos();
+        info.end_of_generation_tokens = tokenizer.end_of_generation().to_vec();
+        info.chat_template_origin = templates.origin();
+        tokenizer.warnings().iter().for_each(|warning| info.warn(warning.clone()));
+    }
+    Ok(info)
 }
 
 fn set_config(info: &mut ModelInfo, config: ModelConfig) {
@@ -333,6 +336,35 @@ impl Vocabulary for ModelVocabulary {
 
     fn text_stream(&self) -> Box<dyn TextStream> {
         Box::new(ModelTextStream(self.0.stream(DecodeOptions::default())))
+    }
+}
+
+/// Of a model whose file has none: ids alone go in and come out, and none of them ends an answer.
+pub struct NoVocabulary;
+
+impl Vocabulary for NoVocabulary {
+    fn end_of_generation_tokens(&self) -> &[u32] {
+        &[]
+    }
+
+    fn suppressed_tokens(&self) -> &[u32] {
+        &[]
+    }
+
+    fn text_stream(&self) -> Box<dyn TextStream> {
+        Box::new(NoText)
+    }
+}
+
+struct NoText;
+
+impl TextStream for NoText {
+    fn push(&mut self, _token: u32) -> String {
+        String::new()
+    }
+
+    fn finish(&mut self) -> String {
+        String::new()
     }
 }
 

@@ -10,7 +10,8 @@ use crate::sampler::SamplingOptions;
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Positions per sequence; 0 takes what the file says, at most
-    /// [`LoadOptions::DEFAULT_CONTEXT_LENGTH`].
+    /// [`LoadOptions::DEFAULT_CONTEXT_LENGTH`]. Above a model's original context its long
+    /// factors of LongRoPE are in use, where it has two sets.
     pub context_length: usize,
     /// Sequences that can be at full length at once; 0 takes
     /// [`LoadOptions::DEFAULT_MAX_SEQUENCES`]. More can run at once as long as
@@ -69,7 +70,7 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// Puts the prompt's text in front of the answer.
     pub echo: bool,
-    /// Adds the tokens that the model wants around a text prompt, such as BOS.
+    /// Adds the token that the model wants in front of a text prompt, such as BOS.
     pub add_special: bool,
     /// Takes text such as `<|im_end|>` in a text prompt for the token it names.
     pub parse_special: bool,

@@ -19,10 +19,11 @@ pub(crate) struct PairForm {
 impl PairForm {
     pub(crate) fn read(loaded: &Loaded) -> Result<Self> {
         let metadata = loaded.gguf.metadata();
+        let tokenizer = loaded.text()?.tokenizer.clone();
         let template = metadata.str("tokenizer.chat_template.rerank")?.map(str::to_owned);
         let adds_separator = metadata.bool("tokenizer.ggml.add_sep_token")?.unwrap_or(false);
-        let separator = loaded.tokenizer.separator().filter(|_| adds_separator);
-        Ok(PairForm { tokenizer: loaded.tokenizer.clone(), template, separator })
+        let separator = tokenizer.separator().filter(|_| adds_separator);
+        Ok(PairForm { tokenizer, template, separator })
     }
 
     pub(crate) fn tokens(&self, query: &str, document: &str) -> Vec<u32> {

@@ -11,7 +11,7 @@ use realm_tokenizer::{DecodeOptions, EncodeOptions};
 use crate::chat::TIME_AT_FIRST;
 use crate::chat::{ChatArguments, TIME_IN_BACKGROUND};
 use crate::error::{Error, Result};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, TextTools};
 use crate::options::Prompt;
 use crate::pairs::PairForm;
 
@@ -23,7 +23,7 @@ const LONG_TEXT_BYTES: usize = 16 << 10;
 const LARGE_TEXT_BYTES: usize = 64 << 10;
 
 /// A model's special tokens are added to texts; their names in a text are plain text.
-const TEXT: PromptOptions = PromptOptions { add_special: true, parse_special: false, echo: false };
+const TEXT: EncodeOptions = EncodeOptions { add_special: true, parse_special: false };
 
 /// A prompt or a text as the engine takes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub struct Prepared {
 /// How a prompt becomes tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PromptOptions {
-    /// Adds the tokens that the model wants around a text, such as BOS.
+    /// Adds the token that the model wants in front of a text, such as BOS. The one that it wants
+    /// behind a text is never added: a prompt is continued.
     pub(crate) add_special: bool,
     /// Takes text such as `<|im_end|>` for the token it names.
     pub(crate) parse_special: bool,
@@ -86,8 +87,10 @@ impl Input {
     pub(crate) fn attempt(self, loaded: &Loaded) -> Attempt {
         let input = match self {
             Input::Prompt(Prompt::Chat { template, arguments }, options) => {
-                let render =
-                    || loaded.templates.render(template.as_deref(), &arguments, TIME_AT_FIRST);
+                let render = || {
+                    let templates = &loaded.text()?.templates;
+                    templates.render(template.as_deref(), &arguments, TIME_AT_FIRST)
+                };
                 match unless_it_panics(render) {
                     Ok(text) => Input::Prompt(Prompt::Text(text), options),
                     Err(error) if error.is_template_too_slow() => {
@@ -119,10 +122,7 @@ impl Input {
         unless_it_panics(|| match self {
             Input::Prompt(prompt, options) => Ok(vec![prepare(loaded, prompt, options)?]),
             Input::Texts(texts) => {
-                if texts.iter().any(|text| matches!(text, Prompt::Chat { .. })) {
-                    return Err(Error::invalid("a conversation has no embedding"));
-                }
-                let one = |text| check_wanted().and_then(|()| prepare(loaded, text, TEXT));
+                let one = |text| check_wanted().and_then(|()| prepare_text(loaded, text));
                 texts.into_iter().map(one).collect()
             }
             Input::Pairs { query, documents } => {
@@ -164,30 +164,55 @@ fn text_bytes(prompt: &Prompt) -> usize {
     }
 }
 
-/// The tokens of a prompt, and its text if that is wanted.
+/// The tokens of a text that is to become a vector.
+fn prepare_text(loaded: &Loaded, text: Prompt) -> Result<Prepared> {
+    let tokens = match text {
+        Prompt::Text(text) => loaded.text()?.tokenizer.encode(&text, TEXT),
+        Prompt::Tokens(tokens) => tokens,
+        Prompt::Chat { .. } => return Err(Error::invalid("a conversation has no embedding")),
+    };
+    Ok(Prepared { tokens, text: None })
+}
+
+/// The tokens of a text that is to be continued. One without any begins with BOS, where the model
+/// has one, whether it wants it in front of other texts or not.
+fn prompt_tokens(tools: &TextTools, text: &str, options: EncodeOptions) -> Vec<u32> {
+    let tokenizer = &tools.tokenizer;
+    let mut tokens = tokenizer.encode_prompt(text, options);
+    if !options.add_special {
+        return tokens;
+    }
+    match (&tokens[..], tokenizer.bos()) {
+        ([], bos) => tokens.extend(bos),
+        ([first, second, ..], Some(bos)) if [first, second] == [&bos; 2] => {
+            tools.warn_of_two_bos();
+        }
+        _ => {}
+    }
+    tokens
+}
+
+/// The tokens of a prompt that is to be continued, and its text if that is wanted.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -> Result<Prepared> {
+fn prepare(loaded: &Loaded, prompt: Prompt, options: PromptOptions) -> Result<Prepared> {
     let PromptOptions { add_special, parse_special, echo } = options;
-    let tokenizer = &loaded.tokenizer;
-    let encoded = |text: String| {
-        let tokens = tokenizer.encode(&text, EncodeOptions { add_special, parse_special });
+    let encoded = |tools: &TextTools, text: String| {
+        let tokens = prompt_tokens(tools, &text, EncodeOptions { add_special, parse_special });
         Prepared { tokens, text: echo.then_some(text) }
     };
     Ok(match prompt {
-        Prompt::Text(text) => encoded(text),
+        Prompt::Text(text) => encoded(loaded.text()?, text),
         Prompt::Chat { template, arguments } => {
-            let template = template.as_deref();
-            encoded(loaded.templates.render(template, &arguments, TIME_IN_BACKGROUND)?)
+            let (tools, template) = (loaded.text()?, template.as_deref());
+            encoded(tools, tools.templates.render(template, &arguments, TIME_IN_BACKGROUND)?)
         }
-        Prompt::Tokens(tokens) => {
-            let text = echo.then(|| {
-                let bytes = tokenizer.decode(&tokens, DecodeOptions::default());
-                String::from_utf8_lossy(&bytes).into_owned()
-            });
-            Prepared { tokens, text }
+        Prompt::Tokens(tokens) if echo => {
+            let bytes = loaded.text()?.tokenizer.decode(&tokens, DecodeOptions::default());
+            Prepared { tokens, text: Some(String::from_utf8_lossy(&bytes).into_owned()) }
         }
+        Prompt::Tokens(tokens) => Prepared { tokens, text: None },
     })
 }
 
@@ -209,9 +234,13 @@ mod tests {
     #[test]
     fn what_has_to_be_tokenised_decides_whether_an_input_is_long() {
         let text = |n: usize| Prompt::Text("a".repeat(n));
-        assert!(Input::Prompt(text(16 << 10), TEXT).is_long());
-        assert!(!Input::Prompt(text((16 << 10) - 1), TEXT).is_long());
-        assert!(!Input::Prompt(Prompt::Tokens(vec![1; 1 << 20]), TEXT).is_long());
+        let prompt = |prompt| {
+            let options = PromptOptions { add_special: true, parse_special: true, echo: false };
+            Input::Prompt(prompt, options)
+        };
+        assert!(prompt(text(16 << 10)).is_long());
+        assert!(!prompt(text((16 << 10) - 1)).is_long());
+        assert!(!prompt(Prompt::Tokens(vec![1; 1 << 20])).is_long());
         assert!(Input::Texts(vec![text(10_000), text(10_000)]).is_long());
         let documents = vec!["b".repeat(5_000); 2];
         assert!(Input::Pairs { query: "q".repeat(5_000), documents }.is_long());

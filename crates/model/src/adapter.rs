@@ -15,6 +15,7 @@ use realm_ir::{Adapter, LowRank, Program, Step, WeightRef};
 
 use crate::derived::gather_rows;
 use crate::error::{Error, Result};
+use crate::finite::check_finite;
 use crate::program_builder::matrix_scale;
 
 /// Which rows of their tensor the weights hold that are only a part of one.
@@ -39,7 +40,7 @@ pub struct AdapterInfo {
 ///
 /// # Errors
 /// `MODEL_INVALID` for a file that is no adapter, one of another architecture, and pairs
-/// that are not whole or do not fit a tensor of the model; `MODEL_UNSUPPORTED` for what
+/// that are not whole, not finite or do not fit a tensor of the model; `MODEL_UNSUPPORTED` for what
 /// would have to be ignored.
 pub fn read_adapter(
     file: &Gguf,
@@ -163,6 +164,8 @@ fn pairs(file: &Gguf) -> Result<BTreeMap<String, Pair>> {
             let found = format!("type {}", tensor.ty());
             return Err(Error::unsupported(full, found, supported.join(", ")));
         }
+        // Small enough to be looked at before anybody runs with it.
+        check_finite(&tensor, &|| true)?;
         Ok(tensor)
     };
     let pair = |name: String| {

@@ -9,6 +9,7 @@ use realm_ir::{Program, Rows, Slot, SlotInfo, Step, WeightRef};
 use crate::adapter::WeightRows;
 use crate::derived::gather_rows;
 use crate::error::{Error, Result};
+use crate::hyperparameters::Keys;
 
 /// A program in the making.
 pub(crate) struct ProgramBuilder<'a> {
@@ -161,8 +162,9 @@ impl<'a> ProgramBuilder<'a> {
     }
 
     /// Refuses a file with tensors that no step uses: what they are for would be missing.
-    /// Blocks from `n_layers` on predict further tokens and are left out on purpose.
-    pub fn check_all_used(&self, n_layers: usize) -> Result<()> {
+    /// Blocks that predict further tokens (`nextn_predict_layers`) are left out on purpose.
+    pub fn check_all_used(&self, keys: &Keys<'_>) -> Result<()> {
+        let (n_layers, n_blocks) = (keys.n_layers()?, keys.n_blocks()?);
         for tensor in self.gguf.tensors() {
             let name = tensor.name();
             let mut parts = name.split('.');
@@ -170,12 +172,16 @@ impl<'a> ProgramBuilder<'a> {
                 Some("blk") => parts.next().and_then(|number| number.parse::<usize>().ok()),
                 _ => None,
             };
-            let is_beyond = block.is_some_and(|block| block >= n_layers);
+            if let Some(block) = block.filter(|block| *block >= n_blocks) {
+                let expected = format!("a block below {n_blocks}, {}", keys.key("block_count"));
+                return Err(Error::invalid(name, format!("a tensor of block {block}"), expected));
+            }
+            let predicts = block.is_some_and(|block| block >= n_layers);
             // Frequencies and their factors are read with the rotation.
             let is_rope = name.contains("rope_f") || name.contains("attn_rot_embd");
             // For processors that round activations to four bits.
             let is_input_scale = name.ends_with(".input_scale");
-            if !(self.used.contains(name) || is_beyond || is_rope || is_input_scale) {
+            if !(self.used.contains(name) || predicts || is_rope || is_input_scale) {
                 let supported = "only the tensors that this architecture is known to have";
                 return Err(Error::unsupported(name, "a tensor that nothing uses", supported));
             }

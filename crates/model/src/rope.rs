@@ -41,7 +41,8 @@ pub(crate) fn rope_specs(
     let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
-    let divisors = divisors(gguf, &keys, n_pairs, context_length)?;
+    let contexts = Contexts { trained: numbers.context_length, loaded: context_length };
+    let divisors = divisors(gguf, &keys, n_pairs, contexts)?;
     let base_frequencies = |base: f32, n_dims: usize| -> Vec<f64> {
         let exponent = |i: usize| -2.0 * i as f64 / n_dims as f64;
         (0..n_dims / 2).map(|i| f64::from(base).powf(exponent(i))).collect()
@@ -147,19 +148,38 @@ impl Scaling {
     }
 }
 
+/// Positions that a model was trained for, and those that it is loaded with.
+#[derive(Clone, Copy)]
+struct Contexts {
+    trained: usize,
+    loaded: usize,
+}
+
 /// Divisors of the frequencies that the file carries as a tensor: Llama 3.1's
 /// `rope_freqs`, LongRoPE's `rope_factors_short` and `rope_factors_long`.
+///
+/// Which of the latter two is settled by the context that the model is loaded with, however long
+/// its texts are, since keys that are in the cache cannot be turned again; so does llama.cpp.
+/// Where the file names no original context, it is the one the model was trained for.
 fn divisors(
     gguf: &Gguf,
     keys: &Keys<'_>,
     n_pairs: usize,
-    context_length: usize,
+    contexts: Contexts,
 ) -> Result<Option<Vec<f32>>> {
+    const FREQS: &str = "rope_freqs.weight";
+    const LONG: &str = "rope_factors_long.weight";
+    const SHORT: &str = "rope_factors_short.weight";
     let original = keys.metadata.u32(&keys.key("rope.scaling.original_context_length"))?;
-    let long = original.is_some_and(|original| context_length > original as usize);
-    let longrope = if long { "rope_factors_long.weight" } else { "rope_factors_short.weight" };
-    let tensor = gguf.tensor(longrope).or_else(|| gguf.tensor("rope_freqs.weight"));
-    let Some(tensor) = tensor else { return Ok(None) };
+    let original = original.map_or(contexts.trained, |original| original as usize);
+    let has = |name| gguf.tensor(name).is_some();
+    let name = match has(SHORT) || has(LONG) {
+        _ if has(FREQS) => FREQS,
+        false => return Ok(None),
+        true if contexts.loaded > original => LONG,
+        true => SHORT,
+    };
+    let tensor = gguf.require_tensor(name)?;
     if tensor.shape() != [n_pairs] {
         let expected = format!("[{n_pairs}], half of rope.dimension_count");
         return Err(Error::invalid(tensor.name(), format!("shape {:?}", tensor.shape()), expected));

@@ -142,6 +142,22 @@ fn pairs_that_do_not_fit_are_named_with_what_was_found_and_expected() {
 }
 
 #[test]
+fn pairs_with_values_that_are_not_finite_are_named() {
+    let base = Base::kit("llama");
+    let good = base.lora("attn_q.weight");
+    for (value, said) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let mut lora = good.clone();
+        let half = &mut lora.pairs[0].b;
+        let mut bytes = half.bytes().to_vec();
+        bytes[4 * 7..4 * 8].copy_from_slice(&value.to_le_bytes());
+        *half = TensorData::from_vec(half.name(), half.shape(), half.ty(), bytes).unwrap();
+        let message = base.refusal(lora.to_bytes(), ErrorCode::ModelInvalid);
+        let expected = format!("{}: found {said} at index 7", lora.pairs[0].b.name());
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
 fn what_would_have_to_be_ignored_is_refused_by_name() {
     let refused = |base: &Base, name: &str| {
         let lora = base.lora(name);

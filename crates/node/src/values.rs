@@ -77,6 +77,7 @@ pub struct BindingModelInfo {
     pub memory: BindingMemory,
     pub pooling: Nullable<String>,
     pub tokenizer: String,
+    pub pre_tokenizer: Nullable<String>,
     pub bos_token: Nullable<u32>,
     pub eos_token: Nullable<u32>,
     pub end_of_generation_tokens: Vec<u32>,
@@ -87,6 +88,7 @@ pub struct BindingModelInfo {
     pub device: Nullable<String>,
     pub threads: f64,
     pub kernels: BTreeMap<String, String>,
+    pub warnings: Vec<String>,
     pub load_ms: f64,
 }
 
@@ -119,6 +121,7 @@ impl From<ModelInfo> for BindingModelInfo {
             memory: info.memory.into(),
             pooling: Nullable(info.pooling),
             tokenizer: info.tokenizer,
+            pre_tokenizer: Nullable(info.pre_tokenizer),
             bos_token: Nullable(info.bos_token),
             eos_token: Nullable(info.eos_token),
             end_of_generation_tokens: info.end_of_generation_tokens,
@@ -129,6 +132,7 @@ impl From<ModelInfo> for BindingModelInfo {
             device: Nullable(Some(info.device).filter(|device| !device.is_empty())),
             threads: info.threads as f64,
             kernels: info.kernels,
+            warnings: info.warnings,
             load_ms: info.load_ms,
         }
     }

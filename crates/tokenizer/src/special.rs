@@ -20,10 +20,6 @@ pub(crate) const CLS: &str = "tokenizer.ggml.cls_token_id";
 /// (`llama_vocab_get_suppress_tokens`).
 pub(crate) const SUPPRESSED: &str = "tokenizer.ggml.suppress_tokens";
 
-/// Without these no sequence begins or ends as it should: where one is given, it
-/// must be in the vocabulary.
-pub(crate) const MUST_EXIST: [&str; 3] = [BOS, EOS, EOT];
-
 /// A token with a task, named by a key or else by its text.
 pub(crate) struct Role {
     pub(crate) key: &'static str,

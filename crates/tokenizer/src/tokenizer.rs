@@ -52,9 +52,11 @@ pub struct Tokenizer {
     pieces: Strings,
     ids: SpecialIds,
     scheme: Scheme,
+    pre_tokenizer: Option<String>,
     add_bos: bool,
     add_eos: bool,
     add_space_prefix: bool,
+    warnings: Vec<String>,
 }
 
 enum Scheme {
@@ -85,17 +87,25 @@ impl Tokenizer {
     /// that says it has none.
     pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
         let model = metadata.require_str(MODEL)?;
-        let pre_tokenizer = bpe_pre_tokenizer(metadata, model)?;
-        let defaults = defaults(metadata, model, pre_tokenizer)?;
+        let mut warnings = Vec::new();
+        let name = pre_tokenizer_name(metadata, model, &mut warnings)?;
+        let pre_tokenizer = name.map(known_pre_tokenizer).transpose()?;
+        let mut defaults = defaults(metadata, model, pre_tokenizer);
         let mut vocabulary = Vocabulary::from_metadata(metadata)?;
-        let ids = vocabulary.special_ids(metadata, defaults.ids)?;
+        if model == "bert" {
+            let cls =
+                vocabulary.special_id(metadata, special::CLS, defaults.ids.bos, &mut warnings);
+            defaults.ids.bos = cls?;
+        }
+        let ids = vocabulary.special_ids(metadata, defaults.ids, &mut warnings)?;
         let flag = |key, default| -> Result<bool> { Ok(metadata.bool(key)?.unwrap_or(default)) };
         let add_bos = flag(ADD_BOS, defaults.add_bos)?;
         let add_eos = flag(ADD_EOS, defaults.add_eos)?;
         let add_space_prefix = flag("tokenizer.ggml.add_space_prefix", defaults.add_space_prefix)?;
         for (flag, key, id) in [(ADD_BOS, special::BOS, ids.bos), (ADD_EOS, special::EOS, ids.eos)]
         {
-            if metadata.bool(flag)? == Some(true) && id.is_none() {
+            // One whose id is not in the vocabulary has been warned about.
+            if metadata.bool(flag)? == Some(true) && id.is_none() && metadata.get(key).is_none() {
                 return Err(Error::invalid(key, "nothing", format!("an id, since {flag} is true")));
             }
         }
@@ -118,16 +128,38 @@ impl Tokenizer {
             vocabulary,
             ids,
             scheme,
+            pre_tokenizer: name.map(str::to_owned),
             add_bos,
             add_eos,
             add_space_prefix,
+            warnings,
         })
+    }
+
+    /// What the file leaves out or gets wrong, and what was taken in its place, in words.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The name of the rules by which texts are split before they are merged
+    /// (`tokenizer.ggml.pre`), `default` where the file has none; only of byte-pair encodings.
+    pub fn pre_tokenizer(&self) -> Option<&str> {
+        self.pre_tokenizer.as_deref()
     }
 
     /// The token ids of `text`.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
+        let (_, last) = if options.add_special { self.around() } else { (None, None) };
+        let mut out = self.encode_prompt(text, options);
+        out.extend(last);
+        out
+    }
+
+    /// The token ids of a text that is to be continued: those of [`encode`](Self::encode)
+    /// without the token that ends a text, behind which there would be nothing to say.
+    pub fn encode_prompt(&self, text: &str, options: EncodeOptions) -> Vec<u32> {
         let mut out = Vec::with_capacity(text.len() / 4 + 2);
-        let (first, last) = if options.add_special { self.around() } else { (None, None) };
+        let (first, _) = if options.add_special { self.around() } else { (None, None) };
         out.extend(first);
         let mut after_special = true;
         for fragment in self.partition.fragments(text, options.parse_special) {
@@ -146,7 +178,6 @@ impl Tokenizer {
             }
             after_special = matches!(fragment, Fragment::Token(_));
         }
-        out.extend(last);
         out
     }
 
@@ -281,31 +312,42 @@ impl Tokenizer {
     }
 }
 
-/// The pre-tokenizer of a BPE model; `None` for other kinds.
-fn bpe_pre_tokenizer(metadata: &Metadata, model: &str) -> Result<Option<&'static PreTokenizer>> {
-    let name = match model {
-        "llama" | "bert" | "t5" | "rwkv" => return Ok(None),
+/// The name of a BPE model's pre-tokenizer; `None` for other kinds.
+///
+/// Converters write it since April 2024. Older files get `default`, as in llama.cpp: it splits
+/// nearly as GPT-2 does, which is what was done with all of them at the time.
+fn pre_tokenizer_name<'a>(
+    metadata: &'a Metadata,
+    model: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<&'a str>> {
+    match model {
+        "llama" | "bert" | "t5" | "rwkv" => Ok(None),
         "none" | "no_vocab" => {
-            return Err(Error::NoVocabulary { key: MODEL.into(), found: model.into() }.into());
+            Err(Error::NoVocabulary { key: MODEL.into(), found: model.into() }.into())
         }
-        "gemma4" => "gemma4",
-        "gpt2" => metadata.require_str(PRE)?,
-        other => {
-            return Err(Error::unsupported(MODEL, other, MODELS));
-        }
-    };
-    match find(name) {
-        Some(pre_tokenizer) => Ok(Some(pre_tokenizer)),
-        None => Err(Error::unsupported(PRE, name, names().collect::<Vec<_>>().join(", "))),
+        "gemma4" => Ok(Some("gemma4")),
+        "gpt2" => match metadata.str(PRE)? {
+            None | Some("") => {
+                warnings.push(format!(
+                    "the file names no pre-tokenizer ({PRE}), so \"default\" is used: where the model \
+                     was trained with another, texts become other tokens than it knows; convert it \
+                     again"
+                ));
+                Ok(Some("default"))
+            }
+            name => Ok(name),
+        },
+        other => Err(Error::unsupported(MODEL, other, MODELS)),
     }
 }
 
-fn defaults(
-    metadata: &Metadata,
-    model: &str,
-    pre_tokenizer: Option<&PreTokenizer>,
-) -> Result<Defaults> {
-    Ok(match (pre_tokenizer, model) {
+fn known_pre_tokenizer(name: &str) -> Result<&'static PreTokenizer> {
+    find(name).ok_or_else(|| Error::unsupported(PRE, name, names().collect::<Vec<_>>().join(", ")))
+}
+
+fn defaults(metadata: &Metadata, model: &str, pre_tokenizer: Option<&PreTokenizer>) -> Defaults {
+    match (pre_tokenizer, model) {
         (Some(pre_tokenizer), _) => Defaults {
             ids: SpecialIds::default(),
             // Only where there is such a token: the name of a pre-tokenizer is
@@ -318,7 +360,7 @@ fn defaults(
         (None, "bert") => Defaults {
             // The ids of every BERT vocabulary that has its tokens in the usual place.
             ids: SpecialIds {
-                bos: metadata.u32(special::CLS)?.or(Some(101)),
+                bos: Some(101),
                 unknown: Some(100),
                 separator: Some(102),
                 padding: Some(0),
@@ -362,5 +404,5 @@ fn defaults(
             add_space_prefix: true,
             alphabet: Alphabet::SpaceMark,
         },
-    })
+    }
 }

@@ -1,6 +1,6 @@
 //! The tokens of a vocabulary: texts, kinds, scores and the special ones.
 
-use realm_gguf::Metadata;
+use realm_gguf::{Metadata, Value};
 
 use crate::error::{Error, Result};
 use crate::special::{self, Role};
@@ -143,20 +143,22 @@ impl Vocabulary {
         &mut self,
         metadata: &Metadata,
         defaults: SpecialIds,
+        warnings: &mut Vec<String>,
     ) -> Result<SpecialIds> {
+        let mut id = |key, default| self.special_id(metadata, key, default, warnings);
         let mut ids = SpecialIds {
-            bos: self.special_id(metadata, special::BOS, defaults.bos)?,
-            eos: self.special_id(metadata, special::EOS, defaults.eos)?,
-            unknown: self.special_id(metadata, special::UNKNOWN, defaults.unknown)?,
-            separator: self.special_id(metadata, special::SEPARATOR, defaults.separator)?,
-            padding: self.special_id(metadata, special::PADDING, defaults.padding)?,
-            mask: self.special_id(metadata, special::MASK, defaults.mask)?,
+            bos: id(special::BOS, defaults.bos)?,
+            eos: id(special::EOS, defaults.eos)?,
+            unknown: id(special::UNKNOWN, defaults.unknown)?,
+            separator: id(special::SEPARATOR, defaults.separator)?,
+            padding: id(special::PADDING, defaults.padding)?,
+            mask: id(special::MASK, defaults.mask)?,
             suppressed: self.suppressed(metadata)?,
             ..SpecialIds::default()
         };
         let mut ends: Vec<u32> = Vec::new();
         for role in special::ROLES {
-            let id = self.role_id(metadata, role)?;
+            let id = self.role_id(metadata, role, warnings)?;
             if role.key == special::EOT {
                 ids.eot = id;
             }
@@ -194,23 +196,27 @@ impl Vocabulary {
 
     /// The id under `key`; else the default, if the vocabulary is large enough.
     ///
-    /// Converters write -1 for a token that a model does not have, so an id out
-    /// of range counts as absent, unless sequences or turns end with it.
-    fn special_id(
+    /// As in llama.cpp, an id that is not in the vocabulary counts as absent, with a warning:
+    /// converters write -1 for a token that a model does not have, and some the ids of a
+    /// vocabulary that was longer.
+    pub(crate) fn special_id(
         &self,
         metadata: &Metadata,
         key: &str,
         default: Option<u32>,
+        warnings: &mut Vec<String>,
     ) -> Result<Option<u32>> {
         let n_tokens = self.n_tokens();
-        match metadata.u32(key)? {
-            Some(id) if id as usize >= n_tokens && special::MUST_EXIST.contains(&key) => {
-                let expected = format!("a token id below {n_tokens}");
-                Err(Error::invalid(key, id.to_string(), expected))
-            }
-            Some(id) if (id as usize) < n_tokens => Ok(Some(id)),
-            _ => Ok(default.filter(|id| (*id as usize) < n_tokens)),
+        let default = default.filter(|id| (*id as usize) < n_tokens);
+        let integer = metadata.get(key).and_then(Value::as_integer);
+        if let Some(found) = integer.filter(|id| !(0..n_tokens as i128).contains(id)) {
+            let taken = default.map_or("there is no such token".to_owned(), |id| {
+                format!("{id} is taken, which is usual for tokenizers of this kind")
+            });
+            warnings.push(format!("{key} is {found}, the vocabulary has {n_tokens}: {taken}"));
+            return Ok(default);
         }
+        Ok(metadata.u32(key)?.or(default))
     }
 
     /// What the file says is never to be chosen; as everywhere, -1 stands for no token.
@@ -221,8 +227,13 @@ impl Vocabulary {
     }
 
     /// The id a role has by its key, or else by one of its well-known names.
-    fn role_id(&mut self, metadata: &Metadata, role: &Role) -> Result<Option<u32>> {
-        if let Some(id) = self.special_id(metadata, role.key, None)? {
+    fn role_id(
+        &mut self,
+        metadata: &Metadata,
+        role: &Role,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<u32>> {
+        if let Some(id) = self.special_id(metadata, role.key, None, warnings)? {
             return Ok(Some(id));
         }
         let id = role.names.iter().find_map(|name| self.id(name));

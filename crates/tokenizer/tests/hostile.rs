@@ -10,20 +10,34 @@ const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// A small right vocabulary, `change` made to it.
-fn build(model: &str, changes: &[(&str, KvValue)]) -> Result<Tokenizer, Box<Error>> {
-    let mut entries: Vec<(&str, KvValue)> = vec![
+/// A small right vocabulary.
+fn entries(model: &str) -> Vec<(&'static str, KvValue)> {
+    vec![
         ("tokenizer.ggml.model", model.into()),
         ("tokenizer.ggml.pre", "gpt-2".into()),
         (TOKENS, ["<unk>", "<s>", "</s>", "▁", "a", "b", "ab"].into()),
         (TYPES, [2i32, 3, 3, 1, 1, 1, 1].into()),
         (SCORES, [0f32, 0.0, 0.0, -3.0, -2.0, -2.5, -1.0].into()),
         (MERGES, ["a b"].into()),
-    ];
+    ]
+}
+
+/// The small vocabulary, `changes` made to it.
+fn build(model: &str, changes: &[(&str, KvValue)]) -> Result<Tokenizer, Box<Error>> {
+    let mut entries: Vec<(&str, KvValue)> = entries(model);
     for (key, value) in changes {
         entries.retain(|(existing, _)| existing != key);
         entries.push((key, value.clone()));
     }
+    read(entries)
+}
+
+/// The small vocabulary without one of its keys.
+fn build_without(model: &str, key: &str) -> Result<Tokenizer, Box<Error>> {
+    read(entries(model).into_iter().filter(|entry| entry.0 != key).collect())
+}
+
+fn read(entries: Vec<(&str, KvValue)>) -> Result<Tokenizer, Box<Error>> {
     let mut writer = GgufWriter::new();
     for (key, value) in entries {
         writer.kv(key, value);
@@ -58,25 +72,74 @@ fn lengths_that_differ_are_named() {
 }
 
 #[test]
-fn special_ids_out_of_range_are_refused() {
-    for key in ["bos", "eos", "eot"] {
-        let key = format!("tokenizer.ggml.{key}_token_id");
-        assert_error("llama", &key, 7u32, &["7", "below 7"]);
-        assert_error("gpt2", &key, u32::MAX, &["4294967295", "below 7"]);
+fn ids_of_special_tokens_out_of_range_count_as_absent_and_are_warned_about() {
+    let names = ["bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "mask", "fim_pad"];
+    let keys = names.map(|name| format!("tokenizer.ggml.{name}_token_id"));
+    for model in ["llama", "gpt2", "gemma4", "bert", "t5", "rwkv"] {
+        let absent = build(model, &[]).unwrap();
+        assert!(absent.warnings().is_empty(), "{model}: {:?}", absent.warnings());
+        for id in [KvValue::from(7u32), u32::MAX.into(), (-1i32).into(), u64::MAX.into()] {
+            let changes = keys.each_ref().map(|key| (key.as_str(), id.clone()));
+            let tokenizer = build(model, &changes).unwrap();
+            let ids = |t: &Tokenizer| {
+                [t.bos(), t.eos(), t.eot(), t.unknown(), t.separator(), t.pad(), t.mask()]
+            };
+            assert_eq!(ids(&tokenizer), ids(&absent), "{model}");
+            assert_eq!(tokenizer.end_of_generation(), absent.end_of_generation(), "{model}");
+            let added = EncodeOptions { add_special: true, parse_special: false };
+            assert_eq!(tokenizer.encode("ab", added), absent.encode("ab", added), "{model}");
+            for key in &keys {
+                let warned = tokenizer.warnings().iter().filter(|text| text.starts_with(key));
+                let warned: Vec<_> = warned.collect();
+                assert_eq!(warned.len(), 1, "{model}, {key}: {:?}", tokenizer.warnings());
+                assert!(warned[0].contains("the vocabulary has 7"), "{}", warned[0]);
+            }
+        }
+    }
+    let tokenizer = build("llama", &[("tokenizer.ggml.bos_token_id", 9u32.into())]).unwrap();
+    let expected = "tokenizer.ggml.bos_token_id is 9, the vocabulary has 7: 1 is taken, which is \
+                    usual for tokenizers of this kind";
+    assert_eq!(tokenizer.warnings(), [expected]);
+}
+
+#[test]
+fn the_first_token_of_a_bert_may_be_named_in_another_way() {
+    let key = "tokenizer.ggml.cls_token_id";
+    assert_eq!(build("bert", &[(key, 5u32.into())]).unwrap().bos(), Some(5));
+    let outside = build("bert", &[(key, 9u32.into())]).unwrap();
+    assert_eq!(outside.bos(), None);
+    assert!(outside.warnings()[0].starts_with(key), "{:?}", outside.warnings());
+}
+
+#[test]
+fn a_token_to_be_added_that_is_out_of_range_is_not_added() {
+    for name in ["bos", "eos"] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let flag = format!("tokenizer.ggml.add_{name}_token");
+        let changes = [(key.as_str(), 7u32.into()), (flag.as_str(), true.into())];
+        let tokenizer = build("gpt2", &changes).unwrap();
+        let added = EncodeOptions { add_special: true, parse_special: false };
+        assert_eq!(tokenizer.encode("ab", added), [6]);
     }
 }
 
 #[test]
-fn ids_out_of_range_that_no_sequence_needs_count_as_absent() {
-    let keys = ["unknown", "seperator", "padding", "mask", "fim_pad"]
-        .map(|key| format!("tokenizer.ggml.{key}_token_id"));
-    for model in ["llama", "gpt2", "gemma4", "bert"] {
-        let absent = build(model, &[]).unwrap();
-        let changes = keys.each_ref().map(|key| (key.as_str(), u32::MAX.into()));
-        let tokenizer = build(model, &changes).unwrap();
-        let ids = |t: &Tokenizer| [t.unknown(), t.separator(), t.pad(), t.mask()];
-        assert_eq!(ids(&tokenizer), ids(&absent), "{model}");
-        assert_eq!(tokenizer.end_of_generation(), absent.end_of_generation(), "{model}");
+fn a_vocabulary_whose_pre_tokenizer_has_no_name_has_the_default_one() {
+    let key = "tokenizer.ggml.pre";
+    let named = build("gpt2", &[(key, "default".into())]).unwrap();
+    assert_eq!(named.pre_tokenizer(), Some("default"));
+    assert!(named.warnings().is_empty());
+    let unnamed = build_without("gpt2", key).unwrap();
+    for tokenizer in [&unnamed, &build("gpt2", &[(key, "".into())]).unwrap()] {
+        assert_eq!(tokenizer.pre_tokenizer(), Some("default"));
+        let [warning] = tokenizer.warnings() else { panic!("{:?}", tokenizer.warnings()) };
+        assert!(warning.contains(key) && warning.contains("default"), "{warning}");
+        assert_eq!(tokenizer.adds_bos(), named.adds_bos());
+    }
+    // Other kinds have none, and are not warned about.
+    for model in ["llama", "bert", "t5", "rwkv"] {
+        let tokenizer = build_without(model, key).unwrap();
+        assert_eq!((tokenizer.pre_tokenizer(), tokenizer.warnings().len()), (None, 0), "{model}");
     }
 }
 

@@ -85,11 +85,29 @@ fn every_pre_tokenizer_cuts_as_in_llama_cpp() {
 }
 
 #[test]
+fn a_file_that_names_no_pre_tokenizer_is_cut_by_the_default_one() {
+    let expected: Value = serde_json::from_slice(&data("pre_tokenizers.json")).unwrap();
+    let families = expected["families"].as_array().unwrap();
+    let is_default =
+        |family: &&Value| family["names"].as_array().unwrap().iter().any(|name| name == "default");
+    let default = families.iter().find(is_default).unwrap();
+    let file = with_pre_tokenizer(&data("pre_tokenizers.gguf"), "");
+    let tokenizer = Tokenizer::from_metadata(Gguf::from_bytes(file).unwrap().metadata()).unwrap();
+    let texts = expected["texts"].as_array().unwrap();
+    for (text, want) in texts.iter().zip(default["ids"].as_array().unwrap()) {
+        let text = text.as_str().unwrap();
+        let ids = tokenizer.encode(text, EncodeOptions::default());
+        assert_eq!(serde_json::json!(ids), *want, "{text:?}");
+    }
+}
+
+#[test]
 fn unigram_models_end_a_text_and_rwkv_models_add_nothing() {
     let added = EncodeOptions { add_special: true, parse_special: false };
     let unigram = tokenizer("unigram");
     let plain = unigram.encode("hello", EncodeOptions::default());
     assert_eq!(unigram.encode("hello", added), [&plain[..], &[1]].concat());
+    assert_eq!(unigram.encode_prompt("hello", added), plain, "what is continued has no end");
     let rwkv = tokenizer("rwkv");
     assert_eq!(rwkv.encode("hello", added), rwkv.encode("hello", EncodeOptions::default()));
 }

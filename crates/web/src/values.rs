@@ -44,6 +44,7 @@ fn tokens(ids: &[u32]) -> JsValue {
 pub(crate) fn model_info(info: ModelInfo) -> JsValue {
     let record =
         |map: BTreeMap<String, u64>| object(map.into_iter().map(|(k, v)| (k, number(v as usize))));
+    let warnings: Array = info.warnings.into_iter().map(JsValue::from).collect();
     let ends: Array = info.end_of_generation_tokens.iter().map(|id| JsValue::from(*id)).collect();
     object([
         ("architecture", info.architecture.into()),
@@ -72,6 +73,7 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("memory", memory(&info.memory)),
         ("pooling", nullable(info.pooling)),
         ("tokenizer", info.tokenizer.into()),
+        ("preTokenizer", nullable(info.pre_tokenizer)),
         ("bosToken", nullable(info.bos_token)),
         ("eosToken", nullable(info.eos_token)),
         ("endOfGenerationTokens", ends.into()),
@@ -82,6 +84,7 @@ pub(crate) fn model_info(info: ModelInfo) -> JsValue {
         ("threads", number(info.threads)),
         ("device", info.device.into()),
         ("kernels", object(info.kernels.into_iter().map(|(k, v)| (k, v.into())))),
+        ("warnings", warnings.into()),
         ("loadMs", info.load_ms.into()),
     ])
 }

@@ -52,6 +52,28 @@ fn blocks_that_predict_further_tokens_are_left_out() {
 }
 
 #[test]
+fn blocks_beyond_those_that_the_file_counts_are_refused_by_name() {
+    for family in families::all() {
+        let (name, key) = (family.name(), format!("{}.block_count", family.architecture));
+        let family = family.whole(&[("blk.7.attn_surprise.weight", &[64])]);
+        let error = model(&family.file()).unwrap_err().to_string();
+        let expected =
+            "blk.7.attn_surprise.weight: found a tensor of block 7, expected a block below";
+        assert!(error.starts_with(expected) && error.ends_with(&key), "{name}: {error}");
+    }
+    // A file whose last blocks nobody counts, or only some of them.
+    let dense = || Family::new("llama", RMS, DENSE).n_layers(6);
+    for (n_blocks, n_predicting) in [(4u32, 0u32), (5, 0), (5, 1), (5, 2)] {
+        let file = dense().key("block_count", n_blocks).key("nextn_predict_layers", n_predicting);
+        let error = model(&file.file()).unwrap_err().to_string();
+        let expected =
+            format!("found a tensor of block {n_blocks}, expected a block below {n_blocks}, ");
+        assert!(error.contains(&expected), "{error}");
+        assert!(error.starts_with(&format!("blk.{n_blocks}.")), "{error}");
+    }
+}
+
+#[test]
 fn sections_of_no_width_change_nothing_and_a_pattern_may_be_a_number() {
     let glm4 = Family::new("glm4", RMS, &[NORMS, POST_NORMS, Q_K_V, OUT, JOINED]);
     let sections = |widths: [u32; 4]| glm4.clone().key("rope.dimension_sections", widths).file();

@@ -1,6 +1,7 @@
 //! The loop that drives an engine: takes commands, steps while there is work, hands out events.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -12,6 +13,7 @@ use std::thread;
 use futures_channel::mpsc::{TryRecvError, UnboundedReceiver, UnboundedSender};
 use realm_model::Pooling;
 
+use super::cause::{explain, explaining};
 use super::preparer::Preparer;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -114,6 +116,7 @@ pub(super) enum Command {
 pub struct EngineLoop {
     /// None for a model without weights.
     engine: Option<Engine>,
+    loaded: Arc<Loaded>,
     preparer: Preparer,
     commands: UnboundedReceiver<Command>,
     pause: Option<Pause>,
@@ -128,8 +131,8 @@ impl EngineLoop {
         sender: UnboundedSender<Command>,
         pause: Option<Pause>,
     ) -> Self {
-        let (preparer, listeners) = (Preparer::new(loaded, sender), HashMap::new());
-        EngineLoop { engine, preparer, commands, pause, listeners }
+        let (preparer, listeners) = (Preparer::new(loaded.clone(), sender), HashMap::new());
+        EngineLoop { engine, loaded, preparer, commands, pause, listeners }
     }
 
     /// Works until the model is disposed of or dropped. Waits while there is nothing to do.
@@ -273,6 +276,7 @@ impl EngineLoop {
         match embed_options(purpose, engine.default_pooling()) {
             Ok(options) => {
                 let weak = Arc::downgrade(&abort);
+                let reply = explaining(self.loaded.clone(), abort.clone(), reply);
                 if engine.register_embedding(id, options, abort, reply) {
                     self.prepare(id, input, weak);
                 }
@@ -295,12 +299,23 @@ impl EngineLoop {
     fn deliver(&mut self) {
         let Some(engine) = &mut self.engine else { return };
         for (id, event) in engine.take_events() {
-            let Some((listener, abort)) = self.listeners.get_mut(&id) else { continue };
+            let Entry::Occupied(mut place) = self.listeners.entry(id) else { continue };
+            if let Event::Error(error) = &event
+                && error.is_not_finite()
+            {
+                let (mut listener, abort) = place.remove();
+                let done = move |error| {
+                    listener.hear(Event::Error(error));
+                };
+                explain(self.loaded.clone(), abort, error.clone(), done);
+                continue;
+            }
+            let (listener, abort) = place.get_mut();
             if !listener.hear(event) {
                 abort.store(true, Ordering::Release);
             }
             if listener.is_over {
-                self.listeners.remove(&id);
+                place.remove();
             }
         }
     }

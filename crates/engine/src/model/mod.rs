@@ -6,6 +6,7 @@
 //! thread; in a browser, [`ModelHandle::open`]'s caller makes it a task of the event loop.
 
 mod adapters;
+mod cause;
 mod engine_loop;
 mod preparer;
 mod requests;
@@ -24,6 +25,7 @@ use realm_tokenizer::{DecodeOptions, EncodeOptions};
 use web_time::Instant;
 
 pub use crate::requests::Reply;
+use crate::requests::Vocabulary;
 #[cfg(not(target_arch = "wasm32"))]
 pub use crate::requests::wait;
 pub use engine_loop::{EngineLoop, Sink};
@@ -33,7 +35,7 @@ use crate::chat::{ChatArguments, TIME_WHILE_WAITING};
 use crate::engine::{Engine, EngineParts};
 use crate::error::{Error, Result};
 use crate::info::ModelInfo;
-use crate::load::{self, BackendChoice, ModelVocabulary, Pause, Runnable, Watcher};
+use crate::load::{self, BackendChoice, ModelVocabulary, NoVocabulary, Pause, Runnable, Watcher};
 use crate::loaded::Loaded;
 use crate::options::LoadOptions;
 use crate::tensor::{Tensor, read_tensor};
@@ -157,7 +159,7 @@ impl ModelHandle {
                 open_session,
                 program,
                 embedding,
-                vocabulary: Arc::new(ModelVocabulary(loaded.tokenizer.clone())),
+                vocabulary: vocabulary(&loaded),
                 limits,
                 rows_beside_decoding,
                 stop: stop.clone(),
@@ -195,18 +197,18 @@ impl ModelHandle {
     /// Token ids of `text`.
     ///
     /// # Errors
-    /// `DISPOSED`.
+    /// `INVALID_ARGUMENT` without a vocabulary, `DISPOSED`.
     pub fn tokenize(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
-        Ok(self.loaded()?.tokenizer.encode(text, options))
+        Ok(self.loaded()?.text()?.tokenizer.encode(text, options))
     }
 
     /// The text of `ids`, with U+FFFD for bytes that are no UTF-8. Ids that are not
     /// in the vocabulary have no text.
     ///
     /// # Errors
-    /// `DISPOSED`.
+    /// `INVALID_ARGUMENT` without a vocabulary, `DISPOSED`.
     pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<String> {
-        let bytes = self.loaded()?.tokenizer.decode(ids, DecodeOptions { special });
+        let bytes = self.loaded()?.text()?.tokenizer.decode(ids, DecodeOptions { special });
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
@@ -218,13 +220,13 @@ impl ModelHandle {
     ///
     /// # Errors
     /// `TEMPLATE_ERROR` when there is none, it fails or takes too long,
-    /// `INVALID_ARGUMENT` for bad JSON, `DISPOSED`.
+    /// `INVALID_ARGUMENT` for bad JSON or without a vocabulary, `DISPOSED`.
     pub fn apply_chat_template(
         &self,
         template: Option<&str>,
         arguments: &ChatArguments,
     ) -> Result<String> {
-        self.loaded()?.templates.render(template, arguments, TIME_WHILE_WAITING)
+        self.loaded()?.text()?.templates.render(template, arguments, TIME_WHILE_WAITING)
     }
 
     /// A command that cannot be sent is dropped, and answers that the model is gone.
@@ -313,6 +315,14 @@ impl Ids {
             true => Ok(()),
             false => Err(Error::invalid(format!("{what} {id} is not open"))),
         }
+    }
+}
+
+/// The tokens of a model as generating sees them.
+fn vocabulary(loaded: &Loaded) -> Arc<dyn Vocabulary> {
+    match &loaded.text {
+        Some(text) => Arc::new(ModelVocabulary(text.tokenizer.clone())),
+        None => Arc::new(NoVocabulary),
     }
 }
 

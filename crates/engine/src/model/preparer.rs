@@ -326,7 +326,7 @@ mod tests {
         bench.prepare(1, chat(Some("{{ 'a ' * 50000 }}")), &abort);
         let (id, prompts) = bench.next();
         let plain = EncodeOptions { add_special: false, parse_special: false };
-        let expected = bench.loaded.tokenizer.encode(&"a ".repeat(50_000), plain);
+        let expected = bench.loaded.text().unwrap().tokenizer.encode(&"a ".repeat(50_000), plain);
         assert_eq!((id, &prompts.unwrap()[0].tokens), (1, &expected));
     }
 }

@@ -68,10 +68,22 @@ impl ModelHandle {
         let (id, abort, handle) = self.new_request();
         let listener = Listener::new(sink);
         // Here, so that the engine's thread does not make them ready.
-        let stop = StopStrings::new(&std::mem::take(&mut options.stop));
+        let stop = self.stop_strings(&std::mem::take(&mut options.stop));
         let start = StartGeneration { id, prompt, stop, options, abort, listener };
         self.send(Command::Generate(Box::new(start)));
         handle
+    }
+
+    /// Makes strings ready to be looked for in an answer.
+    ///
+    /// # Errors
+    /// Those of [`StopStrings::new`]; `INVALID_ARGUMENT` for any in a model without text,
+    /// `DISPOSED`.
+    fn stop_strings(&self, stops: &[String]) -> Result<StopStrings> {
+        if !stops.is_empty() {
+            self.loaded()?.text()?;
+        }
+        StopStrings::new(stops)
     }
 
     /// One vector per text: `[embedding_length]`, or `[tokens, embedding_length]` without

@@ -90,7 +90,7 @@ impl Pooled {
         if let Some(value) = self.values.iter().find(|value| !value.is_finite()) {
             let what = if pooling == Pooling::Rank { "a score" } else { "a value" };
             let message = format!("{what} of a text is {value}, expected a finite number");
-            return Err(Error::internal(message));
+            return Err(Error::not_finite(message));
         }
         if normalize && pooling != Pooling::Rank {
             self.values.chunks_exact_mut(pool.width).for_each(scale_to_one);

@@ -204,11 +204,11 @@ fn is_possible(logit: f32) -> bool {
 }
 
 fn impossible(token: usize, logit: f32) -> Error {
-    Error::internal(format!("the logit of token {token} is {logit}, expected a finite number"))
+    Error::not_finite(format!("the logit of token {token} is {logit}, expected a finite number"))
 }
 
 fn nothing_left() -> Error {
-    Error::internal("no token can be chosen: every logit is negative infinity")
+    Error::not_finite("no token can be chosen: every logit is negative infinity")
 }
 
 /// Lowest id with the highest logit; `None` when all are negative infinity.

@@ -97,8 +97,8 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     }
     let scores = layers.scores()?;
     let LayerBuilder { builder, slots, altup, per_layer, .. } = layers;
-    builder.check_all_used(numbers.layers.len())?;
     let keys = Keys::new(gguf, recipe.name);
+    builder.check_all_used(&keys)?;
     let is_encoder = recipe.is_encoder || !numbers.is_causal;
     let embedding = EmbeddingPlan {
         hidden: slots.taken,

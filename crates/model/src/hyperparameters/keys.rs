@@ -30,10 +30,15 @@ impl<'a> Keys<'a> {
         format!("{}.{name}", self.architecture)
     }
 
+    /// Blocks that the file says it has.
+    pub fn n_blocks(&self) -> Result<usize> {
+        self.count("block_count", None)
+    }
+
     /// Layers that the model runs: without those blocks at the end that predict tokens further
     /// ahead and that nothing else needs (`nextn_predict_layers`, arXiv 2412.19437 section 2.2).
     pub fn n_layers(&self) -> Result<usize> {
-        let n_blocks = self.count("block_count", None)?;
+        let n_blocks = self.n_blocks()?;
         let key = self.key("nextn_predict_layers");
         let n_predicting = self.metadata.u32(&key)?.unwrap_or(0) as usize;
         if n_predicting >= n_blocks {

@@ -103,7 +103,7 @@ impl Hyperparameters {
         let keys = Keys::new(gguf, recipe.name);
         let embedding_length = keys.count("embedding_length", None)?;
         let context_length = keys.count("context_length", None)?;
-        let n_blocks = keys.count("block_count", None)?;
+        let n_blocks = keys.n_blocks()?;
         if n_blocks > gguf.tensors().len() {
             let expected =
                 format!("at most one per tensor, and there are {}", gguf.tensors().len());
