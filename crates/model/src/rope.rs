@@ -160,10 +160,10 @@ fn divisors(
     let longrope = if long { "rope_factors_long.weight" } else { "rope_factors_short.weight" };
     let tensor = gguf.tensor(longrope).or_else(|| gguf.tensor("rope_freqs.weight"));
     let Some(tensor) = tensor else { return Ok(None) };
-    if tensor.shape() != [n_pairs] {
+    let Some(tensor) = tensor.in_shape(&[n_pairs]) else {
         let expected = format!("[{n_pairs}], half of rope.dimension_count");
         return Err(Error::invalid(tensor.name(), format!("shape {:?}", tensor.shape()), expected));
-    }
+    };
     let mut values = vec![0.0; n_pairs];
     realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut values)
         .map_err(|error| Error::unsupported(tensor.name(), tensor.ty(), error))?;
