@@ -13,6 +13,7 @@ mod blocks;
 mod error;
 mod imatrix;
 mod mix;
+mod output;
 mod run;
 mod same_file;
 mod writer;

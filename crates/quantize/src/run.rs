@@ -9,6 +9,7 @@ use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
 
 use crate::imatrix::Importance;
 use crate::mix::{self, Mix, Model};
+use crate::output::{self, Output};
 use crate::writer::{Entries, Tensor, Writer};
 use crate::{Error, Imatrix, quantize_rows, same_file};
 
@@ -82,9 +83,11 @@ pub struct Report {
 /// Writes the model at `input` to `output` with the types of a mix.
 ///
 /// Metadata keeps its order; `general.file_type` and `general.quantization_version`
-/// are set. A split model is joined; any of its parts may be named. The output has a temporary name beside its
-/// own until it is complete: an error leaves an existing file as it is. Memory is
-/// bounded by the threads, not by the model.
+/// are set. A split model is joined; any of its parts may be named. The output has a temporary
+/// name beside its own until it is complete: an error leaves an existing file as it is, and
+/// what a run left that was ended from outside is removed by the next one to this output. A
+/// symbolic link stays, and the file behind it is written; what is no regular file is refused.
+/// Memory is bounded by the threads, not by the model.
 ///
 /// `progress` is called after every piece of work; [`ControlFlow::Break`] stops.
 ///
@@ -100,7 +103,8 @@ pub fn quantize(
     mut progress: impl FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Report, Error> {
     let gguf = Gguf::open(input)?;
-    same_file::check(output, input, options.imatrix.as_deref())?;
+    let output = output::target(output)?;
+    same_file::check(&output, input, options.imatrix.as_deref())?;
     let imatrix = options.imatrix.as_ref().map(Imatrix::open).transpose()?;
     let tensors = planned(&gguf, options, imatrix.as_ref())?;
     let described: Vec<_> = tensors.iter().map(Planned::describe).collect();
@@ -109,7 +113,8 @@ pub fn quantize(
         ("general.file_type", options.mix.file_type()),
     ];
     let entries = Entries::new(gguf.metadata(), SPLIT_KEYS, &replaced);
-    let mut writer = Writer::create(output, gguf.alignment(), &entries, &described)?;
+    let output = Output::create(&output)?;
+    let mut writer = Writer::new(output, gguf.alignment(), &entries, &described)?;
     let threads = options.threads.or_else(|| thread::available_parallelism().ok());
     let mut work = Work {
         threads: threads.map_or(1, NonZero::get),
