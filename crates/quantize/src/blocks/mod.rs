@@ -13,6 +13,8 @@ mod legacy;
 mod super_block;
 mod ternary;
 
+use std::ops::RangeInclusive;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use realm_gguf::TensorType;
@@ -104,6 +106,31 @@ pub fn quantize_rows(
         }
     }
     Ok(())
+}
+
+/// The values that [`quantize_rows`] does not limit for `ty`. Beyond them its scales, or the
+/// values themselves in a float type, would be infinite.
+pub fn value_range(ty: TensorType) -> Result<RangeInclusive<f32>, Error> {
+    // From half of a step above its largest number on, a float type has infinity.
+    let largest = match ty {
+        TensorType::F32 => f32::MAX,
+        TensorType::F16 => 65_520f32.next_down(),
+        TensorType::BF16 => f32::from_bits(0x7f7f_8000).next_down(),
+        _ => {
+            let end = |value: f32| -> Result<f32, Error> {
+                let mut block = vec![0; ty.block_bytes()];
+                // Zeros between them, so that no offset takes the whole of it.
+                let mut values = [[0.0, value]; MAX_BLOCK_LEN / 2].concat();
+                let values = &mut values[..ty.block_len()];
+                quantize_rows(ty, values, ty.block_len(), None, &mut block)?;
+                realm_quant::dequantize(ty, &block, values)
+                    .expect("what can be written can be read");
+                Ok(values.iter().fold(0.0, |end, v| if v.abs() > end.abs() { *v } else { end }))
+            };
+            return Ok(end(-LARGEST_VALUE)?..=end(LARGEST_VALUE)?);
+        }
+    };
+    Ok(-largest..=largest)
 }
 
 fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
