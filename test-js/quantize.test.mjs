@@ -3,14 +3,26 @@
  */
 
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { quantize, Realm } from '@realm-ai/realm'
 import { bundledModel, GREEDY, referenceFile, root } from './support/models.mjs'
 
+const windows = process.platform === 'win32'
 const PROMPT = 'Once upon a time there was a little'
 
 let folder
@@ -80,6 +92,21 @@ describe('quantize', () => {
       [],
     )
   })
+
+  it('leaves alone what is no regular file, and writes behind links', {
+    skip: windows,
+  }, async () => {
+    execFileSync('mkfifo', [file('pipe')])
+    await assert.rejects(
+      quantize(input, file('pipe'), 'Q8_0'),
+      coded('WRITE_FAILED', 'not a regular file'),
+    )
+    assert.ok(lstatSync(file('pipe')).isFIFO())
+    symlinkSync('behind.gguf', file('link.gguf'))
+    const { outputBytes } = await quantize(input, file('link.gguf'), 'Q8_0')
+    assert.ok(lstatSync(file('link.gguf')).isSymbolicLink())
+    assert.equal(lstatSync(file('behind.gguf')).size, outputBytes)
+  })
 })
 
 describe('realm quantize', () => {
@@ -99,5 +126,34 @@ describe('realm quantize', () => {
     const { status, stderr } = realm(input)
     assert.equal(status, 2)
     assert.ok(stderr.includes('realm quantize INPUT OUTPUT MIX'))
+  })
+
+  const left = (output) => readdirSync(folder).filter((name) => name.startsWith(output))
+
+  /** Ends the command with a signal while it writes; how it ended. */
+  async function ended(output, signal) {
+    const args = ['quantize', input, file(output), 'Q2_K', '--threads', '1']
+    const child = spawn(process.execPath, [join(root, 'dist', 'bin.js'), ...args])
+    const exit = once(child, 'exit')
+    while (!left(output).some((name) => name.endsWith('.partial'))) {
+      assert.equal(child.exitCode, null, 'it ended too soon')
+      await sleep(2)
+    }
+    child.kill(signal)
+    const [status, endedBy] = await exit
+    return endedBy ?? status
+  }
+
+  it('leaves nothing behind when it is interrupted', { skip: windows }, async () => {
+    assert.equal(await ended('int.gguf', 'SIGINT'), 130)
+    assert.equal(await ended('int.gguf', 'SIGTERM'), 143)
+    assert.deepEqual(left('int.gguf'), [])
+  })
+
+  it('leaves what a killed one could not remove to the next one', async () => {
+    await ended('killed.gguf', 'SIGKILL')
+    assert.equal(left('killed.gguf').length, 1)
+    await quantize(input, file('killed.gguf'), 'Q8_0')
+    assert.deepEqual(left('killed.gguf'), ['killed.gguf'])
   })
 })

@@ -2,6 +2,7 @@
  * The `realm` command.
  */
 
+import { constants } from 'node:os'
 import { createInterface } from 'node:readline/promises'
 import { parseArgs } from 'node:util'
 import { type BenchRates, bench, benchContextLength } from './bench.js'
@@ -127,12 +128,21 @@ async function quantizeFile(words: string[], flags: Flags): Promise<number> {
   const [input, output, mix, ...rest] = words
   if (input === undefined || output === undefined || mix === undefined || rest.length > 0)
     throw new UsageError(`expected an input, an output and a mix\n\n${USAGE}`)
+  // Ctrl-C and its like end the work through its signal, so that nothing is left; twice, the process.
+  const interrupt = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(name, () => interrupt.abort(name))
   const report = await quantize(input, output, mix, {
     imatrix: flags.imatrix,
     threads: numeric(flags, 'threads'),
     allowRequantize: flags['allow-requantize'],
     onProgress: percentage('quantising'),
+    signal: interrupt.signal,
+  }).catch((error) => {
+    if (interrupt.signal.aborted) return null
+    throw error
   })
+  if (report === null) return 128 + constants.signals[interrupt.signal.reason as NodeJS.Signals]
   const changed = report.tensors.filter(({ from, to }) => from !== to).length
   const [before, after] = [report.inputBytes, report.outputBytes].map((n) => (n / 1e6).toFixed(1))
   return print(

@@ -17,13 +17,17 @@ export type QuantizeReport = BindingReport
  * fails or is stopped; a file that was there before is replaced only by a whole one. An `onProgress`
  * that throws when all is done comes too late for that: the call rejects, and the new file is there.
  *
+ * Until it is whole, the file is called `output` with `.<16 digits>.partial` behind. Only a process
+ * that is ended from outside leaves that; the next call with the same `output` removes it.
+ *
  * @param input path of a GGUF file, of F32, F16 or BF16 tensors unless `allowRequantize`
- * @param output path of the new file
+ * @param output path of the new file; a symbolic link stays, and the file behind it is written
  * @param mix such as 'Q4_K_M' or 'IQ3_XS'; an unknown one names them all in its error
  * @throws RealmError INVALID_ARGUMENT  an argument is wrong, or the mix needs an importance matrix
- * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED  the input
+ * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED  the input; MODEL_INVALID too
+ *   for a value that is not finite, or would not be in its new type (1e30 in F16)
  * @throws RealmError STORAGE_FULL      there is no room for the output
- * @throws RealmError WRITE_FAILED      the output cannot be written
+ * @throws RealmError WRITE_FAILED      the output cannot be written, or is no regular file
  * @throws RealmError ABORTED           the signal was aborted, or onProgress threw
  */
 export async function quantize(

@@ -265,7 +265,10 @@ fn file_info(gguf: &Gguf, text: Option<&TextTools>) -> Result<ModelInfo> {
         weight_bytes: weight_types.values().sum(),
         weight_types,
         tokenizer: metadata.require_str("tokenizer.ggml.model")?.to_owned(),
-        chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
+        chat_template: metadata
+            .str("tokenizer.chat_template")?
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned),
         ..ModelInfo::default()
     };
     if let Some(TextTools { tokenizer, templates, .. }) = text {

@@ -202,6 +202,19 @@ impl TensorData {
         self.layout.shape()
     }
 
+    /// The same tensor with exactly this shape; `None` where the two differ in more than
+    /// dimensions of 1 at their end. Files may have these or not: in ggml every shape is four
+    /// numbers, 1 where a file gives none.
+    pub fn in_shape(&self, shape: &[usize]) -> Option<TensorData> {
+        let mut dims = [1; MAX_DIMS];
+        dims.get_mut(..shape.len())?.copy_from_slice(shape);
+        if shape.is_empty() || dims != self.layout.dims {
+            return None;
+        }
+        let layout = Layout { n_dims: shape.len(), ..self.layout.clone() };
+        Some(TensorData { layout, view: self.view.clone() })
+    }
+
     /// How the values are stored.
     pub fn ty(&self) -> TensorType {
         self.layout.ty

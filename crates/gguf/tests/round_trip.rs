@@ -189,3 +189,36 @@ proptest! {
         prop_assert_eq!(first.bytes(), [seed]);
     }
 }
+
+#[test]
+fn dimensions_of_1_at_the_end_of_a_shape_are_there_or_not() {
+    let tensor = |shape: &[usize]| {
+        let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+        TensorData::from_vec("x", shape, TensorType::F32, bytes).unwrap()
+    };
+    let fits: [(&[usize], &[usize]); 6] = [
+        (&[6], &[6]),
+        (&[6, 1], &[6]),
+        (&[6], &[6, 1]),
+        (&[2, 3, 1, 1], &[2, 3]),
+        (&[2, 3], &[2, 3, 1, 1]),
+        (&[1, 1], &[1]),
+    ];
+    for (file, wanted) in fits {
+        let shaped = tensor(file).in_shape(wanted).unwrap_or_else(|| panic!("{file:?}"));
+        assert_eq!((shaped.name(), shaped.shape()), ("x", wanted));
+        assert_eq!(shaped.bytes(), tensor(file).bytes());
+    }
+    let others: [(&[usize], &[usize]); 7] = [
+        (&[6], &[3, 2]),
+        (&[6], &[1, 6]),
+        (&[1, 6], &[6]),
+        (&[2, 1, 3], &[2, 3]),
+        (&[6], &[5]),
+        (&[1], &[]),
+        (&[6], &[6, 1, 1, 1, 1]),
+    ];
+    for (file, wanted) in others {
+        assert!(tensor(file).in_shape(wanted).is_none(), "{file:?} as {wanted:?}");
+    }
+}

@@ -61,20 +61,20 @@ pub fn read_adapter(
     for (name, pair) in pairs(file)? {
         let shape = base_shape(base, &name)?;
         let target = targets.of(&name)?;
-        let (rank, a, b) = (pair.b.row_len(), &pair.a, &pair.b);
+        let rank = pair.b.row_len();
         let matrices = if shape.len() > 2 { &shape[2..] } else { &[] };
         let (width, n_rows) = (shape[0], shape.get(1).copied().unwrap_or(1));
         let (a_shape, b_shape) = match target {
             Target::Lookup(_) => ([rank, n_rows], [rank, width]),
             Target::Products(_) => ([width, rank], [rank, n_rows]),
         };
-        check_shape(a, &[&a_shape, matrices].concat())?;
-        check_shape(b, &[&b_shape, matrices].concat())?;
+        let a = checked(&pair.a, &[&a_shape, matrices].concat())?;
+        let b = checked(&pair.b, &[&b_shape, matrices].concat())?;
         (info.rank, info.n_tensors) = (info.rank.max(rank), info.n_tensors + 1);
         let scale = if alpha == 0.0 { 1.0 } else { alpha / rank as f32 };
         match target {
             Target::Lookup(weight) => {
-                adapter.lookups.push(LowRank { weight, a: pair.a, b: pair.b, scale });
+                adapter.lookups.push(LowRank { weight, a, b, scale });
             }
             Target::Products(weights) => {
                 // A factor on the whole matrix is not one on what is added to it.
@@ -86,10 +86,10 @@ pub fn read_adapter(
                             let index = rows[0].start / n_rows;
                             (
                                 a.rows(index * rank..(index + 1) * rank)?,
-                                gather_rows(b, rows)?.fetch()?,
+                                gather_rows(&b, rows)?.fetch()?,
                             )
                         }
-                        Some(rows) => (a.clone(), gather_rows(b, rows)?.fetch()?),
+                        Some(rows) => (a.clone(), gather_rows(&b, rows)?.fetch()?),
                         None => (a.clone(), b.clone()),
                     };
                     adapter.products.push(LowRank { weight: *weight, a, b, scale });
@@ -185,13 +185,13 @@ fn base_shape(base: &Gguf, name: &str) -> Result<Vec<usize>> {
     }
 }
 
-fn check_shape(tensor: &TensorData, expected: &[usize]) -> Result<()> {
-    if without_ones(tensor.shape()) == without_ones(expected) {
-        return Ok(());
-    }
-    let found = format!("shape {:?}", tensor.shape());
-    let expected = format!("shape {expected:?}, from the model's tensor and the rank of lora_b");
-    Err(Error::invalid(tensor.name(), found, expected))
+/// A half in this shape, if that is its own but for dimensions of 1 at the end.
+fn checked(half: &TensorData, shape: &[usize]) -> Result<TensorData> {
+    half.in_shape(shape).ok_or_else(|| {
+        let found = format!("shape {:?}", half.shape());
+        let expected = format!("shape {shape:?}, from the model's tensor and the rank of lora_b");
+        Error::invalid(half.name(), found, expected)
+    })
 }
 
 /// A shape without the dimensions of 1 at its end.

@@ -58,7 +58,7 @@ impl<'a> ProgramBuilder<'a> {
 
     /// A tensor that must be there, with this shape and a type that can be computed with.
     pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorData> {
-        let tensor = checked(self.gguf.require_tensor(name)?, shape)?;
+        let tensor = checked(&self.gguf.require_tensor(name)?, shape)?;
         self.used.insert(name.to_owned());
         Ok(tensor)
     }
@@ -262,20 +262,21 @@ impl<'a> ProgramBuilder<'a> {
 pub(crate) fn matrix_scale(gguf: &Gguf, name: &str) -> Result<f32> {
     let name = format!("{name}.scale");
     let Some(tensor) = gguf.tensor(&name) else { return Ok(1.0) };
-    let scale = values(&checked(tensor, &[1])?)?[0];
+    let scale = values(&checked(&tensor, &[1])?)?[0];
     match scale.is_normal() {
         true => Ok(scale),
         false => Err(Error::invalid(name, scale, "a finite number other than 0")),
     }
 }
 
-/// A tensor, if it has this shape and a type that can be computed with.
-fn checked(tensor: TensorData, shape: &[usize]) -> Result<TensorData> {
+/// A tensor in this shape, if that is its own but for dimensions of 1 at the end, and if its
+/// type can be computed with.
+fn checked(tensor: &TensorData, shape: &[usize]) -> Result<TensorData> {
     let name = tensor.name();
-    if tensor.shape() != shape {
+    let Some(tensor) = tensor.in_shape(shape) else {
         let found = format!("shape {:?}", tensor.shape());
         return Err(Error::invalid(name, found, format!("shape {shape:?}, from the metadata")));
-    }
+    };
     if !realm_quant::is_supported(tensor.ty()) {
         let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
         let found = format!("type {}", tensor.ty());
@@ -284,6 +285,7 @@ fn checked(tensor: TensorData, shape: &[usize]) -> Result<TensorData> {
     Ok(tensor)
 }
 
+/// The values of a tensor.
 fn values(tensor: &TensorData) -> Result<Vec<f32>> {
     let mut values = vec![0.0; tensor.row_len() * tensor.n_rows()];
     realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut values)

@@ -180,10 +180,10 @@ fn divisors(
         true => SHORT,
     };
     let tensor = gguf.require_tensor(name)?;
-    if tensor.shape() != [n_pairs] {
+    let Some(tensor) = tensor.in_shape(&[n_pairs]) else {
         let expected = format!("[{n_pairs}], half of rope.dimension_count");
         return Err(Error::invalid(tensor.name(), format!("shape {:?}", tensor.shape()), expected));
-    }
+    };
     let mut values = vec![0.0; n_pairs];
     realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut values)
         .map_err(|error| Error::unsupported(tensor.name(), tensor.ty(), error))?;

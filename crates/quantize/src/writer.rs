@@ -1,18 +1,14 @@
 //! GGUF files, written tensor after tensor.
 //!
 //! The types of all tensors are known before the first byte is written, so the
-//! header with every offset comes first and the data only passes through. The file
-//! has a temporary name until it is complete, and is removed when it never is.
+//! header with every offset comes first and the data only passes through.
 //!
 //! Layout: `docs/gguf.md` in the ggml repository, version 3.
-
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use realm_gguf::{Array, Metadata, TensorType, Value, ValueType};
 
 use crate::Error;
+use crate::output::Output;
 
 /// Metadata to be written: entries of another file, some of them replaced.
 pub(crate) struct Entries<'a> {
@@ -71,34 +67,20 @@ pub(crate) struct Tensor<'a> {
 
 /// A file that is being written.
 pub(crate) struct Writer {
-    path: PathBuf,
-    temporary: PathBuf,
-    /// `None` once the file is closed.
-    file: Option<BufWriter<File>>,
+    output: Output,
     alignment: u64,
     written: u64,
 }
 
 impl Writer {
-    /// Starts a file that will be called `path`, and writes the header.
-    pub(crate) fn create(
-        path: &Path,
+    /// Begins with the header.
+    pub(crate) fn new(
+        output: Output,
         alignment: u32,
         entries: &Entries<'_>,
         tensors: &[Tensor<'_>],
     ) -> Result<Self, Error> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.partial", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = File::create_new(&temporary)
-            .map_err(|source| Error::Io { path: temporary.clone(), source })?;
-        let mut writer = Self {
-            path: path.to_owned(),
-            temporary,
-            file: Some(BufWriter::with_capacity(1 << 20, file)),
-            alignment: alignment.into(),
-            written: 0,
-        };
+        let mut writer = Self { output, alignment: alignment.into(), written: 0 };
         let mut header = header(alignment.into(), entries, tensors);
         header.resize(header.len().next_multiple_of(alignment as usize), 0);
         writer.write(&header)?;
@@ -107,9 +89,7 @@ impl Writer {
 
     /// Appends to the data of the current tensor.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let file = self.file.as_mut().expect("only `finish` closes the file");
-        file.write_all(bytes)
-            .map_err(|source| Error::Io { path: self.temporary.clone(), source })?;
+        self.output.write(bytes)?;
         self.written += bytes.len() as u64;
         Ok(())
     }
@@ -121,31 +101,9 @@ impl Writer {
     }
 
     /// Gives the file its name. Returns its size in bytes.
-    pub(crate) fn finish(mut self) -> Result<u64, Error> {
-        let file = self.file.take().expect("only `finish` closes the file");
-        let closed = file
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.path));
-        if let Err(source) = closed {
-            self.remove();
-            return Err(Error::Io { path: self.path.clone(), source });
-        }
+    pub(crate) fn finish(self) -> Result<u64, Error> {
+        self.output.finish()?;
         Ok(self.written)
-    }
-
-    /// Removes the unfinished file; if that fails too, nothing can be done about it.
-    fn remove(&self) {
-        fs::remove_file(&self.temporary).ok();
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            self.remove();
-        }
     }
 }
 
