@@ -140,6 +140,15 @@ export class DiskFolder implements ModelFolder {
     return (await stat(join(this.path, file)).catch(() => undefined))?.size
   }
 
+  async read(file: string, offset: number, length: number): Promise<Uint8Array> {
+    const handle = await open(join(this.path, file))
+    try {
+      return await readAt(handle, offset, length)
+    } finally {
+      await handle.close()
+    }
+  }
+
   async openForWriting(file: string): Promise<WritableFile> {
     const path = join(this.path, file)
     // Opened as it is, or made.
@@ -209,13 +218,15 @@ function writable(handle: FileHandle, folder: string): WritableFile {
       await handle.datasync()
     },
 
-    async read(offset, length) {
-      const bytes = new Uint8Array(length)
-      const { bytesRead } = await handle.read(bytes, 0, length, offset)
-      return bytes.subarray(0, bytesRead)
-    },
+    read: (offset, length) => readAt(handle, offset, length),
 
     truncate: (size) => handle.truncate(size),
     close: () => handle.close(),
   }
+}
+
+async function readAt(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length)
+  const { bytesRead } = await handle.read(bytes, 0, length, offset)
+  return bytes.subarray(0, bytesRead)
 }

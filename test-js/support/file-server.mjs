@@ -23,6 +23,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {number} [status]    what is answered instead, `failures` times
  * @property {number} [failures]  Default: always.
  * @property {boolean} [silent]   sends half an answer, then nothing
+ * @property {number} [endAfter]  bytes after which an answer ends as if it were whole
  * @property {boolean} [chunked]  whole answers without Content-Length
  * @property {Record<string, string>} [headers]
  * @property {string} [type]
@@ -125,7 +126,8 @@ const ARRIVAL_MS = 250
 async function send(file, bytes, response, record) {
   const isCut = file.dropAfter !== undefined && (file.drops ?? 1) > 0
   if (isCut && file.drops !== undefined) file.drops -= 1
-  const limit = isCut ? file.dropAfter : file.silent ? bytes.length / 2 : bytes.length
+  const whole = file.endAfter ?? (file.silent ? bytes.length / 2 : bytes.length)
+  const limit = isCut ? file.dropAfter : whole
   const start = bytes.byteOffset - file.bytes.byteOffset
   for (let at = 0; at < Math.min(limit, bytes.length); at += 16384) {
     if (file.delayMs) await sleep(file.delayMs)

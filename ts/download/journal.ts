@@ -27,6 +27,8 @@ export interface Journal {
   /** Numbers of pieces that are there beyond the first gap. */
   laterPieces: number[]
   isComplete: boolean
+  /** Whether the complete file was found to be a whole GGUF file. */
+  isChecked: boolean
   /** Milliseconds since 1970. */
   lastUsed: number
 }
@@ -34,12 +36,19 @@ export interface Journal {
 /** A journal of this form; others are those of a later or broken version. */
 const FORMAT = 1
 
+/** What journals of older releases do not tell. */
+const ABSENT = { isChecked: false }
+
 /** Bytes of a file that are there. */
 export function storedBytes(journal: Journal): number {
   const { version, pieceBytes, leadingPieces, laterPieces, isComplete } = journal
   if (isComplete && version !== null) return version.size
   const bytes = (leadingPieces + laterPieces.length) * pieceBytes
-  return version === null ? bytes : Math.min(bytes, version.size)
+  if (version === null) return bytes
+  // The last piece is shorter.
+  const last = Math.ceil(version.size / pieceBytes) - 1
+  const isLastThere = leadingPieces > last || laterPieces.includes(last)
+  return isLastThere ? bytes - ((last + 1) * pieceBytes - version.size) : bytes
 }
 
 /** Reads what `journalText` wrote; undefined for anything else. */
@@ -47,7 +56,8 @@ export function parseJournal(text: string): Journal | undefined {
   try {
     const [line = ''] = text.split('\n', 1)
     const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
-    return format === FORMAT && isSound(journal) ? journal : undefined
+    const whole = { ...ABSENT, ...journal }
+    return format === FORMAT && isSound(whole) ? whole : undefined
   } catch {
     return undefined
   }
@@ -55,17 +65,22 @@ export function parseJournal(text: string): Journal | undefined {
 
 /** Whether a journal can be relied on: folders may be written to by others. */
 function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): boolean {
-  const { leadingPieces, laterPieces, isComplete, lastUsed } = rest
+  const { leadingPieces, laterPieces, isComplete, isChecked, lastUsed } = rest
   const counts = [parts, pieceBytes, leadingPieces, ...laterPieces, version?.size ?? 0]
   return (
     URL.canParse(url) &&
-    // A name in the same folder, or none yet.
-    /^[\w.-]*$/.test(file) &&
+    isDataFile(file) &&
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
     pieceBytes > 0 &&
     typeof isComplete === 'boolean' &&
+    typeof isChecked === 'boolean' &&
     typeof lastUsed === 'number'
   )
+}
+
+/** Whether a name is one of a data file in the same folder, and no journal's; or none yet. */
+function isDataFile(file: unknown): boolean {
+  return typeof file === 'string' && /^(?!\.)[\w.-]*$/.test(file) && !file.endsWith('.json')
 }
 
 /** A journal as it is written. */

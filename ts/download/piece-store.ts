@@ -2,6 +2,7 @@
  * Takes the pieces of a file in any order, and knows which are there.
  */
 
+import { faultOfFile } from './gguf-file.js'
 import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
 import { journalName, type ModelFolder, readJournal, type WritableFile } from './storage.js'
 
@@ -19,7 +20,7 @@ export interface PieceStore {
   write(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>
   /** Reads from the pieces that are there. */
   read(offset: number, length: number): Uint8Array | Promise<Uint8Array>
-  /** Says that every piece is there, and of which version. */
+  /** Says that every piece is there, of which version, and that the file was found to be whole. */
   complete(version: FileVersion): Promise<void>
 }
 
@@ -80,6 +81,7 @@ export class FileStore implements PieceStore {
       leadingPieces: 0,
       laterPieces: [],
       isComplete: false,
+      isChecked: false,
       lastUsed: 0,
     }
     const stored = await readJournal(folder, journalName(part.part))
@@ -109,7 +111,7 @@ export class FileStore implements PieceStore {
     const { file: old } = this.#journal
     const file = this.#folder.dataFileName(this.#part.part, this.#part.url)
     this.#pieces = new Pieces()
-    this.#journal = { ...this.#journal, version, file, isComplete: false }
+    this.#journal = { ...this.#journal, version, file, isComplete: false, isChecked: false }
     const size = version?.size ?? this.pieceBytes
     await this.#writing(size, () => this.#writeJournal())
     if (old !== '') await this.#folder.removeDataFile(old)
@@ -139,7 +141,7 @@ export class FileStore implements PieceStore {
       await this.#requireHandle().truncate(version.size)
       await this.close()
       const file = await this.#folder.publish(this.#journal.file)
-      this.#journal = { ...this.#journal, file, version, isComplete: true }
+      this.#journal = { ...this.#journal, file, version, isComplete: true, isChecked: true }
       await this.#writeJournal()
     })
   }
@@ -163,7 +165,9 @@ export class FileStore implements PieceStore {
     const { file, version, leadingPieces, laterPieces, isComplete } = this.#journal
     if (file === '') return
     const size = await this.#folder.sizeOf(file)
-    const isSound = isComplete ? size === version?.size : size !== undefined && version !== null
+    const isSound = isComplete
+      ? version !== null && size === version.size && (await this.#isWhole(size))
+      : size !== undefined && version !== null
     if (!isSound) {
       this.#journal = { ...this.#journal, version: null, isComplete: false }
       return
@@ -176,6 +180,15 @@ export class FileStore implements PieceStore {
       this.#handle = await this.#folder.openForWriting(file)
       await this.#handle.reserve(version.size, missing)
     })
+  }
+
+  /** Whether a complete file is one: releases before this one kept some that were cut off. */
+  async #isWhole(size: number): Promise<boolean> {
+    const { file, isChecked } = this.#journal
+    if (isChecked) return true
+    const fault = await faultOfFile(size, (at, length) => this.#folder.read(file, at, length))
+    this.#journal = { ...this.#journal, isChecked: fault === undefined }
+    return fault === undefined
   }
 
   /** Writes, with the folder's word on what went wrong. */

@@ -112,19 +112,33 @@ export async function* readBody(
   if (reader === undefined) return
   try {
     for (;;) {
-      const timer = setTimeout(() => reader.cancel().catch(() => {}), stallMs)
-      const began = performance.now()
-      const { done, value } = await reader.read().finally(() => clearTimeout(timer))
+      // A body that is cancelled ends as one that is whole, so it is said why it ended.
+      let isSilent = false
+      const cancelled = whenSilent(stallMs, () => {
+        isSilent = true
+        reader.cancel().catch(() => {})
+      })
+      const { done, value } = await reader.read().finally(cancelled)
+      if (isSilent) throw new Transient('the server fell silent')
       if (value !== undefined) yield value
-      if (!done) continue
-      if (performance.now() - began >= stallMs) throw new Transient('the server fell silent')
-      return
+      if (done) return
     }
   } catch (error) {
     throw error instanceof Transient ? error : networkFailure(error, signal)
   } finally {
     reader.cancel().catch(() => {})
   }
+}
+
+/** What came while this thread was busy may take so long to be seen. */
+const GRACE_MS = 20
+
+/** Calls `stop` when so much time has passed. Returns what prevents it. */
+function whenSilent(stallMs: number, stop: () => void): () => void {
+  let timer = setTimeout(() => {
+    timer = setTimeout(stop, GRACE_MS)
+  }, stallMs)
+  return () => clearTimeout(timer)
 }
 
 /** Tries until it succeeds, or fails for good; `hasProgress` says whether to count anew. */

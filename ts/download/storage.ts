@@ -39,6 +39,8 @@ export interface ModelFolder {
   dataFileName(part: number, url: URL): string
   /** Bytes of a file, or undefined if it is not there. */
   sizeOf(file: string): Promise<number | undefined>
+  /** Reads from a data file; fewer bytes than asked for where it ends before. */
+  read(file: string, offset: number, length: number): Promise<Uint8Array>
   /** Opens a data file, which is made if it is not there. */
   openForWriting(file: string): Promise<WritableFile>
   /** Gives a data file that is complete its final name, and returns that. */

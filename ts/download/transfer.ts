@@ -6,6 +6,7 @@
 import { aborted } from '../model-source.js'
 import { Checksum } from './checksum.js'
 import type { NetworkPlatform } from './context.js'
+import { faultOfFile, faultOfStart } from './gguf-file.js'
 import type { FileVersion } from './journal.js'
 import type { PieceStore } from './piece-store.js'
 import {
@@ -24,6 +25,9 @@ import {
 
 /** How often a file may change while it is being downloaded. */
 const MAX_RESTARTS = 3
+
+/** What came is not the file that was meant, and nothing of it is to be kept. */
+class WrongFile extends Error {}
 
 /** One file to fetch. */
 export interface Transfer {
@@ -48,6 +52,10 @@ export async function transfer(job: Transfer): Promise<void> {
     try {
       return await new Attempt(job).run()
     } catch (error) {
+      if (error instanceof WrongFile) {
+        await job.store.begin(null)
+        throw failed(job.url, error.message)
+      }
       if (!(error instanceof Changed)) throw error
       if (restarts === MAX_RESTARTS) throw failed(job.url, `it keeps changing: ${error.message}`)
       await job.store.begin(null)
@@ -155,8 +163,15 @@ class Attempt {
         throw new Transient(`bytes ${offset}-${offset + length}: expected ${length}, got ${filled}`)
     }
     await retrying(url, policy, this.#signal, task, () => filled > filledBefore)
-    await store.write(piece, bytes)
+    await this.#store(piece, bytes)
     await this.#advanceChecksum(version.size)
+  }
+
+  /** Stores a piece. A page of a login in place of a model is known by its first bytes. */
+  async #store(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const fault = piece === 0 ? faultOfStart(bytes) : undefined
+    if (fault !== undefined) throw new WrongFile(fault)
+    await this.#job.store.write(piece, bytes)
   }
 
   /** The whole file from one answer: no part of it can be asked for again. */
@@ -185,7 +200,7 @@ class Attempt {
     const piece = new Uint8Array(store.pieceBytes)
     let filled = 0
     const flush = async () => {
-      await store.write(store.leadingPieces, piece.slice(0, filled))
+      await this.#store(store.leadingPieces, piece.slice(0, filled))
       filled = 0
       await this.#advanceChecksum(this.#receivedBytes)
     }
@@ -202,21 +217,28 @@ class Attempt {
     if (filled > 0) await flush()
     if (total > 0 && this.#receivedBytes !== total)
       throw new Transient(`expected ${total} bytes, received ${this.#receivedBytes}`)
+    // Nobody said how long it is but the file itself.
+    const fault = total === 0 ? await this.#fault(this.#receivedBytes) : undefined
+    if (fault !== undefined) throw new Transient(fault)
     return this.#receivedBytes
   }
 
-  /** Checks the whole and says that it is there; what is wrong is dropped. */
+  /** Checks the whole and says that it is there. */
   async #complete(version: FileVersion): Promise<void> {
-    const { store, url } = this.#job
+    const fault = await this.#fault(version.size)
+    if (fault !== undefined) throw new WrongFile(fault)
     if (this.#sha256 !== undefined) {
       await this.#advanceChecksum(version.size)
       const found = this.#checksum.digest()
-      if (found !== this.#sha256) {
-        await store.begin(null)
-        throw failed(url, `its SHA-256 is ${found}, expected ${this.#sha256}`)
-      }
+      if (found !== this.#sha256)
+        throw new WrongFile(`its SHA-256 is ${found}, expected ${this.#sha256}`)
     }
-    await store.complete(version)
+    await this.#job.store.complete(version)
+  }
+
+  /** What is wrong with the file in the store, by its header. */
+  async #fault(size: number): Promise<string | undefined> {
+    return faultOfFile(size, (at, length) => this.#job.store.read(at, length))
   }
 
   /** Takes the checksum as far as there is no gap, where one is known to compare with. */

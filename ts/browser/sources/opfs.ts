@@ -108,6 +108,12 @@ export class OriginFolder implements ModelFolder {
     return (await entry?.getFile())?.size
   }
 
+  async read(file: string, offset: number, length: number): Promise<Uint8Array> {
+    const entry = await this.handle.getFileHandle(file)
+    const blob = (await entry.getFile()).slice(offset, offset + length)
+    return new Uint8Array(await blob.arrayBuffer())
+  }
+
   async openForWriting(file: string): Promise<WritableFile> {
     const entry = await this.handle.getFileHandle(file, { create: true })
     return writable(await entry.createSyncAccessHandle())
