@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { open, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { DiskStorage } from '../dist/disk-storage.js'
@@ -46,25 +46,6 @@ describe('a download', () => {
       downloads.server.requests.map(({ method }) => method),
       ['HEAD'],
     )
-  })
-
-  it('is used as it is kept while the server cannot be reached', async () => {
-    const url = serve('/offline.gguf')
-    await check(url)
-    serve('/offline.gguf', { status: 503 })
-    await check(url)
-    assert.match(downloads.log[0], /503.*using the stored file/)
-  })
-
-  it('is fetched again when the server has another version, beside who reads the old one', async () => {
-    const url = serve('/new.gguf')
-    const reader = await open(await check(url))
-    const changed = randomGguf(200_000)
-    serve('/new.gguf', { bytes: changed, etag: '"v2"' })
-    await check(url, changed)
-    assert.deepEqual(await reader.readFile(), content)
-    await reader.close()
-    assert.equal((await downloads.cache.list()).length, 1)
   })
 
   it('is fetched anew where what is kept cannot be relied on', async () => {

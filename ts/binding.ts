@@ -407,6 +407,8 @@ export interface HostedSource {
   address: string
   hubEndpoint: string | undefined
   hubToken: string | undefined
+  /** Milliseconds for which a server's word on what is stored is good. */
+  revalidate: number | undefined
 }
 
 /**

@@ -5,16 +5,19 @@
  * <cache>/<hash of the first part's address>/1.json      journal of part 1
  *                                            name.gguf   its bytes, for the engine to map;
  *                                            name.gguf.part   until they are complete
+ *                                            2-name.gguf   those of the version after it
  *         locks/<the same hash>   locked by who writes to that folder; always empty
  * ```
  *
- * A complete file is never written to again, and a new version takes its place by renaming: who
- * has the old one mapped goes on reading it.
+ * A complete file is never written to again, and a new version gets a name of its own: who has the
+ * old one mapped goes on reading it.
  */
 
 import { createHash } from 'node:crypto'
 import {
+  copyFile,
   type FileHandle,
+  link,
   mkdir,
   open,
   readdir,
@@ -78,6 +81,19 @@ export function folderName(first: URL): string {
   return createHash('sha256').update(first.href).digest('hex').slice(0, 24)
 }
 
+/**
+ * What the complete file of a part is called: a name that is safe on every file system, whatever
+ * the server calls the file, and no journal's.
+ */
+function publishedName(url: URL, generation: number): string {
+  const safe = basename(url.pathname)
+    .replace(/[^\w.-]/g, '_')
+    .slice(-MAX_NAME)
+    .replace(/^\.*/, '')
+  const name = safe === '' ? 'model.gguf' : safe.replace(/(\.gguf)?$/i, (end) => end || '.gguf')
+  return generation > 1 ? `${generation}-${name}` : name
+}
+
 /** The files of one model. */
 export class DiskFolder implements ModelFolder {
   readonly path: string
@@ -128,12 +144,22 @@ export class DiskFolder implements ModelFolder {
     await rename(`${path}${UNFINISHED}`, path)
   }
 
-  /** A name that is safe on every file system, whatever the server calls the file. */
-  dataFileName(_part: number, url: URL): string {
-    const name = basename(url.pathname)
-      .replace(/[^\w.-]/g, '_')
-      .slice(-MAX_NAME)
-    return `${name.replace(/^\.*/, '') || 'model.gguf'}${UNFINISHED}`
+  dataFileName(_part: number, url: URL, generation: number): string {
+    return `${publishedName(url, generation)}${UNFINISHED}`
+  }
+
+  /** The engine finds the parts of a split file by the name of the first. */
+  async adopt(file: string, _part: number, url: URL, generation: number): Promise<string> {
+    const name = publishedName(url, generation)
+    const [from, to] = [join(this.path, file), join(this.path, name)]
+    await rm(to, { force: true })
+    // Not every file system has links.
+    await link(from, to).catch(() => copyFile(from, to))
+    return name
+  }
+
+  async removeText(file: string): Promise<void> {
+    await rm(join(this.path, file), { force: true })
   }
 
   async sizeOf(file: string): Promise<number | undefined> {

@@ -55,6 +55,11 @@ export function isOfHub(hub: string, url: URL): boolean {
   return url.href.startsWith(`${trimmed(hub)}/`)
 }
 
+/** Whether an address of the hub names a commit, of which a file never changes. */
+export function isPinned(hub: string, url: URL): boolean {
+  return isOfHub(hub, url) && /\/resolve\/[0-9a-f]{40}\//.test(url.pathname)
+}
+
 /** Reads a hub's list of files; what is not a list is an empty one. */
 export function readListing(listing: unknown): HubFile[] {
   if (!Array.isArray(listing)) return []

@@ -26,6 +26,8 @@ export type ModelSource =
 export interface FetchContext {
   onProgress: ((progress: LoadProgress) => void) | undefined
   signal: AbortSignal | undefined
+  /** Milliseconds for which a server's word on what is stored is good. Default 0. */
+  revalidate?: number | undefined
 }
 
 /** Settings of a realm that its sources are opened with. */

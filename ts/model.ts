@@ -211,8 +211,8 @@ export class Model {
    *   adapters
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
-    const { onProgress, signal } = readAdapterOptions(options)
-    const resolved = await resolveSource(source, { ...this.#settings, onProgress, signal })
+    const fetching = { ...this.#settings, ...readAdapterOptions(options) }
+    const resolved = await resolveSource(source, fetching)
     const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
     return new LoraAdapter(this.#binding, loaded, (gone) => {
       this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)

@@ -95,6 +95,14 @@ export interface LoadOptions {
   vocabOnly?: boolean
   /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
   lora?: LoraSource | readonly LoraSource[]
+  /**
+   * When to ask a server whether it has another version of what is stored: 'always' with every
+   * load, 'never', or for how many milliseconds its last word is good. Asking takes 3 seconds at
+   * most; where there is no answer, or the new version cannot be had, the stored one is used and
+   * the logger told. A commit of the hub (`@` and 40 hexadecimal digits) is never asked about.
+   * Default 'always'.
+   */
+  revalidate?: 'always' | 'never' | number
   /** Called on the JS thread while the model is fetched and loaded. */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
@@ -160,6 +168,8 @@ export interface CompletionOptions extends GenerateOptions {
 
 /** Options of `model.loadAdapter`. */
 export interface AdapterOptions {
+  /** When to ask a server whether it has another version, as for `realm.load`. Default 'always'. */
+  revalidate?: 'always' | 'never' | number
   /** Called on the JS thread while the adapter is downloaded. */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the download: the load rejects with ABORTED. */
@@ -229,6 +239,17 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
   return optional('a function', (value): value is T => typeof value === 'function')
 }
 
+/** Milliseconds for which a server's word is good. */
+const REVALIDATE: Field<number> = {
+  expected: "'always', 'never' or a number of milliseconds of at least 0",
+  fallback: 0,
+  parse: (value) => {
+    if (value === 'always') return 0
+    if (value === 'never') return Number.POSITIVE_INFINITY
+    return typeof value === 'number' && value >= 0 ? value : undefined
+  },
+}
+
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
@@ -249,6 +270,7 @@ const LOAD = {
   chatTemplate: string('the name of a built-in template, or Jinja', undefined),
   vocabOnly: boolean(false),
   lora: loraSourceField,
+  revalidate: REVALIDATE,
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
 }
@@ -256,7 +278,7 @@ const LOAD = {
 const { memoryLimit: _limit, ...REALM_WITHOUT_LIMIT } = REALM
 const ESTIMATE = { ...REALM_WITHOUT_LIMIT, ...LOAD }
 
-const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
+const ADAPTER = { revalidate: REVALIDATE, onProgress: LOAD.onProgress, signal: signalField }
 
 const QUANTIZE = {
   imatrix: string('a path', undefined),

@@ -62,11 +62,11 @@ const COPY_BYTES = 4 << 20
  */
 export async function resolveSource(
   source: unknown,
-  { signal, hubEndpoint, hubToken }: PageFetchContext,
+  { signal, hubEndpoint, hubToken, revalidate }: PageFetchContext,
 ): Promise<BindingSource> {
   if (signal?.aborted) throw aborted()
   if (source instanceof URL || typeof source === 'string')
-    return { address: absolute(String(source)), hubEndpoint, hubToken }
+    return { address: absolute(String(source)), hubEndpoint, hubToken, revalidate }
   if (hasGetFile(source)) return source.getFile()
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) return toBlob(source)
   if (Array.isArray(source))

@@ -105,9 +105,10 @@ export class Realm {
   async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
     this.#requireLive()
     const checked = readLoadOptions(options)
-    const { onProgress, signal } = checked
+    const { onProgress, signal, revalidate } = checked
     const { logger } = this.#options
-    const resolved = await resolveSource(source, { ...this.#options, onProgress, signal })
+    const fetching = { ...this.#options, onProgress, signal, revalidate }
+    const resolved = await resolveSource(source, fetching)
     const onLoad = (progress: BindingProgress) => {
       if (typeof progress === 'number') onProgress?.({ stage: 'load', fraction: progress })
       else if ('level' in progress) logger?.(progress)
@@ -207,11 +208,12 @@ async function checkBackends(
 /** Loads the adapters that a model is to run with from the start. */
 async function loadLora(
   model: Model,
-  { lora, onProgress, signal }: ReturnType<typeof readLoadOptions>,
+  { lora, onProgress, signal, revalidate }: ReturnType<typeof readLoadOptions>,
 ): Promise<void> {
   const uses: LoraUse[] = []
   for (const { item: path, scale } of lora) {
-    uses.push({ adapter: await model.loadAdapter(path, { onProgress, signal }), scale })
+    const adapter = await model.loadAdapter(path, { onProgress, signal, revalidate })
+    uses.push({ adapter, scale })
   }
   if (uses.length > 0) model.setLora(uses)
 }

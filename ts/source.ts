@@ -7,7 +7,9 @@ import { fileURLToPath } from 'node:url'
 import { defaultCache, hubOfEnvironment } from './disk-cache.js'
 import { type DiskFolder, DiskStorage, folderName } from './disk-storage.js'
 import type { DownloadContext } from './download/context.js'
-import { download, findOnHub, type Opener, type Wanted } from './download/download.js'
+import { Currency } from './download/currency.js'
+import { download, type Opener, type Wanted } from './download/download.js'
+import { findOnHub } from './download/find-on-hub.js'
 import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
 import { RealmError } from './errors.js'
 import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
@@ -56,19 +58,22 @@ export async function resolveSource(
 }
 
 async function fromString(source: string, context: NodeFetchContext): Promise<string> {
-  if (/^https?:\/\//i.test(source)) return fetched({ url: new URL(source) }, context)
+  if (/^https?:\/\//i.test(source))
+    return fetched({ url: new URL(source) }, storageOf(context), toDownload(context))
   if (source.startsWith('hf:')) {
-    const wanted = await findOnHub(source, storageOf(context), toDownload(context))
-    return fetched(wanted, context)
+    const [storage, download] = [storageOf(context), toDownload(context)]
+    return fetched(await findOnHub(source, storage, download), storage, download)
   }
   return source.startsWith('file:') ? fileURLToPath(source) : source
 }
 
 /** The path of a downloaded model's (first) file: the engine finds the other parts beside it. */
-async function fetched(wanted: Wanted, context: NodeFetchContext): Promise<string> {
-  const name = folderName(wanted.url)
-  const storage = storageOf(context)
-  const [path = ''] = await download(wanted, name, storage, paths, toDownload(context))
+async function fetched(
+  wanted: Wanted,
+  storage: DiskStorage,
+  context: DownloadContext,
+): Promise<string> {
+  const [path = ''] = await download(wanted, folderName(wanted.url), storage, paths, context)
   return path
 }
 
@@ -82,7 +87,7 @@ function storageOf({ cacheDirectory }: NodeFetchContext): DiskStorage {
 }
 
 function toDownload(context: NodeFetchContext): DownloadContext {
-  const { onProgress, signal, logger, hubEndpoint, hubToken, policy } = context
+  const { onProgress, signal, logger, hubEndpoint, hubToken, policy, revalidate } = context
   return {
     onProgress,
     signal,
@@ -93,6 +98,7 @@ function toDownload(context: NodeFetchContext): DownloadContext {
     },
     policy: { ...POLICY, ...policy },
     platform: nodeNetwork,
+    currency: new Currency(revalidate ?? 0),
   }
 }
 

@@ -22,6 +22,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {Promise<void>} [hold] what the second half of the file waits for
  * @property {number} [status]    what is answered instead, `failures` times
  * @property {number} [failures]  Default: always.
+ * @property {boolean} [mute]     never answers
  * @property {boolean} [silent]   sends half an answer, then nothing
  * @property {number} [endAfter]  bytes after which an answer ends as if it were whole
  * @property {boolean} [chunked]  whole answers without Content-Length
@@ -84,6 +85,7 @@ async function answer(file, requests, request, response) {
   response.setHeader('access-control-allow-origin', '*')
   if (request.method === 'OPTIONS')
     return response.writeHead(204, { 'access-control-allow-headers': 'range, authorization' }).end()
+  if (file?.mute) return
   if (file === undefined) return response.writeHead(404, 'Not Found').end()
   if (file.status !== undefined && (file.failures ?? 1) > 0) {
     if (file.failures !== undefined) file.failures -= 1

@@ -5,6 +5,7 @@
 import type { FetchContext } from '../model-source.js'
 import type { LogEntry } from '../reports.js'
 import type { Hash } from './checksum.js'
+import type { Currency } from './currency.js'
 import type { FetchPolicy, Hub } from './requests.js'
 
 /** What is different between Node and browsers. */
@@ -22,4 +23,6 @@ export interface DownloadContext extends FetchContext {
   hub: Hub
   policy: FetchPolicy
   platform: NetworkPlatform
+  /** When servers are asked whether they have another version of what is stored. */
+  currency: Currency
 }

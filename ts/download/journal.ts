@@ -29,6 +29,10 @@ export interface Journal {
   isComplete: boolean
   /** Whether the complete file was found to be a whole GGUF file. */
   isChecked: boolean
+  /** Counts the versions of the model that were stored, from 1: files of two never share a name. */
+  generation: number
+  /** When the server last said that this is what it has; milliseconds since 1970. */
+  confirmedAt: number
   /** Milliseconds since 1970. */
   lastUsed: number
 }
@@ -37,7 +41,7 @@ export interface Journal {
 const FORMAT = 1
 
 /** What journals of older releases do not tell. */
-const ABSENT = { isChecked: false }
+const ABSENT = { isChecked: false, generation: 1, confirmedAt: 0 }
 
 /** Bytes of a file that are there. */
 export function storedBytes(journal: Journal): number {
@@ -65,8 +69,8 @@ export function parseJournal(text: string): Journal | undefined {
 
 /** Whether a journal can be relied on: folders may be written to by others. */
 function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): boolean {
-  const { leadingPieces, laterPieces, isComplete, isChecked, lastUsed } = rest
-  const counts = [parts, pieceBytes, leadingPieces, ...laterPieces, version?.size ?? 0]
+  const { leadingPieces, laterPieces, isComplete, isChecked, generation, ...times } = rest
+  const counts = [parts, pieceBytes, generation, leadingPieces, ...laterPieces, version?.size ?? 0]
   return (
     URL.canParse(url) &&
     isDataFile(file) &&
@@ -74,7 +78,8 @@ function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): b
     pieceBytes > 0 &&
     typeof isComplete === 'boolean' &&
     typeof isChecked === 'boolean' &&
-    typeof lastUsed === 'number'
+    typeof times.lastUsed === 'number' &&
+    typeof times.confirmedAt === 'number'
   )
 }
 

@@ -4,7 +4,13 @@
 
 import { faultOfFile } from './gguf-file.js'
 import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
-import { journalName, type ModelFolder, readJournal, type WritableFile } from './storage.js'
+import {
+  journalName,
+  type ModelFolder,
+  nextJournalName,
+  readJournal,
+  type WritableFile,
+} from './storage.js'
 
 /** A file that is being put together. All pieces but the last are of `pieceBytes`. */
 export interface PieceStore {
@@ -48,44 +54,81 @@ export interface StoredPart {
   parts: number
 }
 
+/** The journal of a part of which nothing is there. */
+function freshJournal({ url, parts }: StoredPart, pieceBytes: number, generation: number): Journal {
+  return {
+    url: url.href,
+    parts,
+    file: '',
+    version: null,
+    pieceBytes,
+    leadingPieces: 0,
+    laterPieces: [],
+    isComplete: false,
+    isChecked: false,
+    generation,
+    confirmedAt: 0,
+    lastUsed: 0,
+  }
+}
+
 /** A part of a model in its folder. For the holder of the folder's lock. */
 export class FileStore implements PieceStore {
   readonly pieceBytes: number
+  readonly part: StoredPart
   readonly #folder: ModelFolder
-  readonly #part: StoredPart
+  readonly #journalName: string
   #journal: Journal
   #pieces = new Pieces()
   #handle: WritableFile | undefined
   /** Journals are written one after the other. */
   #written: Promise<void> = Promise.resolve()
 
-  private constructor(folder: ModelFolder, part: StoredPart, journal: Journal) {
+  private constructor(
+    folder: ModelFolder,
+    part: StoredPart,
+    journalName: string,
+    journal: Journal,
+  ) {
+    this.part = part
     this.#folder = folder
-    this.#part = part
+    this.#journalName = journalName
     this.#journal = journal
     this.pieceBytes = journal.pieceBytes
   }
 
-  /** The part as it is stored, or an empty one. */
+  /** The part as it is stored, or an empty one of this generation. */
   static async load(
     folder: ModelFolder,
     part: StoredPart,
-    { pieceBytes }: { pieceBytes: number },
+    pieceBytes: number,
+    generation: number,
   ): Promise<FileStore> {
-    const fresh: Journal = {
-      url: part.url.href,
-      parts: part.parts,
-      file: '',
-      version: null,
-      pieceBytes,
-      leadingPieces: 0,
-      laterPieces: [],
-      isComplete: false,
-      isChecked: false,
-      lastUsed: 0,
-    }
-    const stored = await readJournal(folder, journalName(part.part))
-    const store = new FileStore(folder, part, stored?.url === fresh.url ? stored : fresh)
+    const name = journalName(part.part)
+    return FileStore.#resumed(folder, part, name, freshJournal(part, pieceBytes, generation))
+  }
+
+  /** What is to take the part's place, as far as it is there: a file of a generation to come. */
+  static async loadNext(
+    folder: ModelFolder,
+    part: StoredPart,
+    pieceBytes: number,
+    generation: number,
+  ): Promise<FileStore> {
+    const name = nextJournalName(part.part)
+    const stored = await readJournal(folder, name)
+    if (stored !== undefined && stored.generation !== generation) await folder.removeText(name)
+    return FileStore.#resumed(folder, part, name, freshJournal(part, pieceBytes, generation))
+  }
+
+  static async #resumed(
+    folder: ModelFolder,
+    part: StoredPart,
+    name: string,
+    fresh: Journal,
+  ): Promise<FileStore> {
+    const stored = await readJournal(folder, name)
+    const store = new FileStore(folder, part, name, stored?.url === fresh.url ? stored : fresh)
     await store.#resume()
     return store
   }
@@ -96,6 +139,15 @@ export class FileStore implements PieceStore {
 
   get isComplete(): boolean {
     return this.#journal.isComplete
+  }
+
+  get generation(): number {
+    return this.#journal.generation
+  }
+
+  /** When the server last said that this is what it has; milliseconds since 1970. */
+  get confirmedAt(): number {
+    return this.#journal.confirmedAt
   }
 
   get leadingPieces(): number {
@@ -109,7 +161,8 @@ export class FileStore implements PieceStore {
   async begin(version: FileVersion | null): Promise<void> {
     await this.close()
     const { file: old } = this.#journal
-    const file = this.#folder.dataFileName(this.#part.part, this.#part.url)
+    const { part, url } = this.part
+    const file = this.#folder.dataFileName(part, url, this.generation)
     this.#pieces = new Pieces()
     this.#journal = { ...this.#journal, version, file, isComplete: false, isChecked: false }
     const size = version?.size ?? this.pieceBytes
@@ -142,6 +195,25 @@ export class FileStore implements PieceStore {
       await this.close()
       const file = await this.#folder.publish(this.#journal.file)
       this.#journal = { ...this.#journal, file, version, isComplete: true, isChecked: true }
+      this.confirm()
+      await this.#writeJournal()
+    })
+  }
+
+  /** Notes that the server has this version; written down with the next `use`. */
+  confirm(): void {
+    this.#journal = { ...this.#journal, confirmedAt: Date.now() }
+  }
+
+  /** Takes a complete file of an older generation over as it is. */
+  async adopt(older: FileStore): Promise<void> {
+    const { part, url } = this.part
+    const { generation } = this
+    const from = older.#journal
+    await this.#writing(from.version?.size ?? 0, async () => {
+      const file = await this.#folder.adopt(from.file, part, url, generation)
+      this.#journal = { ...from, file, generation }
+      this.#pieces = new Pieces()
       await this.#writeJournal()
     })
   }
@@ -215,7 +287,7 @@ export class FileStore implements PieceStore {
     const text = journalText(this.#journal)
     this.#written = this.#written
       .catch(() => {})
-      .then(() => this.#folder.writeText(journalName(this.#part.part), text))
+      .then(() => this.#folder.writeText(this.#journalName, text))
     return this.#written
   }
 }

@@ -130,6 +130,21 @@ export async function* readBody(
   }
 }
 
+/** The value in a body of JSON; undefined where it is no JSON. */
+export async function readJson(
+  response: Response,
+  { signal, stallMs }: Pick<RequestContext, 'signal' | 'stallMs'>,
+): Promise<unknown> {
+  const parts: Uint8Array<ArrayBuffer>[] = []
+  for await (const part of readBody(response, signal, stallMs)) parts.push(part)
+  const text = await new Blob(parts).text()
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** What came while this thread was busy may take so long to be seen. */
 const GRACE_MS = 20
 

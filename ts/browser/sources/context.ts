@@ -3,6 +3,7 @@
  */
 
 import type { DownloadContext } from '../../download/context.js'
+import { Currency } from '../../download/currency.js'
 import { DEFAULT_POLICY, type FetchPolicy } from '../../download/requests.js'
 import { DEFAULT_HUB } from '../../hub.js'
 import type { FetchContext } from '../../model-source.js'
@@ -29,5 +30,6 @@ export function toContext(options: SourceOptions): DownloadContext {
     hub: { endpoint: options.hubEndpoint ?? DEFAULT_HUB, token: options.hubToken },
     policy: { ...DEFAULT_POLICY, ...options.policy },
     platform: browserNetwork,
+    currency: new Currency(options.revalidate ?? 0),
   }
 }

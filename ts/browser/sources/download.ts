@@ -7,12 +7,12 @@ import type { DownloadContext } from '../../download/context.js'
 import {
   download as downloadTo,
   fetchPart,
-  findOnHub,
   type Opener,
-  openParts,
+  openAll,
   partsOf,
   type Wanted,
 } from '../../download/download.js'
+import { findOnHub } from '../../download/find-on-hub.js'
 import { DownloadProgress } from '../../download/progress.js'
 import type { ModelFolder } from '../../download/storage.js'
 import { BlobStore } from './blob-store.js'
@@ -32,7 +32,7 @@ export async function download(wanted: Wanted, context: DownloadContext): Promis
   })
   const parts = partsOf(wanted)
   const progress = new DownloadProgress(parts.length, context.onProgress)
-  return openParts(parts, stored, async (part) => {
+  return openAll(parts, stored, async (part) => {
     const store = new BlobStore(context.policy.pieceBytes)
     await fetchPart(part, store, context, progress)
     const source = store.open()

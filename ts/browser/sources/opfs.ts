@@ -103,6 +103,15 @@ export class OriginFolder implements ModelFolder {
     return `${part}-${crypto.randomUUID().slice(0, 8)}.gguf`
   }
 
+  async removeText(file: string): Promise<void> {
+    await this.handle.removeEntry(file).catch(() => {})
+  }
+
+  /** Every part is opened by its own name. */
+  async adopt(file: string): Promise<string> {
+    return file
+  }
+
   async sizeOf(file: string): Promise<number | undefined> {
     const entry = await this.handle.getFileHandle(file).catch(() => undefined)
     return (await entry?.getFile())?.size
