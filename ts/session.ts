@@ -80,7 +80,7 @@ export class Session {
       const { system: _, ...defaults } = this.#options
       const generation = this.#model.generateChat(
         messages,
-        { ...defaults, ...options },
+        { ...defaults, ...given(options) },
         this.#sequence,
         (result) => this.#settled(messages, result),
       )
@@ -171,6 +171,13 @@ export class Session {
       `${what}: the session is still answering; await the answer or abort it first`,
     )
   }
+}
+
+/** Options without those that are undefined, which stand for the session's own. */
+function given(options: GenerateOptions | undefined): GenerateOptions {
+  return Object.fromEntries(
+    Object.entries(options ?? {}).filter(([, value]) => value !== undefined),
+  )
 }
 
 function checkOptions(options: unknown): SessionOptions {
