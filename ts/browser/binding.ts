@@ -65,10 +65,19 @@ export class BrowserBinding implements Binding {
     const load = async (): Promise<BindingModel> => {
       const request = await this.#request(source, options)
       if (isAborted) throw aborted()
-      worker = new RemoteWorker({ type: 'load', ...request }, onProgress)
-      const { info, build, module, vocabulary } = await worker.loaded
-      this.#modules.set(build, Promise.resolve(module))
-      return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
+      const loading = new RemoteWorker({ type: 'load', ...request }, onProgress)
+      worker = loading
+      try {
+        const { info, build, module, vocabulary } = await loading.loaded
+        this.#modules.set(build, Promise.resolve(module))
+        const restored = await restoreSnapshot(build, module, vocabulary)
+        // The worker, which was done already, did not hear of it.
+        if (isAborted) throw aborted()
+        return new BrowserModel(loading, info, restored)
+      } catch (error) {
+        loading.end(DISPOSED)
+        throw error
+      }
     }
     return {
       model: load(),
