@@ -15,6 +15,9 @@ export const DEFAULT_HUB = 'https://huggingface.co'
 /** The file types to take from a repository that has several, best first. */
 const PREFERRED = [/q4_k_m/i, /q8_0/i]
 
+/** Words in the names of .gguf files that are no models by themselves, but parts beside them. */
+const NO_MODEL = /(^|[^a-z])(mmproj|imatrix|lora|adapter|mtp)([^a-z]|$)/i
+
 /** `hf:owner/repo[/file][@revision]`, taken apart. */
 export interface HubName {
   repo: string
@@ -34,13 +37,17 @@ export interface HubFile {
 export function parseHubName(source: string): HubName {
   const parts = /^hf:([\w.-]+\/[\w.-]+)(?:\/([^@]+))?(?:@(.+))?$/.exec(source)
   const [, repo, file, revision = 'main'] = parts ?? []
-  if (repo === undefined) throw invalid('model source', 'hf:owner/repo[/file][@revision]', source)
+  const names = [...(repo?.split('/') ?? []), ...(file?.split('/') ?? []), revision]
+  // Such names would lead out of the repository.
+  if (repo === undefined || names.some((name) => ['', '.', '..'].includes(name)))
+    throw invalid('model source', 'hf:owner/repo[/file][@revision]', source)
   return { repo, file, revision }
 }
 
 /** Where a file of a repository is fetched from. */
 export function hubFileUrl(hub: string, { repo, revision }: HubName, file: string): string {
-  return `${trimmed(hub)}/${repo}/resolve/${encodeURIComponent(revision)}/${file}`
+  const path = file.split('/').map(encodeURIComponent).join('/')
+  return `${trimmed(hub)}/${repo}/resolve/${encodeURIComponent(revision)}/${path}`
 }
 
 /** Where the list of a repository's files is. */
@@ -76,11 +83,14 @@ export function readListing(listing: unknown): HubFile[] {
 }
 
 /**
- * The model among a repository's files: the only GGUF, else its Q4_K_M, else its Q8_0.
+ * The model among a repository's files: the only GGUF, else its Q4_K_M, else its Q8_0. Projectors of
+ * images, importance matrices, adapters and draft heads do not count.
  * @throws RealmError DOWNLOAD_FAILED  there is none, or none that stands out
  */
 export function chooseFile(repo: string, listing: readonly HubFile[]): string {
-  const files = listing.map(({ path }) => path).filter(isModelFile)
+  const isWanted = (path: string) =>
+    isModelFile(path) && !NO_MODEL.test(path.slice(path.lastIndexOf('/') + 1))
+  const files = listing.map(({ path }) => path).filter(isWanted)
   const [only] = files
   if (files.length === 1 && only !== undefined) return only
   for (const kind of PREFERRED) {
@@ -90,7 +100,7 @@ export function chooseFile(repo: string, listing: readonly HubFile[]): string {
   throw new RealmError(
     'DOWNLOAD_FAILED',
     files.length === 0
-      ? `${repo} has no .gguf file`
+      ? `${repo} has no .gguf file that is a model; name one if it has another`
       : `${repo} has several .gguf files; name one of: ${files.join(', ')}`,
   )
 }
