@@ -13,7 +13,7 @@ import { content, held, impatient, policy, sha256, useDownloads } from './suppor
 import { randomGguf } from './support/gguf.mjs'
 
 const downloads = useDownloads()
-const { serve, fetchModel, check, fails } = downloads
+const { serve, fetchModel, openModel, check, fails } = downloads
 const changed = randomGguf(900_000)
 
 const asked = () => downloads.server.requests.map(({ method, path }) => `${method} ${path}`)
@@ -24,6 +24,20 @@ const dataFiles = (path) => readdirSync(dirname(path)).filter((name) => !name.en
 
 describe('a stored model', () => {
   it('gives way to another version of the server, beside who reads the old one', async () => {
+    const url = serve('/new.gguf')
+    const first = await openModel(url)
+    serve('/new.gguf', { bytes: changed, etag: '"v2"' })
+    const second = await openModel(url)
+    assert.deepEqual(readFileSync(first.source), content)
+    assert.deepEqual(readFileSync(second.source), changed)
+    assert.deepEqual(dataFiles(second.source).toSorted(), ['2-new.gguf', 'new.gguf'])
+    assert.deepEqual(await downloads.cache.delete(url).catch(({ code }) => code), 'IN_USE')
+    first.release()
+    second.release()
+    assert.deepEqual(dataFiles(await check(url, changed)), ['2-new.gguf'])
+  })
+
+  it('leaves nothing of itself when another version has taken its place', async () => {
     const url = serve('/new.gguf')
     const reader = await open(await check(url))
     for (const [i, bytes] of [changed, content, changed].entries()) {

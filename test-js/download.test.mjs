@@ -9,13 +9,15 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { diskCache } from '../dist/disk-cache.js'
 import { DiskStorage } from '../dist/disk-storage.js'
 import { startDownload } from './support/download-process.mjs'
 import { content, held, impatient, policy, sha256, useDownloads } from './support/downloads.mjs'
 import { randomGguf } from './support/gguf.mjs'
 
 const downloads = useDownloads()
-const { serve, check, fails, stored, underWay } = downloads
+const { serve, fetchModel, openModel, check, fails, stored, underWay } = downloads
 
 describe('a download', () => {
   it('asks for ranges, several at once, and reports how far it is', async () => {
@@ -57,7 +59,9 @@ describe('a download', () => {
       '',
       'null',
       '{"format":1}',
-      JSON.stringify({ ...journal, file: '../../elsewhere' }),
+      ...['../../elsewhere', '..', '.hidden', '1.json'].map((file) =>
+        JSON.stringify({ ...journal, file }),
+      ),
       JSON.stringify({ ...journal, isComplete: false, pieceBytes: 0 }),
       JSON.stringify({ ...journal, isComplete: false, laterPieces: [1e300] }),
       JSON.stringify({ ...journal, version: { ...journal.version, size: 5 } }),
@@ -81,10 +85,17 @@ describe('a download', () => {
   })
 
   it('has a name that any disk can have, whatever the address', async () => {
-    const names = [`${'x'.repeat(400)}-00001-of-00001.gguf`, '%2e%2e%2f..', 'a b:c*.gguf']
+    const names = [
+      `${'x'.repeat(400)}-00001-of-00001.gguf`,
+      '%2e%2e%2f..',
+      'a b:c*.gguf',
+      '1.json',
+      '1.json.part',
+      'M.GGUF',
+    ]
     for (const name of names) {
       const path = await check(serve(`/names/${name.replace(/ /g, '%20')}`))
-      assert.match(basename(path), /^[\w-][\w.-]{0,203}$/)
+      assert.match(basename(path), /^[\w-][\w.-]{0,203}\.gguf$/i)
     }
     assert.match(await check(serve('/')), /model\.gguf$/)
   })
@@ -180,6 +191,105 @@ describe('a download', () => {
   })
 })
 
+describe('a download from a server that says little', () => {
+  it('is one stream where ranges may be of other bytes, as a weak ETag alone says', async () => {
+    const ranges = (path) =>
+      downloads.server.requests.filter((one) => one.path === path && one.range !== undefined)
+    const weak = serve('/weak.gguf', { etag: 'W/"v1"' })
+    await check(weak)
+    assert.equal(ranges('/weak.gguf').length, 1)
+    const headers = { 'last-modified': 'Mon, 02 Nov 2026 10:00:00 GMT' }
+    await check(serve('/dated.gguf', { etag: 'W/"v1"', headers }))
+    assert.ok(ranges('/dated.gguf').length > 10)
+  })
+
+  it('asks for ranges of the version that it began, where the server can tell', async () => {
+    await check(serve('/strong.gguf'))
+    const versions = downloads.server.requests.map(({ headers }) => headers['if-range'])
+    assert.deepEqual(new Set(versions), new Set([undefined, '"v1"']))
+    assert.equal(versions[0], undefined)
+    await check(serve('/unable.gguf', { ifRange: false }))
+  })
+})
+
+describe('a download that is told how', () => {
+  const headers = { authorization: 'Basic x', 'x-key': 'secret' }
+
+  it('sends headers to the server that is named, and to nobody else', async () => {
+    const stored = serve('/stored', {}, downloads.other)
+    const moved = { status: 302, headers: { location: stored } }
+    const url = serve('/named.gguf', moved)
+    await check({ url, headers })
+    for (const { headers } of downloads.server.requests) {
+      assert.equal(headers.authorization, 'Basic x')
+      assert.equal(headers['x-key'], 'secret')
+    }
+    assert.ok(downloads.other.requests.length > 10)
+    for (const { headers } of downloads.other.requests) {
+      assert.equal(headers.authorization, undefined)
+      assert.equal(headers['x-key'], undefined)
+    }
+  })
+
+  it('is stored once under its key, whatever the signature of its address', async () => {
+    const path = serve('/signed.gguf')
+    const signed = (signature) => ({ url: `${path}?sig=${signature}`, cacheKey: 'my model' })
+    const first = await check(signed('AAA'))
+    const sent = downloads.server.sentBytes('/signed.gguf')
+    assert.equal(await check(signed('BBB')), first)
+    assert.equal(downloads.server.sentBytes('/signed.gguf'), sent)
+    const [model, ...others] = await downloads.cache.list()
+    assert.deepEqual(others, [])
+    assert.equal(model.cacheKey, 'my model')
+    assert.equal(model.url, `${path}?sig=***`)
+    assert.equal(await downloads.cache.delete('my model'), true)
+    assert.deepEqual(await downloads.cache.list(), [])
+  })
+
+  it('tells nobody what is secret in an address', async () => {
+    const secret = 'tOpSeCrEt'
+    const address = (path) => {
+      const url = new URL(serve(path))
+      url.search = `id=${secret}&X-Amz-Signature=${secret}`
+      url.hash = secret
+      return url
+    }
+    const url = address('/secret.gguf')
+    const path = await check(url)
+    downloads.server.files.set('/secret.gguf', { status: 500 })
+    await check(url)
+    const [warning] = downloads.log
+    assert.match(warning, /500.*using the stored file/)
+    const missing = address('/missing.gguf')
+    downloads.server.files.delete('/missing.gguf')
+    const error = await fetchModel(missing).catch((error) => error)
+    assert.match(error.message, /id=\*\*\*&X-Amz-Signature=\*\*\*: the server answered 404/)
+    const [{ url: listed }] = await downloads.cache.list()
+    const journal = readFileSync(join(dirname(path), '1.json'), 'utf8')
+    for (const text of [error.message, warning, listed, journal])
+      assert.ok(!text.includes(secret), text)
+    // What is listed can be deleted by its address, and by the whole one.
+    assert.equal(await downloads.cache.delete(listed), true)
+    serve('/secret.gguf')
+    await check(url)
+    assert.equal(await downloads.cache.delete(`${url}`), true)
+  })
+
+  it('refuses what is no such source', async () => {
+    for (const source of [
+      {},
+      { url: 7 },
+      { url: 'x.gguf' },
+      { url: 'ftp://host/x' },
+      { url: 'http://host/x', cacheKey: '' },
+      { url: 'http://host/x', headers: { a: 1 } },
+      { url: 'http://host/x', headers: { 'a b': 'c' } },
+      { url: 'http://host/x', key: 'c' },
+    ])
+      await fails(source, 'INVALID_ARGUMENT', /model source/)
+  })
+})
+
 describe('a download that fails', () => {
   it('is never a file that ends early, where nobody says how long it is', async () => {
     const endless = { ranges: false, chunked: true }
@@ -270,8 +380,12 @@ describe('a hub', () => {
     }))
     const bytes = Buffer.from(JSON.stringify(listing))
     downloads.server.files.set('/api/models/owner/repo/tree/main', { bytes })
-    for (const { path, bytes } of files) serve(`/owner/repo/resolve/main/${path}`, { bytes })
+    for (const { path, bytes, served = path } of files)
+      serve(`/owner/repo/resolve/main/${served}`, { bytes })
   }
+
+  const hubCache = () =>
+    diskCache({ cacheDirectory: downloads.cacheDirectory, hubEndpoint: downloads.server.origin })
 
   it('is asked for the file by repository alone, and for its checksum', async () => {
     serveHub([
@@ -297,6 +411,66 @@ describe('a hub', () => {
     serve('/owner/repo/resolve/main/tiny.gguf', { status: 503 })
     await check('hf:owner/repo/tiny.gguf', content, options())
     await check('hf:owner/repo', content, options())
+  })
+
+  it('has projectors, matrices, adapters and draft heads that are not the model', async () => {
+    for (const model of ['m-Q6_K.gguf', 'sub/m.GGUF', 'mtplus.gguf', 'Lorax-7B.gguf']) {
+      await downloads.cache.clear()
+      const other = { bytes: randomBytes(10) }
+      serveHub([
+        { path: 'mmproj-m-Q8_0.gguf', ...other },
+        { path: 'm.imatrix.gguf', ...other },
+        { path: 'm-lora-q8_0.gguf', ...other },
+        { path: 'adapter_f16.gguf', ...other },
+        { path: 'm-MTP-Q8_0.gguf', ...other },
+        { path: model, bytes: content },
+      ])
+      await check('hf:owner/repo', content, options())
+    }
+  })
+
+  it('may have files with any name', async () => {
+    const names = ['a#1.gguf', 'a?b.gguf', 'a%20b.gguf', 'ü b/c+d.gguf']
+    for (const path of names) {
+      const bytes = randomGguf(100_000)
+      const encoded = path.split('/').map(encodeURIComponent).join('/')
+      serveHub([{ path, bytes, served: encoded }])
+      await check('hf:owner/repo', bytes, options())
+      await check(`hf:owner/repo/${path}`, bytes, options())
+      assert.equal(await hubCache().delete(`hf:owner/repo/${path}`), true)
+    }
+  })
+
+  it('is never led out of the repository', async () => {
+    const names = [
+      'hf:o/..',
+      'hf:../r',
+      'hf:./r',
+      'hf:o/r/../../x.gguf',
+      'hf:o/r/x@..',
+      'hf:o/r//x',
+    ]
+    for (const name of names) await fails(name, 'INVALID_ARGUMENT', /hf:owner\/repo/, options())
+    assert.deepEqual(downloads.server.requests, [])
+  })
+
+  it('that refuses has the last word, and what may help is said', async () => {
+    const headers = { 'x-error-message': 'Access to model owner/repo is restricted.' }
+    for (const status of [401, 403]) {
+      downloads.server.files.set('/api/models/owner/repo/tree/main', { status, headers })
+      const word = `answered ${status} \\w+: Access to model owner/repo is restricted; `
+      const needed = new RegExp(`${word}.*hubToken.*HF_TOKEN`)
+      await fails('hf:owner/repo', 'DOWNLOAD_FAILED', needed, options())
+      const refused = new RegExp(`${word}the token that was sent does not open it`)
+      const shown = { ...options(), hubToken: 'secret' }
+      await fails('hf:owner/repo', 'DOWNLOAD_FAILED', refused, shown)
+      downloads.server.files.delete('/api/models/owner/repo/tree/main')
+      serve('/owner/repo/resolve/main/m.gguf', { status })
+      await fails('hf:owner/repo/m.gguf', 'DOWNLOAD_FAILED', /hubToken/, options())
+    }
+    const elsewhere = serve('/refused.gguf', { status: 401 }, downloads.other)
+    const error = await fetchModel(elsewhere, options()).catch((error) => error)
+    assert.doesNotMatch(error.message, /hubToken/)
   })
 
   it('may tell the checksum where it sends us on, and its token goes no further', async () => {
@@ -391,5 +565,55 @@ describe('two loads of one address', () => {
     assert.deepEqual(readFileSync((await first.end).path), content)
     assert.equal(await downloads.cache.delete(url), true)
     assert.deepEqual(await downloads.cache.list(), [])
+  })
+})
+
+describe('a stored model that is read', () => {
+  const deleted = (source) => downloads.cache.delete(source).catch(({ code }) => code)
+
+  it('is not deleted before the last reader lets it go', async () => {
+    const url = serve('/read.gguf')
+    const readers = [await openModel(url), await openModel(url)]
+    for (const { release } of readers) {
+      assert.equal(await deleted(url), 'IN_USE')
+      await assert.rejects(downloads.cache.clear(), { code: 'IN_USE', message: /read\.gguf/ })
+      release()
+    }
+    assert.equal(await deleted(url), true)
+  })
+
+  it('by another process is not deleted before that ends, in whatever way', async () => {
+    const url = serve('/elsewhere.gguf')
+    const { cacheDirectory } = downloads
+    const reader = startDownload(url, { cacheDirectory, policy, stays: true })
+    while (reader.lines.at(-1)?.path === undefined) await sleep(10)
+    assert.equal(await deleted(url), 'IN_USE')
+    await reader.kill()
+    assert.equal(await deleted(url), true)
+    assert.deepEqual(
+      readdirSync(join(cacheDirectory, 'locks')).filter((name) => name.includes('.')),
+      [],
+    )
+  })
+
+  it('stays when the cache is pruned, which begins with what was not used for longest', async () => {
+    const urls = []
+    for (const name of ['a', 'b', 'c', 'd']) {
+      const url = serve(`/${name}.gguf`, { bytes: randomGguf(100_000) })
+      await fetchModel(url)
+      urls.push(url)
+      await sleep(5)
+    }
+    const [, b] = urls
+    const { release } = await openModel(b, { revalidate: Number.POSITIVE_INFINITY })
+    const pruned = async (maxBytes) =>
+      (await downloads.cache.prune({ maxBytes })).map(({ url }) => url.at(-6))
+    assert.deepEqual(await pruned(400_000), [])
+    assert.deepEqual(await pruned(399_999), ['a'])
+    assert.deepEqual(await pruned(0), ['c', 'd'])
+    release()
+    assert.deepEqual(await pruned(0), ['b'])
+    for (const options of [undefined, {}, { maxBytes: -1 }, { maxBytes: 1, x: 1 }])
+      await assert.rejects(downloads.cache.prune(options), { code: 'INVALID_ARGUMENT' })
   })
 })

@@ -405,6 +405,9 @@ export type BindingSource =
 /** An address for a browser's worker, with what its download is to be told. */
 export interface HostedSource {
   address: string
+  /** What it is stored under instead of its address. */
+  cacheKey: string | undefined
+  headers: Readonly<Record<string, string>> | undefined
   hubEndpoint: string | undefined
   hubToken: string | undefined
   /** Milliseconds for which a server's word on what is stored is good. */

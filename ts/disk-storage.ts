@@ -7,13 +7,14 @@
  *                                            name.gguf.part   until they are complete
  *                                            2-name.gguf   those of the version after it
  *         locks/<the same hash>   locked by who writes to that folder; always empty
+ *               <the same hash>.<hash of a file's name>.<number>   by who reads that file
  * ```
  *
  * A complete file is never written to again, and a new version gets a name of its own: who has the
  * old one mapped goes on reading it.
  */
 
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
   copyFile,
   type FileHandle,
@@ -58,6 +59,10 @@ export class DiskStorage implements ModelStorage {
     this.#root = root
   }
 
+  nameOf(key: string): string {
+    return shortHash(key)
+  }
+
   async open(name: string): Promise<DiskFolder> {
     return new DiskFolder(this.#root, name)
   }
@@ -70,15 +75,14 @@ export class DiskStorage implements ModelStorage {
   }
 }
 
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 24)
+}
+
 /** Bytes in use and in all of the file system that a folder is on; 0 where it does not say. */
 export async function diskSpace(folder: string): Promise<{ usage: number; quota: number }> {
   const { blocks, bavail, bsize } = await statfs(folder)
   return { usage: (blocks - bavail) * bsize, quota: blocks * bsize }
-}
-
-/** Name of a model's folder, by the address of its first part. */
-export function folderName(first: URL): string {
-  return createHash('sha256').update(first.href).digest('hex').slice(0, 24)
 }
 
 /**
@@ -128,6 +132,43 @@ export class DiskFolder implements ModelFolder {
         throw aborted(error)
       })
     }
+  }
+
+  /**
+   * Says that a data file is being read, until it is released or this process ends. For the holder
+   * of the folder's lock.
+   */
+  readonly reading = async (file: string): Promise<Release> => {
+    // Locks are for one holder each, so every reader has one of its own.
+    const path = join(dirname(this.#lockPath), `${this.#readerPrefix(file)}${randomUUID()}`)
+    const held = guarded(() => loadBinding().tryLockFile(path))
+    return () => {
+      if (held === null) return
+      held.release()
+      rm(path, { force: true }).catch(() => {})
+    }
+  }
+
+  /** Of names of any length: systems have limits. */
+  #readerPrefix(file: string): string {
+    return `${basename(this.#lockPath)}.${shortHash(file)}.`
+  }
+
+  /** Whether somebody reads a data file. Removes the locks of those who have ended without a word. */
+  async #isRead(file: string): Promise<boolean> {
+    const locks = dirname(this.#lockPath)
+    const prefix = this.#readerPrefix(file)
+    const names = (await readdir(locks)).filter((name) => name.startsWith(prefix))
+    let isRead = false
+    for (const name of names) {
+      const held = guarded(() => loadBinding().tryLockFile(join(locks, name)))
+      if (held === null) isRead = true
+      else {
+        held.release()
+        await rm(join(locks, name), { force: true })
+      }
+    }
+    return isRead
   }
 
   files(): Promise<string[]> {
@@ -200,6 +241,7 @@ export class DiskFolder implements ModelFolder {
 
   async removeDataFile(file: string): Promise<boolean> {
     try {
+      if (await this.#isRead(file)) return false
       await rm(join(this.path, file), { force: true })
       return true
     } catch (error) {

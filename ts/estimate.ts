@@ -4,6 +4,7 @@
 
 import type { Binding, BindingMemory, BindingProgress } from './binding.js'
 import { guarded, guardedAsync } from './errors.js'
+import { loading } from './loading.js'
 import type { ModelSource } from './model-source.js'
 import { type readEstimateOptions, toBindingLoad } from './options.js'
 import { resolveSource } from './platform.js'
@@ -26,22 +27,28 @@ export async function estimate(
   source: ModelSource,
   options: ReturnType<typeof readEstimateOptions>,
 ): Promise<MemoryEstimate> {
-  const { onProgress, signal, logger } = options
-  const resolved = await resolveSource(source, options)
-  const onFetch = (progress: BindingProgress) => {
-    if (typeof progress === 'number') return
-    if ('level' in progress) logger?.(progress)
-    else onProgress?.(progress)
-  }
-  const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
-  const estimation = guarded(() => binding.estimate(resolved, settings, onFetch))
-  const onAbort = () => estimation.abort?.()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
-  try {
-    const { memory, ...what } = await guardedAsync(() => estimation.estimate)
-    return Object.freeze({ ...memory, ...what })
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
-  }
+  return loading(
+    options,
+    undefined,
+    async (context) => {
+      const opened = await resolveSource(source, { ...options, ...context })
+      const onFetch = (progress: BindingProgress) => {
+        if (typeof progress === 'number') return
+        if ('level' in progress) context.logger?.(progress)
+        else context.onProgress?.(progress)
+      }
+      try {
+        const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
+        const estimation = guarded(() => binding.estimate(opened.source, settings, onFetch))
+        const onAbort = () => estimation.abort?.()
+        context.signal.addEventListener('abort', onAbort, { once: true })
+        if (context.signal.aborted) onAbort()
+        const { memory, ...what } = await guardedAsync(() => estimation.estimate)
+        return Object.freeze({ ...memory, ...what })
+      } finally {
+        opened.release()
+      }
+    },
+    async () => {},
+  )
 }

@@ -4,17 +4,37 @@
  */
 
 import { RealmError } from './errors.js'
-import type { LoadProgress } from './reports.js'
+import type { LoadProgress, LogEntry } from './reports.js'
+import { invalid, optional, readOptions, string } from './validate.js'
+
+/**
+ * A model on a server that needs more than its address. Headers go to the server that is named and
+ * to nobody that it redirects to; in browsers, which follow redirections by themselves, headers
+ * other than `authorization` do.
+ */
+export interface RemoteSource {
+  /** An `http(s)` address. */
+  url: string | URL
+  /**
+   * What the download is kept under in place of its address: for addresses that change while the
+   * file stays the same, such as signed ones. Default: the address.
+   */
+  cacheKey?: string
+  /** Headers of every request for it. Never stored. */
+  headers?: Readonly<Record<string, string>>
+}
 
 /**
  * - a path or `file:` URL (Node only), an `http(s)` URL, or `hf:owner/repo[/file][@revision]`; of
  *   a split file the first part is named, the others are found beside it
+ * - `{ url, cacheKey, headers }` for a server that needs more than its address
  * - the bytes of the file, or of each part of a split file
  * - a Blob or File, or one for each part; a handle with `getFile()`; a ReadableStream of bytes
  */
 export type ModelSource =
   | string
   | URL
+  | RemoteSource
   | Uint8Array
   | ArrayBuffer
   | readonly (Uint8Array | Blob)[]
@@ -35,6 +55,55 @@ export interface SourceSettings {
   cacheDirectory: string | undefined
   hubEndpoint: string | undefined
   hubToken: string | undefined
+  logger: ((entry: LogEntry) => void) | undefined
+}
+
+/** A source as the engine takes it. */
+export interface OpenedSource<S> {
+  source: S
+  /** Lets go of a stored file, which may then be deleted. Any number of calls. */
+  release: () => void
+}
+
+/** What is waited for, unless the signal comes first. */
+export async function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  if (signal === undefined) return promise
+  let onAbort = () => {}
+  const isAborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(aborted(signal.reason))
+  })
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
+  try {
+    return await Promise.race([promise, isAborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+/**
+ * The file of a handle.
+ * @throws RealmError MODEL_UNREADABLE, ABORTED
+ */
+export async function fileOf(
+  handle: { getFile(): Promise<Blob> },
+  signal: AbortSignal | undefined,
+): Promise<Blob> {
+  try {
+    return await unlessAborted((async () => handle.getFile())(), signal)
+  } catch (error) {
+    if (error instanceof RealmError) throw error
+    throw unreadable('the file handle', error)
+  }
+}
+
+/** The error of something that should have given bytes. */
+export function unreadable(what: string, error: unknown): RealmError {
+  const reason = error instanceof Error ? error.message : String(error)
+  return new RealmError('MODEL_UNREADABLE', `${what} failed: ${reason}`, { cause: error })
 }
 
 /** The error of a load that its signal stopped. */
@@ -49,4 +118,53 @@ export function hasGetFile(source: unknown): source is { getFile(): Promise<Blob
     source !== null &&
     typeof (source as { getFile?: unknown }).getFile === 'function'
   )
+}
+
+const REMOTE = {
+  url: optional(
+    'an http(s) address',
+    (value): value is string | URL => typeof value === 'string' || value instanceof URL,
+  ),
+  cacheKey: string('a name for what is stored', undefined),
+  headers: optional('an object of strings', isHeaders),
+}
+
+/** Whether something is a `RemoteSource`, going by its shape. */
+export function isRemote(source: unknown): source is RemoteSource {
+  return typeof source === 'object' && source !== null && 'url' in source
+}
+
+/** A `RemoteSource` whose members are what they should be. */
+export interface CheckedRemote {
+  url: URL
+  cacheKey: string | undefined
+  headers: Readonly<Record<string, string>> | undefined
+}
+
+/** @throws RealmError INVALID_ARGUMENT */
+export function readRemote(source: RemoteSource, base?: string): CheckedRemote {
+  const { url, ...rest } = readOptions('model source', source, REMOTE)
+  return { ...rest, url: parseUrl(url, base) }
+}
+
+/**
+ * An address to download from.
+ * @param base what a relative one is relative to; they are refused without
+ * @throws RealmError INVALID_ARGUMENT
+ */
+export function parseUrl(source: string | URL | undefined, base?: string): URL {
+  const url = URL.canParse(String(source), base) ? new URL(String(source), base) : undefined
+  if (url !== undefined && ['http:', 'https:'].includes(url.protocol)) return url
+  throw invalid('model source', 'an http(s) address', source)
+}
+
+function isHeaders(value: unknown): value is Readonly<Record<string, string>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  if (!Object.values(value).every((item) => typeof item === 'string')) return false
+  try {
+    new Headers(value as Record<string, string>)
+    return true
+  } catch {
+    return false
+  }
 }

@@ -7,6 +7,7 @@ import type { BindingModel, BindingModelInfo, BindingRequest } from './binding.j
 import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversation } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
+import { loading } from './loading.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
 import type { ModelSource, SourceSettings } from './model-source.js'
 import {
@@ -92,6 +93,8 @@ export class Model {
   readonly #binding: BindingModel
   readonly #onDispose: (model: Model) => void
   readonly #settings: SourceSettings
+  /** Aborted when the model is disposed of. */
+  readonly #stop = new AbortController()
   #lora: Required<LoraUse>[] = []
   #disposed: Promise<void> | undefined
 
@@ -209,14 +212,30 @@ export class Model {
    * @throws RealmError MODEL_INVALID      no adapter, or one that does not fit this model
    * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
    *   adapters
+   * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, WRITE_FAILED  as for `realm.load`
+   * @throws RealmError ABORTED            the signal was aborted; its reason is the cause
+   * @throws RealmError DISPOSED           the model was disposed of
+   * @throws RealmError INVALID_ARGUMENT   no such source or option, or `onProgress` threw
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
-    const fetching = { ...this.#settings, ...readAdapterOptions(options) }
-    const resolved = await resolveSource(source, fetching)
-    const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
-    return new LoraAdapter(this.#binding, loaded, (gone) => {
-      this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
-    })
+    this.#live()
+    const { revalidate, ...callbacks } = readAdapterOptions(options)
+    return loading(
+      { ...callbacks, logger: this.#settings.logger },
+      this.#stop.signal,
+      async (context) => {
+        const fetching = { ...this.#settings, ...context, revalidate }
+        const opened = await resolveSource(source, fetching)
+        // The engine has copied what it needs of the file then.
+        const loaded = await guardedAsync(() => this.#live().loadAdapter(opened.source)).finally(
+          opened.release,
+        )
+        return new LoraAdapter(this.#binding, loaded, (gone) => {
+          this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
+        })
+      },
+      async (adapter) => adapter.dispose(),
+    )
   }
 
   /** What runs with no `lora` of its own: generations, embeddings, layers. A copy. */
@@ -363,8 +382,9 @@ export class Model {
    */
   dispose(): Promise<void> {
     if (this.#disposed === undefined) {
-      this.#disposed = guardedAsync(() => this.#binding.dispose())
-      this.#onDispose(this)
+      this.#stop.abort(new RealmError('DISPOSED', 'the model was disposed of'))
+      const freed = guardedAsync(() => this.#binding.dispose())
+      this.#disposed = freed.finally(() => this.#onDispose(this))
     }
     return this.#disposed
   }

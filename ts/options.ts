@@ -15,6 +15,7 @@ import type { LoadProgress, LogEntry } from './reports.js'
 import {
   boolean,
   type Field,
+  httpAddress,
   integer,
   number,
   oneOf,
@@ -258,7 +259,7 @@ const REALM = {
   memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
   logger: callback<(entry: LogEntry) => void>(),
   cacheDirectory: string('a folder', undefined),
-  hubEndpoint: string('an http(s) address', undefined),
+  hubEndpoint: httpAddress(undefined),
   hubToken: string('a token', undefined),
 }
 

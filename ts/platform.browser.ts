@@ -7,7 +7,18 @@ import { BrowserBinding } from './browser/binding.js'
 import { browserCache } from './browser/sources/cache.js'
 import type { ModelCache } from './cache.js'
 import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
+import {
+  aborted,
+  type FetchContext,
+  fileOf,
+  hasGetFile,
+  isRemote,
+  type OpenedSource,
+  readRemote,
+  type SourceSettings,
+  unlessAborted,
+  unreadable,
+} from './model-source.js'
 
 declare const REALM_VERSION: string
 
@@ -62,16 +73,39 @@ const COPY_BYTES = 4 << 20
  */
 export async function resolveSource(
   source: unknown,
+  context: PageFetchContext,
+): Promise<OpenedSource<BindingSource>> {
+  const { signal } = context
+  if (signal?.aborted) throw aborted(signal.reason)
+  // The worker holds what is stored, until it ends.
+  return { source: await toPosted(source, context), release: () => {} }
+}
+
+async function toPosted(
+  source: unknown,
   { signal, hubEndpoint, hubToken, revalidate }: PageFetchContext,
 ): Promise<BindingSource> {
-  if (signal?.aborted) throw aborted()
-  if (source instanceof URL || typeof source === 'string')
-    return { address: absolute(String(source)), hubEndpoint, hubToken, revalidate }
-  if (hasGetFile(source)) return source.getFile()
+  const settings = { hubEndpoint, hubToken, revalidate }
+  if (source instanceof URL || typeof source === 'string') {
+    const address = absolute(String(source))
+    return { address, cacheKey: undefined, headers: undefined, ...settings }
+  }
+  if (isRemote(source)) {
+    const { url, ...rest } = readRemote(source, globalThis.location.href)
+    return { address: url.href, ...rest, ...settings }
+  }
+  if (hasGetFile(source)) return fileOf(source, signal)
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) return toBlob(source)
   if (Array.isArray(source))
     return Promise.all(source.map((part) => (part instanceof Uint8Array ? toBlob(part) : part)))
-  if (source instanceof ReadableStream && !canTransferStreams()) return new Response(source).blob()
+  if (source instanceof ReadableStream) {
+    if (source.locked) throw unreadable('the stream', 'somebody else reads it')
+    if (canTransferStreams()) return source
+    const blob = unlessAborted(new Response(source).blob(), signal)
+    return blob.catch((error) => {
+      throw error instanceof RealmError ? error : unreadable('the stream', error)
+    })
+  }
   return source as BindingSource
 }
 

@@ -12,9 +12,10 @@ import type {
 import type { ModelCache } from './cache.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
+import { type LoadContext, loading } from './loading.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
-import type { ModelSource } from './model-source.js'
+import { type ModelSource, unlessAborted } from './model-source.js'
 import {
   type EstimateOptions,
   type LoadOptions,
@@ -43,7 +44,10 @@ export class Realm {
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
   readonly #listening: BindingListening | undefined
-  #disposed = false
+  /** Aborted when the realm is disposed of. */
+  readonly #stop = new AbortController()
+  readonly #loads = new Set<Promise<Model>>()
+  #lastTurn: Promise<void> = Promise.resolve()
 
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
@@ -99,34 +103,62 @@ export class Realm {
    * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError WRITE_FAILED       what is downloaded cannot be written
    * @throws RealmError OUT_OF_MEMORY      memory could not be had, or `memoryLimit` forbids it
-   * @throws RealmError ABORTED            the signal was aborted
-   * @throws RealmError INVALID_ARGUMENT   an option is wrong
+   * @throws RealmError ABORTED            the signal was aborted; its reason is the cause
+   * @throws RealmError DISPOSED           the realm was disposed of
+   * @throws RealmError INVALID_ARGUMENT   an option is wrong, or `onProgress` or the realm's
+   *   `logger` threw: what it threw is the cause
    */
   async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
     this.#requireLive()
     const checked = readLoadOptions(options)
-    const { onProgress, signal, revalidate } = checked
-    const { logger } = this.#options
-    const fetching = { ...this.#options, onProgress, signal, revalidate }
-    const resolved = await resolveSource(source, fetching)
+    const { onProgress, signal } = checked
+    const load = loading(
+      { onProgress, signal, logger: this.#options.logger },
+      this.#stop.signal,
+      (context) => this.#load(source, checked, context),
+      (model) => model.dispose(),
+    )
+    this.#loads.add(load)
+    try {
+      return await load
+    } finally {
+      this.#loads.delete(load)
+    }
+  }
+
+  async #load(
+    source: ModelSource,
+    checked: ReturnType<typeof readLoadOptions>,
+    context: LoadContext,
+  ): Promise<Model> {
+    const { onProgress, logger, signal } = context
+    const { revalidate } = checked
+    const opened = await resolveSource(source, { ...this.#options, ...context, revalidate })
     const onLoad = (progress: BindingProgress) => {
       if (typeof progress === 'number') onProgress?.({ stage: 'load', fraction: progress })
       else if ('level' in progress) logger?.(progress)
       else onProgress?.(progress)
     }
-    const settings = toBindingLoad(this.#options, checked, this.#memoryLeft())
-    const load = guarded(() => this.#binding.load(resolved, settings, onLoad))
-    const binding = await abortable(load, signal)
-    const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
+    const model = await this.#inTurn(signal, async () => {
+      const settings = toBindingLoad(this.#options, checked, this.#memoryLeft())
+      const load = guarded(() => this.#binding.load(opened.source, settings, onLoad))
+      const onGone = (gone: Model) => {
+        this.#models.delete(gone)
+        opened.release()
+      }
+      const loaded = new Model(await abortable(load, signal), onGone, this.#options)
+      this.#models.add(loaded)
+      return loaded
+    }).catch((error) => {
+      opened.release()
+      throw error
+    })
     try {
-      this.#requireRoom(model)
-      await loadLora(model, checked)
-      this.#requireLive()
+      await loadLora(model, checked, context)
     } catch (error) {
       await model.dispose()
       throw error
     }
-    this.#models.add(model)
     const { architecture, backend, backendReason } = model.info
     logger?.({
       level: 'info',
@@ -135,9 +167,13 @@ export class Realm {
     return model
   }
 
-  /** Disposes of every model that was loaded here. Any number of calls. */
+  /**
+   * Ends loads under way and disposes of every model that was loaded here; resolves when all of
+   * that is over. Any number of calls.
+   */
   async dispose(): Promise<void> {
-    this.#disposed = true
+    this.#stop.abort(new RealmError('DISPOSED', 'the realm was disposed of'))
+    await Promise.allSettled(this.#loads)
     await Promise.all([...this.#models].map((model) => model.dispose()))
     this.#listening?.stop()
   }
@@ -154,18 +190,28 @@ export class Realm {
     )
   }
 
-  /** That models which were loaded meanwhile have left room for this one. */
-  #requireRoom(model: Model): void {
-    const [needed, left] = [memoryOf(model), this.#memoryLeft()]
-    if (needed <= left) return
-    throw new RealmError(
-      'OUT_OF_MEMORY',
-      `the model needs ${needed} bytes, the memory limit leaves ${left} beside models loaded meanwhile`,
-    )
+  /**
+   * Loads into a limit one after the other: what a load may take is known when those before it
+   * have taken what they need.
+   */
+  async #inTurn<T>(signal: AbortSignal, load: () => Promise<T>): Promise<T> {
+    if (this.#options.memoryLimit === Number.POSITIVE_INFINITY) return load()
+    const before = this.#lastTurn
+    let end = () => {}
+    const turn = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    this.#lastTurn = before.then(() => turn)
+    try {
+      await unlessAborted(before, signal)
+      return await load()
+    } finally {
+      end()
+    }
   }
 
   #requireLive(): void {
-    if (this.#disposed) throw new RealmError('DISPOSED', 'the realm was disposed of')
+    if (this.#stop.signal.aborted) throw this.#stop.signal.reason
   }
 }
 
@@ -208,7 +254,8 @@ async function checkBackends(
 /** Loads the adapters that a model is to run with from the start. */
 async function loadLora(
   model: Model,
-  { lora, onProgress, signal, revalidate }: ReturnType<typeof readLoadOptions>,
+  { lora, revalidate }: ReturnType<typeof readLoadOptions>,
+  { onProgress, signal }: LoadContext,
 ): Promise<void> {
   const uses: LoraUse[] = []
   for (const { item: path, scale } of lora) {
@@ -219,13 +266,13 @@ async function loadLora(
 }
 
 /** The loaded model, unless the signal comes first. */
-async function abortable(load: BindingLoad, signal: AbortSignal | undefined) {
+async function abortable(load: BindingLoad, signal: AbortSignal) {
   const onAbort = () => load.abort()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
+  signal.addEventListener('abort', onAbort, { once: true })
+  if (signal.aborted) onAbort()
   try {
     return await guardedAsync(() => load.model)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    signal.removeEventListener('abort', onAbort)
   }
 }

@@ -2,19 +2,31 @@
  * Turns whatever a model may be loaded from into a path or bytes for the engine.
  */
 
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { defaultCache, hubOfEnvironment } from './disk-cache.js'
-import { type DiskFolder, DiskStorage, folderName } from './disk-storage.js'
+import { type DiskFolder, DiskStorage } from './disk-storage.js'
 import type { DownloadContext } from './download/context.js'
 import { Currency } from './download/currency.js'
 import { download, type Opener, type Wanted } from './download/download.js'
 import { findOnHub } from './download/find-on-hub.js'
 import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
 import { RealmError } from './errors.js'
-import { aborted, type FetchContext, hasGetFile, type SourceSettings } from './model-source.js'
+import {
+  aborted,
+  type CheckedRemote,
+  type FetchContext,
+  fileOf,
+  hasGetFile,
+  isRemote,
+  type OpenedSource,
+  parseUrl,
+  readRemote,
+  type SourceSettings,
+  unreadable,
+} from './model-source.js'
 import { nodeNetwork } from './network.js'
-import type { LogEntry } from './reports.js'
 import { invalid } from './validate.js'
 
 /** What a source is turned into for the engine. */
@@ -22,7 +34,6 @@ export type ResolvedSource = string | Uint8Array | Uint8Array[]
 
 /** What fetching a source needs to know. */
 export interface NodeFetchContext extends FetchContext, SourceSettings {
-  logger?: ((entry: LogEntry) => void) | undefined
   /** How downloads behave, where that is not to be the default. */
   policy?: Partial<FetchPolicy>
 }
@@ -34,37 +45,75 @@ const POLICY: FetchPolicy = { ...DEFAULT_POLICY, pieceBytes: 16 << 20 }
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no
  * @throws RealmError STORAGE_FULL      there is no room for what is downloaded
  * @throws RealmError WRITE_FAILED      the cache folder cannot be written to
+ * @throws RealmError MODEL_UNREADABLE  a stream or a file handle fails
  * @throws RealmError ABORTED           the signal was aborted
  * @throws RealmError INVALID_ARGUMENT  no known kind of source
  */
 export async function resolveSource(
   source: unknown,
   context: NodeFetchContext,
-): Promise<ResolvedSource> {
-  if (context.signal?.aborted) throw aborted()
+): Promise<OpenedSource<ResolvedSource>> {
+  const { signal } = context
+  if (signal?.aborted) throw aborted(signal.reason)
   if (source instanceof URL) return fromString(source.href, context)
   if (typeof source === 'string' && source !== '') return fromString(source, context)
+  if (isRemote(source)) return fromServer(readRemote(source), context)
+  return { source: await bytesOfSource(source, signal), release: () => {} }
+}
+
+async function bytesOfSource(
+  source: unknown,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array | Uint8Array[]> {
   if (source instanceof Uint8Array) return source
   if (source instanceof ArrayBuffer) return new Uint8Array(source)
-  if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, context.signal)))
-  if (source instanceof ReadableStream) return fromStream(source, context.signal)
-  if (source instanceof Blob) return fromStream(source.stream(), context.signal)
-  if (hasGetFile(source)) return resolveSource(await source.getFile(), context)
+  if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, signal)))
+  if (source instanceof ReadableStream) return fromStream(source, signal)
+  if (source instanceof Blob) return fromStream(source.stream(), signal)
+  if (hasGetFile(source)) return bytesOfSource(await fileOf(source, signal), signal)
   throw invalid(
     'model source',
-    'a path, URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
+    'a path, URL, hf: name, { url }, Uint8Array, Blob, file handle or ReadableStream',
     source,
   )
 }
 
-async function fromString(source: string, context: NodeFetchContext): Promise<string> {
-  if (/^https?:\/\//i.test(source))
-    return fetched({ url: new URL(source) }, storageOf(context), toDownload(context))
+async function fromString(
+  source: string,
+  context: NodeFetchContext,
+): Promise<OpenedSource<string>> {
+  if (/^https?:/i.test(source)) return fromServer({ url: parseUrl(source) }, context)
   if (source.startsWith('hf:')) {
     const [storage, download] = [storageOf(context), toDownload(context)]
     return fetched(await findOnHub(source, storage, download), storage, download)
   }
-  return source.startsWith('file:') ? fileURLToPath(source) : source
+  return { source: await pathOf(source), release: () => {} }
+}
+
+/** The path that a text means: itself, or that of a `file:` URL. */
+async function pathOf(source: string): Promise<string> {
+  if (/^file:/i.test(source)) {
+    try {
+      return fileURLToPath(source)
+    } catch (error) {
+      const { message } = error as Error
+      throw new RealmError('INVALID_ARGUMENT', `model source: ${message}`, { cause: error })
+    }
+  }
+  // A letter alone is a drive of Windows; a file may have a colon in its name.
+  const [, scheme] = /^([a-z][a-z\d+.-]+):/i.exec(source) ?? []
+  if (scheme === undefined || (await stat(source).catch(() => undefined))) return source
+  throw new RealmError(
+    'INVALID_ARGUMENT',
+    `model source: ${scheme}: is no scheme that models are loaded from; expected a path, file:, http:, https: or hf:`,
+  )
+}
+
+function fromServer(
+  { headers, ...wanted }: Partial<CheckedRemote> & Pick<CheckedRemote, 'url'>,
+  context: NodeFetchContext,
+): Promise<OpenedSource<string>> {
+  return fetched(wanted, storageOf(context), { ...toDownload(context), headers })
 }
 
 /** The path of a downloaded model's (first) file: the engine finds the other parts beside it. */
@@ -72,14 +121,21 @@ async function fetched(
   wanted: Wanted,
   storage: DiskStorage,
   context: DownloadContext,
-): Promise<string> {
-  const [path = ''] = await download(wanted, folderName(wanted.url), storage, paths, context)
-  return path
+): Promise<OpenedSource<string>> {
+  const files = await download(wanted, storage, stored, context)
+  const release = () => {
+    for (const file of files) file.release()
+  }
+  return { source: files[0]?.source ?? '', release }
 }
 
-const paths: Opener<string> = {
-  open: async (folder, file) => join((folder as DiskFolder).path, file),
-  close: () => {},
+/** Files are read under a lock, so that nobody deletes them meanwhile. */
+const stored: Opener<OpenedSource<string>> = {
+  open: async (folder, file) => {
+    const { path, reading } = folder as DiskFolder
+    return { source: join(path, file), release: await reading(file) }
+  },
+  close: ({ release }) => release(),
 }
 
 function storageOf({ cacheDirectory }: NodeFetchContext): DiskStorage {
@@ -96,6 +152,7 @@ function toDownload(context: NodeFetchContext): DownloadContext {
       endpoint: hubEndpoint ?? hubOfEnvironment(),
       token: hubToken ?? process.env.HF_TOKEN,
     },
+    headers: undefined,
     policy: { ...POLICY, ...policy },
     platform: nodeNetwork,
     currency: new Currency(revalidate ?? 0),
@@ -107,10 +164,11 @@ async function fromStream(
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
-  const reader = stream.getReader()
-  const stop = () => reader.cancel(signal?.reason).catch(() => {})
-  signal?.addEventListener('abort', stop, { once: true })
+  let stop = () => {}
   try {
+    const reader = stream.getReader()
+    stop = () => void reader.cancel(signal?.reason).catch(() => {})
+    signal?.addEventListener('abort', stop, { once: true })
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       if (!(part.value instanceof Uint8Array))
         throw invalid('chunk of the model source', 'a Uint8Array', part.value)
@@ -118,17 +176,12 @@ async function fromStream(
     }
   } catch (error) {
     stop()
-    if (error instanceof RealmError) throw error
-    throw new RealmError(
-      'MODEL_UNREADABLE',
-      `the stream failed: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    )
+    throw error instanceof RealmError ? error : unreadable('the stream', error)
   } finally {
     signal?.removeEventListener('abort', stop)
   }
   // A cancelled stream ends as if it were complete.
-  if (signal?.aborted) throw aborted()
+  if (signal?.aborted) throw aborted(signal.reason)
   const [only] = parts
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
 }

@@ -33,6 +33,8 @@ export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex'
 
 /** Sets servers and cache up for the tests of a file. */
 export function useDownloads() {
+  /** What lets go of the models that a test has opened. */
+  const releases = []
   const downloads = {
     server: undefined,
     /** A server of another origin. */
@@ -44,6 +46,7 @@ export function useDownloads() {
     log: [],
     serve,
     fetchModel,
+    openModel,
     check,
     fails,
     stored,
@@ -64,7 +67,10 @@ export function useDownloads() {
     downloads.server.requests.length = 0
     downloads.other.requests.length = 0
   })
-  afterEach(() => rmSync(downloads.cacheDirectory, { recursive: true, force: true }))
+  afterEach(() => {
+    for (const release of releases.splice(0)) release()
+    rmSync(downloads.cacheDirectory, { recursive: true, force: true })
+  })
   return downloads
 
   /** Serves a file and gives its address. */
@@ -73,16 +79,26 @@ export function useDownloads() {
     return from.origin + path
   }
 
-  function fetchModel(source, options) {
+  /** The path of a downloaded model, which is let go at once. */
+  async function fetchModel(source, options) {
+    const { source: path, release } = await openModel(source, options)
+    release()
+    return path
+  }
+
+  /** A downloaded model that is held, until `release` or the end of the test. */
+  async function openModel(source, options) {
     downloads.progress = []
     downloads.log = []
-    return resolveSource(source, {
+    const opened = await resolveSource(source, {
       cacheDirectory: downloads.cacheDirectory,
       policy,
       onProgress: (event) => downloads.progress.push(event),
       logger: ({ message }) => downloads.log.push(message),
       ...options,
     })
+    releases.push(opened.release)
+    return opened
   }
 
   /** Downloads and checks that these bytes are there. Gives the path. */

@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {Uint8Array} bytes
  * @property {string} [etag]
  * @property {boolean} [ranges]   false: whole files only. Default true.
+ * @property {boolean} [ifRange]  false: whole files for every If-Range. Default true.
  * @property {boolean} [head]     false: HEAD is refused. Default true.
  * @property {boolean} [expose]   false: pages of other origins see no ETag and no Content-Range.
  * @property {number} [dropAfter] bytes of an answer after which the connection is cut
@@ -92,7 +93,7 @@ async function answer(file, requests, request, response) {
     return response.writeHead(file.status, file.headers).end()
   }
   if (request.method === 'HEAD' && file.head === false) return response.writeHead(405).end()
-  const { start, end, status } = rangeOf(file, request.headers.range)
+  const { start, end, status } = rangeOf(file, request.headers)
   if (start >= end && status === 206)
     return response.writeHead(416, { 'content-range': `bytes */${file.bytes.length}` }).end()
   response.writeHead(status, headersOf(file, start, end, status))
@@ -100,9 +101,10 @@ async function answer(file, requests, request, response) {
   await send(file, file.bytes.subarray(start, end), response, record)
 }
 
-function rangeOf(file, header) {
-  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(header ?? '') ?? []
-  if (first === undefined || file.ranges === false)
+function rangeOf(file, { range, 'if-range': version }) {
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? []
+  const isOther = version !== undefined && (version !== file.etag || file.ifRange === false)
+  if (first === undefined || file.ranges === false || isOther)
     return { start: 0, end: file.bytes.length, status: 200 }
   const end = last === '' ? file.bytes.length : Math.min(Number(last) + 1, file.bytes.length)
   return { start: Number(first), end, status: 206 }

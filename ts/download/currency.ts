@@ -4,6 +4,7 @@
  */
 
 import { isPinned } from '../hub.js'
+import { shownUrl } from '../url.js'
 import type { DownloadContext } from './context.js'
 import type { FileStore } from './piece-store.js'
 import { differs, request, Transient, versionOf } from './requests.js'
@@ -108,7 +109,7 @@ export async function findOutdated(
       else outdated.add(store)
     } else {
       if (signal?.aborted) throw answer?.reason
-      const message = `${store.part.url.href}: ${answer?.reason.message}; using the stored file`
+      const message = `${shownUrl(store.part.url)}: ${answer?.reason.message}; using the stored file`
       logger?.({ level: 'warn', message })
     }
   }

@@ -25,6 +25,8 @@ export interface Part extends StoredPart {
 /** A model to download: the address of its first part, and what is known of its parts, by theirs. */
 export interface Wanted {
   url: URL
+  /** What it is stored under instead of its address. */
+  cacheKey?: string | undefined
   expectations?: ReadonlyMap<string, Expected>
 }
 
@@ -40,10 +42,11 @@ const REPLACEMENT_ATTEMPTS = 2
 const NOTHING_EXPECTED: Expected = { sizeBytes: undefined, sha256: undefined }
 
 /** The files of a model. */
-export function partsOf({ url, expectations }: Wanted): Part[] {
+export function partsOf({ url, cacheKey, expectations }: Wanted): Part[] {
   const urls = partUrls(url)
   return urls.map((part, i) => ({
     url: part,
+    cacheKey,
     part: i + 1,
     parts: urls.length,
     expected: expectations?.get(part.href) ?? NOTHING_EXPECTED,
@@ -53,18 +56,16 @@ export function partsOf({ url, expectations }: Wanted): Part[] {
 /**
  * Brings the files of a model into their folder, unless they are there and what the server has,
  * and opens each.
- * @param name  the folder's
  * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, WRITE_FAILED, ABORTED
  */
 export async function download<T>(
   wanted: Wanted,
-  name: string,
   storage: ModelStorage,
   opener: Opener<T>,
   context: DownloadContext,
 ): Promise<T[]> {
   const parts = partsOf(wanted)
-  const folder = await storage.open(name)
+  const folder = await storage.open(storage.nameOf(wanted.cacheKey ?? wanted.url.href))
   const release = await waitForTurn(folder, parts.length, context)
   try {
     const stores = await bringUpToDate(folder, parts, context)
@@ -141,11 +142,11 @@ async function fetchParts(
 export function fetchPart(
   { url, expected }: Part,
   store: PieceStore,
-  { policy, hub, platform, signal }: DownloadContext,
+  { policy, hub, headers, platform, signal }: DownloadContext,
   progress: DownloadProgress,
 ): Promise<void> {
   const onBytes = (received: number, total: number) => progress.report(received, total)
-  return transfer({ url, store, expected, policy, hub, platform, signal, onBytes })
+  return transfer({ url, store, expected, policy, hub, headers, platform, signal, onBytes })
 }
 
 /** Takes the folder's lock; while somebody else has it, its progress is passed on. */

@@ -70,6 +70,8 @@ async function keptModel(
 ): Promise<StoredModel | undefined> {
   const isNamed = namedBy(source, endpoint)
   const models = await listStored(storage)
-  const named = models.filter(({ model }) => model.isComplete && isNamed(model.url))
+  const named = models.filter(
+    ({ model }) => model.isComplete && model.cacheKey === undefined && isNamed(model.url),
+  )
   return named.length === 1 ? named[0] : undefined
 }

@@ -14,7 +14,10 @@ export interface FileVersion {
 
 /** A stored file, whole or in part. */
 export interface Journal {
+  /** Without what may be secret in it. */
   url: string
+  /** What the model is stored under instead of its address. */
+  cacheKey: string | null
   /** Parts of the model that the file belongs to. */
   parts: number
   /** Name of the file with the bytes. */
@@ -41,7 +44,7 @@ export interface Journal {
 const FORMAT = 1
 
 /** What journals of older releases do not tell. */
-const ABSENT = { isChecked: false, generation: 1, confirmedAt: 0 }
+const ABSENT = { cacheKey: null, isChecked: false, generation: 1, confirmedAt: 0 }
 
 /** Bytes of a file that are there. */
 export function storedBytes(journal: Journal): number {
@@ -74,6 +77,7 @@ function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): b
   return (
     URL.canParse(url) &&
     isDataFile(file) &&
+    (rest.cacheKey === null || typeof rest.cacheKey === 'string') &&
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
     pieceBytes > 0 &&
     typeof isComplete === 'boolean' &&

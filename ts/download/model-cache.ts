@@ -4,6 +4,8 @@
 
 import { byLastUse, type CachedModel, type ModelCache, namedBy } from '../cache.js'
 import { RealmError } from '../errors.js'
+import { shownUrl } from '../url.js'
+import { integer, invalid, readOptions } from '../validate.js'
 import { type Journal, storedBytes } from './journal.js'
 import {
   journalName,
@@ -12,6 +14,8 @@ import {
   readAllJournals,
   readJournals,
 } from './storage.js'
+
+const PRUNE = { maxBytes: integer(0, Number.MAX_SAFE_INTEGER, undefined) }
 
 /** What a cache has beside its models. */
 export type CacheRoom = Pick<ModelCache, 'quota' | 'persist'>
@@ -33,13 +37,34 @@ export function cacheOf(
 
     async delete(source) {
       const isNamed = namedBy(source, hub())
-      const named = (await models()).filter(({ model }) => isNamed(model.url))
+      const stored = await storage()
+      const text = String(source)
+      const keys = [text, URL.canParse(text) ? new URL(text).href : text]
+      const names = keys.map((key) => stored?.nameOf(key))
+      const named = (await models()).filter(
+        ({ folder, model }) => names.includes(folder.name) || isNamed(model.url),
+      )
       await removeAll(named)
       return named.length > 0
     },
 
     async clear() {
       await removeAll(await models())
+    },
+
+    async prune(options) {
+      const { maxBytes } = readOptions('prune options', options, PRUNE)
+      if (maxBytes === undefined) throw invalid('prune options.maxBytes', 'an integer', maxBytes)
+      const oldestFirst = (await models()).sort((a, b) => byLastUse(b.model, a.model))
+      let bytes = oldestFirst.reduce((sum, { model }) => sum + model.bytes, 0)
+      const deleted: CachedModel[] = []
+      for (const { folder, model } of oldestFirst) {
+        if (bytes <= maxBytes) break
+        if (!(await removeUnused(folder))) continue
+        bytes -= model.bytes
+        deleted.push(model)
+      }
+      return deleted
     },
   } satisfies Omit<ModelCache, keyof CacheRoom>
 }
@@ -68,15 +93,17 @@ export async function listStored(storage: ModelStorage | undefined): Promise<Sto
 function describe(folder: ModelFolder, first: Journal, journals: Journal[]): StoredModel {
   const sizes = journals.map(({ version }) => version?.size)
   const isWhole = journals.length === first.parts && !sizes.includes(undefined)
-  const model = {
-    url: first.url,
+  const url = shownUrl(first.url)
+  const model: CachedModel = {
+    url,
+    ...(first.cacheKey !== null && { cacheKey: first.cacheKey }),
     bytes: journals.reduce((sum, journal) => sum + storedBytes(journal), 0),
     totalBytes: isWhole ? sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0) : null,
     isComplete: isWhole && journals.every(({ isComplete }) => isComplete),
     lastUsed: new Date(Math.max(...journals.map(({ lastUsed }) => lastUsed))),
   }
   const confirmedAt = Math.min(...journals.map((journal) => journal.confirmedAt))
-  return { folder, url: new URL(first.url), model, confirmedAt }
+  return { folder, url: new URL(url), model, confirmedAt }
 }
 
 /** Removes all that are not in use, then says which are. */

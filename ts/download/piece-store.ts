@@ -2,6 +2,7 @@
  * Takes the pieces of a file in any order, and knows which are there.
  */
 
+import { shownUrl } from '../url.js'
 import { faultOfFile } from './gguf-file.js'
 import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
 import {
@@ -48,6 +49,8 @@ export class Pieces {
 /** Which file a store is for. */
 export interface StoredPart {
   url: URL
+  /** What the model is stored under instead of its address. */
+  cacheKey: string | undefined
   /** Counts from 1. */
   part: number
   /** Parts of the model. */
@@ -55,9 +58,14 @@ export interface StoredPart {
 }
 
 /** The journal of a part of which nothing is there. */
-function freshJournal({ url, parts }: StoredPart, pieceBytes: number, generation: number): Journal {
+function freshJournal(
+  { url, cacheKey, parts }: StoredPart,
+  pieceBytes: number,
+  generation: number,
+): Journal {
   return {
-    url: url.href,
+    url: shownUrl(url),
+    cacheKey: cacheKey ?? null,
     parts,
     file: '',
     version: null,
@@ -128,7 +136,10 @@ export class FileStore implements PieceStore {
     fresh: Journal,
   ): Promise<FileStore> {
     const stored = await readJournal(folder, name)
-    const store = new FileStore(folder, part, name, stored?.url === fresh.url ? stored : fresh)
+    const { url, cacheKey } = fresh
+    const isMeant =
+      stored?.cacheKey === cacheKey && (cacheKey !== null || shownUrl(stored.url) === url)
+    const store = new FileStore(folder, part, name, isMeant ? { ...stored, url } : fresh)
     await store.#resume()
     return store
   }
@@ -258,9 +269,11 @@ export class FileStore implements PieceStore {
   async #isWhole(size: number): Promise<boolean> {
     const { file, isChecked } = this.#journal
     if (isChecked) return true
-    const fault = await faultOfFile(size, (at, length) => this.#folder.read(file, at, length))
+    const read = (at: number, length: number) => this.#folder.read(file, at, length)
+    // One that cannot be read is for the engine to tell of.
+    const fault = await faultOfFile(size, read).catch(() => 'unknown')
     this.#journal = { ...this.#journal, isChecked: fault === undefined }
-    return fault === undefined
+    return fault === undefined || fault === 'unknown'
   }
 
   /** Writes, with the folder's word on what went wrong. */

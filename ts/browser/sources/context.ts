@@ -18,6 +18,8 @@ export interface SourceOptions extends Partial<FetchContext> {
   hubEndpoint?: string | undefined
   /** Sent to the hub, for models that are not public. */
   hubToken?: string | undefined
+  /** Headers for the server that was named. */
+  headers?: Readonly<Record<string, string>> | undefined
   /** How downloads behave, where that is not to be the default. */
   policy?: Partial<FetchPolicy> | undefined
 }
@@ -28,6 +30,7 @@ export function toContext(options: SourceOptions): DownloadContext {
     signal: options.signal,
     logger: options.logger,
     hub: { endpoint: options.hubEndpoint ?? DEFAULT_HUB, token: options.hubToken },
+    headers: options.headers,
     policy: { ...DEFAULT_POLICY, ...options.policy },
     platform: browserNetwork,
     currency: new Currency(options.revalidate ?? 0),

@@ -10,6 +10,7 @@ import type { NetworkPlatform } from '../../download/context.js'
 export const browserNetwork: NetworkPlatform = {
   // Kept by us, so not by the browser's cache as well.
   fetch: (url, init) => fetch(url, { ...init, cache: 'no-store' }),
+  hasConditionalRanges: false,
   createHash: () => {
     const hash = sha256.create()
     return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) }

@@ -4,7 +4,7 @@
 
 import type { HostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
-import { aborted, hasGetFile } from '../../model-source.js'
+import { aborted, fileOf, hasGetFile, parseUrl, unreadable } from '../../model-source.js'
 import { partOf } from '../../split-file.js'
 import { invalid } from '../../validate.js'
 import { type ByteSource, blobSource, memorySource } from './byte-source.js'
@@ -27,16 +27,14 @@ export async function openSource(
 ): Promise<ByteSource[]> {
   const { signal } = options
   if (isHosted(source)) {
-    const { address, ...hub } = source
-    return openSource(address, { ...options, ...hub })
+    const { address, cacheKey, ...hosted } = source
+    return openAddress(address, cacheKey, { ...options, ...hosted })
   }
   if (signal?.aborted) throw aborted(signal.reason)
-  if (typeof source === 'string' && source.startsWith('hf:'))
-    return fromHub(source, toContext(options))
   if (source instanceof URL || (typeof source === 'string' && source !== ''))
-    return openUrl(String(source), options)
+    return openAddress(String(source), undefined, options)
   if (source instanceof ReadableStream) return [blobSource(await toBlob(source, options))]
-  if (hasGetFile(source)) return [blobSource(await source.getFile())]
+  if (hasGetFile(source)) return [blobSource(await fileOf(source, signal))]
   const files = Array.isArray(source) ? source : [source]
   if (files.length > 0 && files.every(isFile)) return inOrder(files).map(openFile)
   throw invalid(
@@ -50,13 +48,15 @@ function isHosted(source: unknown): source is HostedSource {
   return typeof (source as Partial<HostedSource> | null)?.address === 'string'
 }
 
-function openUrl(source: string, options: SourceOptions): Promise<ByteSource[]> {
-  const url = URL.canParse(source, self.location.href)
-    ? new URL(source, self.location.href)
-    : undefined
-  if (url?.protocol === 'http:' || url?.protocol === 'https:')
-    return download({ url }, toContext(options))
-  throw invalid('model source', 'an http(s) address or hf:owner/repo[/file][@revision]', source)
+function openAddress(
+  address: string,
+  cacheKey: string | undefined,
+  options: SourceOptions,
+): Promise<ByteSource[]> {
+  if (options.signal?.aborted) throw aborted(options.signal.reason)
+  if (address.startsWith('hf:')) return fromHub(address, toContext(options))
+  const url = parseUrl(address, self.location.href)
+  return download({ url, cacheKey }, toContext(options))
 }
 
 /** The bytes of a stream, kept by the browser: they do not pass through this worker's heap at once. */
@@ -80,11 +80,9 @@ async function toBlob(
   if (signal?.aborted) throw aborted(signal.reason)
   if (end.status === 'rejected') {
     if (end.reason instanceof RealmError) throw end.reason
-    const reason = end.reason instanceof Error ? end.reason.message : String(end.reason)
-    throw new RealmError('MODEL_UNREADABLE', `the stream failed: ${reason}`, { cause: end.reason })
+    throw unreadable('the stream', end.reason)
   }
-  if (result.status === 'rejected')
-    throw new RealmError('MODEL_UNREADABLE', `the stream failed: ${result.reason}`)
+  if (result.status === 'rejected') throw unreadable('the stream', result.reason)
   return result.value
 }
 

@@ -9,6 +9,7 @@ import type { ModelFolder, ModelStorage, WritableFile } from '../../download/sto
 import { RealmError } from '../../errors.js'
 import { readHandle } from './byte-source.js'
 import { lock, readerLock, tryLock, writerLock } from './locks.js'
+import { shortHash } from './network.js'
 
 /** Name of the error of a write without room. */
 const QUOTA = 'QuotaExceededError'
@@ -30,6 +31,10 @@ export class OriginStorage implements ModelStorage {
 
   constructor(models: FileSystemDirectoryHandle) {
     this.#models = models
+  }
+
+  nameOf(key: string): string {
+    return shortHash(key)
   }
 
   async open(name: string): Promise<OriginFolder> {
