@@ -59,7 +59,7 @@ export class DiskStorage implements ModelStorage {
     this.#root = root
   }
 
-  nameOf(key: string): string {
+  async nameOf(key: string): Promise<string> {
     return shortHash(key)
   }
 

@@ -5,7 +5,6 @@
 
 import { RealmError } from './errors.js'
 import type { LoadProgress, LogEntry } from './reports.js'
-import { invalid, optional, readOptions, string } from './validate.js'
 
 /**
  * A model on a server that needs more than its address. Headers go to the server that is named and
@@ -118,53 +117,4 @@ export function hasGetFile(source: unknown): source is { getFile(): Promise<Blob
     source !== null &&
     typeof (source as { getFile?: unknown }).getFile === 'function'
   )
-}
-
-const REMOTE = {
-  url: optional(
-    'an http(s) address',
-    (value): value is string | URL => typeof value === 'string' || value instanceof URL,
-  ),
-  cacheKey: string('a name for what is stored', undefined),
-  headers: optional('an object of strings', isHeaders),
-}
-
-/** Whether something is a `RemoteSource`, going by its shape. */
-export function isRemote(source: unknown): source is RemoteSource {
-  return typeof source === 'object' && source !== null && 'url' in source
-}
-
-/** A `RemoteSource` whose members are what they should be. */
-export interface CheckedRemote {
-  url: URL
-  cacheKey: string | undefined
-  headers: Readonly<Record<string, string>> | undefined
-}
-
-/** @throws RealmError INVALID_ARGUMENT */
-export function readRemote(source: RemoteSource, base?: string): CheckedRemote {
-  const { url, ...rest } = readOptions('model source', source, REMOTE)
-  return { ...rest, url: parseUrl(url, base) }
-}
-
-/**
- * An address to download from.
- * @param base what a relative one is relative to; they are refused without
- * @throws RealmError INVALID_ARGUMENT
- */
-export function parseUrl(source: string | URL | undefined, base?: string): URL {
-  const url = URL.canParse(String(source), base) ? new URL(String(source), base) : undefined
-  if (url !== undefined && ['http:', 'https:'].includes(url.protocol)) return url
-  throw invalid('model source', 'an http(s) address', source)
-}
-
-function isHeaders(value: unknown): value is Readonly<Record<string, string>> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
-  if (!Object.values(value).every((item) => typeof item === 'string')) return false
-  try {
-    new Headers(value as Record<string, string>)
-    return true
-  } catch {
-    return false
-  }
 }

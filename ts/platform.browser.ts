@@ -12,13 +12,12 @@ import {
   type FetchContext,
   fileOf,
   hasGetFile,
-  isRemote,
   type OpenedSource,
-  readRemote,
   type SourceSettings,
   unlessAborted,
   unreadable,
 } from './model-source.js'
+import { isRemote, readRemote } from './remote-source.js'
 
 declare const REALM_VERSION: string
 

@@ -15,18 +15,16 @@ import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
 import { RealmError } from './errors.js'
 import {
   aborted,
-  type CheckedRemote,
   type FetchContext,
   fileOf,
   hasGetFile,
-  isRemote,
   type OpenedSource,
-  parseUrl,
-  readRemote,
   type SourceSettings,
   unreadable,
 } from './model-source.js'
 import { nodeNetwork } from './network.js'
+import { type CheckedRemote, isRemote, readRemote } from './remote-source.js'
+import { parseUrl } from './url.js'
 import { invalid } from './validate.js'
 
 /** What a source is turned into for the engine. */

@@ -65,7 +65,7 @@ export async function download<T>(
   context: DownloadContext,
 ): Promise<T[]> {
   const parts = partsOf(wanted)
-  const folder = await storage.open(storage.nameOf(wanted.cacheKey ?? wanted.url.href))
+  const folder = await storage.open(await storage.nameOf(wanted.cacheKey ?? wanted.url.href))
   const release = await waitForTurn(folder, parts.length, context)
   try {
     const stores = await bringUpToDate(folder, parts, context)

@@ -40,7 +40,7 @@ export function cacheOf(
       const stored = await storage()
       const text = String(source)
       const keys = [text, URL.canParse(text) ? new URL(text).href : text]
-      const names = keys.map((key) => stored?.nameOf(key))
+      const names = await Promise.all(keys.map((key) => stored?.nameOf(key)))
       const named = (await models()).filter(
         ({ folder, model }) => names.includes(folder.name) || isNamed(model.url),
       )

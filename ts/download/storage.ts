@@ -14,7 +14,7 @@ import { type Journal, parseJournal } from './journal.js'
 /** The folders of all models. */
 export interface ModelStorage {
   /** Name of the folder for what is stored under an address or a name: the start of its SHA-256. */
-  nameOf(key: string): string
+  nameOf(key: string): Promise<string>
   /** The folder of a model, which is there from when its lock is taken, if not before. */
   open(name: string): Promise<ModelFolder>
   list(): Promise<ModelFolder[]>

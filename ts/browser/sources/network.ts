@@ -3,7 +3,7 @@
  */
 
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex } from '@noble/hashes/utils.js'
 import type { NetworkPlatform } from '../../download/context.js'
 
 /** The browser's own digest wants all bytes at once, which a model is too large for. */
@@ -15,9 +15,4 @@ export const browserNetwork: NetworkPlatform = {
     const hash = sha256.create()
     return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) }
   },
-}
-
-/** A short name for a text, safe on every file system: the start of its SHA-256. */
-export function shortHash(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text))).slice(0, 24)
 }

@@ -4,8 +4,9 @@
 
 import type { HostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
-import { aborted, fileOf, hasGetFile, parseUrl, unreadable } from '../../model-source.js'
+import { aborted, fileOf, hasGetFile, unreadable } from '../../model-source.js'
 import { partOf } from '../../split-file.js'
+import { parseUrl } from '../../url.js'
 import { invalid } from '../../validate.js'
 import { type ByteSource, blobSource, memorySource } from './byte-source.js'
 import { type SourceOptions, toContext } from './context.js'

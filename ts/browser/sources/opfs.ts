@@ -9,10 +9,12 @@ import type { ModelFolder, ModelStorage, WritableFile } from '../../download/sto
 import { RealmError } from '../../errors.js'
 import { readHandle } from './byte-source.js'
 import { lock, readerLock, tryLock, writerLock } from './locks.js'
-import { shortHash } from './network.js'
 
 /** Name of the error of a write without room. */
 const QUOTA = 'QuotaExceededError'
+
+/** Bytes of a hash that name a folder. */
+const NAME_BYTES = 12
 
 /** The storage of this page's origin; undefined where the browser, in this mode, has none. */
 export async function originStorage(): Promise<OriginStorage | undefined> {
@@ -33,8 +35,10 @@ export class OriginStorage implements ModelStorage {
     this.#models = models
   }
 
-  nameOf(key: string): string {
-    return shortHash(key)
+  async nameOf(key: string): Promise<string> {
+    const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(key))
+    const bytes = new Uint8Array(hash).subarray(0, NAME_BYTES)
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
   }
 
   async open(name: string): Promise<OriginFolder> {
