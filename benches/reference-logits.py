@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs llama.cpp on GGUF files and keeps what it computes, for tests to compare with.
 
-Usage, after `npm --prefix benches install --no-save` (see README.md there):
+Usage, after `npm --prefix benches ci` (see README.md there):
 
     cargo run -p realm-testkit --example write_families -- FOLDER
     python3 benches/reference-logits.py [--layers] FOLDER OUTPUT [NAME...]

@@ -1,5 +1,5 @@
 /**
- * `npm run build -- [--profile release|dist] [--target native|web|all] [--platform NAME]`:
+ * `npm run build -- [--profile release|dist|dev] [--target native|web|all] [--platform NAME]`:
  * dependencies and facade, then the addon, the browser package, or both.
  *
  * The addon is made for this machine unless another platform is named, such as linux-arm64-gnu,

@@ -32,6 +32,11 @@ const CARGO_LIBRARY = {
 
 /** Runs a program in the repository's root; ends this process when it fails. */
 export function run(command, args, options = {}) {
+  if (!succeeds(command, args, options)) process.exit(1)
+}
+
+/** Runs a program in the repository's root, and says whether it went well. */
+export function succeeds(command, args, options = {}) {
   console.error(`> ${command} ${args.join(' ')}`)
   const { status, signal, error } = spawnSync(command, args, {
     cwd: root,
@@ -40,9 +45,9 @@ export function run(command, args, options = {}) {
     shell: process.platform === 'win32' && command === 'npm',
     ...options,
   })
-  if (status === 0) return
+  if (status === 0) return true
   console.error(`${command} failed: ${error?.message ?? signal ?? `exit status ${status}`}`)
-  process.exit(1)
+  return false
 }
 
 /** Whether a program answers to `--version`. */
@@ -116,7 +121,7 @@ export async function buildAddon(profile, name) {
       run('cargo', args, {
         env: { ...process.env, ...(cross && cargoEnvironment(cross)) },
       })
-      const folder = join(targetDirectory(), cross?.triple ?? '', profile)
+      const folder = join(targetDirectory(), cross?.triple ?? '', profileDirectory(profile))
       mkdirSync(join(root, dirname(output)), { recursive: true })
       writePlatformPackage(platform)
       // By way of another name: a running process may have the old file mapped.
@@ -124,6 +129,11 @@ export async function buildAddon(profile, name) {
       renameSync(join(root, `${output}.new`), join(root, output))
     },
   })
+}
+
+/** Cargo's folder for what it builds with a profile: of its own profiles two share one with another. */
+function profileDirectory(profile) {
+  return { dev: 'debug', test: 'debug', bench: 'release' }[profile] ?? profile
 }
 
 /** package.json of the package that holds a platform's binary. */

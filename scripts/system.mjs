@@ -1,13 +1,14 @@
 /**
  * Installs what the tests and checks need beyond Node and Rust. A part that
- * cannot be installed ends the run.
+ * cannot be installed ends the run; those of `npm run deep` say whether they are there.
  */
 
+import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { findChromium } from '../test-js/support/chromium-path.mjs'
 import { findFirefox } from '../test-js/support/firefox-path.mjs'
 import { CROSS_TARGETS } from './cross.mjs'
-import { has, run } from './steps.mjs'
+import { has, run, succeeds } from './steps.mjs'
 
 /** Where Vulkan's loader looks for drivers. */
 const VULKAN_DRIVER_FOLDERS = [
@@ -71,18 +72,42 @@ export function installCargoDeny() {
     run('cargo', ['install', '--locked', '--debug', 'cargo-deny'])
 }
 
+/** A toolchain of a given day, with what `-Zbuild-std` and Miri need. */
+export function hasToolchain(name) {
+  const components = ['--profile', 'minimal', '--component', 'miri,rust-src']
+  return succeeds('rustup', ['toolchain', 'install', name, ...components])
+}
+
+/** What builds and links programs for 32-bit x86 Linux on the 64-bit one. */
+export function has32BitTools() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return false
+  const links = () => {
+    const input = 'int main(void) { return 0; }'
+    return spawnSync('cc', ['-m32', '-xc', '-', '-o', '/dev/null'], { input }).status === 0
+  }
+  if (!links() && !(packagesInstall(['gcc', 'gcc-multilib']) && links())) return false
+  return succeeds('rustup', ['target', 'add', 'i686-unknown-linux-gnu'])
+}
+
 function installPackages(packages) {
+  if (!packagesInstall(packages)) process.exit(1)
+}
+
+/** Installs packages of the system, and says whether that went well. */
+function packagesInstall(packages) {
   if (!has('apt-get')) {
     console.error(`please install ${packages.join(', ')} (or what your system calls them)`)
-    process.exit(1)
+    return false
   }
   const asRoot = process.getuid() === 0 ? [] : ['sudo', '-n']
   const apt = (...args) => {
     const [command, ...rest] = [...asRoot, 'apt-get', ...args]
-    run(command, rest, { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+    return succeeds(command, rest, { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
   }
-  apt('update', '--quiet')
-  apt('install', '--quiet', '--yes', '--no-install-recommends', ...packages)
+  return (
+    apt('update', '--quiet') &&
+    apt('install', '--quiet', '--yes', '--no-install-recommends', ...packages)
+  )
 }
 
 function hasFiles(folder) {

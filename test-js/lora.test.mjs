@@ -186,6 +186,7 @@ describe('answers', () => {
       null,
       [paths[0]],
       { adapter, scale: Number.NaN },
+      { adapter, scale: 1e300 },
       { adapter, s: 1 },
     ])
       await assert.rejects(say({ lora }), refused('INVALID_ARGUMENT', 'lora', 'loadAdapter'))

@@ -140,6 +140,10 @@ describe('the native API', () => {
       'INVALID_ARGUMENT',
     )
     assert.equal(
+      code(() => native.embedTokens(id, [1], -1)),
+      'INVALID_ARGUMENT',
+    )
+    assert.equal(
       code(() => native.embedTokens('x', [1])),
       'INVALID_ARGUMENT',
     )

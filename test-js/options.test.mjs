@@ -35,10 +35,13 @@ describe('an option of generate', () => {
     ['temperature', -0.1],
     ['temperature', Number.NaN],
     ['temperature', Number.POSITIVE_INFINITY],
+    ['temperature', 1e300],
     ['topK', -1],
     ['topP', 1.01],
     ['minP', -0.5],
     ['repeatPenalty', 0],
+    ['repeatPenalty', 1e-300],
+    ['repeatPenalty', 1e300],
     ['repeatLastN', -1],
     ['seed', -1],
     ['seed', null],
@@ -99,6 +102,11 @@ describe('other arguments', () => {
     const id = model.vocabularySize
     await assert.rejects(model.generate([1, id]), invalid(String(id)))
     await assert.rejects(model.embedTokens([id]), invalid(String(id)))
+    const options = { position: -1 }
+    await assert.rejects(
+      model.embedTokens([1], options),
+      invalid('embedTokens options.position: expected', '-1'),
+    )
     assert.throws(() => model.detokenize([id]), invalid(String(id)))
   })
 

@@ -1,5 +1,5 @@
 /**
- * Models on a graphics adapter: the software one that the tests install.
+ * Models on a graphics device: the one in software that the tests install.
  */
 
 import assert from 'node:assert/strict'
@@ -9,16 +9,16 @@ import { bundledModel, GREEDY, referenceFile, withModel } from './support/models
 
 const PROMPT = 'Once upon a time'
 
-/** The number of the software adapter among the devices. */
+/** The number of the one that computes in software among the devices. */
 let device
 
 before(async () => {
   const webgpu = (await Realm.backends()).find(({ name }) => name === 'webgpu')
   device = webgpu.devices.findIndex((name) => name.includes('in software'))
-  assert.notEqual(device, -1, `no software adapter among: ${webgpu.devices.join(', ')}`)
+  assert.notEqual(device, -1, `none in software among: ${webgpu.devices.join(', ')}`)
 })
 
-describe('an adapter in software', () => {
+describe('a device in software', () => {
   it('is not used unless it is named', async () => {
     const devices = (await Realm.backends()).find(({ name }) => name === 'webgpu').devices
     if (devices.some((name) => !name.includes('in software'))) return
@@ -81,12 +81,12 @@ describe('an adapter in software', () => {
   })
 })
 
-describe('an adapter that is not there', () => {
+describe('a device that is not there', () => {
   it('is refused with the names of those that are', async () => {
     const realm = await Realm.create({ backend: 'webgpu', device: 'abacus', fallback: [] })
     await assert.rejects(realm.load(bundledModel), {
       code: 'BACKEND_UNAVAILABLE',
-      message: /no adapter is called "abacus"; found: /,
+      message: /no device is called "abacus"; found: /,
     })
   })
 

@@ -29,6 +29,7 @@ export type {
   CompletionOptions,
   DetokenizeOptions,
   EmbedOptions,
+  EmbedTokensOptions,
   EstimateOptions,
   GenerateOptions,
   LayerOptions,

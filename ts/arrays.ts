@@ -4,7 +4,7 @@
  */
 
 import { RealmError } from './errors.js'
-import { invalid, isInteger } from './validate.js'
+import { invalid, isInteger, reading } from './validate.js'
 
 /** Token ids: integers, or a Buffer with the little-endian bytes of unsigned 32-bit integers. */
 export type TokenIds = Uint32Array | Int32Array | Uint8Array | readonly number[]
@@ -16,6 +16,11 @@ const MAX_U32 = 0xffff_ffff
 
 /** @throws RealmError INVALID_ARGUMENT  not an array of integers from 0 to 2^32 - 1 */
 export function toTokenIds(what: string, value: unknown): Uint32Array {
+  return reading(what, () => readTokenIds(what, value))
+}
+
+function readTokenIds(what: string, value: unknown): Uint32Array {
+  requireMemory(value)
   if (value instanceof Uint32Array) return value
   if (value instanceof Uint8Array) {
     const { buffer, byteOffset, length } = aligned(what, value)
@@ -35,6 +40,11 @@ export function toTokenIds(what: string, value: unknown): Uint32Array {
 
 /** @throws RealmError INVALID_ARGUMENT  not an array of numbers */
 export function toActivations(what: string, value: unknown): Float32Array {
+  return reading(what, () => readActivations(what, value))
+}
+
+function readActivations(what: string, value: unknown): Float32Array {
+  requireMemory(value)
   if (value instanceof Float32Array) return value
   if (value instanceof Float64Array) return Float32Array.from(value)
   if (value instanceof Uint8Array) {
@@ -51,6 +61,11 @@ export function toActivations(what: string, value: unknown): Float32Array {
     out[i] = number
   }
   return out
+}
+
+/** Throws for an array whose memory was transferred away: it looks like an empty one. */
+function requireMemory(value: unknown): void {
+  if (ArrayBuffer.isView(value) && value.byteLength === 0) Uint8Array.prototype.at.call(value, 0)
 }
 
 /** The bytes at an address that a view of 4-byte values may start at: copied only if they are not. */

@@ -16,7 +16,7 @@ export interface BindingBackendInfo {
   available: boolean
   /** What was found, such as the instruction set in use; or why it is not available. */
   description: string
-  /** Devices that the backend can use, such as processor or adapter names. */
+  /** Devices that the backend can use, such as processors or graphics cards, by name. */
   devices: string[]
 }
 
@@ -24,7 +24,7 @@ export interface BindingLoadOptions {
   backend: string
   /** Backends to try in order when `backend` refuses. */
   fallback: string[]
-  /** Number or part of the name of an adapter for the GPU backends; '' = the best. */
+  /** Number or part of the name of a device for the GPU backends; '' = the best. */
   device: string
   /** Threads per model for the CPU backend; 0 = physical cores within affinity and quota. */
   threads: number
@@ -127,7 +127,7 @@ export interface BindingModelInfo {
   backend: string
   /** Why this backend, naming every refusal before it. */
   backendReason: string
-  /** The processor or adapter it runs on; null when only the vocabulary was loaded. */
+  /** The processor or graphics card it runs on; null when only the vocabulary was loaded. */
   device: string | null
   /** Threads it computes with; 0 on a GPU. */
   threads: number
@@ -290,7 +290,7 @@ export interface BindingModel {
   ): BindingRequest<Float32Array[]>
   /** One score per document. */
   rank(query: string, documents: string[]): BindingRequest<Float32Array>
-  embedTokens(ids: Uint32Array): BindingRequest<Float32Array>
+  embedTokens(ids: Uint32Array, position: number): BindingRequest<Float32Array>
   forwardLayer(
     layer: number,
     hidden: Float32Array,
@@ -321,7 +321,7 @@ export interface BindingEstimation {
 export interface SyncBinding {
   storeModelSync(source: string | Uint8Array, options: BindingLoadOptions): BindingModel
   loadAdapterSync(model: BindingModel, source: string): BindingAdapter
-  embedTokensSync(model: BindingModel, ids: Uint32Array): Float32Array
+  embedTokensSync(model: BindingModel, ids: Uint32Array, position: number): Float32Array
   forwardLayerSync(
     model: BindingModel,
     layer: number,

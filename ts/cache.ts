@@ -4,6 +4,7 @@
  */
 
 import { DEFAULT_HUB, hubFileUrl, parseHubName } from './hub.js'
+import { invalid, reading } from './validate.js'
 
 /** A downloaded model. */
 export interface CachedModel {
@@ -44,7 +45,8 @@ export interface ModelCache {
    * Deletes a model: by the address that it was loaded from, the `url` or the `cacheKey` that `list`
    * tells, or `hf:owner/repo[/file][@revision]`, which without a file means all of the repository.
    * @returns whether there was one
-   * @throws RealmError IN_USE  it is loaded, or being downloaded
+   * @throws RealmError IN_USE            it is loaded, or being downloaded
+   * @throws RealmError INVALID_ARGUMENT  not an address
    */
   delete(source: string | URL): Promise<boolean>
   /**
@@ -70,9 +72,11 @@ export interface ModelCache {
 
 /**
  * Tells which cached models are meant by what a caller of `delete` wrote, by their addresses.
- * @throws RealmError INVALID_ARGUMENT  a name of the hub in another form
+ * @throws RealmError INVALID_ARGUMENT  no address, or a name of the hub in another form
  */
-export function namedBy(source: string | URL, hub: string = DEFAULT_HUB): (url: string) => boolean {
+export function namedBy(source: unknown, hub: string = DEFAULT_HUB): (url: string) => boolean {
+  const isAddress = reading('source', () => typeof source === 'string' || source instanceof URL)
+  if (!isAddress) throw invalid('source', 'an address or hf: name', source)
   const name = String(source)
   if (!name.startsWith('hf:')) return (url) => url === urlOrText(name)
   const hubName = parseHubName(name)

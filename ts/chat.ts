@@ -3,10 +3,11 @@
  */
 
 import type { BindingConversation } from './binding.js'
-import { guarded, RealmError } from './errors.js'
+import { guarded } from './errors.js'
+import { copyJson, toJson } from './json.js'
 import { type GenerateOptions, readTemplateOptions } from './options.js'
 import { binding } from './platform.js'
-import { invalid, requireString, shown } from './validate.js'
+import { invalid, reading, requireString } from './validate.js'
 
 /** A part of a message's content, for templates that take several. */
 export type ChatContentPart = { type: string } & Record<string, unknown>
@@ -80,7 +81,10 @@ export function toConversation(messages: unknown, options: unknown): BindingConv
   return {
     messages: toJson('messages', checkMessages(messages)),
     tools: tools === undefined ? null : toJson('tools', tools),
-    variables: toJson('variables', { ...variables, ...(documents && { documents }) }),
+    variables: toJson(
+      'variables',
+      reading('variables', () => ({ ...variables, ...(documents && { documents }) })),
+    ),
     addGenerationPrompt: addGenerationPrompt ?? !continueFinalMessage,
     continueFinalMessage,
     template: template ?? null,
@@ -88,31 +92,29 @@ export function toConversation(messages: unknown, options: unknown): BindingConv
 }
 
 /** The messages, once they are known to be a list of objects with a role and a content. */
-export function checkMessages(messages: unknown): ChatMessage[] {
-  if (!Array.isArray(messages)) throw invalid('messages', 'an array of messages', messages)
-  messages.forEach((message: unknown, i) => {
-    if (typeof message !== 'object' || message === null)
-      throw invalid(`messages[${i}]`, 'an object with role and content', message)
-    const { role, content } = message as { role?: unknown; content?: unknown }
-    if (typeof role !== 'string') throw invalid(`messages[${i}].role`, 'a string', role)
-    const isContent =
-      content === undefined ||
-      content === null ||
-      typeof content === 'string' ||
-      Array.isArray(content)
-    if (!isContent) throw invalid(`messages[${i}].content`, 'a string or an array', content)
+function checkMessages(messages: unknown): ChatMessage[] {
+  return reading('messages', () => {
+    if (!Array.isArray(messages)) throw invalid('messages', 'an array of messages', messages)
+    for (let i = 0; i < messages.length; i++) checkMessage(`messages[${i}]`, messages[i])
+    return messages
   })
-  return messages as ChatMessage[]
 }
 
-function toJson(what: string, value: unknown): string {
-  try {
-    return JSON.stringify(value)
-  } catch (error) {
-    throw new RealmError(
-      'INVALID_ARGUMENT',
-      `${what}: expected values that JSON can hold, got ${shown(value)}: ${(error as Error).message}`,
-      { cause: error },
-    )
-  }
+function checkMessage(what: string, message: unknown): void {
+  if (typeof message !== 'object' || message === null)
+    throw invalid(what, 'an object with role and content', message)
+  const { role, content } = message as { role?: unknown; content?: unknown }
+  if (typeof role !== 'string') throw invalid(`${what}.role`, 'a string', role)
+  const isContent =
+    content === undefined ||
+    content === null ||
+    typeof content === 'string' ||
+    Array.isArray(content)
+  if (!isContent) throw invalid(`${what}.content`, 'a string or an array', content)
+}
+
+/** Messages that nobody else can change, once they are checked. */
+export function copyMessages(messages: unknown): ChatMessage[] {
+  checkMessages(messages)
+  return checkMessages(copyJson('messages', messages))
 }

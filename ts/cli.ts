@@ -38,7 +38,7 @@ SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
   --imatrix FILE     importance matrix (quantize)
   --allow-requantize quantise what is quantised already (quantize)
   --backend NAME     'auto' (default) or a backend's name
-  --device NAME      adapter of backend 'webgpu': its number or part of its name
+  --device NAME      device of backend 'webgpu': its number or part of its name
   --help, --version
 `
 

@@ -24,7 +24,7 @@ export type RealmErrorCode =
   | 'KV_EXHAUSTED'
   /** Memory could not be had, or a limit forbids it. */
   | 'OUT_OF_MEMORY'
-  /** Stopped by an AbortSignal. */
+  /** Stopped by an AbortSignal, or by an `onProgress` that threw. */
   | 'ABORTED'
   /** An argument has the wrong type or is out of its range. */
   | 'INVALID_ARGUMENT'
@@ -83,12 +83,22 @@ export class RealmError extends Error {
    */
   static from(error: unknown): RealmError {
     if (error instanceof RealmError) return error
-    if (!(error instanceof Error)) return new RealmError('INTERNAL', String(error))
+    if (!(error instanceof Error))
+      return new RealmError('INTERNAL', messageOf(error), { cause: error })
     const code = (error as { code?: unknown }).code
     const isKnown = typeof code === 'string' && Object.hasOwn(CODES, code)
     return new RealmError(isKnown ? (code as RealmErrorCode) : 'INTERNAL', error.message, {
       cause: error,
     })
+  }
+}
+
+/** What a thrown value says, whatever it is. Never throws. */
+export function messageOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error)
+  } catch {
+    return 'a value that cannot be shown'
   }
 }
 

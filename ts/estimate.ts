@@ -3,8 +3,8 @@
  */
 
 import type { Binding, BindingMemory, BindingProgress } from './binding.js'
+import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync } from './errors.js'
-import { loading } from './loading.js'
 import type { ModelSource } from './model-source.js'
 import { type readEstimateOptions, toBindingLoad } from './options.js'
 import { resolveSource } from './platform.js'
@@ -27,28 +27,21 @@ export async function estimate(
   source: ModelSource,
   options: ReturnType<typeof readEstimateOptions>,
 ): Promise<MemoryEstimate> {
-  return loading(
-    options,
-    undefined,
-    async (context) => {
-      const opened = await resolveSource(source, { ...options, ...context })
-      const onFetch = (progress: BindingProgress) => {
-        if (typeof progress === 'number') return
-        if ('level' in progress) context.logger?.(progress)
-        else context.onProgress?.(progress)
-      }
-      try {
-        const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
-        const estimation = guarded(() => binding.estimate(opened.source, settings, onFetch))
-        const onAbort = () => estimation.abort?.()
-        context.signal.addEventListener('abort', onAbort, { once: true })
-        if (context.signal.aborted) onAbort()
-        const { memory, ...what } = await guardedAsync(() => estimation.estimate)
-        return Object.freeze({ ...memory, ...what })
-      } finally {
-        opened.release()
-      }
-    },
-    async () => {},
-  )
+  return runFor('estimating', options, async (caller) => {
+    const opened = await resolveSource(source, { ...options, ...caller })
+    const onFetch = (progress: BindingProgress) => {
+      if (typeof progress === 'number') return
+      if ('level' in progress) options.logger?.(progress)
+      else caller.onProgress?.(progress)
+    }
+    try {
+      const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
+      const estimation = guarded(() => binding.estimate(opened.source, settings, onFetch))
+      listen(caller.signal, () => estimation.abort?.())
+      const { memory, ...what } = await guardedAsync(() => estimation.estimate)
+      return Object.freeze({ ...memory, ...what })
+    } finally {
+      opened.release()
+    }
+  })
 }

@@ -3,6 +3,7 @@
  */
 
 import type { BindingEvent, BindingGeneration } from './binding.js'
+import { isAborted, listen } from './callers.js'
 import { RealmError } from './errors.js'
 
 /** A piece of an answer. */
@@ -49,14 +50,22 @@ export interface GenerateResult {
   }
 }
 
+/** A result, and the text of its answer without the prompt that `echo` puts in front. */
+export interface SettledResult {
+  result: GenerateResult
+  answer: string
+}
+
 /** What a generation needs to run. */
 export interface GenerationPlan {
   /** Starts the engine; events arrive on the JS thread. */
   start(onEvent: (event: BindingEvent) => void): BindingGeneration
   signal: AbortSignal | undefined
   loadMs: number
+  /** Whether the first chunk is the prompt. */
+  echo: boolean
   /** Called once, before the result can be seen: with the result, or null after an error. */
-  onSettled?: ((result: GenerateResult | null) => void) | undefined
+  onSettled?: ((settled: SettledResult | null) => void) | undefined
 }
 
 type Outcome = { result: GenerateResult } | { error: RealmError }
@@ -77,6 +86,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #settle!: (outcome: Outcome) => void
   #outcome: Outcome | undefined
   #running: BindingGeneration | undefined
+  #endListening = () => {}
   /** Iterations that wait for the next event. */
   #waiting: (() => void)[] = []
   /** Iterations that have begun and not ended. */
@@ -89,8 +99,13 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
       this.#settle = (outcome) =>
         'result' in outcome ? resolve(outcome.result) : reject(outcome.error)
     })
-    if (plan.signal?.aborted) this.#finish({ result: abortedResult(plan.loadMs) })
-    else this.#start()
+    try {
+      this.#endListening = listen(plan.signal, () => this.abort())
+      if (isAborted(plan.signal)) this.#finish({ result: abortedResult(plan.loadMs) })
+      else this.#running = plan.start((event) => this.#onEvent(event))
+    } catch (error) {
+      this.#finish({ error: RealmError.from(error) })
+    }
   }
 
   /**
@@ -104,6 +119,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
       },
       signal: undefined,
       loadMs: 0,
+      echo: false,
     })
   }
 
@@ -180,18 +196,6 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
     }
   }
 
-  #start(): void {
-    const { signal } = this.#plan
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
-    try {
-      this.#running = this.#plan.start((event) => this.#onEvent(event))
-    } catch (error) {
-      this.#finish({ error: RealmError.from(error) })
-    }
-  }
-
-  readonly #onAbort = () => this.abort()
-
   #onEvent(event: BindingEvent): void {
     if (event.type === 'chunk') {
       this.#chunks.push(event.chunk)
@@ -206,10 +210,15 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #finish(outcome: Outcome): void {
     this.#outcome = outcome
     this.#running = undefined
-    this.#plan.signal?.removeEventListener('abort', this.#onAbort)
-    this.#plan.onSettled?.('result' in outcome ? outcome.result : null)
+    this.#endListening()
+    this.#plan.onSettled?.('result' in outcome ? this.#settled(outcome.result) : null)
     this.#settle(outcome)
     this.#wake()
+  }
+
+  #settled(result: GenerateResult): SettledResult {
+    const echoed = this.#plan.echo ? (this.#chunks[0]?.text ?? '') : ''
+    return { result, answer: result.text.slice(echoed.length) }
   }
 
   #wake(): void {

@@ -4,7 +4,7 @@
 
 import type { BindingAdapterInfo, BindingLora, BindingModel } from './binding.js'
 import { guarded, RealmError } from './errors.js'
-import { type Field, invalid } from './validate.js'
+import { type Field, invalid, items, reading } from './validate.js'
 
 /** What an adapter's file says about itself. */
 export type LoraInfo = Readonly<BindingAdapterInfo>
@@ -61,6 +61,14 @@ export class LoraAdapter {
   }
 
   /**
+   * Whether something is an adapter, and not only looks like one.
+   * @internal
+   */
+  static is(value: unknown): value is LoraAdapter {
+    return typeof value === 'object' && value !== null && #id in value
+  }
+
+  /**
    * The number that the engine knows it by.
    * @internal
    */
@@ -97,16 +105,14 @@ function listField<T, D>(
     if (test(value)) return { item: value, scale: FALLBACK_SCALE }
     if (typeof value !== 'object' || value === null) return undefined
     const { [key]: item, scale = FALLBACK_SCALE, ...rest } = value as Record<string, unknown>
-    const isSound = test(item) && Number.isFinite(scale) && Object.keys(rest).length === 0
+    const isFiniteScale = Number.isFinite(scale) && Number.isFinite(Math.fround(scale as number))
+    const isSound = test(item) && isFiniteScale && Object.keys(rest).length === 0
     return isSound ? { item, scale: scale as number } : undefined
   }
   return {
     expected,
     fallback,
-    parse: (value) => {
-      const items = (Array.isArray(value) ? value : [value]).map(one)
-      return items.every((item) => item !== undefined) ? items : undefined
-    },
+    parse: (value) => items(Array.isArray(value) ? value : [value], one),
   }
 }
 
@@ -114,7 +120,7 @@ function listField<T, D>(
 export const loraField = listField(
   'adapters from model.loadAdapter, or { adapter, scale } with a finite scale',
   'adapter',
-  (value): value is LoraAdapter => value instanceof LoraAdapter,
+  LoraAdapter.is,
   undefined,
 )
 
@@ -130,7 +136,7 @@ type Uses = NonNullable<ReturnType<typeof loraField.parse>>
 
 /** Reads a list that is an argument of its own. */
 export function readLora(value: unknown): Uses {
-  const uses = loraField.parse(value)
+  const uses = reading('lora', () => loraField.parse(value))
   if (uses === undefined) throw invalid('lora', loraField.expected, value)
   return uses
 }

@@ -3,8 +3,9 @@
  * browsers.
  */
 
-import { RealmError } from './errors.js'
+import { messageOf, RealmError } from './errors.js'
 import type { LoadProgress, LogEntry } from './reports.js'
+import { invalid } from './validate.js'
 
 /**
  * A model on a server that needs more than its address. Headers go to the server that is named and
@@ -85,24 +86,28 @@ export async function unlessAborted<T>(
 
 /**
  * The file of a handle.
- * @throws RealmError MODEL_UNREADABLE, ABORTED
+ * @throws RealmError MODEL_UNREADABLE  the handle does not give it
+ * @throws RealmError INVALID_ARGUMENT  what it gives is no Blob
+ * @throws RealmError ABORTED           the signal came first
  */
 export async function fileOf(
   handle: { getFile(): Promise<Blob> },
   signal: AbortSignal | undefined,
 ): Promise<Blob> {
+  let file: Blob
   try {
-    return await unlessAborted((async () => handle.getFile())(), signal)
+    file = await unlessAborted((async () => handle.getFile())(), signal)
   } catch (error) {
-    if (error instanceof RealmError) throw error
-    throw unreadable('the file handle', error)
+    throw error instanceof RealmError ? error : unreadable('the file handle', error)
   }
+  if (file instanceof Blob) return file
+  throw invalid('model source.getFile()', 'a Blob or File', file)
 }
 
 /** The error of something that should have given bytes. */
 export function unreadable(what: string, error: unknown): RealmError {
-  const reason = error instanceof Error ? error.message : String(error)
-  return new RealmError('MODEL_UNREADABLE', `${what} failed: ${reason}`, { cause: error })
+  const message = `${what} failed: ${messageOf(error)}`
+  return new RealmError('MODEL_UNREADABLE', message, { cause: error })
 }
 
 /** The error of a load that its signal stopped. */

@@ -4,10 +4,10 @@
 
 import { type Activations, type TokenIds, toActivations, toTokenIds } from './arrays.js'
 import type { BindingModel, BindingModelInfo, BindingRequest } from './binding.js'
+import { isAborted, listen, runFor } from './callers.js'
 import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversation } from './chat.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
-import { loading } from './loading.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
 import type { ModelSource, SourceSettings } from './model-source.js'
 import {
@@ -15,6 +15,7 @@ import {
   type CompletionOptions,
   type DetokenizeOptions,
   type EmbedOptions,
+  type EmbedTokensOptions,
   type LayerOptions,
   type RequestOptions,
   readAdapterOptions,
@@ -22,6 +23,7 @@ import {
   readCompletionOptions,
   readDetokenizeOptions,
   readEmbedOptions,
+  readEmbedTokensOptions,
   readLayerOptions,
   readRequestOptions,
   readTokenizeOptions,
@@ -30,7 +32,7 @@ import {
 } from './options.js'
 import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
-import { invalid, requireInteger, requireString } from './validate.js'
+import { invalid, reading, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */
 export type ModelInfo = Readonly<BindingModelInfo>
@@ -56,31 +58,35 @@ async function settled<T>(
   start: () => BindingRequest<T>,
 ): Promise<T> {
   const throwIfAborted = () => {
-    if (signal?.aborted !== true) return
-    const cause = signal.reason
+    if (!isAborted(signal)) return
+    const cause = reading('signal', () => signal?.reason)
     throw new RealmError('ABORTED', `${what} was stopped by its signal`, { cause })
   }
   throwIfAborted()
-  const request = guarded(start)
-  const onAbort = () => request.abort()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  let request: BindingRequest<T> | undefined
+  const endListening = listen(signal, () => request?.abort())
   try {
-    return await guardedAsync(() => request.result)
+    const started = guarded(start)
+    request = started
+    return await guardedAsync(() => started.result)
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    endListening()
     throwIfAborted()
   }
 }
 
 /** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
 function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
-  const isOne = (value: unknown) => typeof value === 'string' || value instanceof Uint32Array
-  if (isOne(input)) return [input as string | Uint32Array]
-  if (!Array.isArray(input))
-    throw invalid('input', 'text, a Uint32Array or an array of them', input)
-  const wrong = input.findIndex((item) => !isOne(item))
-  if (wrong >= 0) throw invalid(`input[${wrong}]`, 'text or a Uint32Array', input[wrong])
-  return input
+  const one = (what: string, expected: string, value: unknown) => {
+    if (typeof value === 'string') return value
+    if (value instanceof Uint32Array) return toTokenIds(what, value)
+    throw invalid(what, expected, value)
+  }
+  return reading('input', () => {
+    if (!Array.isArray(input))
+      return [one('input', 'text, a Uint32Array or an array of them', input)]
+    return Array.from(input, (item, i) => one(`input[${i}]`, 'text or a Uint32Array', item))
+  })
 }
 
 /** A chat's prompt has its special tokens spelt out by the template. */
@@ -213,16 +219,17 @@ export class Model {
    * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
    *   adapters
    * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, WRITE_FAILED  as for `realm.load`
-   * @throws RealmError ABORTED            the signal was aborted; its reason is the cause
+   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw; the cause
+   *   says why
    * @throws RealmError DISPOSED           the model was disposed of
-   * @throws RealmError INVALID_ARGUMENT   no such source or option, or `onProgress` threw
+   * @throws RealmError INVALID_ARGUMENT   no such source, or an option is wrong
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
     this.#live()
-    const { revalidate, ...callbacks } = readAdapterOptions(options)
-    return loading(
-      { ...callbacks, logger: this.#settings.logger },
-      this.#stop.signal,
+    const { revalidate, ...checked } = readAdapterOptions(options)
+    return runFor(
+      'loading an adapter',
+      { ...checked, owner: this.#stop.signal },
       async (context) => {
         const fetching = { ...this.#settings, ...context, revalidate }
         const opened = await resolveSource(source, fetching)
@@ -234,7 +241,7 @@ export class Model {
           this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
         })
       },
-      async (adapter) => adapter.dispose(),
+      (adapter) => adapter.dispose(),
     )
   }
 
@@ -299,9 +306,11 @@ export class Model {
   ): Promise<number[]> {
     const { signal } = readRequestOptions('rerank', options)
     requireString('query', query)
-    if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
-    for (const [i, text] of documents.entries()) requireString(`documents[${i}]`, text)
-    const rank = () => this.#live().rank(query, [...documents])
+    const texts = reading('documents', () => {
+      if (!Array.isArray(documents)) throw invalid('documents', 'an array of strings', documents)
+      return Array.from(documents, (text, i) => requireString(`documents[${i}]`, text))
+    })
+    const rank = () => this.#live().rank(query, texts)
     return [...(await settled('ranking', signal, rank))]
   }
 
@@ -310,12 +319,14 @@ export class Model {
    *
    * @returns activations [tokens, hiddenSize], row-major f32
    * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+   * @throws RealmError KV_EXHAUSTED      the model has learned positions, and the context ends
+   *   before those of the tokens
    * @throws RealmError ABORTED           the signal was aborted
    */
-  async embedTokens(ids: TokenIds, options?: RequestOptions): Promise<Float32Array> {
-    const { signal } = readRequestOptions('embedTokens', options)
+  async embedTokens(ids: TokenIds, options?: EmbedTokensOptions): Promise<Float32Array> {
+    const { position, signal } = readEmbedTokensOptions(options)
     const tokens = toTokenIds('ids', ids)
-    return settled('embedTokens', signal, () => this.#live().embedTokens(tokens))
+    return settled('embedTokens', signal, () => this.#live().embedTokens(tokens, position))
   }
 
   /**
@@ -424,6 +435,7 @@ export class Model {
       start: (onEvent) => binding.generate(input, settings, onEvent),
       signal,
       loadMs: this.info.loadMs,
+      echo: settings.echo,
     })
   }
 
@@ -446,6 +458,7 @@ export class Model {
       start: (onEvent) => binding.generate(prompt, settings, onEvent),
       signal,
       loadMs: this.info.loadMs,
+      echo: settings.echo,
       onSettled,
     })
   }

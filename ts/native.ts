@@ -13,14 +13,8 @@ import type { BindingModel } from './binding.js'
 import { guarded } from './errors.js'
 import { loadBinding, type NativeBinding } from './load-binding.js'
 import type { ModelInfo } from './model.js'
-import {
-  type LoadOptions,
-  type RealmOptions,
-  readLoadOptions,
-  readRealmOptions,
-  toBindingLoad,
-} from './options.js'
-import { invalid, requireInteger, requireString } from './validate.js'
+import { type LoadOptions, type RealmOptions, readStoreOptions, toBindingLoad } from './options.js'
+import { invalid, reading, requireInteger, requireString } from './validate.js'
 
 export type { Activations, TokenIds } from './arrays.js'
 export { RealmError, type RealmErrorCode } from './errors.js'
@@ -44,12 +38,11 @@ let lastId = 0
  * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED
  */
 export function storeModel(bytesOrPath: Uint8Array | string, given?: StoreOptions): number {
-  if (typeof bytesOrPath !== 'string' && !(bytesOrPath instanceof Uint8Array))
+  const isSource = () => typeof bytesOrPath === 'string' || bytesOrPath instanceof Uint8Array
+  if (!reading('bytesOrPath', isSource))
     throw invalid('bytesOrPath', 'a path or the bytes of a GGUF file', bytesOrPath)
-  const { backend, fallback, device, threads, ...load } = { ...given }
-  const options = readLoadOptions(load)
-  const realm = readRealmOptions({ backend, fallback, device, threads })
-  const settings = toBindingLoad(realm, options, realm.memoryLimit)
+  const options = readStoreOptions(given)
+  const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
   const model = guarded(() => loadBinding().storeModelSync(bytesOrPath, settings))
   try {
     guarded(() => setLora(model, options.lora))
@@ -72,12 +65,15 @@ function setLora(model: BindingModel, lora: { item: string; scale: number }[]): 
 /**
  * Looks up tokens: the input of the first layer.
  *
+ * @param position position of the first token; counts for models with learned positions alone
  * @returns activations [tokens, hiddenSize]
  * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary
+ * @throws RealmError KV_EXHAUSTED      the model has learned positions, and the context ends before
  */
-export function embedTokens(modelId: number, tokenIds: TokenIds): Float32Array {
+export function embedTokens(modelId: number, tokenIds: TokenIds, position = 0): Float32Array {
+  requireInteger('position', position, 0)
   const ids = toTokenIds('tokenIds', tokenIds)
-  return call(modelId, (binding, model) => binding.embedTokensSync(model, ids))
+  return call(modelId, (binding, model) => binding.embedTokensSync(model, ids, position))
 }
 
 /**

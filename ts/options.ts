@@ -3,6 +3,7 @@
  */
 
 import type { BindingGenerateOptions, BindingLoadOptions, BindingModel } from './binding.js'
+import { quiet } from './callers.js'
 import type { ChatTool } from './chat.js'
 import {
   type LoraOption,
@@ -39,7 +40,7 @@ export interface RealmOptions {
   /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
   fallback?: string | string[]
   /**
-   * The adapter for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
+   * The device for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
    * of its name. One that computes in software is only used when named here. Default: the best.
    */
   device?: string
@@ -55,7 +56,8 @@ export interface RealmOptions {
    * Called with what was decided, such as the backend of a model and why, and with warnings and
    * errors that belong to no call. Those of the engine are the whole process's: every realm in it
    * that has a logger hears them all; in browsers those of its own models. Until the realm is
-   * disposed of; it does not keep the process alive. Default: nothing.
+   * disposed of; it does not keep the process alive. What it throws is ignored, and changes nothing
+   * for whoever called. Default: nothing.
    */
   logger?: (entry: LogEntry) => void
   /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
@@ -104,7 +106,10 @@ export interface LoadOptions {
    * Default 'always'.
    */
   revalidate?: 'always' | 'never' | number
-  /** Called on the JS thread while the model is fetched and loaded. */
+  /**
+   * Called on the JS thread while the model is fetched and loaded. If it throws, the load is
+   * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the load: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -121,7 +126,10 @@ export interface QuantizeOptions {
   threads?: number
   /** Quantises tensors again that are quantised already, at a loss. Default false. */
   allowRequantize?: boolean
-  /** Called on the JS thread with the share that is done, from 0 to 1. */
+  /**
+   * Called on the JS thread with the share that is done, from 0 to 1. If it throws, the work is
+   * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (fraction: number) => void
   /** Stops the work: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -145,7 +153,7 @@ export interface GenerateOptions {
   repeatLastN?: number
   /** Same seed, same text. Default: a random one, which the result names. */
   seed?: number
-  /** Text that ends the answer and is not part of it. Default none. */
+  /** Text that ends the answer and is not part of it; at most 64 KiB in all. Default none. */
   stop?: string | string[]
   /** The answer does not end by itself before it has this many tokens. Default 0. */
   minTokens?: number
@@ -171,7 +179,10 @@ export interface CompletionOptions extends GenerateOptions {
 export interface AdapterOptions {
   /** When to ask a server whether it has another version, as for `realm.load`. Default 'always'. */
   revalidate?: 'always' | 'never' | number
-  /** Called on the JS thread while the adapter is downloaded. */
+  /**
+   * Called on the JS thread while the adapter is downloaded. If it throws, the load is stopped: it
+   * rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
+   */
   onProgress?: (progress: LoadProgress) => void
   /** Stops the download: the load rejects with ABORTED. */
   signal?: AbortSignal
@@ -214,7 +225,18 @@ export interface LayerOptions {
   signal?: AbortSignal
 }
 
-/** Options of `model.rerank`, `model.embedTokens` and `model.computeLogits`. */
+/** Options of `model.embedTokens`. */
+export interface EmbedTokensOptions {
+  /**
+   * Position of the first token, as `forwardLayer` is told. It counts for models with learned
+   * positions, such as GPT-2, alone. Default 0.
+   */
+  position?: number
+  /** Ends the work within one step: it rejects with ABORTED. */
+  signal?: AbortSignal
+}
+
+/** Options of `model.rerank` and `model.computeLogits`. */
 export interface RequestOptions {
   /** Ends the work within one step: it rejects with ABORTED. */
   signal?: AbortSignal
@@ -251,13 +273,20 @@ const REVALIDATE: Field<number> = {
   },
 }
 
+const LOGGER: Field<((entry: LogEntry) => void) | undefined> = {
+  expected: 'a function',
+  fallback: undefined,
+  parse: (value) =>
+    typeof value === 'function' ? quiet(value as (entry: LogEntry) => void) : undefined,
+}
+
 const REALM = {
   backend: string("'auto' or the name of a backend", 'auto'),
   fallback: strings(['cpu']),
-  device: string('the number of an adapter or part of its name', undefined),
+  device: string('the number of a device or part of its name', undefined),
   threads: integer(0, 256, 0),
   memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
-  logger: callback<(entry: LogEntry) => void>(),
+  logger: LOGGER,
   cacheDirectory: string('a folder', undefined),
   hubEndpoint: httpAddress(undefined),
   hubToken: string('a token', undefined),
@@ -279,6 +308,10 @@ const LOAD = {
 const { memoryLimit: _limit, ...REALM_WITHOUT_LIMIT } = REALM
 const ESTIMATE = { ...REALM_WITHOUT_LIMIT, ...LOAD }
 
+const { onProgress: _told, signal: _stopped, ...LOAD_AND_WAIT } = LOAD
+const { backend, fallback, device, threads } = REALM
+const STORE = { ...LOAD_AND_WAIT, backend, fallback, device, threads }
+
 const ADAPTER = { revalidate: REVALIDATE, onProgress: LOAD.onProgress, signal: signalField }
 
 const QUANTIZE = {
@@ -289,13 +322,17 @@ const QUANTIZE = {
   signal: signalField,
 }
 
+/** The range of numbers above 0 that samplers, which compute with 32 bits, tell from 0 and infinity. */
+const FLOAT32_MIN = 2 ** -126
+const FLOAT32_MAX = (2 - 2 ** -23) * 2 ** 127
+
 const GENERATE = {
   maxTokens: integer(1, MAX, undefined),
-  temperature: number(0, Number.MAX_VALUE, 0.8),
+  temperature: number(0, FLOAT32_MAX, 0.8),
   topK: integer(0, MAX, 40),
   topP: number(0, 1, 0.95),
   minP: number(0, 1, 0.05),
-  repeatPenalty: number(Number.MIN_VALUE, Number.MAX_VALUE, 1),
+  repeatPenalty: number(FLOAT32_MIN, FLOAT32_MAX, 1),
   repeatLastN: integer(0, MAX, 64),
   seed: integer(0, MAX, null),
   stop: strings([]),
@@ -315,6 +352,7 @@ const EMBED = {
   signal: signalField,
 }
 const LAYER = { position: integer(0, MAX, 0), sequence: integer(0, MAX, 0), signal: signalField }
+const EMBED_TOKENS = { position: integer(0, MAX, 0), signal: signalField }
 const REQUEST = { signal: signalField }
 
 const JSON_OBJECT = optional(
@@ -353,6 +391,8 @@ export const readLoadOptions = (given: unknown): Values<typeof LOAD> =>
   readOptions('load options', given, LOAD)
 export const readEstimateOptions = (given: unknown): Values<typeof ESTIMATE> =>
   readOptions('estimate options', given, ESTIMATE)
+export const readStoreOptions = (given: unknown): Values<typeof STORE> =>
+  readOptions('options', given, STORE)
 export const readAdapterOptions = (given: unknown): Values<typeof ADAPTER> =>
   readOptions('adapter options', given, ADAPTER)
 export const readQuantizeOptions = (given: unknown): Values<typeof QUANTIZE> =>
@@ -367,6 +407,8 @@ export const readEmbedOptions = (given: unknown): Values<typeof EMBED> =>
   readOptions('embed options', given, EMBED)
 export const readLayerOptions = (given: unknown): Values<typeof LAYER> =>
   readOptions('forwardLayer options', given, LAYER)
+export const readEmbedTokensOptions = (given: unknown): Values<typeof EMBED_TOKENS> =>
+  readOptions('embedTokens options', given, EMBED_TOKENS)
 export const readRequestOptions = (what: string, given: unknown): Values<typeof REQUEST> =>
   readOptions(`${what} options`, given, REQUEST)
 export const readTemplateOptions = (given: unknown): Values<typeof TEMPLATE> =>
@@ -378,8 +420,8 @@ export const readSessionOptions = (given: unknown): Values<typeof SESSION> =>
 
 /** What the engine takes to load a model into what is left of the realm's memory limit. */
 export function toBindingLoad(
-  realm: Omit<ReturnType<typeof readRealmOptions>, 'memoryLimit'>,
-  load: ReturnType<typeof readLoadOptions>,
+  realm: Pick<Values<typeof REALM>, 'backend' | 'fallback' | 'device' | 'threads'>,
+  load: Values<typeof LOAD_AND_WAIT>,
   memoryLimit: number,
 ): BindingLoadOptions {
   return {

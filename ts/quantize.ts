@@ -3,6 +3,7 @@
  */
 
 import type { BindingReport } from './binding.js'
+import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync } from './errors.js'
 import { loadBinding } from './load-binding.js'
 import { type QuantizeOptions, readQuantizeOptions } from './options.js'
@@ -13,7 +14,8 @@ export type QuantizeReport = BindingReport
 
 /**
  * Writes the model at `input` to `output` with the types of a mix. Nothing is left when it
- * fails or is stopped; a file that was there before is replaced only by a whole one.
+ * fails or is stopped; a file that was there before is replaced only by a whole one. What stops it
+ * when all is done comes too late for that: the call rejects, and the new file is there.
  *
  * @param input path of a GGUF file, of F32, F16 or BF16 tensors unless `allowRequantize`
  * @param output path of the new file
@@ -22,7 +24,7 @@ export type QuantizeReport = BindingReport
  * @throws RealmError MODEL_NOT_FOUND, MODEL_INVALID, MODEL_UNSUPPORTED  the input
  * @throws RealmError STORAGE_FULL      there is no room for the output
  * @throws RealmError WRITE_FAILED      the output cannot be written
- * @throws RealmError ABORTED           the signal was aborted
+ * @throws RealmError ABORTED           the signal was aborted, or onProgress threw
  */
 export async function quantize(
   input: string,
@@ -33,15 +35,11 @@ export async function quantize(
   for (const [name, value] of Object.entries({ input, output, mix })) {
     if (typeof value !== 'string') throw invalid(name, 'a string', value)
   }
-  const { imatrix, threads, allowRequantize, onProgress, signal } = readQuantizeOptions(options)
+  const { imatrix, threads, allowRequantize, ...caller } = readQuantizeOptions(options)
   const settings = { mix, imatrix: imatrix ?? null, threads, allowRequantize }
-  const work = guarded(() => loadBinding().quantize(input, output, settings, onProgress ?? null))
-  const onAbort = () => work.abort()
-  signal?.addEventListener('abort', onAbort, { once: true })
-  if (signal?.aborted) onAbort()
-  try {
-    return await guardedAsync(() => work.report)
-  } finally {
-    signal?.removeEventListener('abort', onAbort)
-  }
+  return runFor('quantizing', caller, async ({ signal, onProgress }) => {
+    const work = guarded(() => loadBinding().quantize(input, output, settings, onProgress ?? null))
+    listen(signal, () => work.abort())
+    return guardedAsync(() => work.report)
+  })
 }

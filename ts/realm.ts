@@ -2,17 +2,11 @@
  * The way in: finds the engine and loads models.
  */
 
-import type {
-  Binding,
-  BindingBackendInfo,
-  BindingListening,
-  BindingLoad,
-  BindingProgress,
-} from './binding.js'
+import type { Binding, BindingBackendInfo, BindingListening, BindingProgress } from './binding.js'
 import type { ModelCache } from './cache.js'
+import { listen, type Running, runFor } from './callers.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
-import { type LoadContext, loading } from './loading.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
 import { type ModelSource, unlessAborted } from './model-source.js'
@@ -26,6 +20,7 @@ import {
   toBindingLoad,
 } from './options.js'
 import { modelCache, openBinding, resolveSource } from './platform.js'
+import type { LoadProgress } from './reports.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
@@ -103,18 +98,18 @@ export class Realm {
    * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError WRITE_FAILED       what is downloaded cannot be written
    * @throws RealmError OUT_OF_MEMORY      memory could not be had, or `memoryLimit` forbids it
-   * @throws RealmError ABORTED            the signal was aborted; its reason is the cause
+   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw; the cause
+   *   says why
    * @throws RealmError DISPOSED           the realm was disposed of
-   * @throws RealmError INVALID_ARGUMENT   an option is wrong, or `onProgress` or the realm's
-   *   `logger` threw: what it threw is the cause
+   * @throws RealmError INVALID_ARGUMENT   no such source, or an option is wrong
    */
   async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
     this.#requireLive()
     const checked = readLoadOptions(options)
-    const { onProgress, signal } = checked
-    const load = loading(
-      { onProgress, signal, logger: this.#options.logger },
-      this.#stop.signal,
+    const caller = { ...checked, owner: this.#stop.signal }
+    const load = runFor(
+      'loading',
+      caller,
       (context) => this.#load(source, checked, context),
       (model) => model.dispose(),
     )
@@ -129,9 +124,10 @@ export class Realm {
   async #load(
     source: ModelSource,
     checked: ReturnType<typeof readLoadOptions>,
-    context: LoadContext,
+    context: Running<LoadProgress>,
   ): Promise<Model> {
-    const { onProgress, logger, signal } = context
+    const { onProgress, signal } = context
+    const { logger } = this.#options
     const { revalidate } = checked
     const opened = await resolveSource(source, { ...this.#options, ...context, revalidate })
     const onLoad = (progress: BindingProgress) => {
@@ -146,7 +142,8 @@ export class Realm {
         this.#models.delete(gone)
         opened.release()
       }
-      const loaded = new Model(await abortable(load, signal), onGone, this.#options)
+      listen(signal, () => load.abort())
+      const loaded = new Model(await guardedAsync(() => load.model), onGone, this.#options)
       this.#models.add(loaded)
       return loaded
     }).catch((error) => {
@@ -255,7 +252,7 @@ async function checkBackends(
 async function loadLora(
   model: Model,
   { lora, revalidate }: ReturnType<typeof readLoadOptions>,
-  { onProgress, signal }: LoadContext,
+  { onProgress, signal }: Running<LoadProgress>,
 ): Promise<void> {
   const uses: LoraUse[] = []
   for (const { item: path, scale } of lora) {
@@ -263,16 +260,4 @@ async function loadLora(
     uses.push({ adapter, scale })
   }
   if (uses.length > 0) model.setLora(uses)
-}
-
-/** The loaded model, unless the signal comes first. */
-async function abortable(load: BindingLoad, signal: AbortSignal) {
-  const onAbort = () => load.abort()
-  signal.addEventListener('abort', onAbort, { once: true })
-  if (signal.aborted) onAbort()
-  try {
-    return await guardedAsync(() => load.model)
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }

@@ -5,12 +5,13 @@
  */
 
 import type { BindingModel } from './binding.js'
-import { type ChatMessage, type ChatOptions, checkMessages } from './chat.js'
+import { type ChatMessage, type ChatOptions, copyMessages } from './chat.js'
 import { guarded, RealmError } from './errors.js'
-import { type GenerateResult, Generation } from './generation.js'
+import { Generation, type SettledResult } from './generation.js'
+import { copyJson } from './json.js'
 import type { Model } from './model.js'
 import { type GenerateOptions, readSessionOptions } from './options.js'
-import { invalid } from './validate.js'
+import { copyOptions, invalid, reading } from './validate.js'
 
 /** Options of `model.session`: the system message, and defaults for every answer. */
 export interface SessionOptions extends Omit<ChatOptions, 'signal'> {
@@ -52,7 +53,7 @@ export class Session {
   constructor(model: Model, binding: BindingModel, options: unknown, fork?: Session) {
     this.#model = model
     this.#binding = binding
-    this.#options = checkOptions(options)
+    this.#options = ownOptions(options)
     this.#messages = fork ? [...fork.#messages] : firstMessages(this.#options)
     this.#sequence = guarded(() =>
       fork ? binding.forkSequence(fork.#sequence) : binding.openSequence(),
@@ -66,7 +67,8 @@ export class Session {
 
   /**
    * Says something and answers it. The answer joins the conversation when it ends; an aborted
-   * one as far as it got. If nothing was answered, or on an error, the conversation stays as it was.
+   * one as far as it got, and without what `echo` puts in front. If nothing was answered, or on an
+   * error, the conversation stays as it was.
    *
    * @param text    the user's message, or a message in another role, such as a tool's result
    * @param options override the session's own, for this answer
@@ -76,13 +78,13 @@ export class Session {
     try {
       this.#idle('send')
       const message = typeof text === 'string' ? { role: 'user', content: text } : text
-      const messages = [...this.#messages, ...checkMessages([message])]
+      const messages = [...this.#messages, ...copyMessages([message])]
       const { system: _, ...defaults } = this.#options
       const generation = this.#model.generateChat(
         messages,
-        { ...defaults, ...given(options) },
+        { ...defaults, ...copyOptions('send options', options) },
         this.#sequence,
-        (result) => this.#settled(messages, result),
+        (settled) => this.#settled(messages, settled),
       )
       this.#latest = generation
       return generation
@@ -135,8 +137,8 @@ export class Session {
       if (saved.model?.[key] !== expected[key])
         throw invalid(`saved session's model.${key}`, String(expected[key]), saved.model?.[key])
     }
-    const options = checkOptions(saved.options)
-    this.#messages = checkMessages(saved.messages)
+    const options = ownOptions(saved.options)
+    this.#messages = copyMessages(saved.messages)
     this.#options = { ...options, lora: this.#options.lora }
   }
 
@@ -158,9 +160,11 @@ export class Session {
     await this.dispose()
   }
 
-  #settled(messages: ChatMessage[], result: GenerateResult | null): void {
-    if (result === null || (result.finishReason === 'abort' && result.text === '')) return
-    this.#messages = [...messages, { role: 'assistant', content: result.text }]
+  #settled(messages: ChatMessage[], settled: SettledResult | null): void {
+    if (settled === null) return
+    const { result, answer } = settled
+    if (result.finishReason === 'abort' && answer === '') return
+    this.#messages = [...messages, { role: 'assistant', content: answer }]
   }
 
   #idle(what: string): void {
@@ -173,16 +177,17 @@ export class Session {
   }
 }
 
-/** Options without those that are undefined, which stand for the session's own. */
-function given(options: GenerateOptions | undefined): GenerateOptions {
-  return Object.fromEntries(
-    Object.entries(options ?? {}).filter(([, value]) => value !== undefined),
-  )
-}
-
-function checkOptions(options: unknown): SessionOptions {
-  readSessionOptions(options)
-  return { ...(options as SessionOptions | undefined) }
+/** Options whose members nobody else can change, once they are checked. */
+function ownOptions(options: unknown): SessionOptions {
+  const given = copyOptions('session options', options)
+  const { stop, lora } = readSessionOptions(given)
+  const own: Record<string, unknown> = { ...given }
+  if (given.stop !== undefined) own.stop = stop
+  own.lora = lora?.map(({ item, scale }) => ({ adapter: item, scale }))
+  for (const name of ['tools', 'documents', 'variables', 'system']) {
+    if (given[name] !== undefined) own[name] = copyJson(name, given[name])
+  }
+  return own
 }
 
 function firstMessages({ system }: SessionOptions): ChatMessage[] {
@@ -195,10 +200,11 @@ function identity(model: Model): SavedModel {
 }
 
 function parse(bytes: unknown): Partial<SavedSession> {
-  if (!(bytes instanceof Uint8Array)) throw invalid('saved session', 'a Uint8Array', bytes)
+  if (!reading('saved session', () => bytes instanceof Uint8Array))
+    throw invalid('saved session', 'a Uint8Array', bytes)
   let saved: unknown
   try {
-    saved = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    saved = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes as Uint8Array))
   } catch (error) {
     throw new RealmError('INVALID_ARGUMENT', 'saved session: expected what save() wrote', {
       cause: error,

@@ -25,7 +25,7 @@ import {
 import { nodeNetwork } from './network.js'
 import { type CheckedRemote, isRemote, readRemote } from './remote-source.js'
 import { parseUrl } from './url.js'
-import { invalid } from './validate.js'
+import { invalid, reading } from './validate.js'
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
@@ -51,24 +51,24 @@ export async function resolveSource(
   source: unknown,
   context: NodeFetchContext,
 ): Promise<OpenedSource<ResolvedSource>> {
+  if (context.signal?.aborted) throw aborted(context.signal.reason)
+  return reading('model source', () => resolve(source, context))
+}
+
+function resolve(
+  source: unknown,
+  context: NodeFetchContext,
+): OpenedSource<ResolvedSource> | Promise<OpenedSource<ResolvedSource>> {
   const { signal } = context
-  if (signal?.aborted) throw aborted(signal.reason)
   if (source instanceof URL) return fromString(source.href, context)
   if (typeof source === 'string' && source !== '') return fromString(source, context)
   if (isRemote(source)) return fromServer(readRemote(source), context)
-  return { source: await bytesOfSource(source, signal), release: () => {} }
-}
-
-async function bytesOfSource(
-  source: unknown,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array | Uint8Array[]> {
-  if (source instanceof Uint8Array) return source
-  if (source instanceof ArrayBuffer) return new Uint8Array(source)
-  if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, signal)))
-  if (source instanceof ReadableStream) return fromStream(source, signal)
-  if (source instanceof Blob) return fromStream(source.stream(), signal)
-  if (hasGetFile(source)) return bytesOfSource(await fileOf(source, signal), signal)
+  if (source instanceof Uint8Array) return held(source)
+  if (source instanceof ArrayBuffer) return held(new Uint8Array(source))
+  if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, signal))).then(held)
+  if (source instanceof ReadableStream) return fromStream(source, signal).then(held)
+  if (source instanceof Blob) return fromStream(source.stream(), signal).then(held)
+  if (hasGetFile(source)) return fileOf(source, signal).then((file) => resolve(file, context))
   throw invalid(
     'model source',
     'a path, URL, hf: name, { url }, Uint8Array, Blob, file handle or ReadableStream',
@@ -86,6 +86,11 @@ async function fromString(
     return fetched(await findOnHub(source, storage, download), storage, download)
   }
   return { source: await pathOf(source), release: () => {} }
+}
+
+/** Bytes that are held in memory, of which nothing is to be let go. */
+function held(source: Uint8Array | Uint8Array[]): OpenedSource<ResolvedSource> {
+  return { source, release: () => {} }
 }
 
 /** The path that a text means: itself, or that of a `file:` URL. */
@@ -157,16 +162,22 @@ function toDownload(context: NodeFetchContext): DownloadContext {
   }
 }
 
-async function fromStream(
+function fromStream(
   stream: ReadableStream<unknown>,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
+  // Throws for a stream that somebody else reads.
+  return readAll(stream.getReader(), signal)
+}
+
+async function readAll(
+  reader: ReadableStreamDefaultReader<unknown>,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
-  let stop = () => {}
+  const stop = () => void reader.cancel(signal?.reason).catch(() => {})
+  signal?.addEventListener('abort', stop, { once: true })
   try {
-    const reader = stream.getReader()
-    stop = () => void reader.cancel(signal?.reason).catch(() => {})
-    signal?.addEventListener('abort', stop, { once: true })
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       if (!(part.value instanceof Uint8Array))
         throw invalid('chunk of the model source', 'a Uint8Array', part.value)

@@ -3,7 +3,7 @@
  * one gives INVALID_ARGUMENT with its name, what was found and what was expected.
  */
 
-import { RealmError } from './errors.js'
+import { messageOf, RealmError } from './errors.js'
 
 /** How one option is read. */
 export interface Field<T> {
@@ -22,14 +22,25 @@ export type Values<F extends Fields> = {
   -readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never
 }
 
-/** A value as it is shown in an error message. */
+/** A value as it is shown in an error message. Never throws. */
 export function shown(value: unknown): string {
+  try {
+    return description(value)
+  } catch {
+    return 'an object that cannot be shown'
+  }
+}
+
+function description(value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (typeof value === 'string') {
     return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
   }
   if (Array.isArray(value)) return `an array of ${value.length}`
-  if (typeof value === 'object') return `an object (${value.constructor?.name ?? 'no class'})`
+  if (typeof value === 'object') {
+    const name: unknown = value.constructor?.name
+    return `an object (${typeof name === 'string' ? name : 'no class'})`
+  }
   if (typeof value === 'function') return 'a function'
   return String(value)
 }
@@ -37,6 +48,43 @@ export function shown(value: unknown): string {
 /** The error for an argument that cannot be used. */
 export function invalid(what: string, expected: string, found: unknown): RealmError {
   return new RealmError('INVALID_ARGUMENT', `${what}: expected ${expected}, got ${shown(found)}`)
+}
+
+/**
+ * Reads what a caller gave. Its getters and proxies may throw anything: that becomes the cause of
+ * an INVALID_ARGUMENT.
+ */
+export function reading<T>(what: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof RealmError) throw error
+    throw new RealmError('INVALID_ARGUMENT', `${what}: could not be read: ${messageOf(error)}`, {
+      cause: error,
+    })
+  }
+}
+
+/** An options object as it is now, without what is undefined. */
+export function copyOptions(what: string, given: unknown): Record<string, unknown> {
+  return reading(what, () => {
+    const members = Object.entries(requireObject(what, given))
+    return Object.fromEntries(members.filter(([, value]) => value !== undefined))
+  })
+}
+
+/** The items of an array, holes included, as `parse` gives them; undefined when it refuses one. */
+export function items<T>(
+  list: readonly unknown[],
+  parse: (item: unknown) => T | undefined,
+): T[] | undefined {
+  const parsed: T[] = []
+  for (let i = 0; i < list.length; i++) {
+    const item = parse(list[i])
+    if (item === undefined) return undefined
+    parsed.push(item)
+  }
+  return parsed
 }
 
 /**
@@ -53,9 +101,22 @@ export function readOptions<F extends Fields>(
   fields: F,
   later: readonly string[] = [],
 ): Values<F> {
-  if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given)))
+  return reading(what, () => readFields(what, requireObject(what, given), fields, later))
+}
+
+function requireObject(what: string, given: unknown): Record<string, unknown> {
+  if (given === undefined) return {}
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw invalid(what, 'an object', given)
-  const options = (given ?? {}) as Record<string, unknown>
+  return given as Record<string, unknown>
+}
+
+function readFields<F extends Fields>(
+  what: string,
+  options: Record<string, unknown>,
+  fields: F,
+  later: readonly string[],
+): Values<F> {
   for (const name of Object.keys(options)) {
     if (options[name] === undefined || Object.hasOwn(fields, name)) continue
     throw new RealmError(
@@ -67,8 +128,8 @@ export function readOptions<F extends Fields>(
   }
   const values: Record<string, unknown> = {}
   for (const [name, field] of Object.entries(fields)) {
-    values[name] =
-      options[name] === undefined ? field.fallback : read(`${what}.${name}`, options[name], field)
+    const value = options[name]
+    values[name] = value === undefined ? field.fallback : read(`${what}.${name}`, value, field)
   }
   return values as Values<F>
 }
@@ -94,8 +155,7 @@ export function integer<D>(min: number, max: number, fallback: D): Field<number 
 /** A number from `min` to `max`. */
 export function number(min: number, max: number, fallback: number): Field<number> {
   return {
-    expected:
-      max === Number.MAX_VALUE ? `a number of at least ${min}` : `a number from ${min} to ${max}`,
+    expected: `a number from ${min} to ${max}`,
     fallback,
     parse: (value) =>
       typeof value === 'number' && value >= min && value <= max ? value : undefined,
@@ -148,12 +208,10 @@ export function strings(fallback: readonly string[]): Field<string[]> {
   return {
     expected: 'a string or an array of strings, none of them empty',
     fallback: [...fallback],
-    parse: (value) => {
-      const list: unknown[] = Array.isArray(value) ? value : [value]
-      return list.every((item) => typeof item === 'string' && item !== '')
-        ? (list as string[])
-        : undefined
-    },
+    parse: (value) =>
+      items(Array.isArray(value) ? value : [value], (item) =>
+        typeof item === 'string' && item !== '' ? item : undefined,
+      ),
   }
 }
 
@@ -165,14 +223,18 @@ export function optional<T>(
   return { expected, fallback: undefined, parse: (value) => (test(value) ? value : undefined) }
 }
 
-/** An AbortSignal, or anything with its three members. */
+/** An AbortSignal, or anything that works like one. */
 export const signalField: Field<AbortSignal | undefined> = optional(
   'an AbortSignal',
-  (value): value is AbortSignal =>
-    typeof value === 'object' &&
-    value !== null &&
-    'aborted' in value &&
-    'addEventListener' in value,
+  (value): value is AbortSignal => {
+    if (typeof value !== 'object' || value === null) return false
+    const { aborted, addEventListener, removeEventListener } = value as Partial<AbortSignal>
+    return (
+      typeof aborted === 'boolean' &&
+      typeof addEventListener === 'function' &&
+      typeof removeEventListener === 'function'
+    )
+  },
 )
 
 /** Whether a value is a whole number in a range. */

@@ -1,5 +1,5 @@
 /**
- * Reference logits, in a page: on the CPU, and through WebGPU on Chromium's software adapter.
+ * Reference logits, in a page: on the CPU, and through WebGPU on Chromium's device in software.
  */
 
 import assert from 'node:assert/strict'

@@ -1,6 +1,6 @@
 /**
  * Every kernel in real browsers: products of matrices by their known answers, all others by the
- * cases of the native tests, beside the oracle. In f32 and int8 on Chromium's software adapter, in
+ * cases of the native tests, beside the oracle. In f32 and int8 on Chromium's device in software, in
  * f16 in Firefox, which takes Mesa's.
  */
 
@@ -19,7 +19,7 @@ const TARGET = 'wasm32-unknown-unknown'
 /** The module with the cases and its JavaScript, which no package has. */
 const BUILT = 'target/kernels'
 
-/** What Firefox wants before it shows a page an adapter without a certificate. */
+/** What Firefox wants before it shows a page a device without a certificate. */
 const PREFERENCES = { 'dom.webgpu.enabled': true, 'gfx.webgpu.ignore-blocklist': true }
 
 before(() => {

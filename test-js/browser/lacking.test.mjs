@@ -81,8 +81,8 @@ describe('without streams that can be handed to workers', () => {
   })
 })
 
-/** The page has an adapter; the worker, which is to compute with it, has none. */
-describe('with a graphics adapter that only seems to work', () => {
+/** The page has a device; the worker, which is to compute with it, has none. */
+describe('with a graphics device that only seems to work', () => {
   let page
   let own
 

@@ -15,7 +15,7 @@ const FLAGS = [
   '--disable-sync',
 ]
 
-/** Flags for WebGPU on the adapter that Chromium brings along, which computes in software. */
+/** Flags for WebGPU on the device that Chromium brings along, which computes in software. */
 export const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader']
 
 /** Starts the browser. Its contexts keep everything in memory. */

@@ -49,7 +49,7 @@ export async function withModel(source, use, { backend, ...options } = {}) {
  * @param sequence layer-level sequence that the ids continue
  */
 export async function layerLogits(model, ids, { position = 0, sequence = 0 } = {}) {
-  let hidden = await model.embedTokens(ids)
+  let hidden = await model.embedTokens(ids, { position })
   for (let layer = 0; layer < model.layerCount; layer++) {
     hidden = await model.forwardLayer(layer, hidden, { position, sequence })
   }

@@ -18,7 +18,7 @@ export async function backendInfos(): Promise<BindingBackendInfo[]> {
 }
 
 /**
- * The backends to try, each once. A software adapter computes slower than the engine does by
+ * The backends to try, each once. A device in software computes slower than the engine does by
  * itself: it is used when it is named.
  */
 export async function orderOf(names: string[], device: string): Promise<BackendWish[]> {
@@ -33,17 +33,17 @@ export async function orderOf(names: string[], device: string): Promise<BackendW
   return wishes.filter(({ name }, i) => wishes.findIndex((other) => other.name === name) === i)
 }
 
-/** What speaks against WebGPU; `device` is part of the name of an adapter, its number, or empty. */
-function webgpuRefusal(info: BindingBackendInfo, isSoftware: boolean, device: string): string {
-  const [adapter] = info.devices
-  if (adapter === undefined) return info.description
-  if (device === '') return isSoftware ? SOFTWARE : ''
-  const isMeant = device === '0' || adapter.toLowerCase().includes(device.toLowerCase())
-  return isMeant ? '' : `no adapter is called "${device}"; found: ${adapter}`
+/** What speaks against WebGPU; `wanted` is part of the name of a device, its number, or empty. */
+function webgpuRefusal(info: BindingBackendInfo, isSoftware: boolean, wanted: string): string {
+  const [device] = info.devices
+  if (device === undefined) return info.description
+  if (wanted === '') return isSoftware ? SOFTWARE : ''
+  const isMeant = wanted === '0' || device.toLowerCase().includes(wanted.toLowerCase())
+  return isMeant ? '' : `no device is called "${wanted}"; found: ${device}`
 }
 
 const CPU: BackendWish = { name: 'cpu', refusal: '' }
-const SOFTWARE = 'the only adapter computes in software, and runs when `device` names it'
+const SOFTWARE = 'the only device computes in software, and runs when `device` names it'
 
 function cpuInfo(): BindingBackendInfo {
   const choice = chooseBuild()
@@ -84,13 +84,13 @@ async function findWebgpu(): Promise<{ info: BindingBackendInfo; isSoftware: boo
   }
   try {
     const adapter = await gpu.requestAdapter()
-    if (adapter === null) return refused('the browser offers no graphics adapter')
+    if (adapter === null) return refused('the browser offers no graphics device')
     const found = adapter.info ?? {}
     const isSoftware = found.isFallbackAdapter === true
     const words = [found.vendor, found.architecture, found.device, found.description].filter(
       Boolean,
     )
-    const devices = [words.length > 0 ? words.join(' ') : 'an adapter that gives no name']
+    const devices = [words.length > 0 ? words.join(' ') : 'a device that gives no name']
     const description = isSoftware ? SOFTWARE : 'WebGPU'
     return { info: { name, available: !isSoftware, description, devices }, isSoftware }
   } catch (error) {

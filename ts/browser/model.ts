@@ -106,8 +106,8 @@ export class BrowserModel implements BindingModel {
     return this.#worker.request('rank', query, documents)
   }
 
-  embedTokens(ids: Uint32Array): BindingRequest<Float32Array> {
-    return this.#worker.request('embedTokens', ids)
+  embedTokens(ids: Uint32Array, position: number): BindingRequest<Float32Array> {
+    return this.#worker.request('embedTokens', ids, position)
   }
 
   forwardLayer(

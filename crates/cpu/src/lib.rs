@@ -25,6 +25,7 @@ mod pool;
 mod session;
 mod state;
 mod states;
+mod sync;
 mod threads;
 mod turns;
 mod weight;

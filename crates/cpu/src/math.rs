@@ -88,7 +88,7 @@ fn gelu_erf(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// Compiles `$name` for the vectors of every level.
+/// Compiles `$name` for the vectors of every level: one function per call of the macro.
 macro_rules! at_every_level {
     ($(#[$doc:meta])* pub(crate) fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*

@@ -7,19 +7,22 @@
 //! spinning without limit would cost milliseconds per region.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Thread;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
+use crate::sync::{self, AtomicBool, AtomicUsize, Mutex, Thread, UnsafeCell};
 use crate::threads::{self, Handle};
 use crate::turns::{Member, Turns};
 
 /// Rounds of `pause` before a thread parks: tens of microseconds, the time in
 /// which the next region of a running model starts. WebAssembly has no `pause`, and its
-/// rounds are shorter.
-const SPIN_ROUNDS: usize = if cfg!(target_family = "wasm") { 20_000 } else { 2000 };
+/// rounds are shorter; where every order of accesses is tried, one round is as good as many.
+const SPIN_ROUNDS: usize = match (cfg!(target_family = "wasm"), cfg!(any(loom, miri))) {
+    (_, true) => 1,
+    (true, _) => 20_000,
+    _ => 2000,
+};
 
 /// What a region runs: called once per worker that takes part, with the worker's number.
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
@@ -75,7 +78,7 @@ pub(crate) struct Pool {
     turns: Turns,
     /// Tasks until one panics, where a test wants that.
     #[cfg(test)]
-    tasks_until_panic: AtomicUsize,
+    tasks_until_panic: std::sync::atomic::AtomicUsize,
 }
 
 impl Pool {
@@ -85,22 +88,12 @@ impl Pool {
     /// There is no thread to be had.
     pub fn new(n_workers: usize) -> std::io::Result<Self> {
         let n_threads = n_workers.saturating_sub(1).min(CLOSED - 1);
-        let shared = Arc::new(Shared {
-            region: AtomicUsize::new(CLOSED),
-            work: UnsafeCell::new(None),
-            panicked: AtomicBool::new(false),
-            panic: Mutex::new(None),
-            stopping: AtomicBool::new(false),
-            parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
-            caller_parked: AtomicBool::new(false),
-            caller: Mutex::new(None),
-        });
         let mut pool = Pool {
-            shared,
+            shared: Arc::new(Shared::new(n_threads)),
             threads: Vec::with_capacity(n_threads),
             turns: Turns::default(),
             #[cfg(test)]
-            tasks_until_panic: AtomicUsize::new(usize::MAX),
+            tasks_until_panic: usize::MAX.into(),
         };
         for thread in 0..n_threads {
             let shared = Arc::clone(&pool.shared);
@@ -117,7 +110,7 @@ impl Pool {
     }
 
     /// Regions that have been run so far, but for those that needed one worker only.
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub fn n_regions(&self) -> usize {
         self.shared.region().number()
     }
@@ -125,13 +118,13 @@ impl Pool {
     /// Lets one task panic after `n_tasks` others, whichever worker has it.
     #[cfg(all(test, not(target_family = "wasm")))]
     pub fn break_after(&self, n_tasks: usize) {
-        self.tasks_until_panic.store(n_tasks, Ordering::SeqCst);
+        self.tasks_until_panic.store(n_tasks, Ordering::Relaxed);
     }
 
     /// Makes this thread the one that regions begin on.
     fn call_from_here(&self) {
         let mut caller = self.shared.caller.lock().unwrap_or_else(PoisonError::into_inner);
-        *caller = Some(std::thread::current());
+        *caller = Some(sync::current());
     }
 }
 
@@ -164,7 +157,6 @@ impl Drop for Seat {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.region.fetch_add(NEXT_REGION, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
             unpark(&*thread);
             thread.join();
@@ -208,9 +200,9 @@ impl Team<'_> {
         // SAFETY: the region is closed and empty (a team is the only one of its pool, and every region is ended
         // below), so nobody reads `work`. The lifetime is extended only until this function
         // returns, which is after every worker has left the closure.
-        unsafe {
-            *shared.work.get() = Some(std::mem::transmute::<Work<'_>, Work<'static>>(work));
-        }
+        shared.work.with_mut(|place| unsafe {
+            *place = Some(std::mem::transmute::<Work<'_>, Work<'static>>(work));
+        });
         // It was closed and empty, so this opens the next one.
         shared.region.fetch_add(NEXT_REGION - CLOSED, Ordering::SeqCst);
         for (parked, thread) in shared.parked.iter().zip(&self.pool.threads) {
@@ -249,7 +241,8 @@ impl Team<'_> {
     pub fn for_each(&self, n_tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) {
         #[cfg(test)]
         let work = &|worker: usize, task: usize| {
-            let before = self.pool.tasks_until_panic.fetch_sub(1, Ordering::SeqCst);
+            // Relaxed, so that tasks are ordered by it as little as in other builds: by nothing.
+            let before = self.pool.tasks_until_panic.fetch_sub(1, Ordering::Relaxed);
             assert_ne!(before, 0, "a task breaks down");
             work(worker, task);
         };
@@ -258,7 +251,8 @@ impl Team<'_> {
         }
         let n_workers = self.n_workers();
         let share = |worker: usize| n_tasks * worker / n_workers;
-        let next: Vec<_> = (0..n_workers).map(|worker| NextTask(share(worker).into())).collect();
+        let next: Vec<_> =
+            (0..n_workers).map(|worker| NextTask(AtomicUsize::new(share(worker)))).collect();
         self.run(&|worker| {
             for owner in (worker..n_workers).chain(0..worker) {
                 loop {
@@ -291,16 +285,33 @@ fn wait(parked: &AtomicBool, done: impl Fn() -> bool) {
         if done() {
             return;
         }
-        std::hint::spin_loop();
+        sync::spin_loop();
     }
     parked.store(true, Ordering::SeqCst);
     while !done() {
-        std::thread::park();
+        sync::park();
     }
     parked.store(false, Ordering::SeqCst);
 }
 
 impl Shared {
+    fn new(n_threads: usize) -> Self {
+        Shared {
+            region: AtomicUsize::new(CLOSED),
+            work: UnsafeCell::new(None),
+            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+            parked: (0..n_threads).map(|_| AtomicBool::new(false)).collect(),
+            caller_parked: AtomicBool::new(false),
+            caller: Mutex::new(None),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
     fn region(&self) -> Region {
         Region(self.region.load(Ordering::SeqCst))
     }
@@ -342,8 +353,10 @@ impl Shared {
 fn worker(shared: &Shared, thread: usize) {
     let mut seen = 0;
     loop {
-        wait(&shared.parked[thread], || shared.region().number() != seen);
-        if shared.stopping.load(Ordering::SeqCst) {
+        // Where `usize` has 32 bits, numbers come again after 65 536 regions: who slept through
+        // as many misses the next one, but not the end.
+        wait(&shared.parked[thread], || shared.region().number() != seen || shared.is_stopping());
+        if shared.is_stopping() {
             return;
         }
         let entered = shared.enter();
@@ -354,7 +367,7 @@ fn worker(shared: &Shared, thread: usize) {
         }
         // SAFETY: inside a region the closure is there, and its caller waits until we leave
         // before it stores another.
-        let work = unsafe { *shared.work.get() };
+        let work = shared.work.with(|work| unsafe { *work });
         if let Some(work) = work
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(thread + 1)))
         {
@@ -364,7 +377,10 @@ fn worker(shared: &Shared, thread: usize) {
     }
 }
 
-#[cfg(all(test, not(target_family = "wasm")))] // no threads there
+#[cfg(all(test, loom))]
+mod interleavings;
+
+#[cfg(all(test, not(loom), not(target_family = "wasm")))] // no threads there
 mod tests {
     use super::*;
 
@@ -437,6 +453,19 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_ends_with_its_pool_though_it_has_seen_a_region_of_the_same_number() {
+        let shared = Shared::new(1);
+        assert_eq!(shared.region().number(), 0, "what a worker takes for seen at first");
+        shared.stopping.store(true, Ordering::SeqCst);
+        let (end, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            worker(&shared, 0);
+            end.send(()).unwrap();
+        });
+        ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits for a region");
+    }
+
+    #[test]
     fn threads_that_share_a_pool_take_turns() {
         let pool = Arc::new(Pool::new(2).unwrap());
         let inside = AtomicUsize::new(0);
@@ -444,7 +473,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mut seat = Seat::new(Arc::clone(&pool));
-                    for _ in 0..200 {
+                    for _ in 0..if cfg!(miri) { 2 } else { 200 } {
                         let mut team = seat.team();
                         for _ in 0..20 {
                             team.give_way();

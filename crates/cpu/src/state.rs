@@ -12,7 +12,7 @@ use crate::states::States;
 /// The memory of one session.
 pub(crate) struct State {
     pub level: Level,
-    pub slots: Slots,
+    pub slots: SlotBuffers,
     pub kv: KvCache,
     pub recurrent: States,
     pub scratch: Scratch,
@@ -37,7 +37,7 @@ impl State {
     ) -> Result<Self> {
         Ok(State {
             level,
-            slots: Slots::new(&program.slots, config)?,
+            slots: SlotBuffers::new(&program.slots, config)?,
             kv: KvCache::new(&config.kv)?,
             recurrent: States::new(&config.states)?,
             scratch: Scratch {
@@ -51,20 +51,20 @@ impl State {
 
 /// The slots' memory. It is only ever borrowed, so that whatever happens while an
 /// operation has it, it is in its place afterwards.
-pub(crate) struct Slots(Vec<SlotBuffer>);
+pub(crate) struct SlotBuffers(Vec<SlotBuffer>);
 
 struct SlotBuffer {
     info: SlotInfo,
     values: Vec<f32>,
 }
 
-impl Slots {
+impl SlotBuffers {
     fn new(slots: &[SlotInfo], config: &SessionConfig) -> Result<Self> {
         let buffer = |info: &SlotInfo| {
             let rows = rows_there_are(info.rows, config.max_rows, config.max_outputs);
             Ok(SlotBuffer { info: *info, values: zeros(rows, info.width)? })
         };
-        slots.iter().map(buffer).collect::<Result<_>>().map(Slots)
+        slots.iter().map(buffer).collect::<Result<_>>().map(SlotBuffers)
     }
 
     /// Values per row.

@@ -3,7 +3,7 @@
 //! Elsewhere they are the operating system's. WebAssembly cannot start any, only its
 //! host can: the host lets some enter [`lend_thread`], where they wait for work.
 
-use std::thread::Thread;
+use crate::sync::Thread;
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use system::{available, start};
@@ -27,9 +27,9 @@ pub(crate) trait Handle: Send + Sync {
 #[cfg(not(target_family = "wasm"))]
 mod system {
     use std::io;
-    use std::thread::{Builder, JoinHandle, Thread};
 
     use super::Handle;
+    use crate::sync::{Builder, JoinHandle, Thread};
 
     impl Handle for JoinHandle<()> {
         fn thread(&self) -> Option<&Thread> {
@@ -60,7 +60,7 @@ mod system {
 }
 
 /// Threads that the host lends.
-#[cfg(any(target_family = "wasm", test))]
+#[cfg(any(target_family = "wasm", all(test, not(loom))))]
 mod lent {
     use std::collections::VecDeque;
     use std::io;

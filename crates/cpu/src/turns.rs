@@ -311,6 +311,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "simulates minutes, and is plain arithmetic")]
     fn sessions_that_answer_together_get_equal_shares_of_their_rates_alone() {
         let (tiny, small, large) = (load(5, 30, 40), load(20, 60, 100), load(300, 110, 200));
         let (prompt, unhurried) = (load(40_000, 150, 1_000), load(100, 50, 400));
@@ -383,7 +384,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let member = turns.join();
-                    for _ in 0..300 {
+                    for _ in 0..if cfg!(miri) { 3 } else { 300 } {
                         turns.begin(member);
                         for _ in 0..3 {
                             turns.give_way(member);

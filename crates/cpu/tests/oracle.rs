@@ -2,7 +2,7 @@
 
 use realm_cpu::{CpuBackend, CpuOptions, Level};
 use realm_gguf::TensorType;
-use realm_ir::{Activation, KvType, NormKind, RopeStyle, WeightLayout};
+use realm_ir::{KvType, WeightLayout};
 use realm_testkit::compare::compare;
 use realm_testkit::oracle::NaiveBackend;
 use realm_testkit::program::{Call, Decoder, Size};
@@ -13,24 +13,6 @@ fn cpu(threads: usize) -> CpuBackend {
 
 fn cpu_at(level: Level, threads: usize) -> CpuBackend {
     CpuBackend::new(CpuOptions { threads: Some(threads), level: Some(level) }).unwrap()
-}
-
-/// Decoders that use every option of every step between them.
-fn decoders() -> Vec<Decoder> {
-    let base = Decoder { ty: TensorType::F32, embedding_ty: TensorType::F32, ..Decoder::default() };
-    vec![
-        base.clone(),
-        Decoder { rope: Some(RopeStyle::Halves), rope_dims: 16, head_norm: true, ..base.clone() },
-        Decoder { bias: true, window: Some(3), softcap: Some(5.0), ..base.clone() },
-        Decoder { post_norms: true, activation: Activation::GeluTanh, ..base.clone() },
-        Decoder {
-            norm: NormKind::Layer,
-            activation: Activation::GeluErf,
-            rope: None,
-            ..base.clone()
-        },
-        Decoder { causal: false, ..base },
-    ]
 }
 
 /// A prompt of two sequences in scattered pages, then two steps of each.
@@ -44,7 +26,7 @@ fn calls() -> Vec<Call> {
 
 #[test]
 fn f32_models_equal_the_oracle_within_rounding_at_every_level() {
-    for decoder in decoders() {
+    for decoder in Decoder::default().variants() {
         for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
             let (model, size) = (decoder.build(), Size { kv_type, ..Size::default() });
             let mut naive = model.open(&NaiveBackend, size).unwrap();
@@ -92,7 +74,7 @@ fn quantised_models_differ_from_the_oracle_by_the_rounding_of_activations_at_eve
 fn a_row_is_the_same_to_the_bit_in_any_batch_on_any_number_of_threads_at_every_level() {
     let types = [TensorType::F32, TensorType::Q8_0, TensorType::Q4_K];
     for (level, ty) in Level::available().flat_map(|level| types.map(|ty| (level, ty))) {
-        for base in decoders().into_iter().filter(|decoder| decoder.causal) {
+        for base in Decoder::default().variants().into_iter().filter(|decoder| decoder.causal) {
             let model = Decoder { ty, ..base }.build();
             let tokens: Vec<u32> = (0..37).map(|i| i * 7 % 64).collect();
             let pages: Vec<u32> = vec![9, 2, 14, 5, 0, 1, 7, 3, 4, 11];

@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 /// How long a template may take where somebody waits for what it renders: three frames.
 pub const TIME_WHILE_WAITING: Duration = Duration::from_millis(50);
 
+/// How long it may take where only those wait who have a prompt of their own.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) const TIME_AT_FIRST: Duration = Duration::from_millis(25);
+
 /// How long it may take where nobody is held up.
 pub const TIME_IN_BACKGROUND: Duration = Duration::from_millis(500);
 

@@ -122,6 +122,13 @@ impl Error {
         }
     }
 
+    /// Whether a template did not come to an end in the time it had.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_template_too_slow(&self) -> bool {
+        matches!(self, Error::Tokenizer(cause)
+            if matches!(**cause, realm_tokenizer::Error::TemplateTooSlow { .. }))
+    }
+
     /// Whether a batch was given up because somebody set its flag.
     pub(crate) fn is_interrupted(&self) -> bool {
         matches!(self, Error::Backend(cause) if matches!(**cause, realm_ir::Error::Interrupted))
@@ -164,9 +171,9 @@ fn tokenizer_code(error: &realm_tokenizer::Error) -> ErrorCode {
         realm_tokenizer::Error::Metadata(error) => error.code().into(),
         realm_tokenizer::Error::Unsupported { .. }
         | realm_tokenizer::Error::NoVocabulary { .. } => ErrorCode::ModelUnsupported,
-        realm_tokenizer::Error::Template { .. } | realm_tokenizer::Error::TemplateRaised { .. } => {
-            ErrorCode::TemplateError
-        }
+        realm_tokenizer::Error::Template { .. }
+        | realm_tokenizer::Error::TemplateTooSlow { .. }
+        | realm_tokenizer::Error::TemplateRaised { .. } => ErrorCode::TemplateError,
         _ => ErrorCode::ModelInvalid,
     }
 }

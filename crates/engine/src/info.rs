@@ -75,7 +75,7 @@ pub struct ModelInfo {
     pub backend: String,
     /// Why this backend, naming every refusal before it.
     pub backend_reason: String,
-    /// The device that runs it: a processor or an adapter; empty without weights.
+    /// The device that runs it: a processor or a graphics card; empty without weights.
     pub device: String,
     /// Threads of the backend.
     pub threads: usize,

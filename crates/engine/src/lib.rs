@@ -39,4 +39,5 @@ pub use realm_ir::Coded;
 pub use realm_model::{AdapterInfo, Pooling};
 pub use runner::OpenSession;
 pub use sampler::SamplingOptions;
+pub use stop::StopStrings;
 pub use tensor::{Tensor, read_tensor};

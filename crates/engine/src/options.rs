@@ -61,7 +61,7 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Takes a random seed; the one in use is in the result.
     pub draw_seed: bool,
-    /// Strings that end the answer and are not part of it.
+    /// Strings that end the answer and are not part of it; none of them empty, 64 KiB together.
     pub stop: Vec<String>,
     /// End-of-generation tokens are not chosen before this many tokens.
     pub min_tokens: usize,

@@ -7,7 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use realm_tokenizer::{DecodeOptions, EncodeOptions};
 
-use crate::chat::TIME_IN_BACKGROUND;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::chat::TIME_AT_FIRST;
+use crate::chat::{ChatArguments, TIME_IN_BACKGROUND};
 use crate::error::{Error, Result};
 use crate::loaded::Loaded;
 use crate::options::Prompt;
@@ -15,6 +17,10 @@ use crate::pairs::PairForm;
 
 /// Text from this many bytes on is long: it takes milliseconds to tokenise.
 const LONG_TEXT_BYTES: usize = 16 << 10;
+
+/// Text from this many bytes on takes tens of milliseconds.
+#[cfg(not(target_arch = "wasm32"))]
+const LARGE_TEXT_BYTES: usize = 64 << 10;
 
 /// A model's special tokens are added to texts; their names in a text are plain text.
 const TEXT: PromptOptions = PromptOptions { add_special: true, parse_special: false, echo: false };
@@ -54,40 +60,89 @@ impl Input {
     /// Whether it may take so long to prepare that others would notice: much text does, and a
     /// template may.
     pub(crate) fn is_long(&self) -> bool {
-        if matches!(self, Input::Prompt(Prompt::Chat { .. }, _)) {
-            return true;
-        }
-        let bytes = match self {
+        let is_chat = matches!(self, Input::Prompt(Prompt::Chat { .. }, _));
+        is_chat || self.n_bytes() >= LONG_TEXT_BYTES
+    }
+
+    /// Whether it takes longer than other long ones should wait for.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_large(&self) -> bool {
+        self.n_bytes() >= LARGE_TEXT_BYTES
+    }
+
+    /// Bytes that have to be read.
+    fn n_bytes(&self) -> usize {
+        match self {
             Input::Prompt(prompt, _) => text_bytes(prompt),
             Input::Texts(texts) => texts.iter().map(text_bytes).sum(),
             Input::Pairs { query, documents } => {
                 documents.iter().map(|document| query.len() + document.len()).sum()
             }
+        }
+    }
+
+    /// Prepares it if that takes tens of milliseconds at most.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn attempt(self, loaded: &Loaded) -> Attempt {
+        let input = match self {
+            Input::Prompt(Prompt::Chat { template, arguments }, options) => {
+                let render =
+                    || loaded.templates.render(template.as_deref(), &arguments, TIME_AT_FIRST);
+                match unless_it_panics(render) {
+                    Ok(text) => Input::Prompt(Prompt::Text(text), options),
+                    Err(error) if error.is_template_too_slow() => {
+                        let chat = Prompt::Chat { template, arguments };
+                        return Attempt::Left(Input::Prompt(chat, options));
+                    }
+                    Err(error) => return Attempt::Done(Err(error)),
+                }
+            }
+            input => input,
         };
-        bytes >= LONG_TEXT_BYTES
+        match input.is_large() {
+            true => Attempt::Left(input),
+            false => Attempt::Done(input.prepare(loaded, &|| true)),
+        }
     }
 
     /// The tokens of each prompt or text. A panic on the way is an error of this input alone.
     ///
     /// # Errors
-    /// What is wrong with it; `INTERNAL` for a panic.
-    pub(crate) fn prepare(self, loaded: &Loaded) -> Result<Vec<Prepared>> {
+    /// What is wrong with it; `ABORTED` when it is no longer wanted between two of several
+    /// texts; `INTERNAL` for a panic.
+    pub(crate) fn prepare(
+        self,
+        loaded: &Loaded,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Prepared>> {
+        let check_wanted = || if is_wanted() { Ok(()) } else { Err(Error::Aborted) };
         unless_it_panics(|| match self {
             Input::Prompt(prompt, options) => Ok(vec![prepare(loaded, prompt, options)?]),
             Input::Texts(texts) => {
                 if texts.iter().any(|text| matches!(text, Prompt::Chat { .. })) {
                     return Err(Error::invalid("a conversation has no embedding"));
                 }
-                texts.into_iter().map(|text| prepare(loaded, text, TEXT)).collect()
+                let one = |text| check_wanted().and_then(|()| prepare(loaded, text, TEXT));
+                texts.into_iter().map(one).collect()
             }
             Input::Pairs { query, documents } => {
                 let form = PairForm::read(loaded)?;
-                let pair = |document: String| form.tokens(&query, &document);
-                let prepared = |tokens| Prepared { tokens, text: None };
-                Ok(documents.into_iter().map(pair).map(prepared).collect())
+                let pair = |document: String| {
+                    check_wanted()?;
+                    Ok(Prepared { tokens: form.tokens(&query, &document), text: None })
+                };
+                documents.into_iter().map(pair).collect()
             }
         })
     }
+}
+
+/// What became of an input that was tried.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) enum Attempt {
+    Done(Result<Vec<Prepared>>),
+    /// It takes longer: what is left to prepare.
+    Left(Input),
 }
 
 /// What `work` gives, or the panic that ended it as an error.
@@ -96,11 +151,16 @@ fn unless_it_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|panic| Err(Error::from_panic(panic.as_ref())))
 }
 
-/// Bytes that have to be tokenised.
+/// Bytes that have to be read before there are tokens.
 fn text_bytes(prompt: &Prompt) -> usize {
     match prompt {
         Prompt::Text(text) => text.len(),
-        Prompt::Tokens(_) | Prompt::Chat { .. } => 0,
+        Prompt::Tokens(_) => 0,
+        Prompt::Chat { template, arguments } => {
+            let ChatArguments { messages, tools, variables, .. } = arguments;
+            let optional = [template, tools].map(|text| text.as_ref().map_or(0, String::len));
+            messages.len() + variables.len() + optional[0] + optional[1]
+        }
     }
 }
 

@@ -1,5 +1,121 @@
 //! Stop strings over streamed text.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Most bytes of all stop strings of a request: they take some 24 times as much to look for.
+const MAX_STOP_BYTES: usize = 64 << 10;
+
+/// The strings that end an answer, made ready to be looked for. Making them takes time and memory
+/// in proportion to their length, a copy takes none.
+#[derive(Clone, Debug)]
+pub struct StopStrings(Arc<Automaton>);
+
+impl StopStrings {
+    /// Stops at any of `stops`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when one is empty, or they have more than 64 KiB together.
+    pub fn new(stops: &[String]) -> Result<Self> {
+        if let Some(i) = stops.iter().position(String::is_empty) {
+            return Err(Error::invalid(format!("stop[{i}] is empty")));
+        }
+        let n_bytes = stops.iter().fold(0usize, |sum, stop| sum.saturating_add(stop.len()));
+        if n_bytes > MAX_STOP_BYTES {
+            return Err(Error::invalid(format!(
+                "stop has {n_bytes} bytes in {} strings, expected at most {MAX_STOP_BYTES} together",
+                stops.len()
+            )));
+        }
+        Ok(StopStrings(Arc::new(Automaton::new(stops))))
+    }
+}
+
+impl Default for StopStrings {
+    /// Stops at nothing.
+    fn default() -> Self {
+        StopStrings(Arc::new(Automaton::new(&[])))
+    }
+}
+
+/// All beginnings of stop strings, as a tree, and where to go on from each when the next byte
+/// does not belong to it (Aho and Corasick, "Efficient string matching", 1975). A byte of text
+/// costs the same however many stop strings there are and however long they are, on average over
+/// the text.
+#[derive(Debug)]
+struct Automaton {
+    /// By length, so that those that extend the same one lie together. The first is empty.
+    nodes: Vec<Node>,
+}
+
+/// The beginning of a stop string.
+#[derive(Debug)]
+struct Node {
+    /// Its last byte.
+    byte: u8,
+    /// Those that are longer by one byte, by that byte.
+    longer: Range<u32>,
+    /// The longest other beginning that it ends with.
+    fallback: u32,
+    /// Its bytes.
+    n_bytes: u32,
+    /// Bytes of the longest stop string that it ends with; 0 for none.
+    n_stop_bytes: u32,
+}
+
+impl Automaton {
+    fn new(stops: &[String]) -> Self {
+        let mut stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
+        stops.sort_unstable();
+        stops.dedup();
+        let empty = Node { byte: 0, longer: 0..0, fallback: 0, n_bytes: 0, n_stop_bytes: 0 };
+        let mut automaton = Automaton { nodes: vec![empty] };
+        // The stop strings that begin with each node.
+        let mut beginning = vec![Range { start: 0, end: stops.len() }];
+        let mut at = 0;
+        while at < automaton.nodes.len() {
+            let Node { fallback, n_bytes, .. } = automaton.nodes[at];
+            let mut range = beginning[at].clone();
+            let mut n_stop_bytes = automaton.nodes[fallback as usize].n_stop_bytes;
+            let depth = n_bytes as usize;
+            // One that goes no further is the first of them.
+            if stops.get(range.start).is_some_and(|stop| stop.len() == depth) && !range.is_empty() {
+                n_stop_bytes = n_bytes;
+                range.start += 1;
+            }
+            let first = automaton.nodes.len() as u32;
+            for same in stops[range.clone()].chunk_by(|a, b| a[depth] == b[depth]) {
+                let byte = same[0][depth];
+                let fallback = if at == 0 { 0 } else { automaton.step(fallback, byte) };
+                let (n_bytes, longer) = (n_bytes + 1, 0..0);
+                automaton.nodes.push(Node { byte, longer, fallback, n_bytes, n_stop_bytes: 0 });
+                beginning.push(range.start..range.start + same.len());
+                range.start += same.len();
+            }
+            let end = automaton.nodes.len() as u32;
+            let node = &mut automaton.nodes[at];
+            (node.longer, node.n_stop_bytes) = (first..end, n_stop_bytes);
+            at += 1;
+        }
+        automaton
+    }
+
+    /// The longest beginning that a text ends with, which ended with `at` before `byte`.
+    fn step(&self, mut at: u32, byte: u8) -> u32 {
+        loop {
+            let node = &self.nodes[at as usize];
+            let longer = &self.nodes[node.longer.start as usize..node.longer.end as usize];
+            match longer.binary_search_by_key(&byte, |node| node.byte) {
+                Ok(place) => return node.longer.start + place as u32,
+                Err(_) if at == 0 => return 0,
+                Err(_) => at = node.fallback,
+            }
+        }
+    }
+}
+
 /// What became of a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
@@ -15,49 +131,43 @@ pub(crate) enum Stopped {
 /// end at the same place.
 #[derive(Debug)]
 pub(crate) struct StopMatcher {
-    stops: Vec<String>,
+    stops: StopStrings,
+    /// The node that the text ends with.
+    at: u32,
+    /// The text of that node.
     held: String,
 }
 
 impl StopMatcher {
-    /// A matcher for `stops`, none of them empty.
-    pub(crate) fn new(stops: Vec<String>) -> Self {
-        StopMatcher { stops, held: String::new() }
+    pub(crate) fn new(stops: StopStrings) -> Self {
+        StopMatcher { stops, at: 0, held: String::new() }
     }
 
     /// Takes the next piece of text.
     pub(crate) fn push(&mut self, text: &str) -> Stopped {
+        let automaton = &self.stops.0;
+        let n_held = self.held.len();
         self.held.push_str(text);
-        let found = self
-            .stops
-            .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start, stop)))
-            .min_by_key(|(start, stop)| (start + stop.len(), *start));
-        if let Some((start, stop)) = found {
-            let stop = stop.clone();
-            self.held.truncate(start);
-            return Stopped::By(std::mem::take(&mut self.held), stop);
+        for (i, byte) in text.bytes().enumerate() {
+            self.at = automaton.step(self.at, byte);
+            let n_stop_bytes = automaton.nodes[self.at as usize].n_stop_bytes as usize;
+            if n_stop_bytes > 0 {
+                self.at = 0;
+                let mut before = std::mem::take(&mut self.held);
+                before.truncate(n_held + i + 1);
+                let stop = before.split_off(before.len() - n_stop_bytes);
+                return Stopped::By(before, stop);
+            }
         }
-        let safe = self.held.len() - self.longest_beginning();
-        let held = self.held.split_off(safe);
-        Stopped::Not(std::mem::replace(&mut self.held, held))
+        let n_beginning = automaton.nodes[self.at as usize].n_bytes as usize;
+        let n_safe = self.held.len() - n_beginning;
+        Stopped::Not(self.held.drain(..n_safe).collect())
     }
 
     /// The text that is held back, when no more will come.
     pub(crate) fn finish(&mut self) -> String {
+        self.at = 0;
         std::mem::take(&mut self.held)
-    }
-
-    /// Bytes at the end of the held text that a stop string begins with.
-    fn longest_beginning(&self) -> usize {
-        let beginning = |stop: &String| {
-            let longest = self.held.len().min(stop.len() - 1);
-            (1..=longest)
-                .rev()
-                .find(|n| self.held.as_bytes().ends_with(&stop.as_bytes()[..*n]))
-                .unwrap_or(0)
-        };
-        self.stops.iter().map(beginning).max().unwrap_or(0)
     }
 }
 
@@ -65,10 +175,18 @@ impl StopMatcher {
 mod tests {
     use proptest::prelude::*;
 
+    use realm_ir::Coded;
+
     use super::*;
+    use crate::code::ErrorCode;
+
+    fn matcher(stops: &[&str]) -> StopMatcher {
+        let stops: Vec<String> = stops.iter().map(|stop| stop.to_string()).collect();
+        StopMatcher::new(StopStrings::new(&stops).unwrap())
+    }
 
     fn run(stops: &[&str], pieces: &[&str]) -> (String, Option<String>) {
-        let mut matcher = StopMatcher::new(stops.iter().map(|s| s.to_string()).collect());
+        let mut matcher = matcher(stops);
         let mut text = String::new();
         for piece in pieces {
             match matcher.push(piece) {
@@ -81,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_may_become_a_stop_string_is_held_back_until_it_cannot() {
-        let mut matcher = StopMatcher::new(vec!["END".into()]);
+        let mut matcher = matcher(&["END"]);
         assert_eq!(matcher.push("one E"), Stopped::Not("one ".into()));
         assert_eq!(matcher.push("N"), Stopped::Not(String::new()));
         assert_eq!(matcher.push("emy"), Stopped::Not("ENemy".into()));
@@ -100,6 +218,35 @@ mod tests {
         assert_eq!(run(&["aab"], &["a", "a", "a", "b"]), ("a".into(), Some("aab".into())));
     }
 
+    #[test]
+    fn a_beginning_goes_on_as_the_longest_other_one_that_it_ends_with() {
+        let stops = ["abab!", "bab?", "b."];
+        assert_eq!(run(&stops, &["a", "bab", "?"]), ("a".into(), Some("bab?".into())));
+        assert_eq!(run(&stops, &["abab."]), ("aba".into(), Some("b.".into())));
+        assert_eq!(run(&stops, &["ababab!"]), ("ab".into(), Some("abab!".into())));
+    }
+
+    #[test]
+    fn no_more_is_kept_of_stop_strings_than_their_bytes() {
+        let stops: Vec<String> = (0..10_000).map(|i| format!("{i:06}")).collect();
+        let automaton = Automaton::new(&stops);
+        // The digits in front are those of all.
+        assert_eq!(automaton.nodes.len(), 1 + 2 + 10 + 100 + 1_000 + 10_000);
+    }
+
+    #[test]
+    fn stop_strings_of_more_than_64_kib_are_refused_and_so_is_an_empty_one() {
+        let refused = |stops: &[String]| {
+            let error = StopStrings::new(stops).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidArgument);
+            error.to_string()
+        };
+        StopStrings::new(&["a".repeat(64 << 10)]).unwrap();
+        let message = refused(&["a".repeat(64 << 10), "b".into()]);
+        assert!(message.contains("65537 bytes in 2 strings"), "{message}");
+        assert!(refused(&["a".into(), String::new()]).contains("stop[1] is empty"));
+    }
+
     /// First end of any stop string in the whole text, by looking at every prefix.
     fn naive(stops: &[&str], text: &str) -> (String, Option<String>) {
         for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
@@ -114,8 +261,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_answer_does_not_depend_on_how_the_text_is_cut(
-            pieces in proptest::collection::vec("[aé€🐶]{0,4}", 0..12),
-            stops in proptest::collection::vec("[aé€🐶]{1,4}", 0..4),
+            pieces in proptest::collection::vec("[aé€🐶]{0,4}", 0..16),
+            stops in proptest::collection::vec("[aé€🐶]{1,6}", 0..6),
         ) {
             let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
             let stops: Vec<&str> = stops.iter().map(String::as_str).collect();

@@ -26,6 +26,7 @@ pub fn read_tensor(gguf: &Gguf, name: &str) -> Result<Tensor> {
         .ok_or_else(|| Error::invalid(format!("the file has no tensor called \"{name}\"")))?;
     let n_values = tensor.shape().iter().product();
     let mut data = room(Some(n_values), name)?;
+    data.resize(n_values, 0.0);
     realm_quant::dequantize(tensor.ty(), tensor.fetch()?.bytes(), &mut data)?;
     Ok(Tensor { data, shape: tensor.shape().to_vec(), ty: tensor.ty().name().to_owned() })
 }
@@ -33,15 +34,13 @@ pub fn read_tensor(gguf: &Gguf, name: &str) -> Result<Tensor> {
 /// Most values of one result: 4 GiB.
 const MAX_RESULT_VALUES: usize = 1 << 30;
 
-/// Room for a result of `n_values` (none: more than can be counted), without
-/// ending the process when there is not enough memory.
+/// An empty vector with room for a result of `n_values` (none: more than can be counted), without
+/// ending the process when there is not enough memory. None of it is touched: with gigabytes
+/// that takes as long as many steps.
 pub(crate) fn room(n_values: Option<usize>, what: &str) -> Result<Vec<f32>> {
     let mut out = Vec::new();
     match n_values.filter(|n| *n <= MAX_RESULT_VALUES) {
-        Some(n) if out.try_reserve_exact(n).is_ok() => {
-            out.resize(n, 0.0);
-            Ok(out)
-        }
+        Some(n) if out.try_reserve_exact(n).is_ok() => Ok(out),
         _ => {
             let n_values = n_values.map_or("too many".into(), |n| n.to_string());
             Err(Error::OutOfMemory {
@@ -50,5 +49,18 @@ pub(crate) fn room(n_values: Option<usize>, what: &str) -> Result<Vec<f32>> {
                 ),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_a_result_is_there_before_any_of_it_is_touched() {
+        let out = room(Some(1000), "a result").unwrap();
+        assert_eq!((out.len(), out.capacity()), (0, 1000));
+        assert!(room(Some(MAX_RESULT_VALUES + 1), "a result").is_err());
+        assert!(room(None, "a result").is_err());
     }
 }

@@ -169,7 +169,7 @@ fn layers_run_with_the_default_adapters_to_the_same_bits() {
     let one = GenerateOptions { max_tokens: 1, ..endless() };
     start(&model, Prompt::Tokens(tokens.clone()), one).end().unwrap();
     let generated = disturbance.lock().unwrap().logits.clone();
-    let mut hidden = wait(|reply| model.embed_tokens(tokens, reply)).unwrap();
+    let mut hidden = wait(|reply| model.embed_tokens(tokens, 0, reply)).unwrap();
     for layer in 0..model.info().unwrap().n_layers {
         hidden = wait(|reply| model.forward_layer(layer, hidden, 0, 0, reply)).unwrap();
     }

@@ -23,7 +23,7 @@ fn ids(value: &Value) -> Vec<u32> {
 
 /// Logits after `tokens`, layer by layer.
 fn logits_after(model: &ModelHandle, tokens: &[u32]) -> Vec<f32> {
-    let mut hidden = wait(|reply| model.embed_tokens(tokens.to_vec(), reply)).unwrap();
+    let mut hidden = wait(|reply| model.embed_tokens(tokens.to_vec(), 0, reply)).unwrap();
     let width = hidden.len() / tokens.len();
     for layer in 0..model.info().unwrap().n_layers {
         hidden = wait(|reply| model.forward_layer(layer, hidden, 0, 0, reply)).unwrap();

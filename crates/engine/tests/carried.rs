@@ -35,7 +35,7 @@ fn load(bytes: Vec<u8>) -> ModelHandle {
 }
 
 fn embed(model: &ModelHandle, tokens: &[u32]) -> Vec<f32> {
-    wait(|reply| model.embed_tokens(tokens.to_vec(), reply)).unwrap()
+    wait(|reply| model.embed_tokens(tokens.to_vec(), 0, reply)).unwrap()
 }
 
 fn forward(model: &ModelHandle, layer: usize, rows: &[f32], at: usize) -> Result<Vec<f32>, Error> {

@@ -82,6 +82,26 @@ fn a_normalised_vector_has_length_one_and_one_of_zeros_stays() {
 }
 
 #[test]
+fn a_vector_that_is_not_finite_is_an_error_as_such_a_logit_is() {
+    let mut bench = Bench::new();
+    let n_free = bench.engine.n_free_pages();
+    for hidden in [f32::NAN, f32::INFINITY] {
+        for pooling in [Pooling::None, Pooling::Mean, Pooling::Last] {
+            for normalize in [false, true] {
+                bench.observer.lock().unwrap().hidden = Some(hidden);
+                let options = EmbedOptions { pooling, normalize };
+                let error = bench.embed(&["ab", "cde"].map(letters), options).unwrap_err();
+                assert_eq!(error.code(), ErrorCode::Internal);
+                assert!(error.to_string().contains(&format!("is {hidden}")), "{error}");
+            }
+        }
+    }
+    bench.observer.lock().unwrap().hidden = None;
+    embed(&mut bench, &["ab", "cde"].map(letters), Pooling::Mean);
+    assert_eq!(bench.engine.n_free_pages(), n_free);
+}
+
+#[test]
 fn an_embedding_shares_batches_with_answers_and_waits_for_pages() {
     let mut bench = Bench::with(Limits { n_pages: 8, ..LIMITS });
     let prompt = letters("abcdefghijklmnop");

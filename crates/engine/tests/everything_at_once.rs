@@ -109,7 +109,7 @@ struct Vectors {
     abort: Arc<AtomicBool>,
 }
 
-struct Rows {
+struct LayerCall {
     /// Inputs of the layer at all positions, and how many of them were there before.
     inputs: Vec<u32>,
     from: usize,
@@ -122,7 +122,7 @@ struct Program {
     base: Vec<u32>,
     answers: Vec<Answer>,
     vectors: Vec<Vectors>,
-    rows: Vec<Rows>,
+    layer_calls: Vec<LayerCall>,
     /// Kept sequences that are open.
     open: Vec<u32>,
     n_opened: u32,
@@ -152,7 +152,7 @@ impl Program {
             base: letters("thequickbrownfox"),
             answers: Vec::new(),
             vectors: Vec::new(),
-            rows: Vec::new(),
+            layer_calls: Vec::new(),
             open: Vec::new(),
             n_opened: 0,
             layers: BTreeMap::new(),
@@ -262,7 +262,7 @@ impl Program {
         let hidden = tokens.iter().map(|token| *token as f32).collect();
         let work = LayerWork::Forward { layer: 0, hidden, position: from, sequence };
         let result = self.bench.start_layers(LayerRequest { work, abort: Arc::default() });
-        self.rows.push(Rows { inputs, from, result });
+        self.layer_calls.push(LayerCall { inputs, from, result });
     }
 
     fn step(&mut self) {
@@ -303,9 +303,9 @@ impl Program {
                 Err(error) => assert_eq!(error.code(), ErrorCode::Aborted, "{error}"),
             }
         }
-        for rows in &self.rows {
-            let got = rows.result.recv().unwrap().unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(got, first_layer(&rows.inputs)[rows.from..]);
+        for call in &self.layer_calls {
+            let got = call.result.recv().unwrap().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(got, first_layer(&call.inputs)[call.from..]);
         }
         self.open.iter().for_each(|id| self.bench.engine.close_sequence(*id).unwrap());
         (0..2).for_each(|sequence| self.bench.drop_layer_sequence(sequence));

@@ -66,6 +66,22 @@ fn a_layer_that_failed_holds_what_was_before_it() {
 }
 
 #[test]
+fn a_recurrent_layer_that_failed_holds_nothing() {
+    let mut bench = Bench::with(Limits { n_states: 3, ..LIMITS });
+    forward(&mut bench, &letters("abc"), 0, 0);
+    bench.hook(|_, _| Err(realm_ir::Error::OutOfMemory { what: "a toy".into(), bytes: 7 }));
+    let error = bench.forward_layer(0, &[1.0], 3, 0).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::OutOfMemory);
+    bench.hook(|_, _| Ok(()));
+    // Nobody knows how far its state came.
+    let error = bench.forward_layer(0, &[1.0], 3, 0).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("holds 0 positions"), "{error}");
+    let logits = forward(&mut bench, &letters("xy"), 0, 0);
+    assert_eq!(logits[N_VOCAB..], logits_after(&letters("xy")));
+}
+
+#[test]
 fn a_position_beyond_what_the_layer_holds_is_refused_with_both() {
     let mut bench = Bench::new();
     bench.forward_layer(0, &[1.0, 2.0, 3.0], 0, 4).unwrap();
@@ -89,6 +105,17 @@ fn arguments_out_of_range_are_refused_by_name() {
     assert!(error.to_string().contains("token id 40 at index 1"), "{error}");
     let error = bench.forward_layer(0, &[1.0], usize::MAX, 0).unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn an_id_outside_the_vocabulary_is_named_by_its_place_in_the_whole_call() {
+    let mut bench = Bench::new();
+    let mut tokens = vec![3; 3 * LIMITS.max_rows];
+    tokens[2 * LIMITS.max_rows + 1] = 40;
+    let error = bench.embed_tokens(&tokens).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    assert!(error.to_string().contains("token id 40 at index 17"), "{error}");
+    assert_eq!(bench.runs().len(), 2, "what is before it has run by then");
 }
 
 #[test]
@@ -153,7 +180,8 @@ fn a_long_call_takes_turns_with_an_answer_and_is_short_beside_it() {
     let mut bench = Bench::new();
     let id = bench.start(request(&letters("ab"), 12));
     bench.step();
-    let work = LayerWork::EmbedTokens(letters("thequickbrownfoxjumps"));
+    let tokens = letters("thequickbrownfoxjumps");
+    let work = LayerWork::EmbedTokens { tokens, position: 0 };
     let result = bench.start_layers(LayerRequest { work, abort: Arc::default() });
     for _ in 0..3 {
         bench.step();

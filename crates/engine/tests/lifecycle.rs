@@ -86,7 +86,7 @@ fn a_vocabulary_alone_tokenises_and_runs_nothing() {
     assert_eq!(model.detokenize(&ids, false).unwrap(), "a little dog");
     let error = start(&model, story(), endless()).end().unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
-    let error = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
+    let error = wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap_err();
     assert!(error.to_string().contains("vocabOnly"), "{error}");
 }
 
@@ -114,11 +114,11 @@ fn a_panic_ends_what_runs_with_an_internal_error_and_nothing_else() {
 #[test]
 fn a_panic_in_a_single_layer_answers_that_call() {
     let (model, disturbance) = load();
-    let want = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap();
+    let want = wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap();
     disturbance.lock().unwrap().hook = Some(Box::new(|_, _| panic!("a broken layer")));
-    let error = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
+    let error = wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Internal);
-    assert_eq!(wait(|reply| model.embed_tokens(vec![1], reply)).unwrap(), want);
+    assert_eq!(wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap(), want);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_model_that_cannot_go_on_after_a_panic_says_that_it_is_lost() {
     let texts = vec![story()];
     let error = wait(|reply| model.embed(texts, None, true, reply)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ModelLost);
-    let error = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
+    let error = wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::ModelLost);
     assert_eq!(model.tokenize("a little dog", Default::default()).unwrap().len(), 3);
 }
@@ -181,7 +181,7 @@ fn disposing_ends_everything_with_disposed_and_answers_every_call() {
         disposed.recv_timeout(Duration::from_secs(60)).expect("an answer");
     }
     let late = start(&model, story(), endless()).end().unwrap_err();
-    let layer = wait(|reply| model.embed_tokens(vec![1], reply)).unwrap_err();
+    let layer = wait(|reply| model.embed_tokens(vec![1], 0, reply)).unwrap_err();
     let tensor = wait(|reply| model.tensor("output_norm.weight".into(), reply)).unwrap_err();
     assert_eq!(late.code(), ErrorCode::Disposed);
     for error in [
@@ -341,4 +341,17 @@ fn texts_that_are_being_embedded_can_be_aborted() {
     assert_eq!(aborted.unwrap_err().code(), ErrorCode::Aborted);
     let vectors = wait(|reply| model.embed(vec![story()], None, true, reply)).unwrap();
     assert_eq!(vectors.len(), 1);
+}
+
+#[test]
+fn stop_strings_that_cannot_be_used_end_their_generation_alone() {
+    let (model, _) = load();
+    let story_until = |stop: String| {
+        let options = GenerateOptions { stop: vec![stop], max_tokens: 4, ..endless() };
+        start(&model, story(), options).end()
+    };
+    for stop in [String::new(), "a".repeat(1 << 20)] {
+        assert_eq!(story_until(stop).unwrap_err().code(), ErrorCode::InvalidArgument);
+    }
+    assert_eq!(story_until("a".repeat(1 << 16)).unwrap().tokens.len(), 4);
 }

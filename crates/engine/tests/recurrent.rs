@@ -128,6 +128,9 @@ fn a_state_that_nobody_gives_back_is_named_in_the_refusal() {
     ] {
         assert!(error.contains("all recurrent states are in use"), "{error}");
         assert!(error.contains("0 of 1 are free") && !error.contains("pages"), "{error}");
+        let remedy =
+            "sequences of forwardLayer hold 1 of the states: free them with dropLayerSequence";
+        assert!(error.contains(remedy), "{error}");
     }
     bench.drop_layer_sequence(9);
     bench.generate(request(&letters("ab"), 3)).unwrap();

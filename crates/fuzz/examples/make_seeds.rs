@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use realm_gguf::{Gguf, TensorInfo, TensorType, ValueType};
-use realm_testkit::families;
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::lora::Lora;
 use realm_testkit::random::Random;
+use realm_testkit::{families, one_layer};
 
 fn main() -> std::io::Result<()> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds");
@@ -90,32 +90,13 @@ fn imatrix() -> Vec<u8> {
 fn accepted_model() -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.kv("general.architecture", "llama");
-    for (key, value) in [
-        ("block_count", 1u32),
-        ("context_length", 64),
-        ("embedding_length", 32),
-        ("feed_forward_length", 64),
-        ("attention.head_count", 4),
-        ("attention.head_count_kv", 2),
-    ] {
+    for (key, value) in one_layer::KEYS {
         writer.kv(&format!("llama.{key}"), value);
     }
-    writer.kv("llama.attention.layer_norm_rms_epsilon", 1e-5f32);
-    writer.kv("llama.rope.freq_base", 10_000f32);
-    let tensors: &[(&str, &[usize])] = &[
-        ("token_embd.weight", &[32, 8]),
-        ("output_norm.weight", &[32]),
-        ("blk.0.attn_norm.weight", &[32]),
-        ("blk.0.attn_q.weight", &[32, 32]),
-        ("blk.0.attn_k.weight", &[32, 16]),
-        ("blk.0.attn_v.weight", &[32, 16]),
-        ("blk.0.attn_output.weight", &[32, 32]),
-        ("blk.0.ffn_norm.weight", &[32]),
-        ("blk.0.ffn_gate.weight", &[32, 64]),
-        ("blk.0.ffn_up.weight", &[32, 64]),
-        ("blk.0.ffn_down.weight", &[64, 32]),
-    ];
-    for (name, shape) in tensors {
+    for (key, value) in one_layer::FLOAT_KEYS {
+        writer.kv(&format!("llama.{key}"), value);
+    }
+    for (name, shape) in one_layer::TENSORS {
         let n: usize = shape.iter().product();
         writer.tensor_f32(name, shape, TensorType::F32, &vec![0.5; n]);
     }

@@ -73,8 +73,8 @@ impl Error {
         expected: impl Into<String>,
     ) -> Box<Self> {
         Box::new(Error::Invalid {
-            what: what.into(),
-            found: found.into(),
+            what: cut(what.into()),
+            found: cut(found.into()),
             expected: expected.into(),
         })
     }
@@ -85,8 +85,8 @@ impl Error {
         supported: impl Into<String>,
     ) -> Box<Self> {
         Box::new(Error::Unsupported {
-            what: what.into(),
-            found: found.into(),
+            what: cut(what.into()),
+            found: cut(found.into()),
             supported: supported.into(),
         })
     }
@@ -98,6 +98,18 @@ impl Error {
         }
         self
     }
+}
+
+/// A text that strangers may have written, as part of an error: at most its first 1000
+/// characters. Whoever logs the error wants no megabytes.
+pub fn cut(mut text: String) -> String {
+    const MAX_CHARS: usize = 1000;
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.shrink_to_fit();
+        text.push('…');
+    }
+    text
 }
 
 /// A name or string of the file, made fit for a message: at most 80 characters,

@@ -41,7 +41,7 @@ mod tensor_type;
 mod value;
 mod view;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, cut};
 pub use file::Gguf;
 pub use metadata::{Metadata, U32OrArray};
 pub use remote::ReadAt;

@@ -104,6 +104,7 @@ fn vocabularies_have_as_many_tokens_as_the_index_says() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn a_mapped_file_equals_the_same_file_in_memory() {
     let relative = "quant-models/llama-Q4_K_M.gguf";
     let mapped = Gguf::open(kit::path().join(relative)).unwrap();
@@ -117,6 +118,7 @@ fn a_mapped_file_equals_the_same_file_in_memory() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn tensor_data_outlives_the_model_it_came_from() {
     let file = kit::path().join("quant-models/llama-Q8_0.gguf");
     let gguf = Gguf::open(&file).unwrap();

@@ -97,6 +97,7 @@ fn large(header_bytes: usize) -> Vec<u8> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads megabytes, for minutes")]
 fn opening_reads_the_header_and_not_the_tensors() {
     let file = watched(large(10));
     let gguf = open(&file).unwrap();
@@ -122,6 +123,7 @@ fn the_first_header_bytes_are_all_that_a_second_opening_needs() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "reads megabytes, for minutes")]
 fn a_count_that_the_file_cannot_hold_is_refused_without_reading_on() {
     let mut bytes = GgufWriter::new().to_bytes();
     bytes.resize(8 << 20, 0);

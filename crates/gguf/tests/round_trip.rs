@@ -152,7 +152,8 @@ fn a_tensor_made_of_bytes_must_have_the_bytes_of_its_shape() {
     assert!(message(make(&[32, 0], 0)).contains("no dimension of 0"));
     assert!(message(make(&[32, usize::MAX, 2], 0)).contains("values and bytes"));
     // Its bytes could be counted, its values could not.
-    let many = TensorData::from_vec("t", &[128, 1 << 56], TensorType::Q1_0, Vec::new());
+    let many =
+        TensorData::from_vec("t", &[128, 1 << (usize::BITS - 8)], TensorType::Q1_0, Vec::new());
     assert!(message(many).contains("values and bytes"));
 }
 

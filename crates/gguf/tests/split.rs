@@ -42,6 +42,7 @@ fn assert_same_model(split: &Gguf, whole: &Gguf) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn any_part_of_a_split_model_opens_all_of_it() {
     let whole = Gguf::from_bytes(every_type().to_bytes()).unwrap();
     for n in [2, 3] {
@@ -75,6 +76,7 @@ fn parts_may_have_an_alignment_of_their_own() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn a_missing_part_is_named() {
     let paths = written("missing", &every_type().to_split_bytes(3));
     fs::remove_file(&paths[1]).unwrap();
@@ -84,6 +86,7 @@ fn a_missing_part_is_named() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn a_part_in_the_place_of_another_is_refused() {
     let mut parts = every_type().to_split_bytes(3);
     parts.swap(1, 2);
@@ -94,6 +97,7 @@ fn a_part_in_the_place_of_another_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn a_part_of_another_set_is_refused() {
     let mut parts = every_type().to_split_bytes(3);
     parts[2] = every_type().kv("more", 1u8).to_split_bytes(4).swap_remove(2);
@@ -132,6 +136,7 @@ fn tensors_that_do_not_add_up_or_come_twice_are_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn a_part_under_another_name_says_what_it_should_be_called() {
     let paths = written("renamed", &every_type().to_split_bytes(2));
     let renamed = paths[0].with_file_name("model.gguf");
@@ -142,6 +147,7 @@ fn a_part_under_another_name_says_what_it_should_be_called() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "maps a file, which Miri cannot")]
 fn what_is_not_a_file_is_refused_with_its_path() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let error = Gguf::open(&folder).unwrap_err();

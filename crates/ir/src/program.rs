@@ -102,6 +102,14 @@ impl Program {
         together
     }
 
+    /// Whether what segment 0 makes of a token depends on its position.
+    pub fn embeds_positions(&self) -> bool {
+        let steps = self.segments.first().into_iter().flatten();
+        steps
+            .into_iter()
+            .any(|step| matches!(step, Step::Embed(embed) if embed.positions.is_some()))
+    }
+
     /// The slots that a row of the layer-level API consists of, in its order.
     pub fn row_slots(&self) -> impl Iterator<Item = Slot> {
         std::iter::once(self.hidden).chain(self.carried.iter().copied())

@@ -1,5 +1,6 @@
 //! What can be wrong with a model file beyond its container.
 
+use realm_gguf::cut;
 use realm_ir::{Coded, ErrorCode};
 
 /// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
@@ -41,8 +42,8 @@ impl Error {
         expected: impl ToString,
     ) -> Box<Self> {
         Box::new(Error::Invalid {
-            what: what.into(),
-            found: found.to_string(),
+            what: cut(what.into()),
+            found: cut(found.to_string()),
             expected: expected.to_string(),
         })
     }
@@ -53,8 +54,8 @@ impl Error {
         supported: impl ToString,
     ) -> Box<Self> {
         Box::new(Error::Unsupported {
-            what: what.into(),
-            found: found.to_string(),
+            what: cut(what.into()),
+            found: cut(found.to_string()),
             supported: supported.to_string(),
         })
     }

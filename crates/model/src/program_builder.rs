@@ -1,6 +1,6 @@
 //! Collects slots, weights and steps while a program is built.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use realm_gguf::{Gguf, Metadata, TensorData, TensorType};
@@ -183,7 +183,47 @@ impl<'a> ProgramBuilder<'a> {
         Ok(())
     }
 
-    /// The program, in which slots that no step uses take no room.
+    /// Values that the widest product leaves in a row of each slot that products alone fill: what
+    /// other steps do to these rows they do in place. For the parts of layers that a file's
+    /// numbers say are wider than any layer's are.
+    fn product_widths(&self) -> HashMap<Slot, usize> {
+        let mut widths: HashMap<Slot, usize> = HashMap::new();
+        // Slots of an activation in place, which has a factor for every value.
+        let mut pairs = Vec::new();
+        for step in self.segments.iter().flatten() {
+            let Step::Linear(linear) = step else { continue };
+            for output in &linear.outputs {
+                let width = widths.entry(output.out).or_default();
+                *width = self.weights[output.weight.0].n_rows().max(*width);
+            }
+        }
+        for step in self.segments.iter().flatten() {
+            match step {
+                Step::Linear(_) | Step::Sparsify(_) => {}
+                Step::Norm(norm) if norm.input == norm.out => {}
+                Step::GatedAct(act) if act.gate == act.out && act.up_offset == 0 => {
+                    pairs.extend(act.up.map(|up| [act.gate, up]));
+                }
+                other => other.slots().iter().for_each(|slot| {
+                    widths.remove(slot);
+                }),
+            }
+        }
+        loop {
+            let before = widths.clone();
+            for pair in &pairs {
+                match pair.map(|slot| widths.get(&slot).copied()) {
+                    [Some(gate), Some(up)] => widths.extend(pair.map(|slot| (slot, gate.max(up)))),
+                    _ => widths.retain(|slot, _| !pair.contains(slot)),
+                }
+            }
+            if widths == before {
+                return widths;
+            }
+        }
+    }
+
+    /// The program, in which slots take no room that no step uses.
     pub fn finish(
         mut self,
         hidden: Slot,
@@ -191,10 +231,14 @@ impl<'a> ProgramBuilder<'a> {
         logits: Slot,
     ) -> (Program, WeightRows) {
         let used: HashSet<Slot> = self.segments.iter().flatten().flat_map(Step::slots).collect();
+        let widths = self.product_widths();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if !used.contains(&Slot(index)) {
-                slot.width = 0;
-            }
+            let index = Slot(index);
+            slot.width = match widths.get(&index) {
+                _ if !used.contains(&index) => 0,
+                Some(width) => slot.width.min(*width),
+                None => slot.width,
+            };
         }
         let program = Program {
             slots: self.slots,

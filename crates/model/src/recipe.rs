@@ -3,16 +3,39 @@
 //! What a file shows by having a tensor needs no word here: biases, fused
 //! matrices (`attn_qkv`, a double `ffn_up`), an output matrix of its own, and
 //! frequency factors are used where the file has them.
+//!
+//! What only one family does, and no word says plainly, is a function in that family's file:
+//! `adjust` where its sizes differ, `own_layer` and `own_feed_forward` where a piece is put
+//! together in another way.
 
-use realm_ir::{Activation, Gating, NormKind, RopeStyle, Temperature};
+use realm_gguf::Gguf;
+use realm_ir::{Activation, Gating, NormKind, RopeStyle, Slot, Temperature};
+
+use crate::build::LayerBuilder;
+use crate::error::Result;
+use crate::hyperparameters::LayerHyperparameters;
+
+/// Makes a family's recipe that of the file at hand.
+pub(crate) type Adjust = fn(&Gguf, &mut Recipe) -> Result<()>;
+
+/// Appends the steps of the layer with this index, which changes the hidden state.
+pub(crate) type OwnLayer = fn(&mut LayerBuilder<'_>, usize, &LayerHyperparameters) -> Result<()>;
+
+/// Appends the steps of a layer's feed-forward part, which reads the slot and adds its result
+/// to the hidden state.
+pub(crate) type OwnFeedForward =
+    fn(&mut LayerBuilder<'_>, usize, &LayerHyperparameters, Slot) -> Result<()>;
 
 /// What an architecture is made of. Numbers come from the file.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     /// `general.architecture`, also the prefix of the metadata keys.
     pub name: &'static str,
-    /// Every position sees every other, norms come after the residual, and there is
-    /// no output matrix.
+    /// What sizes of the family differ in without saying so, and what its files must have:
+    /// the function looks at the file and changes the other fields, or refuses. A recipe that is
+    /// made from this one has it too, and writes `None` where it settles these fields itself.
+    pub(crate) adjust: Option<Adjust>,
+    /// Every position sees every other, and there is no output matrix.
     pub is_encoder: bool,
     /// Factor on the embedding.
     pub embed_scale: EmbedScale,
@@ -29,10 +52,10 @@ pub struct Recipe {
     pub altup: bool,
     /// How attention and feed-forward follow each other.
     pub block: Block,
+    /// Builds a layer in place of `block` and all it reads.
+    pub(crate) own_layer: Option<OwnLayer>,
     /// Norms before attention and feed-forward.
     pub pre_norms: bool,
-    /// The first layer too has a norm before attention.
-    pub first_attention_norm: bool,
     /// Norms after them, before the residual (`post_attention_norm`, `post_ffw_norm`).
     pub post_norms: bool,
     /// Name of the norm before the feed-forward part.
@@ -72,20 +95,18 @@ pub struct Recipe {
     /// With `rope.scaling.yarn_log_multiplier` in the file, YaRN leaves the size of queries
     /// and keys as it is; without, it multiplies sine and cosine.
     pub yarn_log_multiplier: bool,
-    /// Files must carry divisors of the frequencies (`rope_freqs`).
-    pub needs_rope_freqs: bool,
     /// How the layers with a window rotate.
     pub window_rope: WindowRope,
     /// The feed-forward part.
     pub feed_forward: FeedForward,
+    /// Builds a layer's feed-forward part in place of the common one.
+    pub(crate) own_feed_forward: Option<OwnFeedForward>,
     /// `feed_forward_length` counts gate and up together.
     pub half_feed_forward: bool,
     /// What routing does in the layers with experts; none for families without.
     pub experts: Option<Experts>,
     /// A chosen expert's input is weighed, not its result.
     pub experts_weigh_input: bool,
-    /// The router reads the layer's input, before its first norm.
-    pub router_reads_layer: bool,
     /// What `logit_scale` means.
     pub logit_scale: LogitScale,
     /// Cap on logits of files without `final_logit_softcapping`.
@@ -178,11 +199,7 @@ pub enum Positions {
     Learned,
     /// Linear biases on scores (`attention.max_alibi_bias`).
     Alibi,
-    /// The same in the size of the family that has this many layers; the others rotate.
-    AlibiIfLayers(usize),
-    /// Rotated queries and keys, unless `rope.scaling.finetuned` is false.
-    RopeByKey,
-    /// By the order of recurrent layers alone.
+    /// By the order of tokens alone, in what they see and in recurrent layers.
     None,
 }
 
@@ -194,10 +211,6 @@ pub enum Block {
     /// Both read the same state; without a norm of its own, the feed-forward
     /// part reads attention's.
     Parallel,
-    /// `use_parallel_residual` says which.
-    ByKey,
-    /// `Parallel` in the sizes of the family that have no norm before feed-forward.
-    ParallelWithoutFfnNorm,
     /// A layer is a feed-forward part where it has a length of one, else attention or
     /// what stands in for it; `attn_norm` is before either.
     OnePart,
@@ -214,9 +227,8 @@ pub enum QkNorm {
     HeadsIfPresent,
     /// RMS norm of each head behind its rotation.
     HeadsAfterRope,
-    /// RMS norm of each head that turns, without factors; none in the size of the family
-    /// that has this many experts.
-    BareHeadsUnlessExperts(usize),
+    /// RMS norm of each head that turns, without factors.
+    BareHeads,
     /// One norm over all heads.
     Row,
     /// The same, where the file has it.
@@ -230,9 +242,8 @@ pub enum QkNorm {
 pub enum AttentionScale {
     /// `1 / sqrt(key length)`
     KeyWidth,
-    /// The same, but `1 / sqrt(embedding length / heads)` in the size of the
-    /// family that has this many layers.
-    KeyWidthUnlessLayers(usize),
+    /// `1 / sqrt(embedding length / heads)`
+    EmbeddingShare,
     /// `1 / key length`
     InverseKeyWidth,
     /// This.
@@ -332,9 +343,9 @@ pub struct Experts {
 pub enum LogitScale {
     /// Nothing: the family has none.
     None,
-    /// Logits are multiplied by it.
+    /// Logits are multiplied by it; the file must have it.
     Multiply,
-    /// Logits are divided by it.
+    /// Logits are divided by it; the file must have it.
     Divide,
     /// Not in the file: logits are multiplied by this over the embedding length.
     OverWidth(f32),

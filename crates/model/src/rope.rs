@@ -37,13 +37,10 @@ pub(crate) fn rope_specs(
     numbers: &Hyperparameters,
     context_length: usize,
 ) -> Result<(RopeSpec, RopeSpec)> {
-    let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+    let keys = Keys::new(gguf, recipe.name);
     let style = rope_style(&keys, recipe)?;
     let scaling = scaling(&keys)?;
     let n_pairs = numbers.rope_dimension_count / 2;
-    if recipe.needs_rope_freqs {
-        gguf.require_tensor("rope_freqs.weight")?;
-    }
     let divisors = divisors(gguf, &keys, n_pairs, context_length)?;
     let base_frequencies = |base: f32, n_dims: usize| -> Vec<f64> {
         let exponent = |i: usize| -2.0 * i as f64 / n_dims as f64;

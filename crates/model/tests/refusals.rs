@@ -6,7 +6,7 @@ use realm_ir::{Coded, ErrorCode, Step};
 use realm_model::{Error, ModelPlan, build};
 use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 use realm_testkit::header::Header;
-use realm_testkit::{families, kit};
+use realm_testkit::{families, kit, one_layer};
 
 /// A sound one-layer file of `architecture`, with one key or tensor changed.
 fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<ModelPlan, Box<Error>> {
@@ -18,21 +18,15 @@ fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<Mode
         }
     };
     kv("general.architecture", architecture.into());
-    for (key, default) in [
-        ("ARCH.block_count", 1u32),
-        ("ARCH.context_length", 64),
-        ("ARCH.embedding_length", 32),
-        ("ARCH.feed_forward_length", 64),
-        ("ARCH.attention.head_count", 4),
-        ("ARCH.attention.head_count_kv", 2),
-    ] {
-        kv(key, default.into());
+    for (key, default) in one_layer::KEYS {
+        kv(&format!("ARCH.{key}"), default.into());
     }
     if architecture.starts_with("gemma") {
         kv("ARCH.attention.sliding_window", 16u32.into());
     }
-    kv("ARCH.attention.layer_norm_rms_epsilon", 1e-5f32.into());
-    kv("ARCH.rope.freq_base", 10_000f32.into());
+    for (key, default) in one_layer::FLOAT_KEYS {
+        kv(&format!("ARCH.{key}"), default.into());
+    }
     for key in [
         "ARCH.attention.causal",
         "ARCH.rope.dimension_count",
@@ -49,20 +43,7 @@ fn file(architecture: &str, change: &str, value: Option<KvValue>) -> Result<Mode
             writer.kv(key.replace("ARCH", architecture).as_str(), value.clone());
         }
     }
-    let names: &[(&str, &[usize])] = &[
-        ("token_embd.weight", &[32, 8]),
-        ("output_norm.weight", &[32]),
-        ("blk.0.attn_norm.weight", &[32]),
-        ("blk.0.attn_q.weight", &[32, 32]),
-        ("blk.0.attn_k.weight", &[32, 16]),
-        ("blk.0.attn_v.weight", &[32, 16]),
-        ("blk.0.attn_output.weight", &[32, 32]),
-        ("blk.0.ffn_norm.weight", &[32]),
-        ("blk.0.ffn_gate.weight", &[32, 64]),
-        ("blk.0.ffn_up.weight", &[32, 64]),
-        ("blk.0.ffn_down.weight", &[64, 32]),
-    ];
-    for (name, shape) in names.iter().filter(|tensor| tensor.0 != change) {
+    for (name, shape) in one_layer::TENSORS.iter().filter(|tensor| tensor.0 != change) {
         let n: usize = shape.iter().product();
         writer.tensor_f32(name, shape, realm_gguf::TensorType::F32, &vec![0.5; n]);
     }

@@ -37,17 +37,19 @@ impl ToNapiValue for BindingEvent {
     }
 }
 
-/// A function of JS that any thread can call with a `T`. It keeps the process
-/// alive until it is dropped.
-pub(crate) type Callback<T> = ThreadsafeFunction<T, Unknown<'static>, Guarded<T>, Status, false>;
+/// A function of JS that any thread can call with a `T`. Until it is dropped it keeps the
+/// process alive, unless it is `WEAK`.
+pub(crate) type Callback<T, const WEAK: bool = false> =
+    ThreadsafeFunction<T, Unknown<'static>, Guarded<T>, Status, false, WEAK>;
 
 /// Makes `function` callable from any thread.
-pub(crate) fn callback<T: ToNapiValue + 'static>(
+pub(crate) fn callback<T: ToNapiValue + 'static, const WEAK: bool>(
     function: Unknown<'_>,
     what: &str,
-) -> Result<Callback<T>> {
+) -> Result<Callback<T, WEAK>> {
     let function = args::function(function, what)?;
     let builder = function.build_threadsafe_function::<T>().callee_handled::<false>();
+    let builder = builder.weak::<WEAK>();
     builder.build_callback(|context| Ok(Guarded(context.value))).map_err(refused)
 }
 

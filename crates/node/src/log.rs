@@ -2,15 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use napi::Status;
-use napi::bindgen_prelude::{ToNapiValue, Unknown};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::bindgen_prelude::Unknown;
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 use realm_engine::log::{self, Listening, LogEntry};
 
-use crate::args;
-use crate::error::{Result, guard, refused};
-use crate::promise::Guarded;
+use crate::error::{Result, guard};
+use crate::events::{Callback, callback};
 
 /// An entry as the object that `onEntry` gets.
 #[napi(object, object_from_js = false)]
@@ -24,9 +22,6 @@ impl From<LogEntry> for BindingLogEntry {
         BindingLogEntry { level: entry.level.as_str(), message: entry.message }
     }
 }
-
-/// A function of JS that does not keep the process alive.
-type WeakCallback<T> = ThreadsafeFunction<T, Unknown<'static>, Guarded<T>, Status, false, true>;
 
 /// Somebody who listens, until `stop` or until JS forgets this.
 #[napi]
@@ -48,21 +43,11 @@ impl BindingListening {
 #[napi]
 pub fn listen(on_entry: Unknown<'_>) -> Result<BindingListening> {
     guard(|| {
-        let callback = weak_callback::<BindingLogEntry>(on_entry, "onEntry")?;
+        let callback: Callback<BindingLogEntry, true> = callback(on_entry, "onEntry")?;
         let listening = log::listen(move |entry| {
             // Nobody is there any more where the environment is gone.
             let _ = callback.call(entry.into(), ThreadsafeFunctionCallMode::NonBlocking);
         });
         Ok(BindingListening { listening: Mutex::new(Some(listening)) })
     })
-}
-
-fn weak_callback<T: ToNapiValue + 'static>(
-    function: Unknown<'_>,
-    what: &str,
-) -> Result<WeakCallback<T>> {
-    let function = args::function(function, what)?;
-    let builder = function.build_threadsafe_function::<T>().callee_handled::<false>();
-    let builder = builder.weak::<true>();
-    builder.build_callback(|context| Ok(Guarded(context.value))).map_err(refused)
 }

@@ -163,10 +163,16 @@ impl BindingModel {
     }
 
     #[napi]
-    pub fn embed_tokens<'a>(&self, env: &'a Env, ids: Unknown<'_>) -> Result<Object<'a>> {
+    pub fn embed_tokens<'a>(
+        &self,
+        env: &'a Env,
+        ids: Unknown<'_>,
+        position: Unknown<'_>,
+    ) -> Result<Object<'a>> {
         guard(|| {
             let ids = args::u32_array(ids, "ids")?;
-            request(env, Floats, |reply| self.model.embed_tokens(ids, reply))
+            let position = args::count(position, "position")?;
+            request(env, Floats, |reply| self.model.embed_tokens(ids, position, reply))
         })
     }
 

@@ -37,11 +37,16 @@ pub fn load_adapter_sync(model: Unknown<'_>, source: Unknown<'_>) -> Result<Bind
 }
 
 #[napi]
-pub fn embed_tokens_sync(model: Unknown<'_>, ids: Unknown<'_>) -> Result<Floats> {
+pub fn embed_tokens_sync(
+    model: Unknown<'_>,
+    ids: Unknown<'_>,
+    position: Unknown<'_>,
+) -> Result<Floats> {
     guard(|| {
         let model = args::model(model)?;
         let ids = args::u32_array(ids, "ids")?;
-        waited(|reply| model.embed_tokens(ids, reply)).map(Floats)
+        let position = args::count(position, "position")?;
+        waited(|reply| model.embed_tokens(ids, position, reply)).map(Floats)
     })
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Every format has one folder. Its `scalar.rs` is the definition: it unpacks
 //! one block to small integers, scales and minimums. Everything else follows
-//! from that by rules shared by a family:
+//! from that by rules that a kind of formats shares:
 //!
 //! - [`block32`]: 32 values with one scale, and a minimum in some formats;
 //! - [`block256`]: 256 values with integer scales per 16 of them: the K-quants,
 //!   the ternary formats, and those with a [`codebook`];
-//! - [`nvfp4`], a family of its own;
+//! - [`nvfp4`], a kind of its own;
 //! - [`float`]: F32, F16 and BF16.
 //!
 //! `rows.rs` unpacks the same block for one row per vector lane, or, where values

@@ -16,7 +16,7 @@ use realm_gguf::TensorType;
 
 use crate::kernel::{Kernel, Problem};
 use crate::packing::{Order, Packing};
-use crate::simd::{Job, MAX_LANES, Rows, Simd, prefetch};
+use crate::simd::{Job, LaneRows, MAX_LANES, Simd, prefetch};
 use crate::{ActivationView, cpu};
 
 /// Rows of which every token has its turn before the next ones are read.
@@ -49,7 +49,13 @@ pub(crate) trait RowFormat {
     /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
     /// Implementations are `#[inline(always)]`.
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut Self::Block<S>);
+    fn unpack<S: Simd>(
+        s: S,
+        rows: &LaneRows<'_>,
+        at: usize,
+        part: usize,
+        block: &mut Self::Block<S>,
+    );
 
     /// Some blocks of one row of activations: of [`LEN`](Self::LEN) values each.
     type Activations<'a>: Copy;
@@ -80,7 +86,7 @@ pub(crate) trait RowFormat {
     #[inline(always)]
     fn unpack_and_add<S: Simd, const T: usize>(
         s: S,
-        (rows, at, part): (&Rows<'_>, usize, usize),
+        (rows, at, part): (&LaneRows<'_>, usize, usize),
         block: &mut Self::Block<S>,
         x: &[Self::Activations<'_>; T],
         at_x: usize,
@@ -184,7 +190,7 @@ impl<S: Simd, F: RowFormat, const T: usize> Job<S> for Direct<'_, '_, F, T> {
         }
         for first in rows.step_by(S::LANES) {
             let next = first + S::LANES;
-            let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, next)
+            let rows = LaneRows::new::<S>(problem.weights, problem.row_bytes, first, next)
                 .followed(is_followed);
             let mut sums = [[s.splat_f32(0.0); 1]; T];
             for b in 0..n_blocks {
@@ -235,7 +241,7 @@ impl<S: Simd, F: RowFormat> Job<S> for Panels<'_, F> {
         for first in (0..problem.n_rows).step_by(tile_rows) {
             let rows: [_; MAX_TILE_VECTORS] = std::array::from_fn(|g| {
                 let first = first + g * S::LANES;
-                Rows::new::<S>(problem.weights, problem.row_bytes, first, first + tile_rows)
+                LaneRows::new::<S>(problem.weights, problem.row_bytes, first, first + tile_rows)
                     .followed(is_followed)
             });
             sums.fill([s.splat_f32(0.0); MAX_TILE_VECTORS]);

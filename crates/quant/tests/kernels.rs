@@ -157,6 +157,11 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()))
 }
 
+/// Fewer rows and tokens where each product takes Miri a microsecond.
+const fn at_most(n: usize, with_miri: usize) -> usize {
+    if cfg!(miri) { with_miri } else { n }
+}
+
 /// As many cases as `PROPTEST_CASES` says, else 24: each meets every kernel.
 fn cases() -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
@@ -168,7 +173,7 @@ proptest! {
 
     #[test]
     fn every_kernel_agrees_with_the_definition(
-        seed: u64, rows in 1usize..=40, tokens in 1usize..=20, blocks in 1usize..=3,
+        seed: u64, rows in 1..=at_most(40, 6), tokens in 1..=at_most(20, 4), blocks in 1usize..=3,
     ) {
         let mut random = Random(seed);
         for format in formats() {
@@ -218,7 +223,7 @@ proptest! {
     fn a_result_does_not_depend_on_the_rows_and_tokens_beside_it(seed: u64) {
         let mut random = Random(seed);
         for format in formats() {
-            let (rows, tokens) = (20, 20);
+            let (rows, tokens) = (at_most(20, 4), at_most(20, 4));
             let cols = 96usize.next_multiple_of(format.ty.block_len());
             let weights = random.weights(format.ty, rows * cols);
             let row_bytes = weights.len() / rows;
@@ -265,7 +270,7 @@ fn float_rows_need_not_be_whole_vectors() {
 #[test]
 fn wide_float_rows_give_every_token_what_it_gets_alone() {
     // More columns and activations than are worked on at a time.
-    let (rows, tokens, cols) = (5, 19, 20_001);
+    let (rows, tokens, cols) = (at_most(5, 1), at_most(19, 2), 20_001);
     let mut random = Random(7);
     for format in formats().filter(|format| is_float(format)) {
         let weights = random.weights(format.ty, rows * cols);
@@ -293,12 +298,12 @@ fn wide_float_rows_give_every_token_what_it_gets_alone() {
 /// all scales 1, and activations that are all `x`.
 fn check_uniform(byte: u8, x: f32) {
     for format in formats().filter(|format| !is_float(format)) {
-        let (rows, cols) = (17, 1024);
+        let (rows, tokens, cols) = (at_most(17, 2), at_most(7, 1), at_most(1024, 256));
         let mut weights = vec![byte; rows * cols / format.ty.block_len() * format.ty.block_bytes()];
         for block in weights.chunks_exact_mut(format.ty.block_bytes()) {
             set_scales(format.ty, block, || 1.0);
         }
-        let x = activations(format.activation, cols, &vec![x; 7 * cols]);
+        let x = activations(format.activation, cols, &vec![x; tokens * cols]);
         let exact = exact(format.ty, &weights, rows, &x);
         for kernel in format.kernels() {
             for (got, (want, size)) in matmul(kernel, &weights, rows, &x).iter().zip(&exact) {
@@ -383,8 +388,9 @@ fn a_nan_or_infinite_activation_makes_its_token_nan_and_no_other() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for format in formats() {
             let cols = 512;
+            let n_tokens = at_most(8, 4);
             let weights = random.weights(format.ty, 2 * cols);
-            let mut values = random.values(8 * cols);
+            let mut values = random.values(n_tokens * cols);
             values[3 * cols + 300] = bad;
             let x = activations(format.activation, cols, &values);
             for kernel in format.kernels() {
@@ -403,12 +409,14 @@ fn any_bytes_and_any_activations_are_safe() {
     let mut random = Random(4);
     for format in formats() {
         let cols = 256;
-        let n = 18 * cols / format.ty.block_len() * format.ty.block_bytes();
+        let (rows, tokens) = (at_most(18, 3), at_most(9, 2));
+        let n = rows * cols / format.ty.block_len() * format.ty.block_bytes();
         let weights: Vec<u8> = (0..n).map(|_| random.next() as u8).collect();
-        let values: Vec<f32> = (0..9 * cols).map(|_| f32::from_bits(random.next() << 1)).collect();
+        let values: Vec<f32> =
+            (0..tokens * cols).map(|_| f32::from_bits(random.next() << 1)).collect();
         let x = activations(format.activation, cols, &values);
         for kernel in format.kernels() {
-            assert_eq!(matmul(kernel, &weights, 18, &x).len(), 18 * 9);
+            assert_eq!(matmul(kernel, &weights, rows, &x).len(), rows * tokens);
         }
     }
 }
@@ -418,18 +426,19 @@ fn any_bytes_and_any_activations_are_safe() {
 fn several_parts_of_one_output_are_filled_side_by_side() {
     let mut random = Random(5);
     for format in formats() {
-        let (rows, tokens, cols) = (37, 6, 256);
+        let (rows, tokens, cols) = (at_most(37, 5), at_most(6, 2), 256);
+        let n_low = at_most(20, 3);
         let weights = random.weights(format.ty, rows * cols);
         let x = activations(format.activation, cols, &random.values(tokens * cols));
         let kernel = format.kernel(Level::best());
         let want = matmul(kernel, &weights, rows, &x);
         let mut out = vec![f32::NAN; rows * tokens];
-        let (first, second) = OutputView::new(&mut out, tokens, rows).unwrap().split_at(20);
-        let (low, high) = weights.split_at(weights.len() / rows * 20);
+        let (first, second) = OutputView::new(&mut out, tokens, rows).unwrap().split_at(n_low);
+        let (low, high) = weights.split_at(weights.len() / rows * n_low);
         std::thread::scope(|scope| {
             let x = x.view(0..tokens);
-            scope.spawn(move || kernel.matmul_into(low, 20, cols, x, first).unwrap());
-            scope.spawn(move || kernel.matmul_into(high, 17, cols, x, second).unwrap());
+            scope.spawn(move || kernel.matmul_into(low, n_low, cols, x, first).unwrap());
+            scope.spawn(move || kernel.matmul_into(high, rows - n_low, cols, x, second).unwrap());
         });
         assert!(same_bits(&out, &want), "{}", format.ty);
     }

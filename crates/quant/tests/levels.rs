@@ -11,6 +11,7 @@ use realm_quant::{FloatJob, FloatSimd, Format, Kernel, Level, vector};
 /// The choice is made once per process, so each is tried by a process of its own.
 #[cfg(not(target_family = "wasm"))] // no processes, and one level besides the definition
 #[test]
+#[cfg_attr(miri, ignore = "starts processes, which Miri cannot")]
 fn the_variable_caps_the_level_and_what_it_does_not_know_caps_nothing() {
     if let Ok(asked) = std::env::var(CPU_FEATURES_VARIABLE) {
         let named = Level::available().find(|level| level.name() == asked);
@@ -125,7 +126,7 @@ fn triples() -> Vec<[f32; 3]> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 32) as u32
     };
-    for _ in 0..20_000 {
+    for _ in 0..if cfg!(miri) { 4000 } else { 20_000 } {
         triples.push([(); 3].map(|()| f32::from_bits(bits())));
         let unit = |bits: u32| f32::from_bits(bits & 0x807f_ffff | 0x3f80_0000);
         let [a, b, c] = [bits(), bits(), bits()].map(unit);

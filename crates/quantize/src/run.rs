@@ -231,7 +231,7 @@ impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> Work<'_, P> {
             Some(imatrix) => imatrix.get(&report.name, cols, n_rows / rows_per_matrix)?,
             None => None,
         };
-        let rows = Rows { data, to: report.to, rows_per_matrix, importance };
+        let rows = TensorRows { data, to: report.to, rows_per_matrix, importance };
         let rows_per_chunk = CHUNK_VALUES.div_ceil(cols);
         let out_row_bytes = row_bytes(report.to, cols);
         let mut out = vec![0; rows_per_chunk.min(n_rows) * self.threads * out_row_bytes];
@@ -274,14 +274,14 @@ impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> Work<'_, P> {
 }
 
 /// Rows of one tensor, to be read by several threads.
-struct Rows<'a> {
+struct TensorRows<'a> {
     data: &'a TensorData,
     to: TensorType,
     rows_per_matrix: usize,
     importance: Option<Importance<'a>>,
 }
 
-impl Rows<'_> {
+impl TensorRows<'_> {
     /// Fills `out` with rows from `first` on.
     fn quantize(&self, first: usize, out: &mut [u8]) -> Result<(), Error> {
         let cols = self.data.row_len();

@@ -8,6 +8,7 @@ pub mod gguf_writer;
 pub mod header;
 pub mod kit;
 pub mod lora;
+pub mod one_layer;
 pub mod oracle;
 pub mod perplexity;
 pub mod program;

@@ -347,11 +347,29 @@ pub fn read(
 }
 
 impl Decoder {
+    /// Decoders of this size that use every option of every step between them.
+    pub fn variants(&self) -> Vec<Decoder> {
+        let base = || self.clone();
+        vec![
+            base(),
+            Decoder { rope: Some(RopeStyle::Halves), rope_dims: 16, head_norm: true, ..base() },
+            Decoder { bias: true, window: Some(3), softcap: Some(5.0), ..base() },
+            Decoder { post_norms: true, activation: Activation::GeluTanh, ..base() },
+            Decoder {
+                norm: NormKind::Layer,
+                activation: Activation::GeluErf,
+                rope: None,
+                ..base()
+            },
+            Decoder { causal: false, ..base() },
+        ]
+    }
+
     /// Makes the weights and the steps.
     pub fn build(&self) -> Model {
         let mut builder =
             Builder { random: Random::new(self.seed), slots: vec![], weights: vec![] };
-        let slots = Slots {
+        let slots = LayerSlots {
             hidden: builder.slot(self.width, Rows::Batch),
             normed: builder.slot(self.width, Rows::Batch),
             q: builder.slot(self.n_heads * self.key_width, Rows::Batch),
@@ -390,7 +408,7 @@ impl Decoder {
         }
     }
 
-    fn attention(&self, builder: &mut Builder, slots: &Slots, layer: usize) -> Vec<Step> {
+    fn attention(&self, builder: &mut Builder, slots: &LayerSlots, layer: usize) -> Vec<Step> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let mut product = |part: &str, out: Slot| {
             let shape = [self.width, builder.slots[out.0].width];
@@ -456,7 +474,7 @@ impl Decoder {
         steps
     }
 
-    fn feed_forward(&self, builder: &mut Builder, slots: &Slots, layer: usize) -> Vec<Step> {
+    fn feed_forward(&self, builder: &mut Builder, slots: &LayerSlots, layer: usize) -> Vec<Step> {
         let name = |part: &str| format!("blk.{layer}.{part}");
         let mut product = |part: &str, out: Slot| LinearOutput {
             weight: builder.matrix(&name(part), [self.width, self.ff_width], self.ty),
@@ -486,7 +504,7 @@ impl Decoder {
     fn residual(
         &self,
         builder: &mut Builder,
-        slots: &Slots,
+        slots: &LayerSlots,
         input: Slot,
         weight: WeightRef,
         norm_name: &str,
@@ -511,7 +529,7 @@ impl Decoder {
         ]
     }
 
-    fn head(&self, builder: &mut Builder, slots: &Slots) -> Vec<Step> {
+    fn head(&self, builder: &mut Builder, slots: &LayerSlots) -> Vec<Step> {
         let take = Step::TakeRows(TakeRows { input: slots.hidden, out: slots.outputs });
         let norm = self.norm(builder, "output_norm", slots.outputs, slots.outputs);
         let weight = builder.matrix("output", [self.width, self.n_vocab], self.ty);
@@ -537,7 +555,7 @@ impl Decoder {
 }
 
 /// The slots of a decoder; all layers share them.
-struct Slots {
+struct LayerSlots {
     hidden: Slot,
     normed: Slot,
     q: Slot,

@@ -6,7 +6,7 @@ use realm_gguf::Metadata;
 use crate::byte_alphabet;
 use crate::error::{Error, Result};
 use crate::merge::{Merger, NONE, Symbol};
-use crate::pre_tokenizer::{Alphabet, Family, split};
+use crate::pre_tokenizer::{Alphabet, PreTokenizer, split};
 use crate::strings::Strings;
 use crate::vocabulary::Vocabulary;
 use crate::words::{Joints, SPACE_MARK, WordCache, bounded};
@@ -19,7 +19,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 pub(crate) struct Bpe {
-    family: &'static Family,
+    pre_tokenizer: &'static PreTokenizer,
     /// The bytes each token stands for, then those of symbols that merges
     /// mention and the vocabulary lacks.
     symbols: Strings,
@@ -39,28 +39,37 @@ impl Bpe {
     pub(crate) fn new(
         metadata: &Metadata,
         vocabulary: &Vocabulary,
-        family: &'static Family,
+        pre_tokenizer: &'static PreTokenizer,
         unknown: Option<u32>,
     ) -> Result<Self> {
         let n_tokens = vocabulary.n_tokens() as u32;
-        let mut symbols = match family.alphabet {
+        let mut symbols = match pre_tokenizer.alphabet {
             Alphabet::Bytes => byte_symbols(vocabulary),
             _ => vocabulary.texts.clone(),
         };
-        let merges = read_merges(metadata, family.alphabet, &mut symbols)?;
+        let merges = read_merges(metadata, pre_tokenizer.alphabet, &mut symbols)?;
 
         let single = |byte: u8| symbols.get(&[byte]);
         let byte_symbols = std::array::from_fn(|byte| single(byte as u8).unwrap_or(NONE));
-        let byte_tokens = std::array::from_fn(|byte| match family.alphabet {
+        let byte_tokens = std::array::from_fn(|byte| match pre_tokenizer.alphabet {
             Alphabet::Bytes => single(byte as u8).filter(|id| *id < n_tokens),
             _ => vocabulary.spelled_byte(byte as u8),
         });
-        let joints = (family.alphabet == Alphabet::SpaceMark).then(|| {
+        let joints = (pre_tokenizer.alphabet == Alphabet::SpaceMark).then(|| {
             let ids = 0..symbols.len() as u32;
             let texts = ids.filter_map(|id| std::str::from_utf8(symbols.bytes(id)).ok());
             Joints::new(texts, symbols.n_bytes())
         });
-        Ok(Bpe { family, symbols, n_tokens, merges, byte_symbols, byte_tokens, unknown, joints })
+        Ok(Bpe {
+            pre_tokenizer,
+            symbols,
+            n_tokens,
+            merges,
+            byte_symbols,
+            byte_tokens,
+            unknown,
+            joints,
+        })
     }
 
     /// Appends the tokens of `text`, which has no special tokens in it.
@@ -74,18 +83,18 @@ impl Bpe {
             };
             if let Some(joints) = &self.joints {
                 marked = text.replace(' ', SPACE_MARK.encode_utf8(&mut [0; 4]));
-                split(self.family.stages, &marked, &mut |line| {
+                split(self.pre_tokenizer.stages, &marked, &mut |line| {
                     joints.words(line).for_each(&mut word);
                 });
             } else {
-                split(self.family.stages, text, &mut word);
+                split(self.pre_tokenizer.stages, text, &mut word);
             }
         }
     }
 
     fn word(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         let token = || self.symbols.get(word.as_bytes()).filter(|id| *id < self.n_tokens);
-        match self.family.ignore_merges.then(token).flatten() {
+        match self.pre_tokenizer.ignore_merges.then(token).flatten() {
             Some(id) => out.push(id),
             None => self.merged(word, merger, out),
         }
@@ -93,7 +102,7 @@ impl Bpe {
 
     fn merged(&self, word: &str, merger: &mut Merger, out: &mut Vec<u32>) {
         merger.clear();
-        if self.family.alphabet == Alphabet::Bytes {
+        if self.pre_tokenizer.alphabet == Alphabet::Bytes {
             for byte in word.bytes() {
                 merger.push(1, self.byte_symbols[usize::from(byte)]);
             }

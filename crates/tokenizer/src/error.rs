@@ -1,5 +1,7 @@
 //! What can go wrong with a tokenizer or a chat template.
 
+use realm_gguf::cut;
+
 /// Result with this crate's [`Error`], in a box: results are handed on at every step of reading
 /// a file, and should be small.
 pub type Result<T> = std::result::Result<T, Box<Error>>;
@@ -48,6 +50,12 @@ pub enum Error {
         /// What went wrong and in which line.
         message: String,
     },
+    /// The chat template did not come to an end in the time it was given.
+    #[error("chat template: {message}")]
+    TemplateTooSlow {
+        /// Where it was and how long it had.
+        message: String,
+    },
     /// The chat template itself refused the messages (`raise_exception`).
     #[error("chat template refused the messages: {message}")]
     TemplateRaised {
@@ -63,8 +71,8 @@ impl Error {
         supported: impl Into<String>,
     ) -> Box<Self> {
         Box::new(Error::Unsupported {
-            key: key.into(),
-            found: found.into(),
+            key: cut(key.into()),
+            found: cut(found.into()),
             supported: supported.into(),
         })
     }
@@ -74,7 +82,11 @@ impl Error {
         found: impl Into<String>,
         expected: impl Into<String>,
     ) -> Box<Self> {
-        Box::new(Error::Invalid { key: key.into(), found: found.into(), expected: expected.into() })
+        Box::new(Error::Invalid {
+            key: cut(key.into()),
+            found: cut(found.into()),
+            expected: expected.into(),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
-use realm_gguf::Metadata;
+use realm_gguf::{Metadata, cut};
 
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
@@ -120,7 +120,8 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::TemplateRaised`] when the template refuses the messages,
-    /// [`Error::Template`] when it fails, or does not come to an end in `time`.
+    /// [`Error::TemplateTooSlow`] when it does not come to an end in `time`,
+    /// [`Error::Template`] when it fails.
     pub fn render(
         &self,
         messages: &serde_json::Value,
@@ -296,9 +297,12 @@ fn template_error(error: minijinja::Error) -> Box<Error> {
     let mut source: Option<&dyn std::error::Error> = Some(&error);
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
-            return Error::TemplateRaised { message: message.clone() }.into();
+            return Error::TemplateRaised { message: cut(message.to_owned()) }.into();
+        }
+        if cause.is::<limits::TooSlow>() {
+            return Error::TemplateTooSlow { message: cut(error.to_string()) }.into();
         }
         source = cause.source();
     }
-    Error::Template { message: error.to_string() }.into()
+    Error::Template { message: cut(error.to_string()) }.into()
 }

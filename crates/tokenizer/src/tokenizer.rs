@@ -8,7 +8,7 @@ use crate::bpe::Bpe;
 use crate::error::{Error, Result};
 use crate::partition::{Fragment, Partition};
 use crate::pieces::{clean_spaces, pieces};
-use crate::pre_tokenizer::{Alphabet, Family, family, names};
+use crate::pre_tokenizer::{Alphabet, PreTokenizer, find, names};
 use crate::rwkv::Rwkv;
 use crate::special;
 use crate::spm::Spm;
@@ -85,8 +85,8 @@ impl Tokenizer {
     /// that says it has none.
     pub fn from_metadata(metadata: &Metadata) -> Result<Tokenizer> {
         let model = metadata.require_str(MODEL)?;
-        let family = bpe_family(metadata, model)?;
-        let defaults = defaults(metadata, model, family)?;
+        let pre_tokenizer = bpe_pre_tokenizer(metadata, model)?;
+        let defaults = defaults(metadata, model, pre_tokenizer)?;
         let mut vocabulary = Vocabulary::from_metadata(metadata)?;
         let ids = vocabulary.special_ids(metadata, defaults.ids)?;
         let flag = |key, default| -> Result<bool> { Ok(metadata.bool(key)?.unwrap_or(default)) };
@@ -99,9 +99,9 @@ impl Tokenizer {
                 return Err(Error::invalid(key, "nothing", format!("an id, since {flag} is true")));
             }
         }
-        let scheme = match (family, model) {
-            (Some(family), _) => {
-                let bpe = Bpe::new(metadata, &vocabulary, family, ids.unknown)?;
+        let scheme = match (pre_tokenizer, model) {
+            (Some(pre_tokenizer), _) => {
+                let bpe = Bpe::new(metadata, &vocabulary, pre_tokenizer, ids.unknown)?;
                 Scheme::Bpe(Box::new(bpe))
             }
             (None, "bert") => Scheme::Wpm(Box::new(Wpm::new(metadata, &vocabulary, ids.unknown)?)),
@@ -282,7 +282,7 @@ impl Tokenizer {
 }
 
 /// The pre-tokenizer of a BPE model; `None` for other kinds.
-fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family>> {
+fn bpe_pre_tokenizer(metadata: &Metadata, model: &str) -> Result<Option<&'static PreTokenizer>> {
     let name = match model {
         "llama" | "bert" | "t5" | "rwkv" => return Ok(None),
         "none" | "no_vocab" => {
@@ -294,22 +294,26 @@ fn bpe_family(metadata: &Metadata, model: &str) -> Result<Option<&'static Family
             return Err(Error::unsupported(MODEL, other, MODELS));
         }
     };
-    match family(name) {
-        Some(family) => Ok(Some(family)),
+    match find(name) {
+        Some(pre_tokenizer) => Ok(Some(pre_tokenizer)),
         None => Err(Error::unsupported(PRE, name, names().collect::<Vec<_>>().join(", "))),
     }
 }
 
-fn defaults(metadata: &Metadata, model: &str, family: Option<&Family>) -> Result<Defaults> {
-    Ok(match (family, model) {
-        (Some(family), _) => Defaults {
+fn defaults(
+    metadata: &Metadata,
+    model: &str,
+    pre_tokenizer: Option<&PreTokenizer>,
+) -> Result<Defaults> {
+    Ok(match (pre_tokenizer, model) {
+        (Some(pre_tokenizer), _) => Defaults {
             ids: SpecialIds::default(),
             // Only where there is such a token: the name of a pre-tokenizer is
             // weaker evidence than the absence of one.
-            add_bos: family.add_bos && metadata.get(special::BOS).is_some(),
+            add_bos: pre_tokenizer.add_bos && metadata.get(special::BOS).is_some(),
             add_eos: false,
             add_space_prefix: false,
-            alphabet: family.alphabet,
+            alphabet: pre_tokenizer.alphabet,
         },
         (None, "bert") => Defaults {
             // The ids of every BERT vocabulary that has its tokens in the usual place.

@@ -57,7 +57,9 @@ fn render_alone(source: &str) -> Result<String, Box<Error>> {
 fn assert_stopped(source: &str) {
     let result = render_alone(source);
     let start: String = source.chars().take(200).collect();
-    let is_stopped = result.as_ref().is_err_and(|e| matches!(**e, Error::Template { .. }));
+    let is_stopped = result
+        .as_ref()
+        .is_err_and(|e| matches!(**e, Error::Template { .. } | Error::TemplateTooSlow { .. }));
     assert!(is_stopped, "{start}: {:?}", result.map(|t| t.len()));
 }
 
@@ -154,6 +156,11 @@ fn what_would_take_longer_than_is_left_is_not_begun() {
         "x is in(x)",
         "x is lower",
         "x ~ 'b'",
+        "l ~ 'b'",
+        "l + l",
+        "l * 3",
+        "'%s' % x",
+        "'%s' % (l,)",
         "x[1:]",
         "x | upper",
         "x | trim",
@@ -227,7 +234,9 @@ fn large_results_of_small_arguments_are_errors() {
         let variables = variables.as_object().unwrap();
         let time = Duration::from_millis(500);
         let error = template.render(&json!([]), None, variables, false, time).err();
-        let is_stopped = error.as_ref().is_some_and(|e| matches!(**e, Error::Template { .. }));
+        let is_stopped = error
+            .as_ref()
+            .is_some_and(|e| matches!(**e, Error::Template { .. } | Error::TemplateTooSlow { .. }));
         assert!(is_stopped, "{expression}: {error:?}");
     }
     assert_stopped(&"{{ 'a' * 9999999 }}".repeat(1000));
@@ -421,5 +430,14 @@ fn an_error_names_its_line() {
     {
         let error = render_alone(source).err().unwrap().to_string();
         assert!(error.contains("line 2") || error.contains(":2"), "{error}");
+    }
+}
+
+#[test]
+fn the_words_of_a_template_are_cut_in_an_error() {
+    for source in ["{{ raise_exception('é' * 100000) }}", "{{ 1 | no_such_filter_NAME }}"] {
+        let source = source.replace("NAME", &"x".repeat(100_000));
+        let error = render_alone(&source).unwrap_err().to_string();
+        assert!(error.chars().count() < 1100 && error.ends_with('…'), "{} bytes", error.len());
     }
 }

@@ -154,10 +154,10 @@ impl WebModel {
         request(floats, |reply| self.model.rank(query, documents, reply))
     }
 
-    /// Looks up tokens.
+    /// Looks up tokens, the first of which is at `position`.
     #[wasm_bindgen(js_name = embedTokens)]
-    pub fn embed_tokens(&self, ids: Vec<u32>) -> WebRequest {
-        request(floats, |reply| self.model.embed_tokens(ids, reply))
+    pub fn embed_tokens(&self, ids: Vec<u32>, position: usize) -> WebRequest {
+        request(floats, |reply| self.model.embed_tokens(ids, position, reply))
     }
 
     /// Runs one layer.

@@ -97,6 +97,11 @@ impl WgpuBackend {
         &self.device.gpu.description
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared_gpu(&self) -> Arc<Gpu> {
+        Arc::clone(&self.device.gpu)
+    }
+
     pub(crate) fn gpu(&self) -> &Gpu {
         &self.device.gpu
     }

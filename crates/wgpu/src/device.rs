@@ -104,7 +104,7 @@ fn refusal(wanted: Option<&str>, found: &[DeviceDescription]) -> String {
     match (wanted, list.is_empty()) {
         (_, true) => "no graphics card found; is a driver installed?".to_owned(),
         (Some(wanted), false) => {
-            format!("no adapter is called {wanted:?}; found: {}", list.join(", "))
+            format!("no device is called {wanted:?}; found: {}", list.join(", "))
         }
         (None, false) => format!(
             "only devices in software found, which are used when asked for by name: {}",

@@ -100,6 +100,10 @@ pub(crate) fn too_large(what: &str, bytes: u64, limit: u64, remedy: Option<&str>
     Error::Unsupported { what, backend: NAME }
 }
 
+/// What to lower where something has too many values for all rows of a batch.
+pub(crate) const LOWER_ROWS: &str =
+    "lower the rows of a batch, which for an encoder is contextLength";
+
 impl Gpu {
     /// Opens `card` with all its limits, none above `max_binding_bytes`, for products with
     /// the kernels that `tuning` says or the fastest ones.
@@ -189,6 +193,17 @@ impl Gpu {
             return Ok(());
         }
         Err(too_large(what, bytes, self.max_binding_bytes, None))
+    }
+
+    /// That a step's dispatches can hand so many bytes to each other.
+    ///
+    /// # Errors
+    /// `Unsupported` above the limit of a binding.
+    pub fn require_scratch(&self, what: &str, bytes: u64) -> Result<()> {
+        if bytes <= self.max_binding_bytes {
+            return Ok(());
+        }
+        Err(too_large(what, bytes, self.max_binding_bytes, Some(LOWER_ROWS)))
     }
 
     /// A buffer of `bytes` bytes, at least 16, zeroed.

@@ -48,7 +48,8 @@ pub(crate) fn limits(gpu: &Gpu) -> BackendLimits {
 /// What `program` takes in a session of these sizes.
 ///
 /// # Errors
-/// `UnsupportedType` and `Unsupported` for a weight or a slot that the device cannot keep.
+/// `UnsupportedType` and `Unsupported` for a weight, a slot or what a step hands on within itself
+/// that the device cannot keep, and for steps that it cannot run.
 pub(crate) fn plan(gpu: &Gpu, program: &Program, config: &SessionConfig) -> Result<MemoryPlan> {
     let sizes = Sizes::of(program, config, gpu.max_binding_bytes)?;
     let session = Session { gpu, program, config, sizes };
@@ -86,20 +87,24 @@ struct Session<'a> {
 
 /// What the dispatches of steps hand to each other: one buffer for each purpose, which a larger
 /// one takes the place of without freeing it.
-#[derive(Default)]
-struct Scratch {
+struct Scratch<'a> {
+    gpu: &'a Gpu,
     largest: HashMap<&'static str, u64>,
     bytes: u64,
 }
 
-impl Scratch {
-    fn take(&mut self, what: &'static str, dimensions: &[usize]) {
+impl Scratch<'_> {
+    /// # Errors
+    /// `Unsupported` above the limit of a binding.
+    fn take(&mut self, what: &'static str, dimensions: &[usize]) -> Result<()> {
         let bytes = word_bytes(dimensions);
+        self.gpu.require_scratch(what, bytes)?;
         let largest = self.largest.entry(what).or_default();
         if bytes > *largest {
             *largest = bytes;
             self.bytes = self.bytes.saturating_add(bytes);
         }
+        Ok(())
     }
 }
 
@@ -139,24 +144,24 @@ impl Session<'_> {
     }
 
     fn scratch(&self) -> Result<u64> {
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch { gpu: self.gpu, largest: HashMap::new(), bytes: 0 };
         for step in self.program.segments.iter().flatten() {
             match step {
                 Step::Linear(linear) => {
                     let takes_int8 = |w: &WeightRef| self.takes_int8(*w, linear.input, false);
                     let weights = linear.outputs.iter().map(|output| output.weight);
                     if let Some(weight) = weights.clone().find(takes_int8) {
-                        self.round(&mut scratch, weight, self.rows(linear.input));
+                        self.round(&mut scratch, weight, self.rows(linear.input))?;
                     }
                 }
                 Step::Attend(attend) => {
                     let n_buffers = self.sizes.kv[attend.kv_layer].len();
                     let shares = attend::shares(self.gpu, self.config, attend, n_buffers)?;
-                    scratch.take(attend::SHARES, &shares);
+                    scratch.take(attend::SHARES, &shares)?;
                 }
-                Step::Moe(moe) => self.experts(&mut scratch, moe),
+                Step::Moe(moe) => self.experts(&mut scratch, moe)?,
                 Step::Mix(mix) => {
-                    scratch.take(rows::SUMS, &rows::mix_sums(self.program, self.config, mix));
+                    scratch.take(rows::SUMS, &rows::mix_sums(self.program, self.config, mix))?;
                 }
                 _ => {}
             }
@@ -171,25 +176,27 @@ impl Session<'_> {
         linear::takes_int8(self.gpu, tensor, stride, self.rows(input), is_of_experts)
     }
 
-    fn round(&self, scratch: &mut Scratch, weight: WeightRef, n_items: usize) {
+    fn round(&self, scratch: &mut Scratch<'_>, weight: WeightRef, n_items: usize) -> Result<()> {
         let width = self.program.weight(weight).row_len();
-        scratch.take(linear::ROUNDED, &linear::rounded_words(width, n_items));
+        scratch.take(linear::ROUNDED, &linear::rounded_words(width, n_items))
     }
 
     /// In the order in which the planner asks for it.
-    fn experts(&self, scratch: &mut Scratch, step: &Moe) {
+    fn experts(&self, scratch: &mut Scratch<'_>, step: &Moe) -> Result<()> {
         let n_rows = self.rows(step.input);
+        let n_choices = moe::n_choices(step, n_rows)?;
         let inner = self.program.weight(step.experts.down).row_len();
         let width = self.program.weight(step.experts.up).row_len();
-        moe::scratch(step, n_rows, (width, inner), |what, dimensions| {
-            scratch.take(what, dimensions)
-        });
+        for (what, dimensions) in moe::scratch(step, n_rows, (width, inner)) {
+            scratch.take(what, &dimensions)?;
+        }
         if self.takes_int8(step.experts.up, step.input, true) {
-            self.round(scratch, step.experts.up, n_rows);
+            self.round(scratch, step.experts.up, n_rows)?;
         }
         let down = self.program.weight(step.experts.down);
         if linear::takes_int8(self.gpu, down, inner, n_rows, true) {
-            self.round(scratch, step.experts.down, n_rows * step.n_used);
+            self.round(scratch, step.experts.down, n_choices)?;
         }
+        Ok(())
     }
 }

@@ -43,6 +43,11 @@ pub(crate) struct WgpuSession {
     additions: Vec<Additions>,
     /// Known answers of products that have not been looked at, or what was wrong with them.
     answers: Result<Vec<Pending>>,
+    /// Set while a run is put together: where it is set before, one of them panicked.
+    is_running: bool,
+    /// Makes the next run panic in its middle.
+    #[cfg(test)]
+    breaks: bool,
 }
 
 /// Where batches are uploaded to.
@@ -104,7 +109,20 @@ impl WgpuSession {
             tops: HashMap::new(),
             batch,
             words: Vec::new(),
+            is_running: false,
+            #[cfg(test)]
+            breaks: false,
         })
+    }
+
+    /// Refuses what cannot be relied on: a device that failed, and a session that was left in
+    /// the middle of a run.
+    fn check_whole(&self) -> Result<()> {
+        self.gpu.check()?;
+        match self.is_running {
+            true => Err(Error::SessionLost { backend: NAME }),
+            false => Ok(()),
+        }
     }
 
     fn check(&self, batch: &BatchView<'_>) -> Result<()> {
@@ -165,6 +183,34 @@ impl WgpuSession {
         Ok(())
     }
 
+    /// Encodes the dispatches of `segments` and submits them.
+    fn run_segments(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
+        let adapters = self.prepare_additions(batch)?;
+        self.upload_batch(batch)?;
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        self.memory.encode_copies(&mut encoder);
+        #[cfg(test)]
+        assert!(!std::mem::take(&mut self.breaks), "a run that a test breaks");
+        let extent = Extent::of(batch);
+        let mut n_dispatches = 0;
+        {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_bind_group(1, &self.batch.bind_group, &[]);
+            for segment in segments {
+                for (index, dispatch) in self.segments[segment].iter().enumerate() {
+                    let added = adapters.iter().map(|adapter| &self.additions[*adapter]);
+                    let added = added.flat_map(|additions| additions.after(segment, index));
+                    for dispatch in std::iter::once(dispatch).chain(added) {
+                        n_dispatches += u64::from(dispatch.encode(&mut pass, &extent));
+                    }
+                }
+            }
+        }
+        self.gpu.submit(encoder);
+        self.gpu.count_run(n_dispatches, 4 * self.words.len() as u64);
+        self.gpu.check()
+    }
+
     /// Looks at known answers that could not be waited for before.
     async fn look(&mut self) -> Result<()> {
         let mut looked = Ok(());
@@ -189,37 +235,20 @@ impl WgpuSession {
 
 impl Session for WgpuSession {
     fn run(&mut self, segments: Range<usize>, batch: &BatchView<'_>) -> Result<()> {
-        self.gpu.check()?;
+        self.check_whole()?;
         self.check(batch)?;
         self.program.check_range(&segments)?;
         if batch.is_interrupted() {
             return Err(Error::Interrupted);
         }
-        let adapters = self.prepare_additions(batch)?;
-        self.upload_batch(batch)?;
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        self.memory.encode_copies(&mut encoder);
-        let extent = Extent::of(batch);
-        let mut n_dispatches = 0;
-        {
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_bind_group(1, &self.batch.bind_group, &[]);
-            for segment in segments {
-                for (index, dispatch) in self.segments[segment].iter().enumerate() {
-                    let added = adapters.iter().map(|adapter| &self.additions[*adapter]);
-                    let added = added.flat_map(|additions| additions.after(segment, index));
-                    for dispatch in std::iter::once(dispatch).chain(added) {
-                        n_dispatches += u64::from(dispatch.encode(&mut pass, &extent));
-                    }
-                }
-            }
-        }
-        self.gpu.submit(encoder);
-        self.gpu.count_run(n_dispatches, 4 * self.words.len() as u64);
-        self.gpu.check()
+        self.is_running = true;
+        let result = self.run_segments(segments, batch);
+        self.is_running = false;
+        result
     }
 
     fn write(&mut self, slot: Slot, data: &[f32]) -> Result<()> {
+        self.check_whole()?;
         let (width, n_rows) = self.slot_shape(slot)?;
         let most = width * n_rows;
         if !data.len().is_multiple_of(width) || data.len() > most {
@@ -237,6 +266,7 @@ impl Session for WgpuSession {
         out: &'a mut [f32],
     ) -> ReadFuture<'a> {
         Box::pin(async move {
+            self.check_whole()?;
             let (width, n_rows) = self.slot_shape(slot)?;
             let expected = width.saturating_mul(rows.len());
             if rows.start > rows.end || rows.end > n_rows || out.len() != expected {
@@ -246,7 +276,6 @@ impl Session for WgpuSession {
             if out.is_empty() {
                 return Ok(());
             }
-            self.gpu.check()?;
             self.look().await?;
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
             let staging = self.gpu.buffer("rows to read", word_bytes(&[out.len()]), usage)?;
@@ -270,11 +299,11 @@ impl Session for WgpuSession {
             return None;
         }
         Some(Box::pin(async move {
+            self.check_whole()?;
             if n_rows > max_rows {
                 let what = format!("rows of slot {}", slot.0);
                 return Err(Error::ShapeMismatch { what, expected: max_rows, found: n_rows });
             }
-            self.gpu.check()?;
             self.look().await?;
             let plan = match self.tops.entry((slot.0, rounded)) {
                 Entry::Occupied(plan) => plan.into_mut(),
@@ -296,12 +325,12 @@ impl Session for WgpuSession {
     }
 
     fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
-        self.gpu.check()?;
+        self.check_whole()?;
         self.memory.copy_page(from, to)
     }
 
     fn copy_state(&mut self, from: u32, to: u32) -> Result<()> {
-        self.gpu.check()?;
+        self.check_whole()?;
         self.memory.copy_state(from, to)
     }
 }
@@ -346,4 +375,56 @@ pub(crate) async fn map(gpu: &Gpu, staging: &wgpu::Buffer, out: &mut [u8]) -> Re
     staging.unmap();
     gpu.count_read(bytes);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use realm_ir::{Backend, Coded, ErrorCode, Uploaded};
+    use realm_testkit::program::{Call, Decoder, Model, Size, read};
+
+    use super::*;
+    use crate::{WgpuBackend, WgpuOptions, devices_blocking};
+
+    fn open(backend: &WgpuBackend, model: &Model, uploaded: &[Uploaded]) -> WgpuSession {
+        let weights = uploaded.iter().map(|weight| weight.clone().downcast().expect("our own"));
+        let (gpu, config) = (backend.shared_gpu(), model.config(Size::default()));
+        WgpuSession::new(gpu, model.program.clone(), weights.collect(), config).unwrap()
+    }
+
+    #[test]
+    fn a_run_that_panicked_loses_its_session_and_no_other() {
+        let device = devices_blocking().first().expect("a device: install a driver").name.clone();
+        let options = WgpuOptions { device: Some(device), ..Default::default() };
+        let backend = WgpuBackend::new(options).unwrap();
+        let model = Decoder::default().build();
+        let uploaded: Vec<_> =
+            model.program.weights.iter().map(|weight| backend.upload(weight).unwrap()).collect();
+        let call = Call::one(&[1, 2, 3], 0, &[0]).and(&[7, 9], 0, &[1]);
+        let mut other = open(&backend, &model, &uploaded);
+        let wanted = call.logits(&model, &mut other).unwrap();
+
+        let mut session = open(&backend, &model, &uploaded);
+        session.breaks = true;
+        let run = || call.run(&mut session, model.segments());
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        let hidden = model.program.hidden;
+        let top = session.read_top(model.program.logits, 1, 1).map(pollster::block_on);
+        let results = [
+            ("run", call.run(&mut session, model.segments())),
+            ("write", session.write(hidden, &[])),
+            ("read", read(&model, &mut session, hidden, 1).map(drop)),
+            ("read the largest", top.expect("it has kernels for that").map(drop)),
+            ("copy a page", session.copy_page(0, 1)),
+            ("copy a state", session.copy_state(0, 1)),
+        ];
+        for (what, result) in results {
+            assert_eq!(result.expect_err(what).code(), ErrorCode::ModelLost, "{what}");
+        }
+        assert_eq!(call.logits(&model, &mut other).unwrap(), wanted);
+        drop(session);
+        let mut next = open(&backend, &model, &uploaded);
+        assert_eq!(call.logits(&model, &mut next).unwrap(), wanted);
+    }
 }

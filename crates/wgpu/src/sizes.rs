@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use realm_ir::{KvLayer, KvLayout, KvType, Program, Result, SessionConfig, SlotInfo};
 
-use crate::gpu::{too_large, word_bytes};
+use crate::gpu::{LOWER_ROWS, too_large, word_bytes};
 use crate::plan::max_rows;
 
 /// Values of one key or value head are stored in whole quads, the last filled up with zeros.
@@ -42,8 +42,7 @@ impl Sizes {
             if *bytes > max_binding_bytes {
                 let n_rows = max_rows(slot.rows, config);
                 let what = format!("activations of {n_rows} rows of {} values", slot.width);
-                let remedy = "lower the rows of a batch, which for an encoder is contextLength";
-                return Err(too_large(&what, *bytes, max_binding_bytes, Some(remedy)));
+                return Err(too_large(&what, *bytes, max_binding_bytes, Some(LOWER_ROWS)));
             }
         }
         let n_states = config.states.n_states;

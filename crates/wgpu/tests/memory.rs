@@ -105,16 +105,22 @@ fn inputs_in_int8_are_planned_where_products_take_them() {
 fn experts_states_latents_and_streams_are_planned_as_they_are_made() {
     let backend = open(None);
     for name in ["qwen3moe", "mamba", "qwen35", "deepseek2.lite-joint", "gemma3n"] {
-        let all = families::all().into_iter();
-        let file = match all.into_iter().find(|family| family.name() == name) {
-            Some(family) => family.file(),
-            None => realm_testkit::gemma3n::file(),
-        };
-        let gguf = Gguf::from_bytes(file).unwrap();
-        let plan = realm_model::build(&gguf, 64 * PAGE_TOKENS).unwrap();
-        let config = config(plan.kv_layers, plan.state_widths, KvType::F32);
-        assert_planned(name, &backend, &Arc::new(plan.program), &config);
+        let (program, config) = plan(name);
+        assert_planned(name, &backend, &program, &config);
     }
+}
+
+/// The program of a family, and a session with a cache of f32.
+fn plan(name: &str) -> (Arc<Program>, SessionConfig) {
+    let all = families::all().into_iter();
+    let file = match all.into_iter().find(|family| family.name() == name) {
+        Some(family) => family.file(),
+        None => realm_testkit::gemma3n::file(),
+    };
+    let gguf = Gguf::from_bytes(file).unwrap();
+    let plan = realm_model::build(&gguf, 64 * PAGE_TOKENS).unwrap();
+    let config = config(plan.kv_layers, plan.state_widths, KvType::F32);
+    (Arc::new(plan.program), config)
 }
 
 #[test]
@@ -129,6 +135,19 @@ fn what_the_device_cannot_keep_is_refused_before_anything_is_uploaded() {
         error.contains("activations of") && error.contains("this device has 1048576 at most"),
         "{error}"
     );
+    // What lies between the products of experts: two of 64 values for every row.
+    let mut experts = plan("qwen3moe");
+    experts.1.kv.ty = KvType::F16;
+    let narrow = open(Some(200_000));
+    let error = narrow.memory(&experts.0, &experts.1).unwrap_err().to_string();
+    let expected = "results of experts of 262144 bytes in one buffer (this device has 200000";
+    assert!(error.contains(expected) && error.contains("lower the rows of a batch"), "{error}");
+    // One head is what latent attention has.
+    let mut latent = plan("deepseek2.lite-joint");
+    (latent.1.max_rows, latent.1.max_outputs) = (64, 64);
+    let error = narrow.memory(&latent.0, &latent.1).unwrap_err().to_string();
+    assert!(error.contains("one head of a KV cache of 2048 positions"), "{error}");
+    assert_eq!(narrow.counters().weight_bytes, 0);
     let mut limits = backend.limits();
     let q8_0 = SessionConfig { kv: KvLayout { ty: KvType::Q8_0, ..config.kv.clone() }, ..config };
     let error = limits.check(backend.name(), &q8_0).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-// Runs the cases of the kernels' tests on the page's graphics adapter.
+// Runs the cases of the kernels' tests on the page's graphics device.
 
 import init, { Kernels } from '/realm.js'
 

@@ -26,7 +26,7 @@ export function pageModels(page, server) {
     try {
       return await use({
         ...facts,
-        embedTokens: (ids) => numbers('embedTokens', [[...ids]]),
+        embedTokens: (ids, options) => numbers('embedTokens', [[...ids], options]),
         forwardLayer: (layer, hidden, options) =>
           numbers('forwardLayer', [layer, [...hidden], options]),
         computeLogits: (hidden) => numbers('computeLogits', [[...hidden]]),

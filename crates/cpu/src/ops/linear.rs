@@ -12,7 +12,7 @@ use super::quantize::quantize_rows;
 use super::row::fill_row;
 use crate::plan::{LinearOp, OutputOp};
 use crate::pool::Team;
-use crate::state::{PerWorker, Scratch, Slots, State};
+use crate::state::{PerWorker, Scratch, SlotBuffers, State};
 
 /// Activations multiplied at once, in bytes: they stay in the second-level cache, while
 /// weights are unpacked once for all of them.
@@ -53,7 +53,7 @@ fn quantize(
     op: &LinearOp,
     forms: &[ActivationForm],
     activations: &mut Vec<Activations>,
-    slots: &mut Slots,
+    slots: &mut SlotBuffers,
     (level, team): (Level, &Team<'_>),
     n_rows: usize,
 ) -> std::result::Result<(), realm_quant::Error> {
@@ -86,7 +86,7 @@ fn multiply(
     op: &LinearOp,
     (activations, n_rows): (&[Activations], usize),
     additions: Option<&Additions<'_>>,
-    slots: &mut Slots,
+    slots: &mut SlotBuffers,
     per_worker: &PerWorker<Vec<f32>>,
     team: &Team<'_>,
 ) -> Result<()> {
@@ -109,7 +109,7 @@ fn multiply(
 /// The columns of every task, over all outputs.
 fn split_columns<'a>(
     op: &'a LinearOp,
-    slots: &'a mut Slots,
+    slots: &'a mut SlotBuffers,
     n_workers: usize,
     n_rows: usize,
 ) -> Result<Vec<Mutex<Columns<'a>>>> {

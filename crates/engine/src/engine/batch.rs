@@ -142,11 +142,15 @@ impl Engine {
                     let own = values.iter_mut().find(|(other, _)| *other == slot);
                     let mut none: &[f32] = &[];
                     let own = own.map_or(&mut none, |(_, values)| values);
-                    let is_over = embedding.advance(own);
+                    let advanced = embedding.advance(own);
                     request.is_admitted = embedding.has_room();
-                    if is_over {
-                        embedding.finish();
-                        request.is_finished = true;
+                    match advanced {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            embedding.finish();
+                            request.is_finished = true;
+                        }
+                        Err(error) => self.fail(member.index, &Arc::new(error)),
                     }
                 }
                 Work::Layers(_) => {}

@@ -55,13 +55,15 @@ impl Engine {
         }
     }
 
-    /// The rows of a call whose turn has come, and the place for its result.
+    /// The rows of a call whose turn has come, and the room for its result.
     fn check_layer_call(&self, call: &LayerCall) -> Result<(usize, Vec<f32>)> {
         let program = self.runner.program();
         let width = program.row_width();
         match &call.work {
-            LayerWork::EmbedTokens(tokens) => {
-                self.check_tokens(tokens)?;
+            LayerWork::EmbedTokens { tokens, position } => {
+                if program.embeds_positions() {
+                    self.check_end(*position, tokens.len())?;
+                }
                 let out = room(tokens.len().checked_mul(width), "the embedding")?;
                 Ok((tokens.len(), out))
             }
@@ -89,7 +91,6 @@ impl Engine {
 
     /// That `rows` rows at `position` go on where the layer is, or go back.
     fn check_position(&self, layer: usize, position: usize, rows: usize, id: u32) -> Result<()> {
-        let context = self.limits.context_length;
         let held_by = |layer: usize| self.layer_sequences.get(&id).map_or(0, |s| s.lengths[layer]);
         let held = held_by(layer);
         if position > held {
@@ -113,13 +114,19 @@ impl Engine {
                  layer {source}, which holds {stored} positions of sequence {id}; run it first"
             )));
         }
-        if end > context {
-            return Err(Error::kv_exhausted(format!(
-                "{rows} rows at position {position} end at {end}, the context takes {context}; \
-                 load with a larger contextLength"
-            )));
+        self.check_end(position, rows)
+    }
+
+    /// That the context has the positions of so many rows.
+    fn check_end(&self, position: usize, rows: usize) -> Result<()> {
+        let (context, end) = (self.limits.context_length, position.saturating_add(rows));
+        if end <= context {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::kv_exhausted(format!(
+            "{rows} rows at position {position} end at {end}, the context takes {context}; \
+             load with a larger contextLength"
+        )))
     }
 
     /// What a call takes before it can run.
@@ -159,16 +166,17 @@ impl Engine {
         let free = self.kv.free();
         if needs.pages <= free.pages {
             let what = self.shortage(needs, &format!("sequence {id} needs"));
-            return Error::kv_exhausted(format!("{what}; drop a sequence"));
+            return Error::kv_exhausted(format!("{what}; {}", self.remedy(needs)));
         }
         let has = self.layer_sequences.get(&id).map_or(0, |s| s.storage.holds().pages);
         let page_tokens = self.limits.page_tokens;
         Error::kv_exhausted(format!(
             "KV cache is full: sequence {id} needs {} pages of {page_tokens} tokens and has {has}, \
-             {} of {} are free; drop a sequence or load with a larger maxSequences",
+             {} of {} are free; {}",
             end.div_ceil(page_tokens),
             free.pages,
             self.kv.total().pages,
+            self.remedy(needs),
         ))
     }
 
@@ -198,7 +206,12 @@ impl Engine {
     }
 
     async fn run_part(&mut self, index: usize, n_rows: usize) -> Result<()> {
-        let Engine { queue, runner, layer_sequences, limits, .. } = self;
+        let Work::Layers(call) = &self.queue[index].work else { return Ok(()) };
+        if let LayerWork::EmbedTokens { tokens, .. } = &call.work {
+            // Part by part, as everything that takes time in proportion to a call.
+            self.check_tokens(&tokens[call.n_done..call.n_done + n_rows], call.n_done)?;
+        }
+        let Engine { queue, runner, layer_sequences, limits, kv, .. } = self;
         let Request { work: Work::Layers(call), abort, .. } = &mut queue[index] else {
             return Ok(());
         };
@@ -206,15 +219,22 @@ impl Engine {
             LayerWork::ComputeLogits(_) => n_rows.min(limits.max_outputs),
             _ => n_rows,
         };
-        let width = runner.program().row_width();
+        let program = runner.program();
+        let width = program.row_width();
+        let out_width = match call.work {
+            LayerWork::ComputeLogits(_) => program.width(program.logits),
+            _ => width,
+        };
         let rows = call.n_done..call.n_done + n_rows;
         let values = rows.start * width..rows.end * width;
-        let out_width = call.out.len() / call.n_rows;
-        let out = &mut call.out[rows.start * out_width..rows.end * out_width];
+        // There is room for the whole, of which one part is touched at a time.
+        call.out.resize(rows.end * out_width, 0.0);
+        let out = &mut call.out[rows.start * out_width..];
         let adapters = &call.adapters;
         match &call.work {
-            LayerWork::EmbedTokens(tokens) => {
-                runner.embed_tokens(&tokens[rows], adapters, out, abort).await?;
+            LayerWork::EmbedTokens { tokens, position } => {
+                let position = position + rows.start;
+                runner.embed_tokens(&tokens[rows], position, adapters, out, abort).await?;
             }
             LayerWork::ComputeLogits(hidden) => {
                 runner.compute_logits(&hidden[values], adapters, out, abort).await?;
@@ -227,8 +247,16 @@ impl Engine {
                 let end = positions.end;
                 let hidden = &hidden[values];
                 let storage = &sequence.storage;
-                runner.run_layer(*layer, hidden, positions, storage, adapters, out, abort).await?;
-                sequence.lengths[*layer] = end;
+                let run =
+                    runner.run_layer(*layer, hidden, positions, storage, adapters, out, abort);
+                let result = run.await;
+                match &result {
+                    Ok(()) => sequence.lengths[*layer] = end,
+                    // A recurrent state that was left half way holds nothing.
+                    Err(_) if kv.is_recurrent() => sequence.lengths[*layer] = 0,
+                    Err(_) => {}
+                }
+                result?;
             }
             LayerWork::Drop { .. } => {}
         }

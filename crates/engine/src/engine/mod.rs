@@ -249,10 +249,14 @@ impl Engine {
     /// Lets go of requests that are over; their kept sequences are idle again.
     fn remove_finished(&mut self) {
         for request in self.queue.extract_if(.., |request| request.is_finished) {
-            if let Work::Generation(generation) = request.work
-                && let Some(kept) = generation.kept
-            {
-                self.kept.put_back(kept, generation.sequence);
+            match request.work {
+                Work::Generation(generation) => {
+                    if let Some(kept) = generation.kept {
+                        self.kept.put_back(kept, generation.sequence);
+                    }
+                }
+                Work::Embedding(_) => {}
+                Work::Layers(call) => call.free(),
             }
         }
     }

@@ -176,7 +176,25 @@ impl Engine {
     /// Why `n_tokens` of a sequence find no room, which has to get `needs` more.
     fn exhausted(&self, n_tokens: usize, needs: Room) -> Error {
         let what = self.shortage(needs, &format!("{n_tokens} tokens need"));
-        Error::kv_exhausted(format!("{what}; close a sequence or load with a larger maxSequences"))
+        Error::kv_exhausted(format!("{what}; {}", self.remedy(needs)))
+    }
+
+    /// What to do when there is no room for `needs`. Kept sequences give theirs up by themselves;
+    /// those of layer calls hold it until they are dropped, whether somebody thinks of them or not.
+    pub(super) fn remedy(&self, needs: Room) -> String {
+        let larger = "load with a larger maxSequences";
+        let held = || self.layer_sequences.values().map(|sequence| sequence.storage.holds());
+        let (n, what) = match needs.pages <= self.kv.free().pages {
+            true => (held().map(|holds| holds.states).sum::<usize>(), "of the states"),
+            false => (held().map(|holds| holds.pages).sum(), "of the pages"),
+        };
+        match n {
+            0 => larger.to_owned(),
+            _ => format!(
+                "sequences of forwardLayer hold {n} {what}: free them with dropLayerSequence, or \
+                 {larger}"
+            ),
+        }
     }
 
     /// What is missing, with what is free and what there is.

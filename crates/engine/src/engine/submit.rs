@@ -77,9 +77,6 @@ impl Engine {
         self.runner.check()?;
         self.check_has_logits()?;
         request.sampling.check()?;
-        if let Some(i) = request.stop.iter().position(String::is_empty) {
-            return Err(Error::invalid(format!("stop[{i}] is empty")));
-        }
         let adapters = self.adapters.find(request.adapters.as_deref())?;
         request.sequence.map_or(Ok(()), |kept| self.kept.claim(kept))?;
         Ok(adapters)
@@ -91,7 +88,8 @@ impl Engine {
     /// # Errors
     /// Through `reply`: `INVALID_ARGUMENT` for a text without tokens, an id outside the
     /// vocabulary, or scores from a model that has none; `KV_EXHAUSTED` for a text longer than
-    /// the context, or when there is no room for one even when nobody else runs; `ABORTED`.
+    /// the context, or when there is no room for one even when nobody else runs; `INTERNAL` when
+    /// a value is not a number or infinite; `ABORTED`.
     pub fn embed(&mut self, id: RequestId, request: EmbeddingRequest, reply: Reply<Vec<Vec<f32>>>) {
         let EmbeddingRequest { texts, options, abort } = request;
         let texts = texts.into_iter().map(|tokens| Prepared { tokens, text: None });
@@ -259,7 +257,6 @@ impl Engine {
         if tokens.is_empty() {
             return Err(Error::invalid("the prompt has no tokens, expected at least one"));
         }
-        self.check_tokens(tokens)?;
         let (found, context) = (tokens.len(), self.limits.context_length);
         if found >= context {
             return Err(Error::kv_exhausted(format!(
@@ -267,7 +264,7 @@ impl Engine {
                  for the answer; shorten the prompt or load with a larger contextLength"
             )));
         }
-        Ok(())
+        self.check_tokens(tokens, 0)
     }
 
     fn check_texts(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<u32>>> {
@@ -279,7 +276,6 @@ impl Engine {
             if text.is_empty() {
                 return Err(Error::invalid(format!("text {index} has no tokens")));
             }
-            self.check_tokens(text)?;
             if text.len() > context {
                 return Err(Error::kv_exhausted(format!(
                     "text {index} has {} tokens and the context takes {context}; shorten it or \
@@ -287,6 +283,7 @@ impl Engine {
                     text.len()
                 )));
             }
+            self.check_tokens(text, 0)?;
         }
         Ok(texts)
     }
@@ -311,12 +308,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+    /// That `tokens`, which begin at `first` of what was given, are in the vocabulary.
+    pub(super) fn check_tokens(&self, tokens: &[u32], first: usize) -> Result<()> {
         let n_vocab = self.limits.n_vocab;
         match tokens.iter().position(|token| *token as usize >= n_vocab) {
             None => Ok(()),
             Some(i) => {
-                let token = tokens[i];
+                let (token, i) = (tokens[i], first + i);
                 Err(Error::invalid(format!(
                     "token id {token} at index {i}, the vocabulary has {n_vocab}"
                 )))

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::thread;
 
@@ -22,6 +22,7 @@ use crate::prompt::{Input, Prepared, PromptOptions};
 use crate::requests::{
     EmbedOptions, Event, GenerationRequest, LayerRequest, Reply, RequestId, unanswered,
 };
+use crate::stop::StopStrings;
 
 /// Commands that are taken between two steps at most: whoever asks for much does not keep those
 /// waiting who are being answered.
@@ -61,6 +62,8 @@ impl Drop for Listener {
 pub(super) struct StartGeneration {
     pub(super) id: RequestId,
     pub(super) prompt: Prompt,
+    /// In place of those of `options`.
+    pub(super) stop: Result<StopStrings>,
     pub(super) options: GenerateOptions,
     pub(super) abort: Arc<AtomicBool>,
     pub(super) listener: Listener,
@@ -226,10 +229,17 @@ impl EngineLoop {
     }
 
     fn generate(&mut self, start: StartGeneration) {
-        let StartGeneration { id, prompt, options, abort, mut listener } = start;
+        let StartGeneration { id, prompt, stop, options, abort, mut listener } = start;
         let Some(engine) = &mut self.engine else {
             listener.hear(Event::Error(Arc::new(no_weights())));
             return;
+        };
+        let stop = match stop {
+            Ok(stop) => stop,
+            Err(error) => {
+                listener.hear(Event::Error(Arc::new(error)));
+                return;
+            }
         };
         let prompt_options = PromptOptions {
             add_special: options.add_special,
@@ -242,15 +252,16 @@ impl EngineLoop {
             max_tokens: options.max_tokens,
             min_tokens: options.min_tokens,
             ignore_eos: options.ignore_eos,
-            stop: options.stop,
+            stop,
             echo: None,
             sequence: options.sequence,
             adapters: options.adapters,
             abort: abort.clone(),
         };
+        let weak = Arc::downgrade(&abort);
         self.listeners.insert(id, (listener, abort));
         if engine.register_generation(id, request) {
-            self.prepare(id, Input::Prompt(prompt, prompt_options));
+            self.prepare(id, Input::Prompt(prompt, prompt_options), weak);
         }
     }
 
@@ -261,8 +272,9 @@ impl EngineLoop {
         };
         match embed_options(purpose, engine.default_pooling()) {
             Ok(options) => {
+                let weak = Arc::downgrade(&abort);
                 if engine.register_embedding(id, options, abort, reply) {
-                    self.prepare(id, input);
+                    self.prepare(id, input, weak);
                 }
             }
             Err(error) => reply.send(Err(error)),
@@ -271,8 +283,8 @@ impl EngineLoop {
 
     /// Turns the input of a registered request into tokens: here, or elsewhere when that takes
     /// long.
-    fn prepare(&mut self, id: RequestId, input: Input) {
-        if let Some(prompts) = self.preparer.prepare(id, input)
+    fn prepare(&mut self, id: RequestId, input: Input, abort: Weak<AtomicBool>) {
+        if let Some(prompts) = self.preparer.prepare(id, input, abort)
             && let Some(engine) = &mut self.engine
         {
             engine.prepared(id, prompts);

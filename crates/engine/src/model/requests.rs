@@ -14,6 +14,7 @@ use crate::options::{GenerateOptions, Prompt};
 use crate::pairs;
 use crate::prompt::Input;
 use crate::requests::{LayerRequest, LayerWork, RequestId};
+use crate::stop::StopStrings;
 
 /// Ends a request from outside. Dropping this ends nothing.
 #[derive(Clone)]
@@ -66,7 +67,9 @@ impl ModelHandle {
         }
         let (id, abort, handle) = self.new_request();
         let listener = Listener::new(sink);
-        let start = StartGeneration { id, prompt, options, abort, listener };
+        // Here, so that the engine's thread does not make them ready.
+        let stop = StopStrings::new(&std::mem::take(&mut options.stop));
+        let start = StartGeneration { id, prompt, stop, options, abort, listener };
         self.send(Command::Generate(Box::new(start)));
         handle
     }
@@ -119,8 +122,13 @@ impl ModelHandle {
     }
 
     /// Looks up token ids, see [`LayerWork::EmbedTokens`].
-    pub fn embed_tokens(&self, ids: Vec<u32>, reply: Reply<Vec<f32>>) -> RequestHandle {
-        self.run_layers(LayerWork::EmbedTokens(ids), reply)
+    pub fn embed_tokens(
+        &self,
+        tokens: Vec<u32>,
+        position: usize,
+        reply: Reply<Vec<f32>>,
+    ) -> RequestHandle {
+        self.run_layers(LayerWork::EmbedTokens { tokens, position }, reply)
     }
 
     /// Runs one layer, see [`LayerWork::Forward`].

@@ -79,15 +79,23 @@ impl Pooled {
     }
 
     /// `[width]`, or `[tokens, width]` when nothing was pooled.
-    fn finish(mut self, n_tokens: usize, pool: &Pool) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// `INTERNAL` when a value is not a number or infinite.
+    fn finish(mut self, n_tokens: usize, pool: &Pool) -> Result<Vec<f32>> {
         let EmbedOptions { pooling, normalize } = pool.options;
         if pooling == Pooling::Mean {
             self.values = self.sum.iter().map(|sum| (sum / n_tokens as f64) as f32).collect();
         }
+        if let Some(value) = self.values.iter().find(|value| !value.is_finite()) {
+            let what = if pooling == Pooling::Rank { "a score" } else { "a value" };
+            let message = format!("{what} of a text is {value}, expected a finite number");
+            return Err(Error::internal(message));
+        }
         if normalize && pooling != Pooling::Rank {
             self.values.chunks_exact_mut(pool.width).for_each(scale_to_one);
         }
-        self.values
+        Ok(self.values)
     }
 }
 
@@ -256,7 +264,10 @@ impl Embedding {
 
     /// Takes the values of the rows that count, of which `values` has those of this batch at
     /// its front, and moves on. True when all texts have their vectors.
-    pub(crate) fn advance(&mut self, values: &mut &[f32]) -> bool {
+    ///
+    /// # Errors
+    /// `INTERNAL` when a value of a vector is not a number or infinite; its rows are taken then.
+    pub(crate) fn advance(&mut self, values: &mut &[f32]) -> Result<bool> {
         let first = self.vectors.len();
         for (reading, text) in self.reading.iter_mut().zip(&self.texts[first..]) {
             let positions = reading.positions();
@@ -275,9 +286,9 @@ impl Embedding {
             && reading.sequence.len() == self.texts[self.vectors.len()].len()
         {
             let Reading { sequence, pooled, .. } = self.reading.remove(0);
-            self.vectors.push(pooled.finish(sequence.len(), &self.pool));
+            self.vectors.push(pooled.finish(sequence.len(), &self.pool)?);
         }
-        self.vectors.len() == self.texts.len()
+        Ok(self.vectors.len() == self.texts.len())
     }
 
     /// Gives up the room of texts that were read in part; they are read again.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::kv::Sequence;
 use crate::runner::Logits;
 use crate::sampler::{Sampler, SamplingOptions};
+use crate::stop::StopStrings;
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct GenerationRequest {
     /// End-of-generation tokens are never chosen.
     pub ignore_eos: bool,
     /// Strings that end the answer and are not part of it.
-    pub stop: Vec<String>,
+    pub stop: StopStrings,
     /// Text in front of the answer: that of the prompt, when it is wanted back.
     pub echo: Option<String>,
     /// A kept sequence to continue, or none for one that ends with the generation.

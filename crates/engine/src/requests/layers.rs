@@ -13,11 +13,20 @@ use crate::adapter::Adapters;
 use crate::error::{Error, Result};
 use crate::kv::Storage;
 
+/// Freeing so many bytes takes a millisecond or more.
+#[cfg(not(target_arch = "wasm32"))]
+const LARGE_BYTES: usize = 16 << 20;
+
 /// What a segment is run over.
 #[derive(Clone, Debug)]
 pub enum LayerWork {
     /// Looks up token ids: `[tokens, hidden size]`.
-    EmbedTokens(Vec<u32>),
+    EmbedTokens {
+        /// What is looked up.
+        tokens: Vec<u32>,
+        /// Position of the first of them, which counts where a model learned positions.
+        position: usize,
+    },
     /// Runs a layer, and keeps the keys and values of its rows: `[rows, hidden size]`.
     Forward {
         /// Which one.
@@ -66,7 +75,7 @@ pub(crate) struct LayerCall {
     pub(crate) n_rows: usize,
     /// How many of them have been run.
     pub(crate) n_done: usize,
-    /// The result, of which the first `n_done` rows are there.
+    /// The first `n_done` rows of the result, with room for all.
     pub(crate) out: Vec<f32>,
     reply: Option<Reply<Vec<f32>>>,
 }
@@ -90,6 +99,30 @@ impl LayerCall {
                 Some((sequence, position..position + self.n_rows))
             }
             _ => None,
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    /// Bytes of what it was given and of what came out.
+    fn n_bytes(&self) -> usize {
+        let given = match &self.work {
+            LayerWork::EmbedTokens { tokens, .. } => size_of_val(&tokens[..]),
+            LayerWork::Forward { hidden, .. } | LayerWork::ComputeLogits(hidden) => {
+                size_of_val(&hidden[..])
+            }
+            LayerWork::Drop { .. } => 0,
+        };
+        given + size_of_val(&self.out[..])
+    }
+
+    /// Frees a call that is over. Giving back many pages of memory takes as long as steps do, so
+    /// a large one is freed on a thread of its own, where there are threads.
+    pub(crate) fn free(self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.n_bytes() >= LARGE_BYTES {
+            // Where none can be started, it is freed here.
+            let work = move || drop(self);
+            drop(std::thread::Builder::new().name("realm-free".into()).spawn(work));
         }
     }
 

@@ -1,6 +1,6 @@
 //! From tokens to the text of an answer.
 
-use crate::stop::{StopMatcher, Stopped};
+use crate::stop::{StopMatcher, StopStrings, Stopped};
 
 /// Turns tokens into text, one after another. Bytes that do not make a whole
 /// code point yet are held back.
@@ -34,7 +34,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(stream: Box<dyn TextStream>, stop: Vec<String>) -> Self {
+    pub(crate) fn new(stream: Box<dyn TextStream>, stop: StopStrings) -> Self {
         Answer {
             stream,
             stops: StopMatcher::new(stop),

@@ -15,15 +15,19 @@ use crate::kv::Storage;
 use crate::tensor::room;
 
 impl ModelRunner {
-    /// Embeds `tokens`, at most as many as a batch takes, into `out`.
+    /// Embeds `tokens`, at most as many as a batch takes, from `position` on into `out`.
     pub(crate) async fn embed_tokens(
         &mut self,
         tokens: &[u32],
+        position: usize,
         adapters: &Adapters,
         out: &mut [f32],
         interrupt: &AtomicBool,
     ) -> Result<()> {
-        self.run_without_kv(0, tokens, tokens.len(), &[], adapters, interrupt)?;
+        // Where no position is looked up there may be more tokens than the cache has positions.
+        let first = if self.program.embeds_positions() { position } else { 0 };
+        let positions = first..first + tokens.len();
+        self.run_without_kv(0, tokens, positions, &[], adapters, interrupt)?;
         self.read_rows(out).await
     }
 
@@ -72,7 +76,7 @@ impl ModelRunner {
         let n_rows = rows.len() / self.program.row_width();
         let output_rows: Vec<u32> = (0..n_rows as u32).collect();
         self.write_rows(rows)?;
-        self.run_without_kv(self.head(), &[], n_rows, &output_rows, adapters, interrupt)?;
+        self.run_without_kv(self.head(), &[], 0..n_rows, &output_rows, adapters, interrupt)?;
         let logits = self.program.logits;
         Ok(self.session()?.read(logits, 0..n_rows, out).await?)
     }
@@ -83,13 +87,14 @@ impl ModelRunner {
         &mut self,
         segment: usize,
         tokens: &[u32],
-        n_rows: usize,
+        positions: Range<usize>,
         output_rows: &[u32],
         adapters: &Adapters,
         interrupt: &AtomicBool,
     ) -> Result<()> {
-        let positions: Vec<u32> = (0..n_rows as u32).collect();
-        let pages: Vec<u32> = (0..n_rows.div_ceil(self.page_tokens) as u32).collect();
+        let n_rows = positions.len();
+        let pages: Vec<u32> = (0..positions.end.div_ceil(self.page_tokens) as u32).collect();
+        let positions: Vec<u32> = (positions.start as u32..positions.end as u32).collect();
         let adapters = adapters.as_slice();
         let sequences = [SequenceView { first_row: 0, n_rows, pages: &pages, state: 0, adapters }];
         let batch = BatchView {
@@ -135,6 +140,7 @@ impl ModelRunner {
             let columns = first..first + program.width(slot);
             first = columns.end;
             let mut part = room(n_rows.checked_mul(columns.len()), "a part of the rows")?;
+            part.resize(n_rows * columns.len(), 0.0);
             session.read(slot, 0..n_rows, &mut part).await?;
             for (row, part) in
                 rows.chunks_exact_mut(row_width).zip(part.chunks_exact(columns.len()))

@@ -38,6 +38,8 @@ pub struct Disturbance {
     pub n_sessions: usize,
     /// Whether no further sessions can be opened.
     pub is_gone: bool,
+    /// Rows of a batch, in place of those that suit the CPU.
+    pub batch_rows: Option<usize>,
 }
 
 pub struct Disturbed {
@@ -51,7 +53,9 @@ impl Backend for Disturbed {
     }
 
     fn limits(&self) -> BackendLimits {
-        self.inner.limits()
+        let limits = self.inner.limits();
+        let batch_rows = self.disturbance.lock().unwrap().batch_rows.unwrap_or(limits.batch_rows);
+        BackendLimits { batch_rows, ..limits }
     }
 
     fn memory(&self, program: &Program, config: &SessionConfig) -> Result<MemoryPlan, IrError> {
@@ -155,11 +159,20 @@ pub fn load_with(options: &LoadOptions, backends: &[BackendChoice]) -> Result<Mo
 /// The model in `bytes`, and the means to disturb it.
 pub fn load_bytes(bytes: Vec<u8>, options: &LoadOptions) -> (ModelHandle, Arc<Mutex<Disturbance>>) {
     let disturbance = Arc::<Mutex<Disturbance>>::default();
+    (load_disturbed(bytes, options, disturbance.clone()), disturbance)
+}
+
+/// The model in `bytes`, on a backend that is disturbed from the start.
+pub fn load_disturbed(
+    bytes: Vec<u8>,
+    options: &LoadOptions,
+    disturbance: Arc<Mutex<Disturbance>>,
+) -> ModelHandle {
     let cancel = AtomicBool::new(false);
     let watcher = Watcher { progress: &mut |_| (), cancel: &cancel, pause: None };
     let source = Source::Bytes(vec![bytes.into()]);
-    let model = ModelHandle::load(source, options, &[choice(disturbance.clone())], watcher);
-    (model.expect("the model loads"), disturbance)
+    let model = ModelHandle::load(source, options, &[choice(disturbance)], watcher);
+    model.expect("the model loads")
 }
 
 /// The bundled model, and the means to disturb it.

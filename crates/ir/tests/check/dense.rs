@@ -1,5 +1,7 @@
 //! The steps of dense decoders.
 
+use std::sync::LazyLock;
+
 use realm_ir::{
     Activation, Attend, GatedAct, Linear, Norm, RopeStore, Slot, Step, Temperature, WeightRef,
 };
@@ -18,6 +20,12 @@ getter! {
 /// A layer of a small llama: norm, q k v, rotation, attention, output, norm, gate and up,
 /// activation, down.
 pub fn decoder() -> Case {
+    // Made once: its random weights take Miri a minute.
+    static DECODER: LazyLock<Case> = LazyLock::new(make_decoder);
+    DECODER.clone()
+}
+
+fn make_decoder() -> Case {
     let decoder = Decoder {
         n_layers: 1,
         n_vocab: 16,

@@ -15,6 +15,7 @@ use realm_testkit::oracle::NaiveBackend;
 use dense::decoder;
 
 /// A program and what a session of it is opened for.
+#[derive(Clone)]
 struct Case {
     program: Program,
     config: SessionConfig,
@@ -74,9 +75,10 @@ type Change = fn(&mut Case);
 /// Checks that each change is refused, with the words that name it.
 #[track_caller]
 fn refused(sound: fn() -> Case, changes: &[(&str, Change)]) {
-    sound().check().expect("sound without the change");
+    let sound = sound();
+    sound.check().expect("sound without the change");
     for (expected, change) in changes {
-        let mut case = sound();
+        let mut case = sound.clone();
         change(&mut case);
         let error = case.check().expect_err(expected);
         assert_eq!(error.code(), ErrorCode::ModelInvalid, "{error}");

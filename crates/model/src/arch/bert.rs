@@ -3,6 +3,7 @@
 use realm_ir::{Activation, NormKind};
 
 use super::llama;
+use crate::build::norms_behind;
 use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
@@ -10,6 +11,7 @@ pub(super) const RECIPE: Recipe = Recipe {
     is_encoder: true,
     positions: Positions::Learned,
     norm: NormKind::Layer,
+    own_layer: Some(norms_behind),
     pre_norms: false,
     window: Window::Never,
     feed_forward: FeedForward::Plain(Activation::GeluErf),

@@ -13,6 +13,7 @@ use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "gemma3n",
+    adjust: None,
     altup: true,
     value_norm: true,
     attention_scale: AttentionScale::Always(1.0),

@@ -4,9 +4,5 @@
 use super::gemma3;
 use crate::recipe::*;
 
-pub(super) const RECIPE: Recipe = Recipe {
-    name: "gemma-embedding",
-    is_encoder: true,
-    attention_scale: AttentionScale::KeyWidth,
-    ..gemma3::RECIPE
-};
+pub(super) const RECIPE: Recipe =
+    Recipe { name: "gemma-embedding", adjust: None, is_encoder: true, ..gemma3::RECIPE };

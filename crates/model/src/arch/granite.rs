@@ -2,11 +2,19 @@
 //! logits.
 
 use super::llama;
+use crate::hyperparameters::Keys;
 use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "granite",
-    positions: Positions::RopeByKey,
+    // Files of models without positions say so by the key of a scaling that was never tuned.
+    adjust: Some(|gguf, recipe| {
+        let key = Keys::new(gguf, recipe.name).key("rope.scaling.finetuned");
+        if gguf.metadata().bool(&key)? == Some(false) {
+            recipe.positions = Positions::None;
+        }
+        Ok(())
+    }),
     window: Window::Never,
     experts: None,
     logit_scale: LogitScale::Divide,

@@ -5,11 +5,20 @@
 use realm_ir::{Gating, Temperature};
 
 use super::llama;
+use crate::hyperparameters::Keys;
 use crate::recipe::*;
 
 pub(super) const RECIPE: Recipe = Recipe {
     name: "llama4",
-    qk_norm: QkNorm::BareHeadsUnlessExperts(128),
+    // Maverick, the size with 128 experts, has no norms of heads, which files do not say.
+    adjust: Some(|gguf, recipe| {
+        let key = Keys::new(gguf, recipe.name).key("expert_count");
+        if gguf.metadata().u32(&key)? == Some(128) {
+            recipe.qk_norm = QkNorm::None;
+        }
+        Ok(())
+    }),
+    qk_norm: QkNorm::BareHeads,
     query_temperature: QueryTemperature::Unrotated(Temperature {
         scale: 0.1,
         length: 8192,

@@ -13,7 +13,7 @@ use realm_ir::{
     TakeRows, WeightRef,
 };
 
-use super::{LayerBuilder, Slots};
+use super::{LayerBuilder, LayerSlots};
 use crate::error::Result;
 use crate::hyperparameters::Hyperparameters;
 use crate::program_builder::ProgramBuilder;
@@ -105,7 +105,7 @@ impl LayerBuilder<'_> {
     /// `(1 + factor) * (hidden - first stream)`.
     pub(super) fn correct_streams(&mut self, index: usize) -> Result<()> {
         let Some(altup) = self.altup.clone() else { return Ok(()) };
-        let Slots { hidden, block, .. } = self.slots;
+        let LayerSlots { hidden, block, .. } = self.slots;
         let n = altup.streams.len();
         self.modalities(index, hidden, &altup)?;
         let name = format!("blk.{index}.altup_correct_coef");
@@ -155,7 +155,7 @@ impl LayerBuilder<'_> {
     /// the sum is divided by the root of 2.
     pub(super) fn add_laurel(&mut self, index: usize, input: Slot) -> Result<()> {
         let Some(altup) = &self.altup else { return Ok(()) };
-        let Slots { hidden, block, .. } = self.slots;
+        let LayerSlots { hidden, block, .. } = self.slots;
         let (laurel, rank) = (altup.laurel, self.builder.width(altup.laurel));
         let width = self.numbers.embedding_length;
         let name = |part: &str| format!("blk.{index}.laurel_{part}");

@@ -5,7 +5,7 @@ use realm_ir::{
     RopeStore, Slot, Step, Temperature,
 };
 
-use super::{LayerBuilder, Slots};
+use super::{LayerBuilder, LayerSlots};
 use crate::error::{Error, Result};
 use crate::hyperparameters::LayerHyperparameters;
 use crate::recipe::{AttentionGate, QkNorm, QueryTemperature, Sinks};
@@ -21,7 +21,7 @@ impl LayerBuilder<'_> {
         if self.numbers.latent.is_some() {
             return self.latent_attention(index, kv_layer, layer, input);
         }
-        let Slots { q, k, v, .. } = self.slots;
+        let LayerSlots { q, k, v, .. } = self.slots;
         let outputs = self.qkv(index, layer)?;
         self.builder.push(Step::Linear(Linear { input, outputs }));
         if let Some(bound) = self.numbers.qkv_clamp {
@@ -79,7 +79,7 @@ impl LayerBuilder<'_> {
         layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
-        let Slots { q_gate, mixed, .. } = self.slots;
+        let LayerSlots { q_gate, mixed, .. } = self.slots;
         self.attend(index, kv_layer, layer)?;
         let width = layer.n_heads * layer.value_length;
         let result = match self.recipe.attention_gate {
@@ -164,7 +164,7 @@ impl LayerBuilder<'_> {
     }
 
     fn qkv(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<Vec<LinearOutput>> {
-        let Slots { q, k, v, .. } = self.slots;
+        let LayerSlots { q, k, v, .. } = self.slots;
         let width = self.numbers.embedding_length;
         let parts = [
             ("q", layer.n_heads * layer.key_length, q),
@@ -231,11 +231,10 @@ impl LayerBuilder<'_> {
     ) -> Result<Option<HeadNorm>> {
         let [q_name, k_name] =
             ["q", "k"].map(|letter| format!("blk.{index}.attn_{letter}_norm.weight"));
-        let n_experts = self.numbers.experts.map_or(0, |experts| experts.n_experts);
         let (has_norm, has_factors) = match self.recipe.qk_norm {
             QkNorm::Heads | QkNorm::HeadsAfterRope => (true, true),
             QkNorm::HeadsIfPresent => (self.builder.contains(&q_name), true),
-            QkNorm::BareHeadsUnlessExperts(n) => (layer.rotates && n != n_experts, false),
+            QkNorm::BareHeads => (layer.rotates, false),
             QkNorm::None | QkNorm::Row | QkNorm::RowIfPresent | QkNorm::EachHeadIfPresent => {
                 (false, false)
             }
@@ -259,7 +258,7 @@ impl LayerBuilder<'_> {
     /// RMS norm of each value head, without factors; of each key head, where the layer
     /// has no matrix for values.
     fn value_norm(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
-        let Slots { k, v, .. } = self.slots;
+        let LayerSlots { k, v, .. } = self.slots;
         let name = format!("blk.{index}.attn_v");
         let is_fused = self.has_matrix(&format!("blk.{index}.attn_qkv"));
         let input = if is_fused || self.has_matrix(&name) { v } else { k };
@@ -300,7 +299,7 @@ impl LayerBuilder<'_> {
                 | QkNorm::Heads
                 | QkNorm::HeadsIfPresent
                 | QkNorm::HeadsAfterRope
-                | QkNorm::BareHeadsUnlessExperts(_) => {}
+                | QkNorm::BareHeads => {}
                 QkNorm::RowIfPresent if !self.builder.contains(&format!("{name}.weight")) => {}
                 QkNorm::Row | QkNorm::RowIfPresent => {
                     let row = heads * width;

@@ -4,11 +4,24 @@
 //! The order of BERT (arXiv 1810.04805). Source of the tensors' names and of the
 //! head that ranks: `llm_build_bert` and `build_pooling` in llama.cpp.
 
-use realm_ir::{Activation, Add, GatedAct, Linear, Rows, Slot, Step, TakeRows, WeightRef};
+use realm_ir::{Activation, GatedAct, Linear, Rows, Slot, Step, TakeRows, WeightRef};
 
-use super::{LayerBuilder, Slots};
+use super::{LayerBuilder, LayerSlots};
 use crate::error::Result;
 use crate::hyperparameters::LayerHyperparameters;
+
+/// A layer whose norms come after each residual.
+pub(crate) fn norms_behind(
+    layers: &mut LayerBuilder<'_>,
+    index: usize,
+    layer: &LayerHyperparameters,
+) -> Result<()> {
+    let hidden = layers.slots.hidden;
+    layers.mixer(index, layer, hidden)?;
+    layers.norm(&format!("blk.{index}.attn_output_norm"), hidden, hidden)?;
+    layers.feed_forward(index, layer, hidden)?;
+    layers.norm(&format!("blk.{index}.layer_output_norm"), hidden, hidden)
+}
 
 impl LayerBuilder<'_> {
     /// The vector of token type 0, which every token of a text has.
@@ -23,34 +36,10 @@ impl LayerBuilder<'_> {
         self.builder.constant(name, &values[..width]).map(Some)
     }
 
-    /// A layer whose norms come after each residual.
-    pub(super) fn encoder_block(
-        &mut self,
-        index: usize,
-        layer: &LayerHyperparameters,
-    ) -> Result<()> {
-        let Slots { hidden, block, .. } = self.slots;
-        let name = |part: &str| format!("blk.{index}.{part}");
-        // A second norm adds the layer's input once more (Jina's code model).
-        let has_second_norm = self.builder.contains(&name("attn_norm_2.weight"));
-        let add = |b, out, scale| Step::Add(Add { a: hidden, b, out, a_scale: 1.0, scale });
-        if has_second_norm {
-            self.builder.push(add(hidden, block, 0.0)); // a copy
-        }
-        self.mixer(index, layer, hidden)?;
-        self.norm(&name("attn_output_norm"), hidden, hidden)?;
-        if has_second_norm {
-            self.builder.push(add(block, hidden, 1.0));
-            self.norm(&name("attn_norm_2"), hidden, hidden)?;
-        }
-        self.feed_forward(index, layer, hidden)?;
-        self.norm(&name("layer_output_norm"), hidden, hidden)
-    }
-
     /// The rows somebody wants, as the last layer left them; where norms come before a
     /// layer's parts, after one more.
     pub(super) fn encoder_head(&mut self) -> Result<()> {
-        let Slots { hidden, taken, .. } = self.slots;
+        let LayerSlots { hidden, taken, .. } = self.slots;
         self.builder.begin_segment();
         self.builder.push(Step::TakeRows(TakeRows { input: hidden, out: taken }));
         match self.recipe.pre_norms {

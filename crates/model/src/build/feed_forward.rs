@@ -1,28 +1,49 @@
 //! The feed-forward part: dense, or a mixture of experts.
 
 use realm_ir::{
-    Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Norm, NormKind, Slot,
-    Sparsify, Step, WeightRef,
+    Activation, Add, ExpertWeights, GatedAct, Linear, LinearOutput, Moe, Slot, Sparsify, Step,
+    WeightRef,
 };
 
-use super::{LayerBuilder, Slots};
+use super::{LayerBuilder, LayerSlots};
 use crate::error::Result;
 use crate::hyperparameters::{ExpertHyperparameters, LayerHyperparameters};
 use crate::recipe::FeedForward;
 
 impl LayerBuilder<'_> {
-    pub(super) fn feed_forward(
+    /// A layer's feed-forward part.
+    pub(crate) fn feed_forward(
         &mut self,
         index: usize,
         layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
-        if let Some(experts) = self.numbers.experts.filter(|_| layer.has_experts) {
-            return match self.builder.contains(&format!("blk.{index}.pre_ffw_norm_2.weight")) {
-                true => self.dense_and_experts(index, layer, &experts, input),
-                false => self.experts(index, &experts, layer, input),
-            };
+        match self.recipe.own_feed_forward {
+            Some(build) => build(self, index, layer, input),
+            None => self.dense_or_experts(index, layer, [input, input]),
         }
+    }
+
+    /// The common feed-forward part: dense, or experts in the layers that have some.
+    pub(crate) fn dense_or_experts(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        [input, router_input]: [Slot; 2],
+    ) -> Result<()> {
+        match self.numbers.experts.filter(|_| layer.has_experts) {
+            Some(experts) => self.experts(index, &experts, layer, [input, router_input]),
+            None => self.dense(index, layer, input),
+        }
+    }
+
+    /// A feed-forward part without experts.
+    pub(crate) fn dense(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
         let inner = layer.feed_forward_length;
         self.gated(index, "", inner, layer.activation, input)?;
         let gate = self.slots.gate;
@@ -37,7 +58,7 @@ impl LayerBuilder<'_> {
 
     /// Everything before the down matrix, into the gate slot. `suffix` is that of
     /// the tensors' names.
-    fn gated(
+    pub(crate) fn gated(
         &mut self,
         index: usize,
         suffix: &str,
@@ -45,7 +66,7 @@ impl LayerBuilder<'_> {
         activation: Activation,
         input: Slot,
     ) -> Result<()> {
-        let Slots { gate, up, .. } = self.slots;
+        let LayerSlots { gate, up, .. } = self.slots;
         let width = self.numbers.embedding_length;
         let name = |part: &str| format!("blk.{index}.ffn_{part}{suffix}");
         let (outputs, up) = match self.recipe.feed_forward {
@@ -83,10 +104,9 @@ impl LayerBuilder<'_> {
         index: usize,
         experts: &ExpertHyperparameters,
         layer: &LayerHyperparameters,
-        input: Slot,
+        [input, router_input]: [Slot; 2],
     ) -> Result<()> {
-        let Slots { block, normed_beside, .. } = self.slots;
-        let router_input = if self.recipe.router_reads_layer { normed_beside } else { input };
+        let block = self.slots.block;
         self.moe(index, experts, layer, [input, router_input], block)?;
         if self.builder.contains(&format!("blk.{index}.ffn_up_shexp.weight")) {
             let inner = experts.shared_feed_forward_length;
@@ -95,47 +115,8 @@ impl LayerBuilder<'_> {
         self.add_block(index, "post_ffw_norm")
     }
 
-    /// A dense part and experts that read the same hidden state, each behind norms of
-    /// its own and summed before the last (Gemma 4).
-    fn dense_and_experts(
-        &mut self,
-        index: usize,
-        layer: &LayerHyperparameters,
-        experts: &ExpertHyperparameters,
-        input: Slot,
-    ) -> Result<()> {
-        let Slots { hidden, normed, normed_beside, gate, block, .. } = self.slots;
-        let (width, inner) = (self.numbers.embedding_length, layer.feed_forward_length);
-        let name = |part: &str| format!("blk.{index}.{part}");
-        self.gated(index, "", inner, layer.activation, input)?;
-        let outputs = vec![self.linear(&name("ffn_down"), &[inner, width], block)?];
-        self.builder.push(Step::Linear(Linear { input: gate, outputs }));
-        self.norm(&name("post_ffw_norm_1"), block, block)?;
-
-        self.norm(&name("pre_ffw_norm_2"), hidden, normed)?;
-        self.router_norm(&name("ffn_gate_inp.scale"), hidden, normed_beside)?;
-        let result = self.builder.batch_slot(width);
-        self.moe(index, experts, layer, [normed, normed_beside], result)?;
-        self.norm(&name("post_ffw_norm_2"), result, result)?;
-        let add = Add { a: block, b: result, out: block, a_scale: 1.0, scale: 1.0 };
-        self.builder.push(Step::Add(add));
-        self.add_block(index, "post_ffw_norm")
-    }
-
-    /// The norm of a router's input, whose factors are divided by the root of its width.
-    fn router_norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<()> {
-        let width = self.numbers.embedding_length;
-        let mut factors = self.builder.values(name, &[width])?;
-        factors.iter_mut().for_each(|factor| *factor /= (width as f32).sqrt());
-        let weight = Some(self.builder.constant(name, &factors)?);
-        let (kind, epsilon) = (NormKind::Rms, self.numbers.epsilon);
-        let norm = Norm { input, out, kind, groups: 1, width, weight, bias: None, epsilon };
-        self.builder.push(Step::Norm(norm));
-        Ok(())
-    }
-
     /// Routes rows to experts and leaves their sum in `out`.
-    fn moe(
+    pub(crate) fn moe(
         &mut self,
         index: usize,
         experts: &ExpertHyperparameters,
@@ -253,7 +234,7 @@ impl LayerBuilder<'_> {
         activation: Activation,
         input: Slot,
     ) -> Result<()> {
-        let Slots { gate, block, .. } = self.slots;
+        let LayerSlots { gate, block, .. } = self.slots;
         let width = self.numbers.embedding_length;
         self.gated(index, "_shexp", inner, activation, input)?;
         let down = self.linear(&format!("blk.{index}.ffn_down_shexp"), &[inner, width], gate)?;

@@ -5,7 +5,7 @@
 
 use realm_ir::{HeadLinear, Linear, NormKind, RopeStore, Slot, Step, WeightRef};
 
-use super::{LayerBuilder, Slots};
+use super::{LayerBuilder, LayerSlots};
 use crate::derived::{gather, transpose_heads};
 use crate::error::Result;
 use crate::hyperparameters::{LatentHyperparameters, LayerHyperparameters};
@@ -18,7 +18,7 @@ impl LayerBuilder<'_> {
         layer: &LayerHyperparameters,
         input: Slot,
     ) -> Result<()> {
-        let Slots { q, k, v, mixed, .. } = self.slots;
+        let LayerSlots { q, k, v, mixed, .. } = self.slots;
         let numbers = self.numbers;
         let latent = numbers.latent.expect("checked by the caller");
         let rotating = numbers.rope_dimension_count;

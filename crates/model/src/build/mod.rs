@@ -28,6 +28,8 @@ use crate::rope::rope_specs;
 use self::altup::AltUp;
 use self::per_layer::PerLayer;
 
+pub(crate) use self::encoder::norms_behind;
+
 /// A model ready to be given to a backend.
 #[derive(Clone, Debug)]
 pub struct ModelPlan {
@@ -53,27 +55,37 @@ pub struct ModelPlan {
 pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let key = "general.architecture";
     let architecture = gguf.metadata().require_str(key)?;
-    let recipe = arch::find(architecture)
+    let mut recipe = *arch::find(architecture)
         .ok_or_else(|| Error::unsupported(key, architecture, arch::names()))?;
-    let numbers = Hyperparameters::read(gguf, recipe)?;
-    let ropes = rope_specs(gguf, recipe, &numbers, context_length)?;
+    if let Some(adjust) = recipe.adjust {
+        adjust(gguf, &mut recipe)?;
+    }
+    let numbers = Hyperparameters::read(gguf, &recipe)?;
+    let ropes = rope_specs(gguf, &recipe, &numbers, context_length)?;
     let mut builder = ProgramBuilder::new(gguf);
     // First of all, so that the width of everything else is one that the file has values for.
     let shape = [numbers.embedding_length, numbers.n_vocab];
     let table = builder.weight("token_embd.weight", &shape)?;
-    let slots = Slots::new(&mut builder, recipe, &numbers);
+    let slots = LayerSlots::new(&mut builder, &recipe, &numbers);
     let per_layer = PerLayer::new(&mut builder, &numbers);
     let altup = AltUp::new(&mut builder, &numbers)?;
-    let mut layers =
-        LayerBuilder { builder, recipe, numbers: &numbers, slots, altup, per_layer, ropes };
+    let mut layers = LayerBuilder {
+        builder,
+        recipe: &recipe,
+        numbers: &numbers,
+        slots,
+        altup,
+        per_layer,
+        ropes,
+    };
 
     layers.embed(table)?;
     for (index, layer) in numbers.layers.iter().enumerate() {
         layers.builder.begin_segment();
         layers.predict_streams(index)?;
-        match recipe.is_encoder && !recipe.pre_norms {
-            true => layers.encoder_block(index, layer)?,
-            false => layers.block(index, layer)?,
+        match recipe.own_layer {
+            Some(build) => build(&mut layers, index, layer)?,
+            None => layers.block(index, layer)?,
         }
         layers.correct_streams(index)?;
         layers.add_per_layer_input(index)?;
@@ -86,7 +98,7 @@ pub fn build(gguf: &Gguf, context_length: usize) -> Result<ModelPlan> {
     let scores = layers.scores()?;
     let LayerBuilder { builder, slots, altup, per_layer, .. } = layers;
     builder.check_all_used(numbers.layers.len())?;
-    let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+    let keys = Keys::new(gguf, recipe.name);
     let is_encoder = recipe.is_encoder || !numbers.is_causal;
     let embedding = EmbeddingPlan {
         hidden: slots.taken,
@@ -126,12 +138,12 @@ fn kv_layer(layer: &LayerHyperparameters) -> KvLayer {
 
 /// The buffers of a decoder. Layers share them.
 #[derive(Clone, Copy)]
-struct Slots {
-    hidden: Slot,
+pub(crate) struct LayerSlots {
+    pub hidden: Slot,
     /// Input of a block's matrices after its norm.
-    normed: Slot,
-    /// The same for a feed-forward part that runs beside attention.
-    normed_beside: Slot,
+    pub normed: Slot,
+    /// The same for a feed-forward part that runs beside attention, or for its router.
+    pub normed_beside: Slot,
     q: Slot,
     /// Gate on attention's result.
     q_gate: Slot,
@@ -140,14 +152,14 @@ struct Slots {
     /// Attention's result, before its output matrix.
     mixed: Slot,
     /// A block's result, where a norm comes before the residual.
-    block: Slot,
-    gate: Slot,
+    pub block: Slot,
+    pub gate: Slot,
     up: Slot,
     taken: Slot,
     logits: Slot,
 }
 
-impl Slots {
+impl LayerSlots {
     fn new(builder: &mut ProgramBuilder<'_>, recipe: &Recipe, numbers: &Hyperparameters) -> Self {
         let widest = |width: fn(&LayerHyperparameters) -> usize| {
             numbers.layers.iter().map(width).max().expect("at least one layer")
@@ -164,7 +176,7 @@ impl Slots {
         let gate = if recipe.attention_gate == AttentionGate::Queries { q } else { 0 };
         let mut batch = |width| builder.slot(Rows::Batch, width);
         let k = batch(keys);
-        Slots {
+        LayerSlots {
             hidden: batch(embedding),
             normed: batch(embedding),
             normed_beside: batch(embedding),
@@ -188,11 +200,11 @@ impl Slots {
 }
 
 /// Appends the parts of a decoder to a program.
-struct LayerBuilder<'a> {
-    builder: ProgramBuilder<'a>,
-    recipe: &'static Recipe,
-    numbers: &'a Hyperparameters,
-    slots: Slots,
+pub(crate) struct LayerBuilder<'a> {
+    pub builder: ProgramBuilder<'a>,
+    recipe: &'a Recipe,
+    pub numbers: &'a Hyperparameters,
+    pub slots: LayerSlots,
     /// Streams that layers hand on instead of the hidden state, in families with such.
     altup: Option<AltUp>,
     /// Inputs that layers have of their own, in families with such.
@@ -224,46 +236,41 @@ impl LayerBuilder<'_> {
         self.embed_streams()
     }
 
-    /// One layer: attention and feed-forward, one after the other or side by side.
-    fn block(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
-        let Slots { hidden, normed, normed_beside, .. } = self.slots;
+    /// One layer, as most families have it.
+    pub(crate) fn block(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        match self.recipe.block {
+            Block::Sequential => self.sequential(index, layer),
+            Block::Parallel => self.parallel(index, layer),
+            Block::OnePart => self.one_part(index, layer),
+        }
+    }
+
+    /// Attention, then feed-forward, either of which a layer may lack.
+    fn sequential(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let LayerSlots { hidden, normed, .. } = self.slots;
         let name = |part: &str| format!("blk.{index}.{part}");
-        let has = |layers: &Self, part: &str| {
-            layers.builder.contains(&format!("blk.{index}.{part}.weight"))
-        };
-        if self.recipe.block == Block::OnePart {
+        if layer.mixer != Mixer::None {
             let input = self.pre_norm(&name("attn_norm"), hidden, normed)?;
-            return match layer.mixer {
-                Mixer::None => self.feed_forward(index, layer, input),
-                _ => self.mixer(index, layer, input),
-            };
+            self.mixer(index, layer, input)?;
+            self.add_laurel(index, input)?;
         }
-        if !self.numbers.is_parallel {
-            if self.recipe.router_reads_layer {
-                let (b, out) = (hidden, normed_beside);
-                // A copy, before attention changes the hidden state.
-                self.builder.push(Step::Add(Add { a: hidden, b, out, a_scale: 1.0, scale: 0.0 }));
-            }
-            if layer.mixer != Mixer::None {
-                let has_norm = index > 0 || self.recipe.first_attention_norm;
-                let input = match has_norm {
-                    true => self.pre_norm(&name("attn_norm"), hidden, normed)?,
-                    false => hidden,
-                };
-                self.mixer(index, layer, input)?;
-                self.add_laurel(index, input)?;
-            }
-            if layer.feed_forward_length == 0 && !layer.has_experts {
-                return Ok(());
-            }
-            let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
-            return self.feed_forward(index, layer, input);
+        if layer.feed_forward_length == 0 && !layer.has_experts {
+            return Ok(());
         }
+        let input = self.pre_norm(&name(self.recipe.ffn_norm), hidden, normed)?;
+        self.feed_forward(index, layer, input)
+    }
+
+    /// Attention and feed-forward side by side, behind one norm or behind one each.
+    fn parallel(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let LayerSlots { hidden, normed, normed_beside, .. } = self.slots;
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let has = |part: &str| self.builder.contains(&format!("blk.{index}.{part}.weight"));
         // Both norms come before attention changes the hidden state.
-        let (attention, beside) = if has(self, "attn_norm_2") {
+        let (attention, beside) = if has("attn_norm_2") {
             ("attn_norm_2", Some("attn_norm"))
         } else {
-            ("attn_norm", Some(self.recipe.ffn_norm).filter(|ffn_norm| has(self, ffn_norm)))
+            ("attn_norm", Some(self.recipe.ffn_norm).filter(|ffn_norm| has(ffn_norm)))
         };
         let feed_forward_input = match beside {
             Some(norm) => self.pre_norm(&name(norm), hidden, normed_beside)?,
@@ -274,8 +281,23 @@ impl LayerBuilder<'_> {
         self.feed_forward(index, layer, feed_forward_input)
     }
 
+    /// One of the two alone.
+    fn one_part(&mut self, index: usize, layer: &LayerHyperparameters) -> Result<()> {
+        let LayerSlots { hidden, normed, .. } = self.slots;
+        let input = self.pre_norm(&format!("blk.{index}.attn_norm"), hidden, normed)?;
+        match layer.mixer {
+            Mixer::None => self.feed_forward(index, layer, input),
+            _ => self.mixer(index, layer, input),
+        }
+    }
+
     /// What mixes the positions of a layer.
-    fn mixer(&mut self, index: usize, layer: &LayerHyperparameters, input: Slot) -> Result<()> {
+    pub(crate) fn mixer(
+        &mut self,
+        index: usize,
+        layer: &LayerHyperparameters,
+        input: Slot,
+    ) -> Result<()> {
         match layer.mixer {
             Mixer::Attention(kv_layer) => self.attention(index, kv_layer, layer, input),
             Mixer::SharedAttention(kv_layer) => {
@@ -299,8 +321,14 @@ impl LayerBuilder<'_> {
         }
     }
 
+    /// Copies the hidden state to `out`.
+    pub(crate) fn keep_hidden(&mut self, out: Slot) {
+        let (a, b) = (self.slots.hidden, self.slots.hidden);
+        self.builder.push(Step::Add(Add { a, b, out, a_scale: 1.0, scale: 0.0 }));
+    }
+
     /// The norm before a part; families without one read the hidden state.
-    fn pre_norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<Slot> {
+    pub(crate) fn pre_norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<Slot> {
         if !self.recipe.pre_norms {
             return Ok(input);
         }
@@ -316,7 +344,7 @@ impl LayerBuilder<'_> {
         output: LinearOutput,
         post_norm: &str,
     ) -> Result<()> {
-        let Slots { hidden, block, .. } = self.slots;
+        let LayerSlots { hidden, block, .. } = self.slots;
         let scale = self.numbers.residual_scale;
         if !self.recipe.post_norms {
             let scale = scale * output.scale;
@@ -330,8 +358,8 @@ impl LayerBuilder<'_> {
     }
 
     /// Adds the block slot to the hidden state, after a norm in families that have one.
-    fn add_block(&mut self, index: usize, post_norm: &str) -> Result<()> {
-        let Slots { hidden, block, .. } = self.slots;
+    pub(crate) fn add_block(&mut self, index: usize, post_norm: &str) -> Result<()> {
+        let LayerSlots { hidden, block, .. } = self.slots;
         if self.recipe.post_norms {
             self.norm(&format!("blk.{index}.{post_norm}"), block, block)?;
         }
@@ -341,7 +369,7 @@ impl LayerBuilder<'_> {
     }
 
     fn head(&mut self, table: WeightRef) -> Result<()> {
-        let Slots { hidden, taken, logits, .. } = self.slots;
+        let LayerSlots { hidden, taken, logits, .. } = self.slots;
         let shape = [self.numbers.embedding_length, self.numbers.n_vocab];
         self.builder.begin_segment();
         match self.altup.is_some() {
@@ -364,7 +392,7 @@ impl LayerBuilder<'_> {
     }
 
     /// A norm over whole rows of the hidden state's width.
-    fn norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<()> {
+    pub(crate) fn norm(&mut self, name: &str, input: Slot, out: Slot) -> Result<()> {
         let width = self.numbers.embedding_length;
         self.norm_of(name, input, out, self.recipe.norm, (1, width), &[width])
     }
@@ -397,7 +425,12 @@ impl LayerBuilder<'_> {
     }
 
     /// One matrix `[in, out]` and its bias, if the file has one.
-    fn linear(&mut self, name: &str, shape: &[usize; 2], out: Slot) -> Result<LinearOutput> {
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        shape: &[usize; 2],
+        out: Slot,
+    ) -> Result<LinearOutput> {
         let weight = self.builder.weight(&format!("{name}.weight"), shape)?;
         let scale = self.builder.matrix_scale(name)?;
         let bias_name = format!("{name}.bias");

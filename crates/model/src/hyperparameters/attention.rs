@@ -115,12 +115,10 @@ pub(super) fn attention_scale(
 ) -> f32 {
     let key_length = layers[0].key_length;
     let width = match recipe.attention_scale {
-        AttentionScale::KeyWidthUnlessLayers(n) if n == layers.len() => {
-            embedding_length as f32 / layers[0].n_heads as f32
-        }
+        AttentionScale::KeyWidth => key_length as f32,
+        AttentionScale::EmbeddingShare => embedding_length as f32 / layers[0].n_heads as f32,
         AttentionScale::InverseKeyWidth => return 1.0 / key_length as f32,
         AttentionScale::Always(scale) => return scale,
-        _ => key_length as f32,
     };
     1.0 / width.sqrt()
 }

@@ -1,6 +1,6 @@
 //! Numbers from metadata, each checked as it is read.
 
-use realm_gguf::{Metadata, U32OrArray};
+use realm_gguf::{Gguf, Metadata, U32OrArray};
 
 use crate::error::{Error, Result};
 
@@ -21,9 +21,26 @@ pub(crate) struct Keys<'a> {
     pub architecture: &'a str,
 }
 
-impl Keys<'_> {
+impl<'a> Keys<'a> {
+    pub fn new(gguf: &'a Gguf, architecture: &'a str) -> Self {
+        Keys { metadata: gguf.metadata(), architecture }
+    }
+
     pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
+    }
+
+    /// Layers that the model runs: without those blocks at the end that predict tokens further
+    /// ahead and that nothing else needs (`nextn_predict_layers`, arXiv 2412.19437 section 2.2).
+    pub fn n_layers(&self) -> Result<usize> {
+        let n_blocks = self.count("block_count", None)?;
+        let key = self.key("nextn_predict_layers");
+        let n_predicting = self.metadata.u32(&key)?.unwrap_or(0) as usize;
+        if n_predicting >= n_blocks {
+            let expected = format!("fewer than the {n_blocks} blocks");
+            return Err(Error::invalid(key, n_predicting, expected));
+        }
+        Ok(n_blocks - n_predicting)
     }
 
     /// A count from 1 on, `default` where the key is absent, an error where both are.

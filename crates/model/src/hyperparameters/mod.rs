@@ -73,8 +73,6 @@ pub struct Hyperparameters {
     /// Whether a position sees only those before it; decoders that were trained on to
     /// embed say that it does not (`attention.causal`).
     pub is_causal: bool,
-    /// Whether attention and feed-forward read the same state.
-    pub is_parallel: bool,
     /// Factor on the embedding.
     pub embed_scale: f32,
     /// Factor on what a block adds to the hidden state.
@@ -102,7 +100,7 @@ impl Hyperparameters {
     /// A missing key, a value of the wrong type or out of range, or two that
     /// contradict each other; named with what was found and expected.
     pub fn read(gguf: &Gguf, recipe: &Recipe) -> Result<Self> {
-        let keys = Keys { metadata: gguf.metadata(), architecture: recipe.name };
+        let keys = Keys::new(gguf, recipe.name);
         let embedding_length = keys.count("embedding_length", None)?;
         let context_length = keys.count("context_length", None)?;
         let n_blocks = keys.count("block_count", None)?;
@@ -111,7 +109,7 @@ impl Hyperparameters {
                 format!("at most one per tensor, and there are {}", gguf.tensors().len());
             return Err(Error::invalid(keys.key("block_count"), n_blocks, expected));
         }
-        let n_layers = n_blocks - n_predict_layers(&keys, n_blocks)?;
+        let n_layers = keys.n_layers()?;
         let mut parts = LayerParts::read(&keys, recipe, n_blocks)?;
         // Layers without attention say nothing about the width of a head.
         let first_heads = parts.heads.iter().copied().find(|n| *n > 0).unwrap_or(1);
@@ -140,7 +138,6 @@ impl Hyperparameters {
         let delta_net = delta_net(&keys, recipe)?;
         let scan = scan(&keys, recipe)?;
         let activations = activations(gguf, recipe, n_blocks)?;
-        let (has_alibi, rotates) = positions(&keys, recipe, n_layers)?;
 
         let mut mixers = Mixers::new(recipe, conv_taps, embedding_length, delta_net, scan);
         let is_recurrent = recurrent_layers(&keys, recipe, &parts.kv_heads)?;
@@ -197,7 +194,7 @@ impl Hyperparameters {
                 feed_forward_length,
                 activation: activations[layer],
                 window: windows[layer],
-                rotates: turns && rotates,
+                rotates: turns && recipe.positions == Positions::Rope,
                 has_experts: experts.is_some() && gguf.tensor(&router).is_some(),
                 gate_sparsity: gate_sparsity[layer],
             });
@@ -230,7 +227,6 @@ impl Hyperparameters {
                 .metadata
                 .bool(&keys.key("attention.causal"))?
                 .unwrap_or(!recipe.is_encoder),
-            is_parallel: is_parallel(gguf, &keys, recipe)?,
             embed_scale: match recipe.embed_scale {
                 EmbedScale::Key => keys.positive("embedding_scale")?.unwrap_or(1.0),
                 EmbedScale::SqrtWidth => (embedding_length as f32).sqrt(),
@@ -249,9 +245,9 @@ impl Hyperparameters {
             attention_softcap: keys.cap("attn_logit_softcapping")?,
             // Where a family fixes the slopes, converters leave the key out: they are
             // then those of the method's definition (arXiv 2108.12409).
-            alibi_max_bias: match has_alibi {
-                true => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
-                false => None,
+            alibi_max_bias: match recipe.positions {
+                Positions::Alibi => Some(keys.positive("attention.max_alibi_bias")?.unwrap_or(8.0)),
+                _ => None,
             },
             logit_softcap: match keys.metadata.get(&keys.key("final_logit_softcapping")) {
                 Some(_) => keys.cap("final_logit_softcapping")?,
@@ -264,42 +260,6 @@ impl Hyperparameters {
             context_length,
             layers,
         })
-    }
-}
-
-/// Blocks at the end that predict tokens further ahead and that nothing else needs
-/// (`nextn_predict_layers`, arXiv 2412.19437 section 2.2).
-fn n_predict_layers(keys: &Keys<'_>, n_blocks: usize) -> Result<usize> {
-    let key = keys.key("nextn_predict_layers");
-    let n = keys.metadata.u32(&key)?.unwrap_or(0) as usize;
-    if n >= n_blocks {
-        return Err(Error::invalid(key, n, format!("fewer than the {n_blocks} blocks")));
-    }
-    Ok(n)
-}
-
-/// Whether scores have linear biases, and whether queries and keys rotate.
-fn positions(keys: &Keys<'_>, recipe: &Recipe, n_layers: usize) -> Result<(bool, bool)> {
-    Ok(match recipe.positions {
-        Positions::Rope => (false, true),
-        Positions::RopeByKey => {
-            (false, keys.metadata.bool(&keys.key("rope.scaling.finetuned"))?.unwrap_or(true))
-        }
-        Positions::Alibi => (true, false),
-        Positions::AlibiIfLayers(n) => (n == n_layers, n != n_layers),
-        Positions::Learned | Positions::None => (false, false),
-    })
-}
-
-fn is_parallel(gguf: &Gguf, keys: &Keys<'_>, recipe: &Recipe) -> Result<bool> {
-    match recipe.block {
-        Block::Sequential | Block::OnePart => Ok(false),
-        Block::Parallel => Ok(true),
-        Block::ParallelWithoutFfnNorm => {
-            let norm = format!("blk.0.{}.weight", recipe.ffn_norm);
-            Ok(gguf.tensor(&norm).is_none())
-        }
-        Block::ByKey => Ok(keys.metadata.require_bool(&keys.key("use_parallel_residual"))?),
     }
 }
 

@@ -83,12 +83,12 @@ pub(crate) const fn format<F: Block256>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F` for interleaved rows, fastest first.
 pub(crate) const fn packed_kernels<F: rows::Rows256>() -> [Kernel; InstructionSet::COUNT - 1] {
-    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY))
+    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::FormatRows<F>>(F::TY))
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows256>() -> [Kernel; InstructionSet::LEAN_COUNT] {
-    kernels_by::<F, rows::Family<F>>()
+    kernels_by::<F, rows::FormatRows<F>>()
 }
 
 /// Like [`kernels`], with vectors as `R` says.

@@ -8,7 +8,7 @@ use crate::ActivationView;
 use crate::activations::{Blocks, PAIRS_16, SUMS_256, fours};
 use crate::packing::Order;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd, offset};
+use crate::simd::{LaneRows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ pub(crate) trait Rows256: Block256 + Sized {
     ///
     /// Implementations are `#[inline(always)]`, as are those of the other functions.
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         Self::unpack_scales(s, rows, at, block);
         for run in 0..RUNS {
             let u = Self::unpack_run(s, rows, at, run);
@@ -66,13 +66,13 @@ pub(crate) trait Rows256: Block256 + Sized {
 
     /// All of a block but its values.
     #[inline(always)]
-    fn unpack_scales<S: Simd>(_s: S, _rows: &Rows<'_>, _at: usize, _block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(_s: S, _rows: &LaneRows<'_>, _at: usize, _block: &mut RowBlocks<S>) {
         unreachable!("formats with runs unpack scales")
     }
 
     /// A quarter of the values: four groups of 16.
     #[inline(always)]
-    fn unpack_run<S: Simd>(_s: S, _rows: &Rows<'_>, _at: usize, _run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(_s: S, _rows: &LaneRows<'_>, _at: usize, _run: usize) -> Run<S> {
         unreachable!("formats with runs unpack them")
     }
 
@@ -106,7 +106,7 @@ pub(crate) fn group_of_quarters(run: usize, i: usize) -> usize {
 
 /// Two bits of each value of a run, which are 16 bytes from `at` on.
 #[inline(always)]
-pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> Run<S> {
+pub(crate) fn unpack_two_bits<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize) -> Run<S> {
     let two = s.splat(0x0303_0303);
     let words: [_; 4] = s.transpose(rows, at);
     let mut u = [two; 16];
@@ -168,7 +168,12 @@ pub(crate) fn pack_pairs<S: Simd, F: Rows256>(s: S, groups: &[S::I; GROUPS]) -> 
 /// Fills scales and minimums from the first 16 bytes of a Q4_K or Q5_K block,
 /// as [`super::scales_and_mins`] does.
 #[inline(always)]
-pub(crate) fn unpack_header<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+pub(crate) fn unpack_header<S: Simd>(
+    s: S,
+    rows: &LaneRows<'_>,
+    at: usize,
+    block: &mut RowBlocks<S>,
+) {
     let [d, a, b, c] = s.transpose(rows, at);
     block.d = s.f16_to_f32(d);
     block.dmin = s.f16_to_f32(s.shr(d, 16));
@@ -186,10 +191,10 @@ pub(crate) fn unpack_header<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &m
     }
 }
 
-/// The rows of a format of this family.
-pub(crate) struct Family<F>(PhantomData<F>);
+/// The rows of a format of this kind.
+pub(crate) struct FormatRows<F>(PhantomData<F>);
 
-impl<F: Rows256> RowFormat for Family<F> {
+impl<F: Rows256> RowFormat for FormatRows<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const TURN_TOKENS: usize = if F::SCALE_LEN == 32 && !F::WIDE { 4 } else { 0 };
     const LEN: usize = LEN;
@@ -208,7 +213,13 @@ impl<F: Rows256> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize, block: &mut RowBlocks<S>) {
+    fn unpack<S: Simd>(
+        s: S,
+        rows: &LaneRows<'_>,
+        at: usize,
+        _part: usize,
+        block: &mut RowBlocks<S>,
+    ) {
         F::unpack_rows(s, rows, at, block);
     }
 
@@ -251,7 +262,7 @@ impl<F: Rows256> RowFormat for Family<F> {
     #[inline(always)]
     fn unpack_and_add<S: Simd, const T: usize>(
         s: S,
-        (rows, at, part): (&Rows<'_>, usize, usize),
+        (rows, at, part): (&LaneRows<'_>, usize, usize),
         block: &mut RowBlocks<S>,
         x: &[Self::Activations<'_>; T],
         at_x: usize,

@@ -80,13 +80,13 @@ pub(crate) const fn format<F: Block32>(kernels: &'static [Kernel]) -> Format {
 
 /// The kernels of `F` for interleaved rows, fastest first.
 pub(crate) const fn packed_kernels<F: rows::Rows32>() -> [Kernel; InstructionSet::COUNT - 1] {
-    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::Family<F>>(F::TY))
+    for_each_simd!(S<true> => crate::rows::packed_kernel::<S, rows::FormatRows<F>>(F::TY))
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
 pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; InstructionSet::LEAN_COUNT] {
     for_each_lean!(
-        S => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
+        S => crate::rows::kernel::<S, rows::FormatRows<F>>(F::TY),
         Kernel::new(InstructionSet::Scalar, F::TY, matmul::<F>)
     )
 }
@@ -95,7 +95,7 @@ pub(crate) const fn kernels<F: rows::Rows32>() -> [Kernel; InstructionSet::LEAN_
 /// [`packed_kernels`].
 pub(crate) const fn kernels_everywhere<F: rows::Rows32>() -> [Kernel; InstructionSet::COUNT] {
     for_each_simd!(
-        S<false> => crate::rows::kernel::<S, rows::Family<F>>(F::TY),
+        S<false> => crate::rows::kernel::<S, rows::FormatRows<F>>(F::TY),
         Kernel::new(InstructionSet::Scalar, F::TY, matmul::<F>)
     )
 }

@@ -12,7 +12,7 @@ use crate::packing::Order;
 #[cfg(target_feature = "simd128")]
 use crate::rows::Panels;
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd, offset};
+use crate::simd::{LaneRows, Simd, offset};
 
 /// The same block of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -35,12 +35,12 @@ pub(crate) trait Rows32: Block32 {
     /// Unpacks one part of the block that begins at byte `at` of each row.
     ///
     /// Implementations are `#[inline(always)]`.
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize) -> RowBlocks<S>;
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, part: usize) -> RowBlocks<S>;
 }
 
 /// The nibbles of bytes `at..at + 16`, ordered as in [`super::nibbles`].
 #[inline(always)]
-pub(crate) fn nibbles<S: Simd>(s: S, rows: &Rows<'_>, at: usize) -> [S::I; LEN / 4] {
+pub(crate) fn nibbles<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize) -> [S::I; LEN / 4] {
     let [a, b, c, d] = s.transpose(rows, at);
     let mask = s.splat(0x0f0f_0f0f);
     let low = |v| s.and(v, mask);
@@ -63,10 +63,10 @@ pub(crate) fn spread_bits<S: Simd>(s: S, bits: S::I, from: u32) -> S::I {
     s.and(s.mul(four, s.splat(0x0020_4081)), s.splat(0x0101_0101))
 }
 
-/// The rows of a format of this family.
-pub(crate) struct Family<F>(PhantomData<F>);
+/// The rows of a format of this kind.
+pub(crate) struct FormatRows<F>(PhantomData<F>);
 
-impl<F: Rows32> RowFormat for Family<F> {
+impl<F: Rows32> RowFormat for FormatRows<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     const PARTS: usize = F::PARTS;
@@ -80,7 +80,13 @@ impl<F: Rows32> RowFormat for Family<F> {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowBlocks<S>) {
+    fn unpack<S: Simd>(
+        s: S,
+        rows: &LaneRows<'_>,
+        at: usize,
+        part: usize,
+        block: &mut RowBlocks<S>,
+    ) {
         *block = F::unpack_rows(s, rows, at, part);
     }
 

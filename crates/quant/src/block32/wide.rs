@@ -12,7 +12,7 @@ use super::rows::{RowBlocks, Rows32};
 use crate::ActivationView;
 use crate::kernel::Problem;
 use crate::rows::with_tokens;
-use crate::simd::{Job, Rows, Simd, prefetch};
+use crate::simd::{Job, LaneRows, Simd, prefetch};
 
 /// Rows of a tile, in two vectors.
 const LANES: usize = 8;
@@ -85,7 +85,7 @@ impl<S: Simd, F: Rows32> Job<S> for Widened<'_, F> {
         let mut sums = vec![[0.0; LANES]; tokens];
         prefetch(s, problem.weights, 0, LANES * problem.row_bytes);
         for first in (0..problem.n_rows).step_by(LANES) {
-            let rows = Rows::new::<S>(problem.weights, problem.row_bytes, first, first + LANES);
+            let rows = LaneRows::new::<S>(problem.weights, problem.row_bytes, first, first + LANES);
             sums.fill([0.0; LANES]);
             for (runs, begin) in runs.chunks(tokens).zip((0..n_blocks).step_by(PANEL_BLOCKS)) {
                 let blocks = begin..n_blocks.min(begin + PANEL_BLOCKS);

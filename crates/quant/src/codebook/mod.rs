@@ -73,7 +73,7 @@ pub(crate) struct Parts<E: Entry> {
 /// The kernels of `F` that read entries one by one, fastest first; the last one is the
 /// definition. All there are for a codebook that is too large for registers.
 pub(crate) const fn usual_kernels<F: Codebook>() -> [Kernel; InstructionSet::LEAN_COUNT] {
-    block256::kernels_by::<F, rows::Family<F>>()
+    block256::kernels_by::<F, rows::FormatRows<F>>()
 }
 
 /// The kernels of `F`, fastest first; the last one is the definition.
@@ -85,7 +85,7 @@ pub(crate) const fn kernels<F: Codebook>() -> [Kernel; InstructionSet::CODEBOOK_
     }
     #[cfg(target_arch = "x86_64")]
     {
-        let first = crate::rows::kernel::<Avx512Vbmi, rows::Family<F>>(F::TY);
+        let first = crate::rows::kernel::<Avx512Vbmi, rows::FormatRows<F>>(F::TY);
         let mut kernels = [first; InstructionSet::CODEBOOK_COUNT];
         let (_, rest) = kernels.split_at_mut(1);
         rest.copy_from_slice(&usual);

@@ -18,10 +18,10 @@ use crate::activations::{Blocks, PAIRS_16, SUMS_256};
 use crate::block256::rows::{self, RowBlocks, Rows256, pack_pairs, widen_signed_bytes};
 use crate::block256::{GROUPS, LEN};
 use crate::rows::RowFormat;
-use crate::simd::{MAX_LANES, Rows, Simd};
+use crate::simd::{LaneRows, MAX_LANES, Simd};
 
-/// The rows of a format of this family.
-pub(crate) struct Family<F>(PhantomData<F>);
+/// The rows of a format of this kind.
+pub(crate) struct FormatRows<F>(PhantomData<F>);
 
 impl<F: Codebook> Rows256 for F {
     const WIDE: bool = true;
@@ -29,7 +29,7 @@ impl<F: Codebook> Rows256 for F {
     const HAS_RUNS: bool = false;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         const ROW_BYTES: usize = LEN + GROUPS;
         let mut unpacked = [[0; ROW_BYTES]; MAX_LANES];
         let mut d = [0; MAX_LANES];
@@ -43,7 +43,7 @@ impl<F: Codebook> Rows256 for F {
             scales.iter_mut().zip(parts.scales).for_each(|(to, scale)| *to = scale as u8);
             d[lane] = parts.d;
         }
-        let unpacked = Rows::new::<S>(unpacked.as_flattened(), ROW_BYTES, 0, MAX_LANES);
+        let unpacked = LaneRows::new::<S>(unpacked.as_flattened(), ROW_BYTES, 0, MAX_LANES);
         for (i, u) in block.u.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             *u = s.transpose(&unpacked, 16 * i);
         }
@@ -53,19 +53,25 @@ impl<F: Codebook> Rows256 for F {
     }
 }
 
-impl<F: Codebook> RowFormat for Family<F> {
+impl<F: Codebook> RowFormat for FormatRows<F> {
     type Block<S: Simd> = RowBlocks<S>;
     const LEN: usize = LEN;
     type Activations<'a> = Blocks<'a, LEN, SUMS_256>;
 
     #[inline(always)]
     fn empty<S: Simd>(s: S) -> RowBlocks<S> {
-        rows::Family::<F>::empty(s)
+        rows::FormatRows::<F>::empty(s)
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowBlocks<S>) {
-        rows::Family::<F>::unpack(s, rows, at, part, block);
+    fn unpack<S: Simd>(
+        s: S,
+        rows: &LaneRows<'_>,
+        at: usize,
+        part: usize,
+        block: &mut RowBlocks<S>,
+    ) {
+        rows::FormatRows::<F>::unpack(s, rows, at, part, block);
     }
 
     #[inline(always)]
@@ -85,13 +91,13 @@ impl<F: Codebook> RowFormat for Family<F> {
         at: usize,
         sums: &mut [[S::F; G]; T],
     ) {
-        rows::Family::<F>::add(s, blocks, x, at, sums);
+        rows::FormatRows::<F>::add(s, blocks, x, at, sums);
     }
 
     #[inline(always)]
     fn unpack_and_add<S: Simd, const T: usize>(
         s: S,
-        (rows, at, _part): (&Rows<'_>, usize, usize),
+        (rows, at, _part): (&LaneRows<'_>, usize, usize),
         _block: &mut RowBlocks<S>,
         x: &[Self::Activations<'_>; T],
         at_x: usize,
@@ -179,7 +185,12 @@ fn dot_shifted<S: Simd, F: Codebook, const T: usize>(
 
 /// The parts of the block at byte `at` of the row in `lane`; prefetches as much.
 #[inline(always)]
-fn parts<S: Simd, F: Codebook>(s: S, rows: &Rows<'_>, lane: usize, at: usize) -> Parts<F::Entry> {
+fn parts<S: Simd, F: Codebook>(
+    s: S,
+    rows: &LaneRows<'_>,
+    lane: usize,
+    at: usize,
+) -> Parts<F::Entry> {
     rows.prefetch_some(s, F::TY.block_bytes());
     F::parts(rows.row_from(lane, at))
 }

@@ -49,10 +49,10 @@ impl<S: FloatSimd, E: Element> Job<S> for Matmul<'_, E> {
         let mut problem = self.problem;
         let (tokens, cols) = (problem.x.rows(), problem.cols);
         let whole = cols / row_lanes::<S>() * row_lanes::<S>();
-        let panel_cols = if tokens > S::FLOAT_TILE_TOKENS { PANEL_COLS } else { whole.max(1) };
+        let panel_cols = if tokens > tile_tokens::<S, E>() { PANEL_COLS } else { whole.max(1) };
         let block_tokens = (BLOCK_BYTES / (cols * size_of::<f32>()))
-            .next_multiple_of(S::FLOAT_TILE_TOKENS)
-            .clamp(S::FLOAT_TILE_TOKENS, tokens.next_multiple_of(S::FLOAT_TILE_TOKENS));
+            .next_multiple_of(tile_tokens::<S, E>())
+            .clamp(tile_tokens::<S, E>(), tokens.next_multiple_of(tile_tokens::<S, E>()));
         let mut sums = vec![[s.splat_f32(0.0); TILE_VECTORS]; block_tokens];
         for begin in (0..tokens).step_by(block_tokens) {
             let sums = &mut sums[..block_tokens.min(tokens - begin)];
@@ -60,10 +60,10 @@ impl<S: FloatSimd, E: Element> Job<S> for Matmul<'_, E> {
                 sums.fill([s.splat_f32(0.0); TILE_VECTORS]);
                 for col in (0..whole).step_by(panel_cols) {
                     let cols = col..whole.min(col + panel_cols);
-                    for (i, sums) in sums.chunks_mut(S::FLOAT_TILE_TOKENS).enumerate() {
-                        let token = begin + i * S::FLOAT_TILE_TOKENS;
+                    for (i, sums) in sums.chunks_mut(tile_tokens::<S, E>()).enumerate() {
+                        let token = begin + i * tile_tokens::<S, E>();
                         let (problem, cols, is_first) = (&problem, cols.clone(), i == 0);
-                        with_tokens!(sums.len(), S::FLOAT_TILE_TOKENS, T => s.run(Tile::<S, E, T> {
+                        with_tokens!(sums.len(), tile_tokens::<S, E>(), T => s.run(Tile::<S, E, T> {
                             problem, first, token, cols, sums, is_first, element: PhantomData,
                         }));
                     }
@@ -79,6 +79,19 @@ impl<S: FloatSimd, E: Element> Job<S> for Matmul<'_, E> {
 /// Columns of a row in one vector.
 const fn row_lanes<S: FloatSimd>() -> usize {
     S::LANES / S::ROWS
+}
+
+/// Vectors along a row that are loaded together: the halves of a cache line, where two rows
+/// share a vector. Rows whose distance is a power of two push each other's lines out of the
+/// first-level cache before a second half is read.
+const fn row_steps<S: FloatSimd, E: Element>() -> usize {
+    if S::ROWS * E::BYTES == 8 { 2 } else { 1 }
+}
+
+/// Tokens of a tile: as many as have registers for their sums beside the values of the rows, of
+/// which two steps take twice as many.
+const fn tile_tokens<S: FloatSimd, E: Element>() -> usize {
+    if row_steps::<S, E>() == 2 { 5 } else { S::FLOAT_TILE_TOKENS }
 }
 
 /// Up to [`TILE_VECTORS`] vectors of rows with `T` tokens, some of the columns.
@@ -123,23 +136,46 @@ impl<S: FloatSimd, E: Element, const T: usize> Job<S> for Tile<'_, S, E, T> {
         let next = next.filter(|_| self.is_first).unwrap_or_default();
         let all: &mut [_; T] = self.sums.try_into().expect("a tile has T tokens");
         let mut sums = *all;
-        for k in (0..n_cols).step_by(row_lanes::<S>()) {
+        let step_cols = row_steps::<S, E>() * row_lanes::<S>();
+        let mut k = 0;
+        while k + step_cols <= n_cols {
             let read = rows * E::BYTES;
-            prefetch(s, next, (cols.start + k) * read, row_lanes::<S>() * read);
-            let mut values = [s.splat_f32(0.0); TILE_VECTORS];
-            for v in 0..TILE_VECTORS {
-                let [first, second] = w[v];
-                let at = k * E::BYTES;
-                values[v] = E::load_rows(s, [&first[at..], &second[at..]]);
-            }
-            for t in 0..T {
-                let x = s.repeat_f32(bytemuck::cast_slice(&x[t][k..]));
-                for v in 0..TILE_VECTORS {
-                    sums[t][v] = s.fma_f32(values[v], x, sums[t][v]);
-                }
-            }
+            prefetch(s, next, (cols.start + k) * read, step_cols * read);
+            step::<S, E, T>(s, &w, &x, k, row_steps::<S, E>(), &mut sums);
+            k += step_cols;
+        }
+        if k < n_cols {
+            step::<S, E, T>(s, &w, &x, k, 1, &mut sums);
         }
         *all = sums;
+    }
+}
+
+/// The products of `n_steps` vectors along the rows, at most two.
+#[inline(always)]
+fn step<S: FloatSimd, E: Element, const T: usize>(
+    s: S,
+    w: &[[&[u8]; 2]; TILE_VECTORS],
+    x: &[&[f32]; T],
+    k: usize,
+    n_steps: usize,
+    sums: &mut [[S::F; TILE_VECTORS]; T],
+) {
+    let mut values = [[s.splat_f32(0.0); TILE_VECTORS]; 2];
+    for v in 0..TILE_VECTORS {
+        let [first, second] = w[v];
+        for (step, values) in values.iter_mut().take(n_steps).enumerate() {
+            let at = (k + step * row_lanes::<S>()) * E::BYTES;
+            values[v] = E::load_rows(s, [&first[at..], &second[at..]]);
+        }
+    }
+    for t in 0..T {
+        for (step, values) in values.iter().take(n_steps).enumerate() {
+            let x = s.repeat_f32(bytemuck::cast_slice(&x[t][k + step * row_lanes::<S>()..]));
+            for v in 0..TILE_VECTORS {
+                sums[t][v] = s.fma_f32(values[v], x, sums[t][v]);
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::IQ4XS;
 use crate::block256::LEN;
 use crate::block256::rows::{RowBlocks, Rows256, Run, pack_pairs};
 use crate::iq4_nl::levels;
-use crate::simd::{Rows, Simd, sign_bit};
+use crate::simd::{LaneRows, Simd, sign_bit};
 
 impl Rows256 for IQ4XS {
     const WIDE: bool = true;
@@ -12,7 +12,7 @@ impl Rows256 for IQ4XS {
     const GROUPS_PER_SUM: usize = 2;
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let [d_high, low, ..] = s.transpose(rows, at);
         block.d = s.f16_to_f32(d_high);
         for j in 0..LEN / Self::SCALE_LEN {
@@ -25,7 +25,7 @@ impl Rows256 for IQ4XS {
     }
 
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         let mask = s.splat(0x0f0f_0f0f);
         let levels = const { levels(sign_bit::<S>()) };
         let mut u = [mask; 16];

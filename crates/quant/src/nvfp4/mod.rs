@@ -11,7 +11,7 @@
 //! Layout source: `block_nvfp4` in ggml `src/ggml-common.h`; the scales'
 //! `ggml_ue4m3_to_fp32` in `src/ggml-impl.h`.
 //!
-//! No family has two scales in 32 values, so the dot product is here: of 32
+//! No other kind of formats has two scales in 32 values, so the dot product is here: of 32
 //! values with activations `d_x * q[i]` it is
 //!
 //! ```text
@@ -50,7 +50,7 @@ const UNBIAS: f32 = f32::from_bits((127 + 119) << 23);
 
 /// Fastest first; the last entry runs everywhere.
 static KERNELS: [Kernel; InstructionSet::LEAN_COUNT] = for_each_lean!(
-    S => crate::rows::kernel::<S, rows::Family>(TY),
+    S => crate::rows::kernel::<S, rows::FormatRows>(TY),
     Kernel::new(InstructionSet::Scalar, TY, scalar::matmul)
 );
 

@@ -7,7 +7,7 @@ use crate::ActivationView;
 use crate::activations::{Blocks, four};
 use crate::mxfp4::{LEVELS, OFFSET};
 use crate::rows::RowFormat;
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 /// The same 32 values of `S::LANES` rows.
 #[derive(Clone, Copy)]
@@ -18,9 +18,9 @@ pub(crate) struct RowParts<S: Simd> {
 }
 
 /// The rows of this format.
-pub(crate) struct Family;
+pub(crate) struct FormatRows;
 
-impl RowFormat for Family {
+impl RowFormat for FormatRows {
     type Block<S: Simd> = RowParts<S>;
     const LEN: usize = LEN;
     const PARTS: usize = PARTS;
@@ -32,7 +32,7 @@ impl RowFormat for Family {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize, block: &mut RowParts<S>) {
+    fn unpack<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, part: usize, block: &mut RowParts<S>) {
         let bytes = s.load_words_of_rows(rows, at);
         for (group, scale) in block.scales.iter_mut().enumerate() {
             let byte = s.shr(bytes, 8 * (2 * part + group) as u32);

@@ -3,13 +3,13 @@
 use super::Q1_0;
 use crate::block32::LEN;
 use crate::block32::rows::{RowBlocks, Rows32, spread_bits};
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows32 for Q1_0 {
     const WIDE: bool = false;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, part: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, part: usize) -> RowBlocks<S> {
         let bits = s.transpose(rows, at + 2)[part];
         let mut u = [bits; LEN / 4];
         for (j, u) in u.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ use crate::block256::rows::{
     RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, place, unpack_two_bits, widen_bytes,
 };
 use crate::packing::Order;
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for Q2K {
     const WIDE: bool = false;
@@ -13,7 +13,7 @@ impl Rows256 for Q2K {
     const ORDER: Order = Order { scale: None, dwords: &[(0, 16), (80, 84), (16, 80)] };
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let [a, b, c, d] = s.transpose(rows, at);
         let four = s.splat(0x0f0f_0f0f);
         let low = |word| s.and(word, four);
@@ -32,7 +32,7 @@ impl Rows256 for Q2K {
     }
 
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         unpack_two_bits(s, rows, at + place::<S, Self>(16 + 16 * run))
     }
 

@@ -5,7 +5,7 @@ use crate::block256::rows::{
     RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, place, unpack_two_bits, widen_bytes,
 };
 use crate::packing::Order;
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for Q3K {
     const WIDE: bool = false;
@@ -24,7 +24,7 @@ impl Rows256 for Q3K {
     };
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         // Twelve bytes of scales: three of four words, which in GGUF only an f16 follows.
         let [a, b, high] = if S::PACKED {
             let [a, b, high, _] = s.transpose(rows, at + place::<S, Self>(96));
@@ -51,7 +51,7 @@ impl Rows256 for Q3K {
     }
 
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         let (half, part) = (run / 2, run % 2);
         let one = s.splat(0x0101_0101);
         let bits = s.transpose(rows, at + place::<S, Self>(16 * part));

@@ -2,7 +2,7 @@
 
 use super::Q4K;
 use crate::block256::rows::{RowBlocks, Rows256, Run, unpack_header};
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for Q4K {
     const WIDE: bool = false;
@@ -10,12 +10,12 @@ impl Rows256 for Q4K {
     const GROUPS_PER_SUM: usize = 2;
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         unpack_header(s, rows, at, block);
     }
 
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         let mask = s.splat(0x0f0f_0f0f);
         let mut u = [mask; 16];
         for half in 0..2 {

@@ -2,13 +2,13 @@
 
 use super::Q5_0;
 use crate::block32::rows::{RowBlocks, Rows32, add_fifth_bits, nibbles};
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows32 for Q5_0 {
     const WIDE: bool = true;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [bits, ..] = s.transpose(rows, at + 2);
         let mut u = nibbles(s, rows, at + 6);
         add_fifth_bits(s, &mut u, bits);

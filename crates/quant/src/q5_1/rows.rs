@@ -2,13 +2,13 @@
 
 use super::Q5_1;
 use crate::block32::rows::{RowBlocks, Rows32, add_fifth_bits, nibbles};
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows32 for Q5_1 {
     const WIDE: bool = true;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [d_m, bits, ..] = s.transpose(rows, at);
         let mut u = nibbles(s, rows, at + 8);
         add_fifth_bits(s, &mut u, bits);

@@ -3,7 +3,7 @@
 use super::Q5K;
 use crate::block256::rows::{RowBlocks, Rows256, Run, place, unpack_header};
 use crate::packing::Order;
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for Q5K {
     const WIDE: bool = true;
@@ -27,13 +27,13 @@ impl Rows256 for Q5K {
     };
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         unpack_header(s, rows, at, block);
     }
 
     /// One half of the fifth bits, and two of the four runs of bytes that take them.
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         let (half, first) = (run / 2, run % 2 * 2);
         let (low, one) = (s.splat(0x0f0f_0f0f), s.splat(0x0101_0101));
         let words = |byte: usize| s.transpose(rows, at + place::<S, Self>(byte));

@@ -5,7 +5,7 @@ use crate::block256::rows::{
     RowBlocks, Rows256, Run, group_of_quarters, pack_pairs, place, widen_signed_bytes,
 };
 use crate::packing::Order;
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for Q6K {
     const WIDE: bool = true;
@@ -31,7 +31,7 @@ impl Rows256 for Q6K {
     };
 
     #[inline(always)]
-    fn unpack_scales<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_scales<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         let scales = s.transpose(rows, at + place::<S, Self>(192));
         block.scales = widen_signed_bytes(s, scales);
         block.pairs = pack_pairs::<S, Self>(s, &block.scales);
@@ -40,7 +40,7 @@ impl Rows256 for Q6K {
     }
 
     #[inline(always)]
-    fn unpack_run<S: Simd>(s: S, rows: &Rows<'_>, at: usize, run: usize) -> Run<S> {
+    fn unpack_run<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, run: usize) -> Run<S> {
         let (half, part) = (run / 2, run % 2);
         let (low, two) = (s.splat(0x0f0f_0f0f), s.splat(0x3030_3030));
         let join = |nibbles, high| s.or(s.and(nibbles, low), s.and(high, two));

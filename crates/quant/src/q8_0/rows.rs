@@ -2,13 +2,13 @@
 
 use super::Q8_0;
 use crate::block32::rows::{RowBlocks, Rows32};
-use crate::simd::{Rows, Simd, sign_bit};
+use crate::simd::{LaneRows, Simd, sign_bit};
 
 impl Rows32 for Q8_0 {
     const WIDE: bool = true;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, _part: usize) -> RowBlocks<S> {
         let [a, b, c, d] = s.transpose(rows, at + 2);
         let [e, f, g, h] = s.transpose(rows, at + 18);
         let mut u = [a, b, c, d, e, f, g, h];

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::{FloatSimd, Job, MAX_LANES, Rows, Simd, operations};
+use super::{FloatSimd, Job, LaneRows, MAX_LANES, Simd, operations, prefetches};
 use crate::cpu::InstructionSet;
 
 /// Proof that the CPU has the instructions of `P`.
@@ -189,17 +189,7 @@ unsafe impl<const PACKED: bool, P: Products> FloatSimd for Avx2<PACKED, P> {
         P::run(self, job)
     }
 
-    #[inline(always)]
-    unsafe fn prefetch(self, address: *const u8) {
-        // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch_near(self, address: *const u8) {
-        // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-    }
+    prefetches!();
 
     operations! {
         fn splat_f32(value: f32) -> __m256 = _mm256_set1_ps(value);
@@ -250,7 +240,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     type Dot = P::Sum;
 
     #[inline(always)]
-    fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m256i; 4] {
+    fn transpose(self, rows: &LaneRows<'_>, at: usize) -> [__m256i; 4] {
         if PACKED {
             let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
@@ -281,7 +271,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     }
 
     #[inline(always)]
-    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> __m256 {
+    fn gather_f16(self, rows: &LaneRows<'_>, at: usize) -> __m256 {
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {
@@ -300,7 +290,7 @@ impl<const PACKED: bool, P: Products> Simd for Avx2<PACKED, P> {
     }
 
     #[inline(always)]
-    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> __m256i {
+    fn load_words_of_rows(self, rows: &LaneRows<'_>, at: usize) -> __m256i {
         let row = rows.pointers(at, 4);
         // SAFETY: four bytes can be read at each pointer.
         self.collect_fours(|lane| unsafe { &*row(lane).cast() })
@@ -525,11 +515,11 @@ mod tests {
 
     #[test]
     fn sums_by_one_instruction_equal_the_definition() {
-        check::<block32::rows::Family<crate::q4_0::Q4_0>>(TensorType::Q4_0);
-        check::<block32::rows::Family<crate::q8_0::Q8_0>>(TensorType::Q8_0);
-        check::<block256::rows::Family<crate::q4_k::Q4K>>(TensorType::Q4_K);
-        check::<block256::rows::Family<crate::q6_k::Q6K>>(TensorType::Q6_K);
-        check::<codebook::rows::Family<crate::iq2_s::IQ2S>>(TensorType::IQ2_S);
-        check::<nvfp4::rows::Family>(TensorType::NVFP4);
+        check::<block32::rows::FormatRows<crate::q4_0::Q4_0>>(TensorType::Q4_0);
+        check::<block32::rows::FormatRows<crate::q8_0::Q8_0>>(TensorType::Q8_0);
+        check::<block256::rows::FormatRows<crate::q4_k::Q4K>>(TensorType::Q4_K);
+        check::<block256::rows::FormatRows<crate::q6_k::Q6K>>(TensorType::Q6_K);
+        check::<codebook::rows::FormatRows<crate::iq2_s::IQ2S>>(TensorType::IQ2_S);
+        check::<nvfp4::rows::FormatRows>(TensorType::NVFP4);
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{eights, fours};
-use super::{FloatSimd, Job, MAX_LANES, Rows, SUM_LANES, Simd, Table, operations};
+use super::{FloatSimd, Job, LaneRows, MAX_LANES, SUM_LANES, Simd, Table, operations, prefetches};
 use crate::cpu::InstructionSet;
 
 /// Proof that the CPU has [`InstructionSet::Avx512`].
@@ -119,7 +119,7 @@ macro_rules! float_simd {
             const LANES: usize = 16;
             const SUMS: usize = 24;
             const ROWS: usize = Self::LANES / SUM_LANES;
-            const FLOAT_TILE_TOKENS: usize = 4;
+            const FLOAT_TILE_TOKENS: usize = 6;
 
             type F = __m512;
 
@@ -133,17 +133,7 @@ macro_rules! float_simd {
                 unsafe { $run(self, job) }
             }
 
-            #[inline(always)]
-            unsafe fn prefetch(self, address: *const u8) {
-                // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
-            }
-
-            #[inline(always)]
-            unsafe fn prefetch_near(self, address: *const u8) {
-                // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-            }
+            prefetches!();
 
             operations! {
                 fn splat_f32(value: f32) -> __m512 = _mm512_set1_ps(value);
@@ -238,7 +228,7 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
     type Dot = __m512i;
 
     #[inline(always)]
-    fn transpose(self, rows: &Rows<'_>, at: usize) -> [__m512i; 4] {
+    fn transpose(self, rows: &LaneRows<'_>, at: usize) -> [__m512i; 4] {
         if PACKED {
             let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
@@ -272,7 +262,7 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
     }
 
     #[inline(always)]
-    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> __m512 {
+    fn gather_f16(self, rows: &LaneRows<'_>, at: usize) -> __m512 {
         let row = rows.pointers(at, 2);
         // SAFETY: `self` proves the instructions; two bytes can be read at each pointer.
         unsafe {
@@ -294,7 +284,7 @@ impl<const PACKED: bool, const VBMI: bool> Simd for Avx512<PACKED, VBMI> {
     }
 
     #[inline(always)]
-    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> __m512i {
+    fn load_words_of_rows(self, rows: &LaneRows<'_>, at: usize) -> __m512i {
         let row = rows.pointers(at, 4);
         // SAFETY: four bytes can be read at each pointer.
         self.collect_fours(|lane| unsafe { &*row(lane).cast() })

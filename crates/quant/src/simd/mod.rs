@@ -34,7 +34,7 @@ pub(crate) use wasm::Simd128;
 
 use crate::cpu::InstructionSet;
 
-pub(crate) use rows::{Rows, prefetch};
+pub(crate) use rows::{LaneRows, prefetch};
 pub(crate) use scalar::Scalar;
 
 /// Most lanes any instruction set has.
@@ -314,22 +314,22 @@ pub(crate) trait Simd: FloatSimd {
 
     /// Dword `j` of 16 bytes of every row, in vector `j`. Also prefetches, but where
     /// [`PREFETCH_READS`](FloatSimd::PREFETCH_READS): formats do that need it there.
-    fn transpose(self, rows: &Rows<'_>, at: usize) -> [Self::I; 4];
+    fn transpose(self, rows: &LaneRows<'_>, at: usize) -> [Self::I; 4];
     /// The f16 at `at` of every row.
     #[inline(always)]
-    fn load_f16_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::F {
+    fn load_f16_of_rows(self, rows: &LaneRows<'_>, at: usize) -> Self::F {
         if Self::PACKED {
             return self.load_f16(rows.group::<Self>(at, 2));
         }
         self.gather_f16(rows, at)
     }
     /// The same for rows as GGUF has them.
-    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> Self::F;
+    fn gather_f16(self, rows: &LaneRows<'_>, at: usize) -> Self::F;
     /// The four bytes at `at` of every row.
-    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I;
+    fn load_words_of_rows(self, rows: &LaneRows<'_>, at: usize) -> Self::I;
     /// The byte at `at` of every row.
     #[inline(always)]
-    fn load_byte_of_rows(self, rows: &Rows<'_>, at: usize) -> Self::I {
+    fn load_byte_of_rows(self, rows: &LaneRows<'_>, at: usize) -> Self::I {
         if Self::PACKED {
             return self.load_u8(rows.group::<Self>(at, 1));
         }
@@ -495,3 +495,23 @@ macro_rules! operations {
 }
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use operations;
+
+/// Defines the prefetches of every x86-64.
+#[cfg(target_arch = "x86_64")]
+macro_rules! prefetches {
+    () => {
+        #[inline(always)]
+        unsafe fn prefetch(self, address: *const u8) {
+            // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch_near(self, address: *const u8) {
+            // SAFETY: every x86-64 has the instruction; it reads nothing and never fails.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use prefetches;

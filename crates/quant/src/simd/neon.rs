@@ -10,7 +10,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 
 use self::products::{Products, Sdot, Smmla, Widening};
-use super::{FloatSimd, Job, MAX_LANES, Rows, Simd, operations};
+use super::{FloatSimd, Job, LaneRows, MAX_LANES, Simd, operations};
 use crate::cpu::InstructionSet;
 
 /// Proof that the CPU has the instructions of `P`.
@@ -107,7 +107,7 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     type Dot = P::Sum;
 
     #[inline(always)]
-    fn transpose(self, rows: &Rows<'_>, at: usize) -> [int32x4_t; 4] {
+    fn transpose(self, rows: &LaneRows<'_>, at: usize) -> [int32x4_t; 4] {
         if PACKED {
             let group = rows.stream(self, at, 16);
             // SAFETY: `self` proves the instructions; four vectors can be read there.
@@ -137,7 +137,7 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     }
 
     #[inline(always)]
-    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> float32x4_t {
+    fn gather_f16(self, rows: &LaneRows<'_>, at: usize) -> float32x4_t {
         let row = rows.pointers(at, 2);
         // SAFETY: two bytes can be read at each pointer.
         let half = |lane: usize| unsafe { row(lane).cast::<[u8; 2]>().read() };
@@ -145,7 +145,7 @@ impl<const PACKED: bool, P: Products> Simd for Neon<PACKED, P> {
     }
 
     #[inline(always)]
-    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> int32x4_t {
+    fn load_words_of_rows(self, rows: &LaneRows<'_>, at: usize) -> int32x4_t {
         let row = rows.pointers(at, 4);
         // SAFETY: four bytes can be read at each pointer.
         self.collect_fours(|lane| unsafe { &*row(lane).cast() })

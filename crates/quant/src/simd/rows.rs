@@ -8,7 +8,7 @@ use super::{FloatSimd, MAX_LANES, Simd};
 const CACHE_LINE_BYTES: usize = 64;
 
 /// One row of weights per lane, and what will be read after them.
-pub(crate) struct Rows<'a> {
+pub(crate) struct LaneRows<'a> {
     rows: [&'a [u8]; MAX_LANES],
     row_bytes: usize,
     weights: &'a [u8],
@@ -21,7 +21,7 @@ pub(crate) struct Rows<'a> {
     is_followed: bool,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> LaneRows<'a> {
     /// The rows from `first` on, the last one again when there are no more.
     ///
     /// While they are read, as many rows from `next` on are prefetched. They may lie behind

@@ -6,7 +6,7 @@
 
 use core::arch::wasm32::*;
 
-use super::{FloatSimd, Job, MAX_LANES, Rows, Simd};
+use super::{FloatSimd, Job, LaneRows, MAX_LANES, Simd};
 use crate::cpu::InstructionSet;
 
 /// Proof that the module was compiled for [`InstructionSet::Simd128`].
@@ -113,7 +113,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     type Dot = Pair;
 
     #[inline(always)]
-    fn transpose(self, rows: &Rows<'_>, at: usize) -> [Pair; 4] {
+    fn transpose(self, rows: &LaneRows<'_>, at: usize) -> [Pair; 4] {
         if PACKED {
             let group = rows.group::<Self>(at, 16).as_ptr().cast::<v128>();
             // SAFETY: eight vectors can be read there.
@@ -129,7 +129,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn gather_f16(self, rows: &Rows<'_>, at: usize) -> Pair {
+    fn gather_f16(self, rows: &LaneRows<'_>, at: usize) -> Pair {
         let row = rows.pointers(at, 2);
         let half = |lane| row(lane).cast::<u16>();
         // SAFETY: two bytes can be read at each pointer.
@@ -146,7 +146,7 @@ impl<const PACKED: bool> Simd for Simd128<PACKED> {
     }
 
     #[inline(always)]
-    fn load_words_of_rows(self, rows: &Rows<'_>, at: usize) -> Pair {
+    fn load_words_of_rows(self, rows: &LaneRows<'_>, at: usize) -> Pair {
         let row = rows.pointers(at, 4);
         // SAFETY: four bytes can be read at each pointer.
         self.collect_fours(|lane| unsafe { &*row(lane).cast() })

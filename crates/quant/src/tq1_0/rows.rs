@@ -2,7 +2,7 @@
 
 use super::TQ1_0;
 use crate::block256::rows::{RowBlocks, Rows256, set_unit_scales};
-use crate::simd::{Rows, Simd};
+use crate::simd::{LaneRows, Simd};
 
 impl Rows256 for TQ1_0 {
     const WIDE: bool = false;
@@ -10,7 +10,7 @@ impl Rows256 for TQ1_0 {
     const HAS_RUNS: bool = false;
 
     #[inline(always)]
-    fn unpack_rows<S: Simd>(s: S, rows: &Rows<'_>, at: usize, block: &mut RowBlocks<S>) {
+    fn unpack_rows<S: Simd>(s: S, rows: &LaneRows<'_>, at: usize, block: &mut RowBlocks<S>) {
         set_unit_scales(s, block);
         block.d = s.load_f16_of_rows(rows, at + 52);
         for part in 0..2 {

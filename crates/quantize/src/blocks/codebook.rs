@@ -39,12 +39,12 @@ pub(super) struct Codebook<const W: usize> {
     /// For each combination of levels, the first of its `neighbours`; the end of the last.
     first_neighbour: Vec<u32>,
     neighbours: Vec<u16>,
-    format: Format,
+    usage: CodebookUse,
 }
 
 /// How a format uses a codebook.
 #[derive(Clone, Copy)]
-pub(super) struct Format {
+pub(super) struct CodebookUse {
     pub signs: Signs,
     /// What is added to entries: one of these.
     pub shifts: &'static [f32],
@@ -84,13 +84,13 @@ struct Group {
 
 impl<const W: usize> Codebook<W> {
     /// From entries as they are stored, and what their numbers stand for.
-    pub fn new(grid: &[[u8; W]], value: impl Fn(u8) -> f32, format: Format) -> Self {
+    pub fn new(grid: &[[u8; W]], value: impl Fn(u8) -> f32, usage: CodebookUse) -> Self {
         let entries: Vec<_> = grid.iter().map(|entry| entry.map(&value)).collect();
         let mut levels: Vec<f32> = entries.as_flattened().to_vec();
         levels.sort_by(f32::total_cmp);
         levels.dedup();
         let mut codebook =
-            Self { entries, levels, first_neighbour: vec![0], neighbours: Vec::new(), format };
+            Self { entries, levels, first_neighbour: vec![0], neighbours: Vec::new(), usage };
         codebook.list_neighbours();
         codebook
     }
@@ -158,12 +158,12 @@ impl<const W: usize> Codebook<W> {
     /// The best entries of a group with this scale.
     fn group(&self, x: &[f32], w: &[f32], scale: f32) -> Group {
         let mut group = Group::default();
-        let shift_len = self.format.shift_len;
+        let shift_len = self.usage.shift_len;
         let runs = x.chunks_exact(shift_len).zip(w.chunks_exact(shift_len));
         let entries = group.entries.chunks_exact_mut(shift_len / W);
         for (((x, w), entries), chosen) in runs.zip(entries).zip(&mut group.shifts) {
             let mut best = Fit { error: f32::INFINITY, ..Fit::default() };
-            for (i, shift) in (0..).zip(self.format.shifts) {
+            for (i, shift) in (0..).zip(self.usage.shifts) {
                 let mut next = [0; 8];
                 let fit = self.run(x, w, scale, *shift, &mut next);
                 if fit.error < best.error {
@@ -227,7 +227,7 @@ impl<const W: usize> Codebook<W> {
 
     /// Chooses scales and entries for 256 values.
     pub fn code(&self, x: &[f32], w: &[f32]) -> Coded {
-        let Format { group_len, shift_len, max_scale, .. } = self.format;
+        let CodebookUse { group_len, shift_len, max_scale, .. } = self.usage;
         let (x, signs) = self.magnitudes(x, w);
         let group = |j: usize| j * group_len..(j + 1) * group_len;
         let n_groups = LEN / group_len;
@@ -258,7 +258,7 @@ impl<const W: usize> Codebook<W> {
     fn magnitudes(&self, x: &[f32], w: &[f32]) -> ([f32; LEN], [u8; LEN / 8]) {
         let mut magnitudes: [f32; LEN] = std::array::from_fn(|i| x[i]);
         let mut signs = [0u8; LEN / 8];
-        if self.format.signs == Signs::InEntries {
+        if self.usage.signs == Signs::InEntries {
             return (magnitudes, signs);
         }
         let eights = magnitudes.as_chunks_mut::<8>().0.iter_mut().zip(w.as_chunks::<8>().0);
@@ -267,7 +267,7 @@ impl<const W: usize> Codebook<W> {
                 *signs |= u8::from(*x < 0.0) << i;
                 *x = x.abs();
             }
-            if self.format.signs == Signs::Even && signs.count_ones() % 2 == 1 {
+            if self.usage.signs == Signs::Even && signs.count_ones() % 2 == 1 {
                 // A value with the wrong sign takes the lowest level: its error grows by
                 // 4 * w * |x| * that level.
                 let cost = |i: &usize| w[*i] * x[*i];

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use realm_quant::codebooks;
 
-use super::codebook::{Codebook, Coded, Format, Signs};
+use super::codebook::{Codebook, CodebookUse, Coded, Signs};
 use super::{put_f16, to_f16};
 
 /// What IQ1 adds to its entries, which are -1, 0 and 1.
@@ -16,14 +16,14 @@ const NONE: &[f32] = &[0.0];
 
 static IQ1_S: LazyLock<Codebook<8>> = LazyLock::new(|| {
     let (signs, shifts) = (Signs::InEntries, IQ1_SHIFTS);
-    let format = Format { signs, shifts, shift_len: 32, group_len: 32, max_scale: 15.0 };
-    Codebook::new(&codebooks::IQ1, |v| (f32::from(v) - 16.0) / 8.0, format)
+    let usage = CodebookUse { signs, shifts, shift_len: 32, group_len: 32, max_scale: 15.0 };
+    Codebook::new(&codebooks::IQ1, |v| (f32::from(v) - 16.0) / 8.0, usage)
 });
 
 static IQ1_M: LazyLock<Codebook<8>> = LazyLock::new(|| {
     let (signs, shifts) = (Signs::InEntries, IQ1_SHIFTS);
-    let format = Format { signs, shifts, shift_len: 8, group_len: 16, max_scale: 15.0 };
-    Codebook::new(&codebooks::IQ1, |v| (f32::from(v) - 16.0) / 8.0, format)
+    let usage = CodebookUse { signs, shifts, shift_len: 8, group_len: 16, max_scale: 15.0 };
+    Codebook::new(&codebooks::IQ1, |v| (f32::from(v) - 16.0) / 8.0, usage)
 });
 
 static IQ2_XXS: LazyLock<Codebook<8>> = LazyLock::new(|| {
@@ -41,8 +41,8 @@ static IQ3_XXS: LazyLock<Codebook<4>> = LazyLock::new(|| {
 static IQ3_S: LazyLock<Codebook<4>> =
     LazyLock::new(|| Codebook::new(&codebooks::IQ3_S, f32::from, magnitudes(Signs::Free, 32)));
 
-fn magnitudes(signs: Signs, group_len: usize) -> Format {
-    Format { signs, shifts: NONE, shift_len: group_len, group_len, max_scale: 31.0 }
+fn magnitudes(signs: Signs, group_len: usize) -> CodebookUse {
+    CodebookUse { signs, shifts: NONE, shift_len: group_len, group_len, max_scale: 31.0 }
 }
 
 /// `d`, low bits of indices, a word for 32 values: high bits, scale, shift.

@@ -155,6 +155,19 @@ impl Family {
         self
     }
 
+    /// Gives every id of the table a token of its own. Without, the file has no tokenizer.
+    pub fn with_tokens(self) -> Self {
+        let tensors = self.tensors();
+        let table = tensors.iter().find(|(name, _)| name == "token_embd.weight");
+        let n = table.map_or(0, |(_, shape)| shape[1]);
+        let tokens: Vec<_> = (0..n).map(|id| format!("token {id}")).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        self.bare_key("tokenizer.ggml.model", "llama")
+            .bare_key("tokenizer.ggml.tokens", &tokens[..])
+            .bare_key("tokenizer.ggml.scores", &vec![0f32; n][..])
+            .bare_key("tokenizer.ggml.token_type", &vec![1i32; n][..])
+    }
+
     /// Adds tensors to some layers.
     pub fn tensors_in(mut self, which: Which, parts: &[&'static [Tensor]]) -> Self {
         self.layers.extend(parts.iter().map(|part| (which, *part)));
@@ -253,7 +266,9 @@ impl Family {
         for (name, value) in &self.bare_keys {
             writer.kv(name, value.clone());
         }
-        writer.kv("tokenizer.ggml.model", "no_vocab");
+        if !self.bare_keys.iter().any(|key| key.0 == "tokenizer.ggml.model") {
+            writer.kv("tokenizer.ggml.model", "no_vocab");
+        }
         writer.kv("tokenizer.ggml.token_type_count", 2u32);
         for (name, shape, values) in tensors {
             writer.tensor_f32(name, shape, TensorType::F32, values);

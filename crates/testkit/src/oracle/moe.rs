@@ -80,11 +80,11 @@ fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
     let inner = state.weight(down).width;
     // Gate and up may share a weight, in which an expert's gate comes first.
     let (stride, up_first) = if gate == Some(up) { (2 * inner, inner) } else { (inner, 0) };
-    let up = Rows { weight: up, first: expert * stride + up_first, n: inner };
+    let up = ExpertRows { weight: up, first: expert * stride + up_first, n: inner };
     let up = product(input, &up, expert, weights.up_scale, weights.up_bias, state);
     let gated = match gate {
         Some(gate) => {
-            let gate = Rows { weight: gate, first: expert * stride, n: inner };
+            let gate = ExpertRows { weight: gate, first: expert * stride, n: inner };
             let gate = product(input, &gate, expert, weights.gate_scale, weights.gate_bias, state);
             let pairs = gate.iter().zip(&up);
             pairs
@@ -94,12 +94,12 @@ fn run(step: &Moe, input: &[f32], expert: usize, state: &State) -> Vec<f64> {
         None => up.iter().map(|u| activate(step.activation, *u)).collect::<Vec<f64>>(),
     };
     let gated: Vec<f32> = gated.iter().map(|value| *value as f32).collect();
-    let down = Rows { weight: down, first: expert * input.len(), n: input.len() };
+    let down = ExpertRows { weight: down, first: expert * input.len(), n: input.len() };
     product(&gated, &down, expert, weights.down_scale, weights.down_bias, state)
 }
 
 /// Rows of a weight that are one expert's.
-struct Rows {
+struct ExpertRows {
     weight: WeightRef,
     first: usize,
     n: usize,
@@ -108,7 +108,7 @@ struct Rows {
 /// `scale[expert] * rows x input + bias[expert]`
 fn product(
     input: &[f32],
-    rows: &Rows,
+    rows: &ExpertRows,
     expert: usize,
     scale: Option<WeightRef>,
     bias: Option<WeightRef>,

@@ -8,7 +8,7 @@
 mod table;
 mod words;
 
-pub(crate) use table::{Alphabet, Family, family, names};
+pub(crate) use table::{Alphabet, PreTokenizer, find, names};
 
 use crate::unicode::{Class, Classes};
 use words::Words;
@@ -280,7 +280,7 @@ mod tests {
 
     fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
-        split(family(name).unwrap().stages, text, &mut |piece| pieces.push(piece));
+        split(find(name).unwrap().stages, text, &mut |piece| pieces.push(piece));
         pieces
     }
 
@@ -300,7 +300,7 @@ mod tests {
             assert!(flat.is_sorted(), "{name}: {flat:?}");
         }
         for name in names() {
-            for stage in family(name).unwrap().stages {
+            for stage in find(name).unwrap().stages {
                 match stage {
                     Stage::Runs { lead, of, .. } => [lead, of].map(|set| check(name, set)),
                     Stage::Words(words) => {

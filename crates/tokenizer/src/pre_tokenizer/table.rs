@@ -1,4 +1,4 @@
-//! Which model family splits how: `tokenizer.ggml.pre` to stages and flags.
+//! How models split text: `tokenizer.ggml.pre` to stages and flags.
 //!
 //! The patterns are those of the families' own `tokenizer.json` as llama.cpp v0.5.0
 //! reads them, the names those of `llama_vocab::impl::load` in its
@@ -9,7 +9,7 @@ use super::{NUMBER, SPACE, Set, Stage};
 use crate::unicode::Class;
 
 /// How the models of one `tokenizer.ggml.pre` are tokenized.
-pub(crate) struct Family {
+pub(crate) struct PreTokenizer {
     names: &'static [&'static str],
     pub(crate) stages: &'static [Stage],
     /// A word that is a token is that token, whatever the merges say.
@@ -32,7 +32,7 @@ pub(crate) enum Alphabet {
     Escaped,
 }
 
-const DEFAULT: Family = Family {
+const DEFAULT: PreTokenizer = PreTokenizer {
     names: &[],
     stages: &[],
     ignore_merges: false,
@@ -41,13 +41,13 @@ const DEFAULT: Family = Family {
 };
 
 /// The row for a name.
-pub(crate) fn family(name: &str) -> Option<&'static Family> {
-    FAMILIES.iter().find(|family| family.names.contains(&name))
+pub(crate) fn find(name: &str) -> Option<&'static PreTokenizer> {
+    PRE_TOKENIZERS.iter().find(|row| row.names.contains(&name))
 }
 
-/// Every name [`family`] knows.
+/// Every name that [`find`] knows.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().flat_map(|family| family.names).copied()
+    PRE_TOKENIZERS.iter().flat_map(|row| row.names).copied()
 }
 
 const LETTERS: Set = Set::of(Class::LETTER);
@@ -269,8 +269,8 @@ const DEEPSEEK_LETTERS: Set = Set::ranges(&[
     ('\u{1e900}', '\u{1e943}'),
 ]);
 
-const FAMILIES: &[Family] = &[
-    Family {
+const PRE_TOKENIZERS: &[PreTokenizer] = &[
+    PreTokenizer {
         names: &["default"],
         stages: &[
             runs(Set::of(Class::PUNCTUATION).and(FALCON_PUNCTUATION)),
@@ -280,7 +280,7 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &[
             "gpt-2",
             "phi-2",
@@ -305,7 +305,7 @@ const FAMILIES: &[Family] = &[
         stages: &[GPT2],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &[
             "llama3",
             "llama-v3",
@@ -322,17 +322,17 @@ const FAMILIES: &[Family] = &[
         add_bos: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"],
         stages: &[Stage::Words(LLAMA3_WORDS)],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["jais-2"],
         stages: &[Stage::Words(Words { space: Space::PowersOfTwo, ..LLAMA3_WORDS })],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["minicpm5"],
         stages: &[
             up_to(3, NUMBER),
@@ -341,7 +341,7 @@ const FAMILIES: &[Family] = &[
         ignore_merges: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &[
             "qwen2",
             "deepseek-r1-qwen",
@@ -359,7 +359,7 @@ const FAMILIES: &[Family] = &[
         stages: &[QWEN2],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["qwen35"],
         stages: &[Stage::Words(Words {
             letters: Letters::Run(LETTERS_AND_MARKS),
@@ -369,18 +369,18 @@ const FAMILIES: &[Family] = &[
         })],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["ufakzeka"],
         stages: &[Stage::Words(Words { contraction: Contraction::None, ..QWEN2_WORDS })],
         ..DEFAULT
     },
-    Family { names: &["laguna"], stages: &[Stage::Lines, QWEN2], ..DEFAULT },
-    Family {
+    PreTokenizer { names: &["laguna"], stages: &[Stage::Lines, QWEN2], ..DEFAULT },
+    PreTokenizer {
         names: &["seed-coder"],
         stages: &[Stage::Words(Words { tail: &[], max_tail: 0, ..QWEN2_WORDS })],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["exaone-moe"],
         stages: &[Stage::Words(Words {
             letters: Letters::Spaced,
@@ -390,12 +390,12 @@ const FAMILIES: &[Family] = &[
         })],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
         stages: &[Stage::Words(GPT4O_ASCII_WORDS)],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["granite-embed-multi-97m"],
         stages: &[Stage::Words(Words {
             letters: Letters::Cased {
@@ -408,12 +408,12 @@ const FAMILIES: &[Family] = &[
         ignore_merges: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["tiny_aya", "cohere2moe"],
         stages: &[Stage::GroupsOfThree(NUMBER), Stage::Words(GPT4O_WORDS)],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["tekken"],
         stages: &[Stage::Words(Words {
             letters: Letters::Cased {
@@ -428,7 +428,7 @@ const FAMILIES: &[Family] = &[
         add_bos: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["youtu"],
         stages: &[
             runs(Set::ranges(&[('ㄱ', 'ㆎ'), ('가', '힣')])),
@@ -450,7 +450,7 @@ const FAMILIES: &[Family] = &[
         ignore_merges: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["kimi-k2"],
         stages: &[Stage::Words(Words {
             letters: Letters::Cased {
@@ -463,7 +463,7 @@ const FAMILIES: &[Family] = &[
         })],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["deepseek-llm"],
         stages: &[
             up_to(1, Set::ranges(NEWLINES)),
@@ -485,7 +485,7 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["deepseek-coder"],
         stages: &[
             up_to(1, Set::ranges(NEWLINES)),
@@ -496,12 +496,12 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
         stages: &[up_to(3, NUMBER), CJK, Stage::Words(DEEPSEEK3_WORDS)],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["spark2_5"],
         stages: &[
             up_to(3, NUMBER),
@@ -516,7 +516,7 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["afmoe"],
         stages: &[
             Stage::GroupsOfThree(NUMBER),
@@ -540,7 +540,7 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["falcon"],
         stages: &[
             runs(Set::of(Class::PUNCTUATION).and(&[
@@ -557,7 +557,7 @@ const FAMILIES: &[Family] = &[
         ],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &[
             "starcoder",
             "refact",
@@ -571,14 +571,14 @@ const FAMILIES: &[Family] = &[
         stages: &[up_to(1, NUMBER), GPT2],
         ..DEFAULT
     },
-    Family { names: &["poro-chat", "bloom", "gpt3-finnish"], stages: &[BLOOM], ..DEFAULT },
-    Family { names: &["viking"], stages: &[BLOOM, up_to(1, NUMBER)], ..DEFAULT },
-    Family {
+    PreTokenizer { names: &["poro-chat", "bloom", "gpt3-finnish"], stages: &[BLOOM], ..DEFAULT },
+    PreTokenizer { names: &["viking"], stages: &[BLOOM, up_to(1, NUMBER)], ..DEFAULT },
+    PreTokenizer {
         names: &["superbpe"],
         stages: &[runs(NUMBER), Stage::GroupsOfThree(ASCII_DIGITS)],
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["chameleon"],
         stages: &[
             Stage::Literals(&["\t", "\n", "    ", "  "]),
@@ -592,20 +592,20 @@ const FAMILIES: &[Family] = &[
         add_bos: true,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["gemma4", "granite-embed-multi-311m"],
         stages: &[Stage::Lines],
         add_bos: true,
         alphabet: Alphabet::SpaceMark,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["sarvam-moe"],
         stages: &[Stage::Lines],
         alphabet: Alphabet::SpaceMark,
         ..DEFAULT
     },
-    Family {
+    PreTokenizer {
         names: &["whitespace"],
         stages: &[runs(Set::of(Class::SPACE).negated())],
         alphabet: Alphabet::Plain,

@@ -1,16 +1,16 @@
 //! Templates for models whose file brings none, and which of them fits a model.
 //!
-//! The formats are those the models' authors publish; the names are llama.cpp's
+//! The templates are those the models' authors publish; the names are llama.cpp's
 //! (`LLM_CHAT_TEMPLATES` in `src/llama-chat.cpp`), which some files have in place
 //! of a template.
 
 use crate::tokenizer::Tokenizer;
 
-/// What a format writes for a message of each role, as Jinja expressions.
+/// What a template writes for a message of each role, as Jinja expressions.
 ///
 /// They see the `message`, its `text`, the same `trimmed`, and whether it `begins` a turn: the first
 /// message does, and every one behind an answer.
-struct Format {
+struct BuiltinTemplate {
     name: &'static str,
     /// Before all messages.
     start: &'static str,
@@ -24,14 +24,14 @@ struct Format {
 
 /// Every name [`source`] knows.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    FORMATS.iter().map(|format| format.name)
+    TEMPLATES.iter().map(|template| template.name)
 }
 
 /// The Jinja text of the template called `name`. It begins with the token that a
 /// sequence begins with, unless `add_bos_token` is false.
 pub(super) fn source(name: &str) -> Option<String> {
-    let Format { start, system, user, assistant, answer, .. } =
-        FORMATS.iter().find(|format| format.name == name)?;
+    let BuiltinTemplate { start, system, user, assistant, answer, .. } =
+        TEMPLATES.iter().find(|template| template.name == name)?;
     Some(format!(
         "{{{{ bos_token if add_bos_token | default(true) }}}}{{{{ {start} }}}}\
          {{% for message in messages %}}\
@@ -51,7 +51,7 @@ pub(super) fn guess(tokenizer: &Tokenizer) -> Option<&'static str> {
     SIGNS.iter().find(|(tokens, _)| tokens.iter().all(has)).map(|(_, name)| *name)
 }
 
-/// Tokens, and the format that uses them all; the first that fits counts.
+/// Tokens, and the template that uses them all; the first that fits counts.
 const SIGNS: &[(&[&str], &str)] = &[
     (&["<|im_start|>", "<|im_sep|>"], "phi4"),
     (&["<|im_assistant|>", "<|im_middle|>"], "kimi-k2"),
@@ -77,8 +77,8 @@ const SIGNS: &[(&[&str], &str)] = &[
     (&["<|role_start|>"], "megrez"),
 ];
 
-const FORMATS: &[Format] = &[
-    Format {
+const TEMPLATES: &[BuiltinTemplate] = &[
+    BuiltinTemplate {
         name: "chatml",
         start: "''",
         system: r"'<|im_start|>system\n' ~ text ~ '<|im_end|>\n'",
@@ -86,7 +86,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|im_start|>assistant\n' ~ text ~ '<|im_end|>\n'",
         answer: r"'<|im_start|>assistant\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "llama2",
         start: "''",
         system: r"('' if loop.first else '<s>') ~ '[INST] <<SYS>>\n' ~ text ~ '\n<</SYS>>\n\n'",
@@ -94,7 +94,7 @@ const FORMATS: &[Format] = &[
         assistant: "' ' ~ trimmed ~ ' </s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "llama3",
         start: "''",
         system: r"'<|start_header_id|>system<|end_header_id|>\n\n' ~ trimmed ~ '<|eot_id|>'",
@@ -102,7 +102,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|start_header_id|>assistant<|end_header_id|>\n\n' ~ trimmed ~ '<|eot_id|>'",
         answer: r"'<|start_header_id|>assistant<|end_header_id|>\n\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "llama4",
         start: "''",
         system: r"'<|header_start|>system<|header_end|>\n\n' ~ trimmed ~ '<|eot|>'",
@@ -110,7 +110,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|header_start|>assistant<|header_end|>\n\n' ~ trimmed ~ '<|eot|>'",
         answer: r"'<|header_start|>assistant<|header_end|>\n\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "mistral-v1",
         start: "''",
         system: r"' [INST] ' ~ text ~ '\n\n'",
@@ -118,7 +118,7 @@ const FORMATS: &[Format] = &[
         assistant: "' ' ~ text ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "mistral-v3",
         start: "''",
         system: r"'[INST] ' ~ text ~ '\n\n'",
@@ -126,7 +126,7 @@ const FORMATS: &[Format] = &[
         assistant: "' ' ~ trimmed ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "mistral-v3-tekken",
         start: "''",
         system: r"'[INST]' ~ text ~ '\n\n'",
@@ -134,7 +134,7 @@ const FORMATS: &[Format] = &[
         assistant: "text ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "mistral-v7",
         start: "''",
         system: "'[SYSTEM_PROMPT] ' ~ text ~ '[/SYSTEM_PROMPT]'",
@@ -142,7 +142,7 @@ const FORMATS: &[Format] = &[
         assistant: "' ' ~ text ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "mistral-v7-tekken",
         start: "''",
         system: "'[SYSTEM_PROMPT]' ~ text ~ '[/SYSTEM_PROMPT]'",
@@ -150,7 +150,7 @@ const FORMATS: &[Format] = &[
         assistant: "text ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "gemma",
         start: "''",
         system: r"'<start_of_turn>user\n' ~ trimmed ~ '\n\n'",
@@ -158,7 +158,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<start_of_turn>model\n' ~ trimmed ~ '<end_of_turn>\n'",
         answer: r"'<start_of_turn>model\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "gemma4",
         start: "''",
         system: r"'<|turn>system\n' ~ trimmed ~ '<turn|>\n'",
@@ -167,7 +167,7 @@ const FORMATS: &[Format] = &[
         // An empty thought: the answer follows at once.
         answer: r"'<|turn>model\n<|channel>thought\n<channel|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "phi3",
         start: "''",
         system: r"'<|system|>\n' ~ text ~ '<|end|>\n'",
@@ -175,7 +175,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|assistant|>\n' ~ text ~ '<|end|>\n'",
         answer: r"'<|assistant|>\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "phi4",
         start: "''",
         system: "'<|im_start|>system<|im_sep|>' ~ text ~ '<|im_end|>'",
@@ -183,7 +183,7 @@ const FORMATS: &[Format] = &[
         assistant: "'<|im_start|>assistant<|im_sep|>' ~ text ~ '<|im_end|>'",
         answer: "'<|im_start|>assistant<|im_sep|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "zephyr",
         start: "''",
         system: r"'<|system|>\n' ~ text ~ (eos_token or '</s>') ~ '\n'",
@@ -191,7 +191,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|assistant|>\n' ~ text ~ (eos_token or '</s>') ~ '\n'",
         answer: r"'<|assistant|>\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "falcon3",
         start: "''",
         system: r"'<|system|>\n' ~ text ~ '\n'",
@@ -199,7 +199,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|assistant|>\n' ~ text ~ '\n'",
         answer: r"'<|assistant|>\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "vicuna",
         start: "''",
         system: "text ~ ' '",
@@ -207,7 +207,7 @@ const FORMATS: &[Format] = &[
         assistant: "'ASSISTANT: ' ~ text ~ '</s>'",
         answer: "'ASSISTANT:'",
     },
-    Format {
+    BuiltinTemplate {
         name: "vicuna-orca",
         start: "''",
         system: r"'SYSTEM: ' ~ text ~ '\n'",
@@ -215,7 +215,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'ASSISTANT: ' ~ text ~ '</s>\n'",
         answer: "'ASSISTANT:'",
     },
-    Format {
+    BuiltinTemplate {
         name: "alpaca",
         start: r"'' if messages and messages[0].role == 'system' else 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n'",
         system: r"text ~ '\n\n'",
@@ -223,7 +223,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'### Response:\n' ~ text ~ '</s>'",
         answer: r"'### Response:\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "openchat",
         start: "''",
         system: "text ~ '<|end_of_turn|>'",
@@ -231,7 +231,7 @@ const FORMATS: &[Format] = &[
         assistant: "'GPT4 Correct Assistant: ' ~ text ~ '<|end_of_turn|>'",
         answer: "'GPT4 Correct Assistant:'",
     },
-    Format {
+    BuiltinTemplate {
         name: "orion",
         start: "''",
         system: r"'Human: ' ~ text ~ '\n\n'",
@@ -239,7 +239,7 @@ const FORMATS: &[Format] = &[
         assistant: "text ~ '</s>'",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "deepseek",
         start: "''",
         system: "text",
@@ -247,7 +247,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'### Response:\n' ~ text ~ '\n<|EOT|>\n'",
         answer: r"'### Response:\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "deepseek2",
         start: "''",
         system: r"text ~ '\n\n'",
@@ -255,7 +255,7 @@ const FORMATS: &[Format] = &[
         assistant: "'Assistant: ' ~ text ~ '<｜end▁of▁sentence｜>'",
         answer: "'Assistant:'",
     },
-    Format {
+    BuiltinTemplate {
         name: "deepseek3",
         start: "''",
         system: "text",
@@ -263,7 +263,7 @@ const FORMATS: &[Format] = &[
         assistant: "'<｜Assistant｜>' ~ text ~ '<｜end▁of▁sentence｜>'",
         answer: "'<｜Assistant｜>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "command-r",
         start: "''",
         system: "'<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>' ~ trimmed ~ '<|END_OF_TURN_TOKEN|>'",
@@ -271,7 +271,7 @@ const FORMATS: &[Format] = &[
         assistant: "'<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' ~ trimmed ~ '<|END_OF_TURN_TOKEN|>'",
         answer: "'<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "chatglm3",
         start: "'[gMASK]sop'",
         system: r"'<|system|>\n ' ~ text",
@@ -279,7 +279,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|assistant|>\n ' ~ text",
         answer: "'<|assistant|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "chatglm4",
         start: "'[gMASK]<sop>'",
         system: r"'<|system|>\n' ~ text",
@@ -287,7 +287,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|assistant|>\n' ~ text",
         answer: r"'<|assistant|>\n'",
     },
-    Format {
+    BuiltinTemplate {
         name: "minicpm",
         start: "''",
         system: "trimmed",
@@ -295,7 +295,7 @@ const FORMATS: &[Format] = &[
         assistant: "trimmed",
         answer: "''",
     },
-    Format {
+    BuiltinTemplate {
         name: "exaone3",
         start: "''",
         system: r"'[|system|]' ~ trimmed ~ '[|endofturn|]\n'",
@@ -303,7 +303,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'[|assistant|]' ~ trimmed ~ '[|endofturn|]\n'",
         answer: "'[|assistant|]'",
     },
-    Format {
+    BuiltinTemplate {
         name: "granite",
         start: "''",
         system: r"'<|start_of_role|>system<|end_of_role|>' ~ text ~ '<|end_of_text|>\n'",
@@ -311,7 +311,7 @@ const FORMATS: &[Format] = &[
         assistant: r"'<|start_of_role|>assistant<|end_of_role|>' ~ text ~ '<|end_of_text|>\n'",
         answer: "'<|start_of_role|>assistant<|end_of_role|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "megrez",
         start: "''",
         system: "'<|role_start|>system<|role_end|>' ~ text ~ '<|turn_end|>'",
@@ -319,7 +319,7 @@ const FORMATS: &[Format] = &[
         assistant: "'<|role_start|>assistant<|role_end|>' ~ text ~ '<|turn_end|>'",
         answer: "'<|role_start|>assistant<|role_end|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "kimi-k2",
         start: "''",
         system: "'<|im_system|>system<|im_middle|>' ~ text ~ '<|im_end|>'",
@@ -327,7 +327,7 @@ const FORMATS: &[Format] = &[
         assistant: "'<|im_assistant|>assistant<|im_middle|>' ~ text ~ '<|im_end|>'",
         answer: "'<|im_assistant|>assistant<|im_middle|>'",
     },
-    Format {
+    BuiltinTemplate {
         name: "rwkv-world",
         start: "''",
         system: r"'System: ' ~ trimmed ~ '\n\n'",

@@ -28,6 +28,8 @@ pub(super) const MAX_VALUE_BYTES: usize = 16 << 20;
 const MAX_DEPTH: usize = 256;
 /// Values looked at while measuring.
 const MAX_VISITS: usize = 50_000_000;
+/// So many take a tenth of a millisecond or so.
+const VISITS_BETWEEN_LOOKS: usize = 4096;
 /// What a value takes besides its text, roughly.
 pub(super) const VALUE_BYTES: usize = 24;
 
@@ -99,6 +101,11 @@ pub(super) fn error(message: impl Into<String>) -> Error {
 fn refuse(message: &str) -> Result<Value, Error> {
     Err(error(message))
 }
+
+/// Marks an error as one that more time may avoid.
+#[derive(Debug, thiserror::Error)]
+#[error("too slow")]
+pub(super) struct TooSlow;
 
 /// What one rendering has used up.
 struct Used {
@@ -185,7 +192,8 @@ impl Used {
 
     fn too_slow(&self) -> Error {
         let ms = (self.time_us / 1e3) as u32;
-        error(format!("the template takes longer than the {ms} ms that it has here"))
+        let message = format!("the template takes longer than the {ms} ms that it has here");
+        error(message).with_source(TooSlow)
     }
 
     /// Bytes of a value with all that is in it.
@@ -193,6 +201,9 @@ impl Used {
         self.n_visits += 1;
         if depth > MAX_DEPTH || self.n_visits > MAX_VISITS {
             return Err(error("the template builds lists that are too deep or too large"));
+        }
+        if self.n_visits.is_multiple_of(VISITS_BETWEEN_LOOKS) {
+            self.look()?;
         }
         if let Some(text) = value.as_str() {
             return Ok(VALUE_BYTES + text.len());
@@ -292,6 +303,7 @@ fn multiply(state: &mut State, left: Value, right: Value) -> Result<Value, Error
     if size.saturating_mul(times) > MAX_VALUE_BYTES {
         return Err(error(format!("a value of more than {MAX_VALUE_BYTES} bytes")));
     }
+    begin_work(state, size * times)?;
     used(state).bytes(size * times)?;
     let items: Vec<Value> = value.try_iter()?.collect();
     Ok((0..times).flat_map(|_| items.iter().cloned()).collect::<Vec<_>>().into())

@@ -74,15 +74,29 @@ fn indices(
 }
 
 /// `left ~ right`: both as Python's `str` writes them.
-pub(super) fn concat(left: Value, right: Value) -> Result<String, Error> {
+pub(super) fn concat(state: &mut State, left: Value, right: Value) -> Result<String, Error> {
+    begin_writing(state, [&left, &right])?;
     let mut text = python_str(&left)?;
     write_python(&mut text, &right)?;
     Ok(text)
 }
 
+/// Says that two values are about to be written as a text. A text is copied.
+fn begin_writing(state: &mut State, values: [&Value; 2]) -> Result<(), Error> {
+    let mut n_bytes = 0usize;
+    for value in values {
+        n_bytes += match value.as_str() {
+            Some(text) => text.len(),
+            None => limits::measure(state, value)?.saturating_mul(LETTERS),
+        };
+    }
+    begin_work(state, n_bytes)
+}
+
 /// `left % right`: of numbers what is left over, of a text its `%s` filled in.
-pub(super) fn remainder(left: Value, right: Value) -> Result<Value, Error> {
+pub(super) fn remainder(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
     if left.as_str().is_some() {
+        begin_writing(state, [&left, &right])?;
         let args = if right.is_tuple() { right.try_iter()?.collect() } else { vec![right] };
         return filters::format(&left, Rest(args));
     }

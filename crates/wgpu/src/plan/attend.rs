@@ -174,10 +174,7 @@ impl<'a> Planner<'a> {
             tilings: tilings.clone(),
             n_shared,
         };
-        if (self.config.max_rows * heads_per_kv).div_ceil(most) > MAX_GRID {
-            let n_rows = self.config.max_rows;
-            return Err(refuse(format!("attention of {n_rows} rows at {heads_per_kv} heads each")));
-        }
+        require_grid(self.config, heads_per_kv, most)?;
         let mut constants = self.kv_constants(layer);
         constants.extend([
             ("n_heads", count(step.n_heads)),
@@ -309,10 +306,22 @@ fn n_shared(gpu: &Gpu, config: &SessionConfig, step: &Attend, most_queries: usiz
     wanted.min(usize::try_from(n_fitting).unwrap_or(usize::MAX))
 }
 
+/// That tiles of at most so many queries make a grid of a batch's rows.
+///
+/// # Errors
+/// `Unsupported` for too many rows.
+fn require_grid(config: &SessionConfig, heads_per_kv: usize, most_queries: usize) -> Result<()> {
+    let n_rows = config.max_rows;
+    match n_rows.saturating_mul(heads_per_kv).div_ceil(most_queries) > MAX_GRID {
+        true => Err(refuse(format!("attention of {n_rows} rows at {heads_per_kv} heads each"))),
+        false => Ok(()),
+    }
+}
+
 /// Dimensions of the memory for shares, where keys and values lie in so many buffers.
 ///
 /// # Errors
-/// `Unsupported` for values that are too wide.
+/// `Unsupported` for values that are too wide, and for too many rows.
 pub(crate) fn shares(
     gpu: &Gpu,
     config: &SessionConfig,
@@ -321,8 +330,10 @@ pub(crate) fn shares(
 ) -> Result<[usize; 2]> {
     let layer = config.kv.layers[step.kv_layer];
     let value_quads = layer.value_width.div_ceil(QUAD);
-    let tilings = tilings(step.n_heads / layer.n_kv_heads, value_quads)?;
+    let heads_per_kv = step.n_heads / layer.n_kv_heads;
+    let tilings = tilings(heads_per_kv, value_quads)?;
     let most = tilings.iter().map(|tiling| tiling.queries).max().unwrap_or(1);
+    require_grid(config, heads_per_kv, most)?;
     Ok([n_shared(gpu, config, step, most * n_buffers) + 1, share_len(value_quads)])
 }
 

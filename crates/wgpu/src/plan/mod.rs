@@ -270,6 +270,7 @@ impl<'a> Planner<'a> {
         match self.scratch.get(what) {
             Some(buffer) if buffer.size() >= bytes => Ok(buffer.clone()),
             _ => {
+                self.gpu.require_scratch(what, bytes)?;
                 let buffer = self.gpu.buffer(what, bytes, wgpu::BufferUsages::STORAGE)?;
                 self.scratch.insert(what, buffer.clone());
                 Ok(buffer)

@@ -34,38 +34,49 @@ fn tile_words(step: &Moe, n_choices: usize) -> usize {
     TILES_AT + TILE_WORDS * n_tiles + n_choices
 }
 
-/// Calls `take` with each of these and its dimensions, for batches of `n_rows` and experts that
-/// turn rows of `width` into `inner` values.
+/// Experts that batches of `n_rows` choose.
+///
+/// # Errors
+/// `Unsupported` for more experts, or more of them chosen, than there are kernels for.
+pub(crate) fn n_choices(step: &Moe, n_rows: usize) -> Result<usize> {
+    let (n, n_used) = (step.n_experts, step.n_used);
+    if n > MAX_EXPERTS {
+        return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
+    }
+    let n_choices = n_rows.saturating_mul(n_used);
+    if n_choices > MAX_GRID {
+        return Err(refuse(format!("a batch of {n_rows} rows with {n_used} experts each")));
+    }
+    Ok(n_choices)
+}
+
+/// Each of these and its dimensions, for batches of `n_rows` and experts that turn rows of
+/// `width` into `inner` values.
 pub(crate) fn scratch(
     step: &Moe,
     n_rows: usize,
     (width, inner): (usize, usize),
-    mut take: impl FnMut(&'static str, &[usize]),
-) {
+) -> [(&'static str, [usize; 2]); 7] {
     let n_choices = n_rows * step.n_used;
-    take(LOGITS, &[n_rows, step.n_experts]);
-    take(CHOSEN, &[n_choices]);
-    take(WEIGHTS, &[n_choices]);
-    take(TILES, &[tile_words(step, n_choices)]);
-    take(GATES, &[n_choices, inner]);
-    take(FACTORS, &[n_choices, inner]);
-    take(RESULTS, &[n_choices, width]);
+    [
+        (LOGITS, [n_rows, step.n_experts]),
+        (CHOSEN, [n_choices, 1]),
+        (WEIGHTS, [n_choices, 1]),
+        (TILES, [tile_words(step, n_choices), 1]),
+        (GATES, [n_choices, inner]),
+        (FACTORS, [n_choices, inner]),
+        (RESULTS, [n_choices, width]),
+    ]
 }
 
 impl Planner<'_> {
     pub(super) fn moe(&mut self, step: &Moe) -> Result<Vec<Dispatch>> {
         let rows = self.rows(step.input);
         let n_rows = self.max_rows(step.input);
-        let n_choices = n_rows.saturating_mul(step.n_used);
+        let n_choices = n_choices(step, n_rows)?;
         let experts = &step.experts;
         let [up, down] = [experts.up, experts.down].map(|weight| &self.weights[weight.0]);
         let (width, inner) = (up.width, down.width);
-        if n_choices > MAX_GRID {
-            return Err(refuse(format!(
-                "a batch of {n_rows} rows with {} experts each",
-                step.n_used
-            )));
-        }
         let (mut dispatches, routes) = self.route(step)?;
         let tiles = self.scratch(TILES, &[tile_words(step, n_choices)])?;
         let constants = vec![("n_experts", count(step.n_experts)), ("n_used", count(step.n_used))];
@@ -182,9 +193,6 @@ impl Planner<'_> {
     /// Multiplies with the router and chooses.
     pub(super) fn route(&mut self, step: &Moe) -> Result<(Vec<Dispatch>, Routes)> {
         let (n, n_used) = (step.n_experts, step.n_used);
-        if n > MAX_EXPERTS {
-            return Err(refuse(format!("a mixture of {n} experts (at most {MAX_EXPERTS})")));
-        }
         let n_rows = self.max_rows(step.router_input);
         let logits = self.scratch(LOGITS, &[n_rows, n])?;
         let router = Product {

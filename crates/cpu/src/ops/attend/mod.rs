@@ -15,7 +15,7 @@ use realm_quant::Level;
 use self::pages::Pages;
 use self::scratch::{Partial, Scratch};
 pub(crate) use self::tile::scratch_values;
-use self::tile::{Head, Slots, Tile};
+use self::tile::{Head, Operands, Tile};
 use crate::kv::{KvShape, KvValues};
 use crate::parts::Parts;
 use crate::pool::Team;
@@ -37,7 +37,7 @@ pub(crate) fn attend(
     let group = op.n_heads / shape.layer(op.kv_layer).n_kv_heads;
     let (q_width, out_width) = (state.slots.width(op.q), state.slots.width(op.out));
     let (out, others) = state.slots.split(op.out);
-    let slots = Slots {
+    let operands = Operands {
         q: others.get(op.q),
         q_width,
         out: Parts::new(out),
@@ -52,7 +52,7 @@ pub(crate) fn attend(
         })
         .collect();
     let (level, scratch) = (state.level, &state.scratch.attention);
-    let step = AttendStep { op, level, shape, group, tiles, slots, scratch };
+    let step = AttendStep { op, level, shape, group, tiles, operands, scratch };
     match state.kv.values() {
         KvValues::F32(values) => step.run(values.as_slice(), team),
         KvValues::F16(values) => step.run(values.as_slice(), team),
@@ -68,7 +68,7 @@ struct AttendStep<'a> {
     /// Query heads per key/value head.
     group: usize,
     tiles: Vec<Tile<'a>>,
-    slots: Slots<'a>,
+    operands: Operands<'a>,
     scratch: &'a PerWorker<Scratch>,
 }
 
@@ -87,7 +87,7 @@ impl AttendStep<'_> {
         team.for_each(n_tasks, &|worker, task| {
             let tile = &self.tiles[n_tiles - 1 - task % n_tiles];
             let head = self.head(kv, tile, task / n_tiles);
-            head.attend(&self.slots, &mut self.scratch.of(worker));
+            head.attend(&self.operands, &mut self.scratch.of(worker));
         });
     }
 
@@ -109,12 +109,12 @@ impl AttendStep<'_> {
             let (head, chunk) = tasks[task];
             // SAFETY: each task has a partial result of its own.
             let out = &mut unsafe { parts.part(task..task + 1) }[0];
-            heads[head].attend_chunk(chunk, &self.slots, &mut self.scratch.of(worker), out);
+            heads[head].attend_chunk(chunk, &self.operands, &mut self.scratch.of(worker), out);
         });
         let mut rest = &partials[..];
         for head in &heads {
             let (chunks, others) = rest.split_at(head.tile.chunks(self.shape).len());
-            head.merge(chunks, &self.slots, &mut self.scratch.of(0));
+            head.merge(chunks, &self.operands, &mut self.scratch.of(0));
             rest = others;
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn scratch_values(layer: &KvLayer, group: usize, page_tokens: usize) 
 struct Visit<'a> {
     page: u32,
     /// The page's first position within the chunk.
-    slot: usize,
+    page_start: usize,
     /// Positions of the chunk that each row sees.
     seen: &'a [Range<usize>],
     score_stride: usize,
@@ -103,7 +103,7 @@ struct Visit<'a> {
 }
 
 /// Where queries come from and results go.
-pub(super) struct Slots<'a> {
+pub(super) struct Operands<'a> {
     pub q: &'a [f32],
     pub q_width: usize,
     pub out: Parts<'a, f32>,
@@ -127,35 +127,35 @@ pub(super) struct Head<'a, P: ?Sized> {
 
 impl<P: Pages + ?Sized> Head<'_, P> {
     /// Attention over all positions that the tile sees.
-    pub fn attend(&self, slots: &Slots<'_>, scratch: &mut Scratch) {
+    pub fn attend(&self, operands: &Operands<'_>, scratch: &mut Scratch) {
         let Scratch { work, chunk, total } = scratch;
-        self.load_queries(slots, work);
+        self.load_queries(operands, work);
         total.clear(self.n_queries(), self.value_stride());
         for index in self.tile.chunks(self.shape) {
             self.chunk(index, work, chunk);
             total.merge(chunk, self.level);
         }
-        self.store(total, slots);
+        self.store(total, operands);
     }
 
     /// Attention over one chunk only.
     pub fn attend_chunk(
         &self,
         index: usize,
-        slots: &Slots<'_>,
+        operands: &Operands<'_>,
         scratch: &mut Scratch,
         out: &mut Partial,
     ) {
-        self.load_queries(slots, &mut scratch.work);
+        self.load_queries(operands, &mut scratch.work);
         self.chunk(index, &mut scratch.work, out);
     }
 
     /// Puts the chunks of [`Head::attend_chunk`] together, given in their order.
-    pub fn merge(&self, chunks: &[Partial], slots: &Slots<'_>, scratch: &mut Scratch) {
+    pub fn merge(&self, chunks: &[Partial], operands: &Operands<'_>, scratch: &mut Scratch) {
         let total = &mut scratch.total;
         total.clear(self.n_queries(), self.value_stride());
         chunks.iter().for_each(|chunk| total.merge(chunk, self.level));
-        self.store(total, slots);
+        self.store(total, operands);
     }
 
     fn place(&self, page: u32, kind: Kind) -> Place<'_> {
@@ -170,12 +170,12 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         self.shape.value_stride(self.op.kv_layer)
     }
 
-    fn load_queries(&self, slots: &Slots<'_>, work: &mut Work) {
+    fn load_queries(&self, operands: &Operands<'_>, work: &mut Work) {
         let width = self.group * self.shape.layer(self.op.kv_layer).key_width;
         work.queries.clear();
         for row in self.tile.rows.clone() {
-            let first = row * slots.q_width + self.head * width;
-            let queries = &slots.q[first..first + width];
+            let first = row * operands.q_width + self.head * width;
+            let queries = &operands.q[first..first + width];
             work.queries.extend(queries.iter().map(|q| self.op.scale * q));
         }
     }
@@ -190,9 +190,9 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         let seen: Vec<_> =
             (0..self.tile.rows.len()).map(|row| self.seen_in_chunk(row, index)).collect();
         let mut ahead = self.runs(index, &seen).skip(1);
-        let mut visit = |(slot, page)| {
+        let mut visit = |(page_start, page)| {
             let ahead = ahead.next().unwrap_or_default();
-            Visit { page, slot, seen: &seen, score_stride, ahead }
+            Visit { page, page_start, seen: &seen, score_stride, ahead }
         };
         for page in self.pages(index, &seen) {
             self.score_page(&visit(page), work);
@@ -231,7 +231,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         within(seen.start)..within(seen.end)
     }
 
-    /// The pages of the chunk that any row sees: position of the first slot within the
+    /// The pages of the chunk that any row sees: the first position within the
     /// chunk, and number in the cache.
     fn pages(
         &self,
@@ -271,15 +271,15 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     ) {
         let layer = self.op.kv_layer;
         let (width, stride) = (self.shape.layer(layer).key_width, self.shape.key_stride());
-        let Visit { slot, seen, score_stride, mut ahead, .. } = *visit;
+        let Visit { page_start, seen, score_stride, mut ahead, .. } = *visit;
         for block in self.blocks() {
             let (first, last) =
                 (&seen[block.start / self.group], &seen[(block.end - 1) / self.group]);
-            if first.start >= slot + self.shape.page_tokens || last.end <= slot {
+            if first.start >= page_start + self.shape.page_tokens || last.end <= page_start {
                 continue;
             }
             let queries = &queries[block.start * width..block.end * width];
-            let out = &mut scores[block.start * score_stride + slot..];
+            let out = &mut scores[block.start * score_stride + page_start..];
             let (n_rows, out_stride) = (block.len(), score_stride);
             kernels::Products { n_rows, queries, keys, stride, out, out_stride, ahead }
                 .compute(self.level);
@@ -322,14 +322,14 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         out: &mut Partial,
     ) {
         let stride = self.value_stride();
-        let Visit { slot, seen, score_stride, mut ahead, .. } = *visit;
-        let end = slot + self.shape.page_tokens;
+        let Visit { page_start, seen, score_stride, mut ahead, .. } = *visit;
+        let end = page_start + self.shape.page_tokens;
         let mut add = |queries: Range<usize>, positions: Range<usize>| {
             if positions.is_empty() {
                 return;
             }
             let weights = &scores[queries.start * score_stride + positions.start..];
-            let values = &values[(positions.start - slot) * stride..];
+            let values = &values[(positions.start - page_start) * stride..];
             let out = &mut out.values[queries.start * stride..queries.end * stride];
             let values = &values[..positions.len() * stride];
             let (n_rows, weight_stride) = (queries.len(), score_stride);
@@ -340,7 +340,7 @@ impl<P: Pages + ?Sized> Head<'_, P> {
         for block in self.blocks() {
             let seen = |query: usize| {
                 let seen = &seen[query / self.group];
-                seen.start.clamp(slot, end)..seen.end.clamp(slot, end)
+                seen.start.clamp(page_start, end)..seen.end.clamp(page_start, end)
             };
             // Rows see more and more: what all of a block see is between what only the
             // first ones and what only the last ones do.
@@ -353,17 +353,17 @@ impl<P: Pages + ?Sized> Head<'_, P> {
     }
 
     /// Divides by the sums and writes the result.
-    fn store(&self, total: &Partial, slots: &Slots<'_>) {
+    fn store(&self, total: &Partial, operands: &Operands<'_>) {
         let (stride, group) = (self.value_stride(), self.group);
         let width = self.shape.layer(self.op.kv_layer).value_width;
         for (row, values) in self.tile.rows.clone().zip(total.values.chunks_exact(group * stride)) {
-            let first = row * slots.out_width + self.head * group * width;
+            let first = row * operands.out_width + self.head * group * width;
             // SAFETY: a row's heads of one group belong to one task.
-            let out = unsafe { slots.out.part(first..first + group * width) };
+            let out = unsafe { operands.out.part(first..first + group * width) };
             let heads = out.chunks_exact_mut(width).zip(values.chunks_exact(stride));
             for (i, (out, values)) in heads.enumerate() {
                 let query = (row - self.tile.rows.start) * group + i;
-                let sink = slots.sinks.get(self.head * group + i).copied();
+                let sink = operands.sinks.get(self.head * group + i).copied();
                 let factor = normalizer(total.max[query], total.sum[query], sink);
                 out.iter_mut().zip(values).for_each(|(out, value)| *out = factor * value);
             }

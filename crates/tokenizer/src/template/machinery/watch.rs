@@ -37,6 +37,18 @@ fn call<'s>(function: &'s str, n_arguments: u16) -> Instruction<'s> {
     Instruction::CallFunction(function, Some(n_arguments))
 }
 
+/// An instruction that goes through the two values it takes, which are counted before. As
+/// they are unpacked, the last one is first.
+fn weighed<'s>(instruction: &Instruction<'s>) -> [Instruction<'s>; 5] {
+    [
+        Instruction::Swap,
+        Instruction::BuildList(Some(2)),
+        call(limits::WEIGHED, 1),
+        Instruction::UnpackList(2),
+        instruction.clone(),
+    ]
+}
+
 /// Where an instruction may go on.
 fn target<'i>(instruction: &'i mut Instruction<'_>) -> Option<&'i mut u32> {
     match instruction {
@@ -67,24 +79,18 @@ fn expand<'s>(instruction: &Instruction<'s>, out: &mut Vec<Instruction<'s>>) {
             return out.extend([I::DiscardTop, call(limits::NO_CYCLE, 1)]);
         }
         // They make a value. Methods count what they look at themselves.
-        I::Add
-        | I::BuildMap(_)
+        I::BuildMap(_)
         | I::BuildList(_)
         | I::BuildTuple(_)
         | I::CallFunction(..)
         | I::CallMethod(..)
         | I::CallObject(_)
         | I::EndCapture => out.push(instruction.clone()),
-        // They compare or search. As the two are unpacked, the last one is first.
+        // It goes through both, and makes a value.
+        I::Add => out.extend(weighed(instruction)),
+        // They compare or search.
         I::Eq | I::Ne | I::Gt | I::Gte | I::Lt | I::Lte | I::In | I::CompareAndPreserve(_) => {
-            out.extend([
-                I::Swap,
-                I::BuildList(Some(2)),
-                call(limits::WEIGHED, 1),
-                I::UnpackList(2),
-                instruction.clone(),
-            ]);
-            return;
+            return out.extend(weighed(instruction));
         }
         I::SetAttr(_) => {
             out.extend([I::Swap, call(limits::KEPT, 1), I::Swap, instruction.clone()]);

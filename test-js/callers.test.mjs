@@ -1,0 +1,420 @@
+/**
+ * What callers hand in and what it may do: callbacks that throw, signals of their own make, values
+ * that change or cannot be read.
+ */
+
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { LoraAdapter, quantize, Realm, RealmError, renderChatTemplate } from '@realm-ai/realm'
+import * as native from '@realm-ai/realm/native'
+import { bundledModel, GREEDY } from './support/models.mjs'
+
+let realm
+let model
+let folder
+/** Bytes that the bundled model takes. */
+let total
+
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'realm-callers-'))
+  realm = await Realm.create()
+  model = await realm.load(bundledModel)
+  total = (await Realm.estimate(bundledModel)).total
+})
+after(async () => {
+  await realm.dispose()
+  rmSync(folder, { recursive: true })
+})
+
+const ANSWER = { ...GREEDY, maxTokens: 5 }
+const failure = new Error('from a callback')
+const fail = () => {
+  throw failure
+}
+const failLater = async () => fail()
+
+/** A stream of a model, for progress that is more than the load's own. */
+const stream = () => new Blob([readFileSync(bundledModel)]).stream()
+
+describe('a logger that throws', () => {
+  for (const [how, logger] of [
+    ['at once', fail],
+    ['in a promise', failLater],
+  ]) {
+    it(`changes nothing: ${how}`, async () => {
+      const own = await Realm.create({ logger })
+      const loaded = await own.load(bundledModel)
+      assert.equal((await loaded.generate('Once', ANSWER)).tokens.length, 5)
+      await own.dispose()
+      assert.ok((await Realm.estimate(bundledModel, { logger })).total > 0)
+    })
+  }
+})
+
+describe('an onProgress that throws', () => {
+  const isStopped = { name: 'RealmError', code: 'ABORTED', cause: failure }
+
+  it('stops a load, and nothing stays loaded', async () => {
+    const own = await Realm.create({ memoryLimit: Math.ceil(1.5 * total) })
+    for (const onProgress of [fail, ({ fraction }) => fraction === 1 && fail()]) {
+      await assert.rejects(own.load(bundledModel, { onProgress }), isStopped)
+      await assert.rejects(own.load(stream(), { onProgress }), isStopped)
+    }
+    await own.load(bundledModel)
+    await own.dispose()
+  })
+
+  it('stops a load when what it throws comes in a promise', async () => {
+    await assert.rejects(realm.load(bundledModel, { onProgress: failLater }), isStopped)
+  })
+
+  it('stops quantising, and leaves no file', async () => {
+    const output = join(folder, 'stopped.gguf')
+    const options = { allowRequantize: true, onProgress: fail }
+    await assert.rejects(quantize(bundledModel, output, 'Q4_0', options), isStopped)
+    assert.ok(!existsSync(output))
+  })
+})
+
+/** A signal of the caller's own make. */
+class OwnSignal {
+  aborted = false
+  reason = undefined
+  listeners = new Set()
+  addEventListener(_type, listener) {
+    this.listeners.add(listener)
+  }
+  removeEventListener(_type, listener) {
+    this.listeners.delete(listener)
+  }
+  abort(reason) {
+    this.aborted = true
+    this.reason = reason
+    for (const listener of this.listeners) listener()
+  }
+}
+
+describe('a signal', () => {
+  /** Every operation that takes one. */
+  const operations = {
+    generate: (signal) => model.generate('Once', { ...ANSWER, signal }),
+    chat: (signal) => model.chat([{ role: 'user', content: 'Hi' }], { ...ANSWER, signal }),
+    send: (signal) => model.session(ANSWER).send('Hi', { signal }),
+    embed: (signal) => model.embed('Once', { signal }),
+    rerank: (signal) => model.rerank('Once', ['a'], { signal }),
+    embedTokens: (signal) => model.embedTokens([1], { signal }),
+    forwardLayer: (signal) => model.forwardLayer(0, new Float32Array(model.hiddenSize), { signal }),
+    computeLogits: (signal) => model.computeLogits(new Float32Array(model.hiddenSize), { signal }),
+    load: (signal) => realm.load(bundledModel, { signal }),
+    loadAdapter: (signal) => model.loadAdapter(join(folder, 'none.gguf'), { signal }),
+    estimate: (signal) => Realm.estimate(bundledModel, { signal }),
+    quantize: (signal) =>
+      quantize(bundledModel, join(folder, 'q.gguf'), 'Q4_0', { allowRequantize: true, signal }),
+  }
+  const listens = () => {}
+  const wrong = {
+    'without removeEventListener': { aborted: false, addEventListener: listens },
+    'without addEventListener': { aborted: false, removeEventListener: listens },
+    'whose addEventListener is no function': {
+      aborted: false,
+      addEventListener: 5,
+      removeEventListener: listens,
+    },
+    'whose addEventListener throws': {
+      aborted: false,
+      addEventListener: fail,
+      removeEventListener: listens,
+    },
+    'whose aborted is no boolean': {
+      aborted: 'no',
+      addEventListener: listens,
+      removeEventListener: listens,
+    },
+    'whose aborted throws': {
+      get aborted() {
+        return fail()
+      },
+      addEventListener: listens,
+      removeEventListener: listens,
+    },
+  }
+  for (const [operation, run] of Object.entries(operations)) {
+    it(`of ${operation} is refused when it is none`, async () => {
+      for (const [how, signal] of Object.entries(wrong)) {
+        await assert.rejects(
+          async () => run(signal),
+          (error) => error instanceof RealmError && error.code === 'INVALID_ARGUMENT',
+          how,
+        )
+      }
+    })
+  }
+
+  it('may be anything that works like one', async () => {
+    const signal = new OwnSignal()
+    const running = model.generate('Once', { ...GREEDY, ignoreEos: true, signal })
+    const embedding = model.embed('Once', { signal }).catch(() => {})
+    assert.equal(signal.listeners.size, 2)
+    for await (const _ of running) signal.abort('enough')
+    assert.equal((await running).finishReason, 'abort')
+    await embedding
+    assert.equal(signal.listeners.size, 0, 'nobody listens when all is done')
+    await assert.rejects(realm.load(bundledModel, { signal }), { code: 'ABORTED' })
+    await assert.rejects(realm.load(stream(), { signal }), { code: 'ABORTED' })
+    await assert.rejects(model.embed('Once', { signal }), { code: 'ABORTED', cause: 'enough' })
+  })
+
+  it('whose removeEventListener throws does not spoil what was done', async () => {
+    const signal = { aborted: false, addEventListener: listens, removeEventListener: fail }
+    assert.equal((await model.generate('Once', { ...ANSWER, signal })).tokens.length, 5)
+    assert.ok((await model.embed('Once', { signal })).length > 0)
+    await (await realm.load(bundledModel, { signal })).dispose()
+  })
+})
+
+describe('a value that cannot be used', () => {
+  const throwing = new Proxy({}, { get: fail, ownKeys: fail, has: fail, getPrototypeOf: fail })
+  const { proxy: revoked, revoke } = Proxy.revocable([], {})
+  revoke()
+  const detached = new Uint32Array(4)
+  structuredClone(detached.buffer, { transfer: [detached.buffer] })
+  const values = [
+    Object.create(null),
+    [Symbol('x')],
+    Symbol('x'),
+    10n,
+    () => {},
+    { constructor: { name: Symbol('x') } },
+    new Array(3),
+    throwing,
+    revoked,
+    detached,
+    Object.create(LoraAdapter.prototype),
+    { getFile: fail },
+    { getFile: () => throwing },
+  ]
+  const getter = {
+    get threads() {
+      return fail()
+    },
+    get position() {
+      return fail()
+    },
+    get special() {
+      return fail()
+    },
+    get temperature() {
+      return fail()
+    },
+    get signal() {
+      return fail()
+    },
+  }
+  const messages = [{ role: 'user', content: 'Hi' }]
+  const path = join(folder ?? tmpdir(), 'none.gguf')
+
+  /** Every argument of every entry; what is right for it besides is left out. */
+  const entries = {
+    'Realm.create': (x) => Realm.create(asOptions(x)),
+    'Realm.create threads': (x) => Realm.create({ threads: x }),
+    'Realm.create fallback': (x) => Realm.create({ fallback: x }),
+    'Realm.create logger': (x) => Realm.create({ logger: notFunction(x) }),
+    'Realm.estimate': (x) => Realm.estimate(x),
+    'Realm.estimate options': (x) => Realm.estimate(bundledModel, asOptions(x)),
+    'Realm.cache.delete': (x) => Realm.cache.delete(x),
+    'cache.delete': (x) => realm.cache.delete(x),
+    load: (x) => realm.load(x),
+    'load options': (x) => realm.load(bundledModel, asOptions(x)),
+    'load lora': (x) => realm.load(bundledModel, { lora: x }),
+    'load onProgress': (x) => realm.load(bundledModel, { onProgress: notFunction(x) }),
+    generate: (x) => model.generate(x),
+    'generate options': (x) => model.generate('a', asOptions(x)),
+    'generate stop': (x) => model.generate('a', { stop: x }),
+    'generate lora': (x) => model.generate('a', { lora: x }),
+    'generate signal': (x) => model.generate('a', { signal: x }),
+    chat: (x) => model.chat(x),
+    'chat message': (x) => model.chat([x]),
+    'chat member': (x) => model.chat([{ role: 'user', content: 'x', extra: notJson(x) }]),
+    'chat tools': (x) => model.chat(messages, { tools: notArray(x) }),
+    'chat variables': (x) => model.chat(messages, { variables: { x: notJson(x) } }),
+    applyChatTemplate: (x) => model.applyChatTemplate(x),
+    'applyChatTemplate options': (x) => model.applyChatTemplate(messages, asOptions(x)),
+    renderChatTemplate: (x) => renderChatTemplate(x, messages),
+    'renderChatTemplate messages': (x) => renderChatTemplate('chatml', x),
+    session: (x) => model.session(asOptions(x)),
+    'session stop': (x) => model.session({ stop: x }),
+    'session lora': (x) => model.session({ lora: x }),
+    'session system': (x) => model.session({ system: x }),
+    'session variables': (x) => model.session({ variables: { x: notJson(x) } }),
+    send: (x) => model.session().send(x),
+    'send options': (x) => model.session().send('Hi', asOptions(x)),
+    restore: (x) => model.session().restore(x),
+    loadAdapter: (x) => model.loadAdapter(x),
+    'loadAdapter options': (x) => model.loadAdapter(path, asOptions(x)),
+    setLora: (x) => model.setLora(x),
+    tokenize: (x) => model.tokenize(x),
+    detokenize: (x) => model.detokenize(x),
+    'detokenize options': (x) => model.detokenize([1], asOptions(x)),
+    embed: (x) => model.embed(x),
+    'embed input': (x) => model.embed([x]),
+    'embed options': (x) => model.embed('a', asOptions(x)),
+    'rerank query': (x) => model.rerank(x, ['a']),
+    'rerank documents': (x) => model.rerank('a', x),
+    'rerank document': (x) => model.rerank('a', [x]),
+    embedTokens: (x) => model.embedTokens(x),
+    'embedTokens options': (x) => model.embedTokens([1], asOptions(x)),
+    'forwardLayer layer': (x) => model.forwardLayer(x, new Float32Array(model.hiddenSize)),
+    forwardLayer: (x) => model.forwardLayer(0, x),
+    computeLogits: (x) => model.computeLogits(x),
+    dropLayerSequence: (x) => model.dropLayerSequence(x),
+    tensor: (x) => model.tensor(x),
+    quantize: (x) => quantize(x, path, 'Q4_0'),
+    'quantize options': (x) => quantize(bundledModel, path, 'Q4_0', asOptions(x)),
+    storeModel: (x) => native.storeModel(x),
+    'storeModel options': (x) => native.storeModel(bundledModel, asOptions(x)),
+    getModelInfo: (x) => native.getModelInfo(x),
+  }
+  /** An object of no members is no wrong options; a getter stands for it. */
+  const asOptions = (x) => (isPlain(x) ? getter : x)
+  const isPlain = (x) =>
+    x !== throwing && typeof x === 'object' && !Array.isArray(x === revoked ? [] : x)
+  const notFunction = (x) => (typeof x === 'function' ? 5 : x)
+  const notArray = (x) => (x !== revoked && Array.isArray(x) ? [10n] : x)
+  /** Most objects are something that JSON can hold. */
+  const notJson = (x) =>
+    typeof x === 'object' && x !== throwing && x !== revoked ? { member: () => {} } : x
+
+  for (const [entry, call] of Object.entries(entries)) {
+    it(`is refused with a code: ${entry}`, async () => {
+      for (const [i, value] of values.entries()) {
+        await assert.rejects(
+          async () => await call(value),
+          (error) => {
+            assert.ok(error instanceof RealmError, `value ${i}: ${error?.stack}`)
+            const codes = ['INVALID_ARGUMENT', 'MODEL_UNREADABLE', 'MODEL_INVALID']
+            assert.ok(codes.includes(error.code), `value ${i}: ${error.code} ${error.message}`)
+            return true
+          },
+          `value ${i}`,
+        )
+      }
+    })
+  }
+
+  it('has what its getter threw as the cause', async () => {
+    const isRefused = { code: 'INVALID_ARGUMENT', cause: failure }
+    await assert.rejects(Realm.create(getter), isRefused)
+    await assert.rejects(model.generate('a', getter), isRefused)
+    assert.throws(() => model.session(getter), isRefused)
+  })
+
+  it('is refused when it is a source that somebody else reads, or no address', async () => {
+    const locked = stream()
+    locked.getReader()
+    for (const source of [locked, 'http://', 'file://host/x.gguf'])
+      await assert.rejects(realm.load(source), { name: 'RealmError', code: 'INVALID_ARGUMENT' })
+  })
+})
+
+describe('a conversation', () => {
+  it('keeps the answer alone, whatever echo puts in front of it', async () => {
+    const session = model.session({ ...ANSWER, echo: true })
+    const plain = model.session(ANSWER)
+    for (const text of ['hello', 'again', 'more']) {
+      const echoed = await session.send(text)
+      const { text: answer } = await plain.send(text)
+      assert.ok(echoed.text.length > answer.length && echoed.text.endsWith(answer), echoed.text)
+    }
+    assert.deepEqual(session.messages, plain.messages)
+    await Promise.all([session.dispose(), plain.dispose()])
+  })
+
+  it('keeps an aborted answer with echo as far as it got, and nothing when it got nowhere', async () => {
+    const session = model.session({ ...ANSWER, echo: true })
+    await session.send('hello', { signal: AbortSignal.abort() })
+    assert.deepEqual(session.messages, [])
+    let prompt
+    const answer = session.send('hello')
+    for await (const { text } of answer) {
+      prompt ??= text
+      answer.abort()
+    }
+    const said = (await answer).text.slice(prompt.length)
+    assert.equal(session.messages[1]?.content ?? '', said)
+    await session.dispose()
+  })
+
+  it('does not change with what its caller keeps', async () => {
+    const stop = ['xyz']
+    const tools = [{ type: 'function', function: { name: 'look' } }]
+    const variables = { nested: { value: 1 } }
+    const session = model.session({ ...ANSWER, stop, tools, variables })
+    const saved = session.save()
+    stop[0] = 5
+    tools.push(10n)
+    variables.nested.value = () => {}
+    const message = { role: 'user', content: [{ type: 'text', text: 'Hi' }] }
+    await session.send({ ...message, content: 'Hi', parts: message.content })
+    message.content[0].text = 'Bye'
+    assert.equal(session.messages[0].parts[0].text, 'Hi')
+    await session.send('Hello')
+    const { options } = JSON.parse(new TextDecoder().decode(session.save()))
+    assert.deepEqual(options, JSON.parse(new TextDecoder().decode(saved)).options)
+    assert.deepEqual(options.stop, ['xyz'])
+    await session.dispose()
+  })
+
+  it('refuses a message that cannot be copied', async () => {
+    const session = model.session(ANSWER)
+    for (const extra of [() => {}, Symbol('x'), 10n, Number.NaN]) {
+      const sent = session.send({ role: 'user', content: 'Hi', extra })
+      await assert.rejects(sent, { name: 'RealmError', code: 'INVALID_ARGUMENT' })
+    }
+    assert.deepEqual(session.messages, [])
+    await session.dispose()
+  })
+
+  it('takes an option of send that is undefined as none', async () => {
+    const session = model.session(ANSWER)
+    const { tokens } = await session.send('Hi', { maxTokens: undefined, temperature: undefined })
+    assert.ok(tokens.length <= ANSWER.maxTokens)
+    await session.dispose()
+  })
+})
+
+describe('half of a surrogate pair', () => {
+  const half = 'a\ud83dz'
+  const whole = 'a\ufffdz'
+
+  it('is U+FFFD in messages, tools, variables and the names of members', () => {
+    const template = '{{ messages | tojson }}{{ tools | tojson }}{{ x | tojson }}'
+    const rendered = (text) =>
+      renderChatTemplate(template, [{ role: 'user', content: text, [text]: 1 }], {
+        tools: [{ type: text, function: { name: text } }],
+        variables: { x: { [text]: [text] } },
+      })
+    assert.equal(rendered(half), rendered(whole))
+    assert.ok(rendered(half).includes(whole))
+  })
+
+  it('does not touch whole pairs, or text that looks like an escape', () => {
+    const text = '🐶 \\ud83d \\\\udc36 \udc36\ud83d \u001f'
+    const rendered = renderChatTemplate('{{ messages[0].content }}', [
+      { role: 'user', content: text },
+    ])
+    assert.equal(rendered, '🐶 \\ud83d \\\\udc36 \ufffd\ufffd \u001f')
+  })
+
+  it('is U+FFFD in a session', async () => {
+    const session = model.session({ ...ANSWER, system: half })
+    await session.send(half)
+    assert.deepEqual(
+      session.messages.slice(0, 2).map(({ content }) => content),
+      [whole, whole],
+    )
+    await session.dispose()
+  })
+})
