@@ -125,7 +125,7 @@ describe('a page with the browser package', () => {
     })
     assert.deepEqual(outcomes, {
       codes: ['INTERNAL', 'ABORTED'],
-      others: ['MODEL_UNREADABLE', 'INVALID_ARGUMENT'],
+      others: ['INVALID_ARGUMENT', 'INVALID_ARGUMENT'],
       running: 0,
     })
     await page.context().close()

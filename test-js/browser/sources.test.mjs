@@ -12,7 +12,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 import { launchChromium, launchWithProfile } from '../support/chromium.mjs'
 import { serveFiles } from '../support/file-server.mjs'
 import { randomGguf } from '../support/gguf.mjs'
-import { openSourcesPage, serveSourcesPage } from './support/sources-page.mjs'
+import { compiled, openSourcesPage, serveSourcesPage } from './support/sources-page.mjs'
 
 const MIB = 1 << 20
 /** Small pieces and short waits, so that a test of many requests is quick. */
@@ -75,6 +75,23 @@ async function checkFailure(source, code, message, options) {
 /** Waits until a download has come so far. */
 const reached = (fraction) =>
   tab.page.waitForFunction((f) => window.progress.some((one) => one.fraction >= f), fraction)
+
+describe('the checksum', () => {
+  it('is SHA-256, whatever pieces the bytes come in', async () => {
+    const { Sha256 } = await import(compiled('browser/sources/sha256.js'))
+    const bytes = randomBytes(1000)
+    for (let length = 0; length <= 300; length++)
+      for (const piece of [1, 63, 64, 65, 200]) {
+        const hash = new Sha256()
+        for (let at = 0; at < length; at += piece)
+          hash.update(bytes.subarray(at, Math.min(at + piece, length)))
+        assert.equal(hash.digest(), sha256(bytes.subarray(0, length)), `${length} by ${piece}`)
+      }
+    const hash = new Sha256()
+    hash.update(content)
+    assert.equal(hash.digest(), sha256(content))
+  })
+})
 
 describe('a source in memory', () => {
   const bytes = [...randomBytes(100)]
@@ -233,7 +250,7 @@ describe('a download', () => {
 
   it('has a key, headers and secrets of its own', async () => {
     const hosted = (query) => ({
-      address: `${serve('/signed.gguf')}?sig=${query}`,
+      url: `${serve('/signed.gguf')}?sig=${query}`,
       cacheKey: 'my model',
       headers: { 'x-key': 'secret' },
     })
@@ -453,7 +470,7 @@ describe('a hub', () => {
   it('is sent its token, and nobody else is', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const options = { hubEndpoint: hubEndpoint(), hubToken: 'secret' }
-    await check({ address: 'hf:owner/repo', ...options })
+    await check('hf:owner/repo', content, options)
     for (const { headers } of server.requests) assert.equal(headers.authorization, 'Bearer secret')
     await check(serve('/elsewhere.gguf', {}, other), content, options)
     for (const { headers } of other.requests) assert.equal(headers.authorization, undefined)

@@ -12,7 +12,7 @@ import type {
   BindingLoadOptions,
   BindingModel,
   BindingProgress,
-  BindingSource,
+  PostedSource,
 } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { aborted } from '../model-source.js'
@@ -56,7 +56,7 @@ export class BrowserBinding implements Binding {
   }
 
   load(
-    source: BindingSource,
+    source: PostedSource,
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingLoad {
@@ -89,7 +89,7 @@ export class BrowserBinding implements Binding {
   }
 
   estimate(
-    source: BindingSource,
+    source: PostedSource,
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingEstimation {
@@ -115,7 +115,7 @@ export class BrowserBinding implements Binding {
   }
 
   /** What a worker is told about a model: the builds to try it on, and where it comes from. */
-  async #request(source: BindingSource, options: BindingLoadOptions) {
+  async #request(source: PostedSource, options: BindingLoadOptions) {
     const backends = await orderOf([options.backend, ...options.fallback], options.device)
     const attempts = attemptsAt(backends)
     return { attempts, module: await this.#module(attempts[0].build), source, options }

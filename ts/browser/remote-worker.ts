@@ -56,7 +56,7 @@ export class RemoteWorker {
     try {
       this.#post(request, source instanceof ReadableStream ? [source] : [])
     } catch (error) {
-      // Such as an array with something that is no Blob in it.
+      // A stream that somebody began to read since it was checked.
       const { message } = toPosted(error)
       this.end({ code: 'INVALID_ARGUMENT', message: `model source: ${message}` })
     }

@@ -1,63 +1,42 @@
 /**
- * Turns whatever a model may be loaded from into bytes that can be read at any place.
+ * Turns what a page has posted into bytes that can be read at any place.
  */
 
-import type { HostedSource } from '../../binding.js'
+import type { HostedSource, PostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
-import { aborted, fileOf, hasGetFile, unreadable } from '../../model-source.js'
+import { aborted, unreadable } from '../../model-source.js'
 import { partOf } from '../../split-file.js'
-import { parseUrl } from '../../url.js'
 import { invalid } from '../../validate.js'
-import { type ByteSource, blobSource, memorySource } from './byte-source.js'
+import { type ByteSource, blobSource } from './byte-source.js'
 import { type SourceOptions, toContext } from './context.js'
 import { download, fromHub } from './download.js'
 
 /**
  * Opens a model's file, or each part of a split file, in order. Only in a dedicated worker.
  *
- * @param source  see ModelSource; addresses may be relative to the worker's
+ * @param source  what `resolveSource` of the page has checked
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached, says no, or sends another file
  * @throws RealmError STORAGE_FULL      the browser does not grant the room
  * @throws RealmError MODEL_UNREADABLE  a stream fails
  * @throws RealmError ABORTED           the signal was aborted
- * @throws RealmError INVALID_ARGUMENT  no known kind of source
+ * @throws RealmError INVALID_ARGUMENT  a stream of something else than bytes
  */
 export async function openSource(
-  source: unknown,
+  source: PostedSource,
   options: SourceOptions = {},
 ): Promise<ByteSource[]> {
   const { signal } = options
-  if (isHosted(source)) {
-    const { address, cacheKey, ...hosted } = source
-    return openAddress(address, cacheKey, { ...options, ...hosted })
-  }
   if (signal?.aborted) throw aborted(signal.reason)
-  if (source instanceof URL || (typeof source === 'string' && source !== ''))
-    return openAddress(String(source), undefined, options)
+  if ('address' in source) return openAddress(source, options)
   if (source instanceof ReadableStream) return [blobSource(await toBlob(source, options))]
-  if (hasGetFile(source)) return [blobSource(await fileOf(source, signal))]
-  const files = Array.isArray(source) ? source : [source]
-  if (files.length > 0 && files.every(isFile)) return inOrder(files).map(openFile)
-  throw invalid(
-    'model source',
-    'a URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
-    source,
-  )
+  return inOrder(Array.isArray(source) ? source : [source]).map((file) => blobSource(file))
 }
 
-function isHosted(source: unknown): source is HostedSource {
-  return typeof (source as Partial<HostedSource> | null)?.address === 'string'
-}
-
-function openAddress(
-  address: string,
-  cacheKey: string | undefined,
-  options: SourceOptions,
-): Promise<ByteSource[]> {
-  if (options.signal?.aborted) throw aborted(options.signal.reason)
-  if (address.startsWith('hf:')) return fromHub(address, toContext(options))
-  const url = parseUrl(address, self.location.href)
-  return download({ url, cacheKey }, toContext(options))
+function openAddress(source: HostedSource, options: SourceOptions): Promise<ByteSource[]> {
+  const { address, cacheKey } = source
+  const context = toContext(source, options)
+  if (address.startsWith('hf:')) return fromHub(address, context)
+  return download({ url: new URL(address), cacheKey }, context)
 }
 
 /** The bytes of a stream, kept by the browser: they do not pass through this worker's heap at once. */
@@ -87,19 +66,8 @@ async function toBlob(
   return result.value
 }
 
-type InMemory = Uint8Array | ArrayBuffer | Blob
-
-function isFile(value: unknown): value is InMemory {
-  return value instanceof Uint8Array || value instanceof ArrayBuffer || value instanceof Blob
-}
-
-function openFile(file: InMemory): ByteSource {
-  if (file instanceof Blob) return blobSource(file)
-  return memorySource(file instanceof Uint8Array ? file : new Uint8Array(file))
-}
-
 /** Parts by their numbers where their names say them: people choose files in any order. */
-function inOrder(files: InMemory[]): InMemory[] {
+function inOrder(files: Blob[]): Blob[] {
   const numbers = files.map((file) =>
     file instanceof File ? partOf(file.name)?.number : undefined,
   )
