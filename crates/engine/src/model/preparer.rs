@@ -223,7 +223,11 @@ mod tests {
         }
 
         fn prepare(&mut self, id: u64, input: Input, abort: &Arc<AtomicBool>) {
-            let prepared = self.preparer.prepare(RequestId(id), input, Arc::downgrade(abort));
+            self.prepare_while_held(id, input, Arc::downgrade(abort));
+        }
+
+        fn prepare_while_held(&mut self, id: u64, input: Input, abort: Weak<AtomicBool>) {
+            let prepared = self.preparer.prepare(RequestId(id), input, abort);
             assert!(prepared.is_none(), "{id} is prepared by a helper");
         }
 
@@ -300,7 +304,7 @@ mod tests {
         let wanted = Arc::default();
         for n_bytes in [20 << 10, 100 << 10] {
             bench.prepare(0, text(n_bytes), &Arc::new(AtomicBool::new(true)));
-            bench.prepare(1, text(n_bytes), &Arc::default());
+            bench.prepare_while_held(1, text(n_bytes), Weak::new());
             bench.prepare(2, text(n_bytes), &wanted);
             assert_eq!(bench.next().0, 2);
         }
