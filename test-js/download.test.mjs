@@ -449,8 +449,16 @@ describe('a hub', () => {
       'hf:o/r/../../x.gguf',
       'hf:o/r/x@..',
       'hf:o/r//x',
+      'hf:o/r/\ud800.gguf',
+      'hf:o/r@\ud800',
     ]
-    for (const name of names) await fails(name, 'INVALID_ARGUMENT', /hf:owner\/repo/, options())
+    for (const name of names) {
+      await fails(name, 'INVALID_ARGUMENT', /hf:owner\/repo/, options())
+      await assert.rejects(hubCache().delete(name), {
+        name: 'RealmError',
+        code: 'INVALID_ARGUMENT',
+      })
+    }
     assert.deepEqual(downloads.server.requests, [])
   })
 

@@ -18,6 +18,9 @@ const PREFERRED = [/q4_k_m/i, /q8_0/i]
 /** Words in the names of .gguf files that are no models by themselves, but parts beside them. */
 const NO_MODEL = /(^|[^a-z])(mmproj|imatrix|lora|adapter|mtp)([^a-z]|$)/i
 
+/** Half of a pair, which no address can have. */
+const HALF = /\p{Surrogate}/u
+
 /** `hf:owner/repo[/file][@revision]`, taken apart. */
 export interface HubName {
   repo: string
@@ -38,8 +41,9 @@ export function parseHubName(source: string): HubName {
   const parts = /^hf:([\w.-]+\/[\w.-]+)(?:\/([^@]+))?(?:@(.+))?$/.exec(source)
   const [, repo, file, revision = 'main'] = parts ?? []
   const names = [...(repo?.split('/') ?? []), ...(file?.split('/') ?? []), revision]
-  // Such names would lead out of the repository.
-  if (repo === undefined || names.some((name) => ['', '.', '..'].includes(name)))
+  // Such names would lead out of the repository, or nowhere.
+  const isNone = (name: string) => ['', '.', '..'].includes(name) || HALF.test(name)
+  if (repo === undefined || names.some(isNone))
     throw invalid('model source', 'hf:owner/repo[/file][@revision]', source)
   return { repo, file, revision }
 }
@@ -72,7 +76,7 @@ export function readListing(listing: unknown): HubFile[] {
   if (!Array.isArray(listing)) return []
   return listing.flatMap((entry: Record<string, unknown> | null) => {
     const { path, size, lfs } = entry ?? {}
-    if (typeof path !== 'string') return []
+    if (typeof path !== 'string' || HALF.test(path)) return []
     const oid = (lfs as { oid?: unknown } | undefined)?.oid
     return {
       path,

@@ -37,29 +37,29 @@ export async function findOnHub(
     !isPinned(hub.endpoint, model.url) && currency.isDue(model.confirmedAt)
   if (kept !== undefined && !isDue(kept)) return { url: kept.url }
 
-  const list = async (within: Pick<DownloadContext, 'signal'> & { stallMs: number }) => {
-    const options = { ...context, ...within }
-    return readListing(await readJson(await request(url, {}, options), options))
-  }
-  let listing: HubFile[] | undefined
-  if (kept !== undefined) {
-    const [answer] = await currency.ask([url], signal, (_, within) => list(within))
-    if (answer?.status === 'fulfilled') listing = answer.value
-    else if (signal?.aborted) throw answer?.reason
-    else return { url: kept.url }
-  } else {
-    // A file that is named can be had without the list.
-    const isOptional = name.file !== undefined
-    const patience = isOptional ? { ...policy, attempts: 1 } : policy
-    const ask = () => list({ signal, stallMs: policy.stallMs })
-    listing = await firstAnswer(url, patience, signal, ask).catch((error) => {
-      if (!isOptional || signal?.aborted) throw error
-      return undefined
-    })
-  }
   const urlOf = (path: string) => new URL(hubFileUrl(hub.endpoint, name, path))
-  const expectations = new Map(listing?.map((entry) => [urlOf(entry.path).href, entry]))
-  return { url: urlOf(name.file ?? chooseFile(name.repo, listing ?? [])), expectations }
+  const wanted = (listing: readonly HubFile[]): Wanted => ({
+    url: urlOf(name.file ?? chooseFile(name.repo, listing)),
+    expectations: new Map(listing.map((entry) => [urlOf(entry.path).href, entry])),
+  })
+  const ask = async (within: Pick<DownloadContext, 'signal'> & { stallMs: number }) => {
+    const options = { ...context, ...within }
+    return wanted(readListing(await readJson(await request(url, {}, options), options)))
+  }
+  if (kept !== undefined) {
+    const [answer] = await currency.ask([url], signal, (_, within) => ask(within))
+    if (answer?.status === 'fulfilled') return answer.value
+    if (signal?.aborted) throw answer?.reason
+    return { url: kept.url }
+  }
+  // A file that is named can be had without the list.
+  const isOptional = name.file !== undefined
+  const patience = isOptional ? { ...policy, attempts: 1 } : policy
+  const first = () => ask({ signal, stallMs: policy.stallMs })
+  return firstAnswer(url, patience, signal, first).catch((error) => {
+    if (!isOptional || signal?.aborted) throw error
+    return wanted([])
+  })
 }
 
 /** The model that a name of the hub means among those that are complete, if there is just one. */
