@@ -23,9 +23,10 @@ export {
   type LoraUse,
 } from './lora.js'
 export { Model, type ModelInfo, type Tensor } from './model.js'
-export type { ModelSource } from './model-source.js'
+export type { ModelSource, RemoteSource } from './model-source.js'
 export type {
   AdapterOptions,
+  BackendName,
   CompletionOptions,
   DetokenizeOptions,
   EmbedOptions,

@@ -19,9 +19,9 @@ export interface RemoteSource {
    * What the download is kept under in place of its address: for addresses that change while the
    * file stays the same, such as signed ones. Default: the address.
    */
-  cacheKey?: string
+  cacheKey?: string | undefined
   /** Headers of every request for it. Never stored. */
-  headers?: Readonly<Record<string, string>>
+  headers?: Readonly<Record<string, string>> | undefined
 }
 
 /**

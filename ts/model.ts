@@ -75,17 +75,22 @@ async function settled<T>(
   }
 }
 
-/** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
-function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
+/**
+ * What to embed, and whether it came as a list.
+ * @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them
+ */
+function toEmbedInputs(input: unknown): { isList: boolean; texts: (string | Uint32Array)[] } {
   const one = (what: string, expected: string, value: unknown) => {
     if (typeof value === 'string') return value
-    if (value instanceof Uint32Array) return toTokenIds(what, value)
+    if (Array.isArray(value) || ArrayBuffer.isView(value)) return toTokenIds(what, value)
     throw invalid(what, expected, value)
   }
   return reading('input', () => {
-    if (!Array.isArray(input))
-      return [one('input', 'text, a Uint32Array or an array of them', input)]
-    return Array.from(input, (item, i) => one(`input[${i}]`, 'text or a Uint32Array', item))
+    const isList = Array.isArray(input) && typeof input[0] !== 'number'
+    const texts = isList
+      ? Array.from(input, (item, i) => one(`input[${i}]`, 'text or token ids', item))
+      : [one('input', 'text, token ids or an array of them', input)]
+    return { isList, texts }
   })
 }
 
@@ -270,24 +275,25 @@ export class Model {
    *
    * An encoder (BERT and its kin) reads a text as a whole: it must fit the context.
    *
-   * @param input text, with the model's special tokens around it; or token ids, taken as they are
+   * @param input text, with the model's special tokens around it; or token ids, taken as they are;
+   *   or a list of such. An array of numbers is the ids of one text, an empty array an empty list
    * @returns [embeddingSize] for a text, such an array for each of several; with pooling 'none'
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
    * @throws RealmError KV_EXHAUSTED      a text is longer than the context
    * @throws RealmError ABORTED           the signal was aborted
    */
-  embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
-  embed(input: readonly (string | Uint32Array)[], options?: EmbedOptions): Promise<Float32Array[]>
+  embed(input: readonly (string | TokenIds)[], options?: EmbedOptions): Promise<Float32Array[]>
+  embed(input: string | TokenIds, options?: EmbedOptions): Promise<Float32Array>
   async embed(
-    input: string | Uint32Array | readonly (string | Uint32Array)[],
+    input: string | TokenIds | readonly (string | TokenIds)[],
     options?: EmbedOptions,
   ): Promise<Float32Array | Float32Array[]> {
     const { pooling, normalize, signal } = readEmbedOptions(options)
-    const texts = toEmbedInputs(input)
+    const { isList, texts } = toEmbedInputs(input)
     const embed = () => this.#live().embed(texts, pooling, normalize)
     const vectors = await settled('embedding', signal, embed)
-    return Array.isArray(input) ? vectors : (vectors[0] as Float32Array)
+    return isList ? vectors : (vectors[0] as Float32Array)
   }
 
   /**
