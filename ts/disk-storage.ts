@@ -101,21 +101,22 @@ function publishedName(url: URL, generation: number): string {
 /** The files of one model. */
 export class DiskFolder implements ModelFolder {
   readonly path: string
-  readonly #lockPath: string
+  /** Of the file that is locked. */
+  readonly lockPath: string
 
   constructor(
     root: string,
     readonly name: string,
   ) {
     this.path = join(root, name)
-    this.#lockPath = join(root, LOCKS, name)
+    this.lockPath = join(root, LOCKS, name)
   }
 
   /** Takes the lock, under which the folder is there. */
   async tryLock(): Promise<Release | undefined> {
     try {
-      await mkdir(dirname(this.#lockPath), { recursive: true })
-      const held = guarded(() => loadBinding().tryLockFile(this.#lockPath))
+      await mkdir(dirname(this.lockPath), { recursive: true })
+      const held = guarded(() => loadBinding().tryLockFile(this.lockPath))
       if (held === null) return undefined
       await mkdir(this.path, { recursive: true })
       return () => held.release()
@@ -140,7 +141,7 @@ export class DiskFolder implements ModelFolder {
    */
   readonly reading = async (file: string): Promise<Release> => {
     // Locks are for one holder each, so every reader has one of its own.
-    const path = join(dirname(this.#lockPath), `${this.#readerPrefix(file)}${randomUUID()}`)
+    const path = join(dirname(this.lockPath), `${this.#readerPrefix(file)}${randomUUID()}`)
     const held = guarded(() => loadBinding().tryLockFile(path))
     return () => {
       if (held === null) return
@@ -151,12 +152,12 @@ export class DiskFolder implements ModelFolder {
 
   /** Of names of any length: systems have limits. */
   #readerPrefix(file: string): string {
-    return `${basename(this.#lockPath)}.${shortHash(file)}.`
+    return `${basename(this.lockPath)}.${shortHash(file)}.`
   }
 
   /** Whether somebody reads a data file. Removes the locks of those who have ended without a word. */
   async #isRead(file: string): Promise<boolean> {
-    const locks = dirname(this.#lockPath)
+    const locks = dirname(this.lockPath)
     const prefix = this.#readerPrefix(file)
     const names = (await readdir(locks)).filter((name) => name.startsWith(prefix))
     let isRead = false

@@ -63,7 +63,10 @@ export interface RealmOptions {
    * for whoever called. Default: nothing.
    */
   logger?: ((entry: LogEntry) => void) | undefined
-  /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
+  /**
+   * Folder of downloaded models, and of what a Blob or a stream gives while it is loaded. Default:
+   * REALM_CACHE, or `realm` in the user's cache folder.
+   */
   cacheDirectory?: string | undefined
   /** Model hub that `hf:` names lead to. Default: HF_ENDPOINT in Node, else https://huggingface.co. */
   hubEndpoint?: string | undefined

@@ -20,10 +20,12 @@ import {
   hasGetFile,
   type OpenedSource,
   type SourceSettings,
+  unlessAborted,
   unreadable,
 } from './model-source.js'
 import { nodeNetwork } from './network.js'
 import { type CheckedRemote, isRemote, readRemote } from './remote-source.js'
+import { spool } from './spool.js'
 import { parseUrl } from './url.js'
 import { invalid, reading } from './validate.js'
 
@@ -41,7 +43,7 @@ const POLICY: FetchPolicy = { ...DEFAULT_POLICY, pieceBytes: 16 << 20 }
 
 /**
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached or says no
- * @throws RealmError STORAGE_FULL      there is no room for what is downloaded
+ * @throws RealmError STORAGE_FULL      there is no room for what is fetched
  * @throws RealmError WRITE_FAILED      the cache folder cannot be written to
  * @throws RealmError MODEL_UNREADABLE  a stream or a file handle fails
  * @throws RealmError ABORTED           the signal was aborted
@@ -66,8 +68,10 @@ function resolve(
   if (source instanceof Uint8Array) return held(source)
   if (source instanceof ArrayBuffer) return held(new Uint8Array(source))
   if (isList(source)) return Promise.all(source.map((part) => bytesOf(part, signal))).then(held)
-  if (source instanceof ReadableStream) return fromStream(source, signal).then(held)
-  if (source instanceof Blob) return fromStream(source.stream(), signal).then(held)
+  if (source instanceof ReadableStream)
+    return spool({ stream: source, size: 0 }, storageOf(context), context)
+  if (source instanceof Blob)
+    return spool({ stream: source.stream(), size: source.size }, storageOf(context), context)
   if (hasGetFile(source)) return fileOf(source, signal).then((file) => resolve(file, context))
   throw invalid(
     'model source',
@@ -162,41 +166,15 @@ function toDownload(context: NodeFetchContext): DownloadContext {
   }
 }
 
-function fromStream(
-  stream: ReadableStream<unknown>,
+async function bytesOf(
+  part: Uint8Array | Blob,
   signal: AbortSignal | undefined,
 ): Promise<Uint8Array> {
-  // Throws for a stream that somebody else reads.
-  return readAll(stream.getReader(), signal)
-}
-
-async function readAll(
-  reader: ReadableStreamDefaultReader<unknown>,
-  signal: AbortSignal | undefined,
-): Promise<Uint8Array> {
-  const parts: Uint8Array[] = []
-  const stop = () => void reader.cancel(signal?.reason).catch(() => {})
-  signal?.addEventListener('abort', stop, { once: true })
-  try {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      if (!(part.value instanceof Uint8Array))
-        throw invalid('chunk of the model source', 'a Uint8Array', part.value)
-      parts.push(part.value)
-    }
-  } catch (error) {
-    stop()
-    throw error instanceof RealmError ? error : unreadable('the stream', error)
-  } finally {
-    signal?.removeEventListener('abort', stop)
-  }
-  // A cancelled stream ends as if it were complete.
-  if (signal?.aborted) throw aborted(signal.reason)
-  const [only] = parts
-  return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts)
-}
-
-function bytesOf(part: Uint8Array | Blob, signal: AbortSignal | undefined): Promise<Uint8Array> {
-  return part instanceof Blob ? fromStream(part.stream(), signal) : Promise.resolve(part)
+  if (part instanceof Uint8Array) return part
+  const bytes = part.arrayBuffer().catch((error) => {
+    throw unreadable('the Blob', error)
+  })
+  return new Uint8Array(await unlessAborted(bytes, signal))
 }
 
 function isList(source: unknown): source is (Uint8Array | Blob)[] {
