@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Realm } from '@realm-ai/realm'
-import { nodeNetwork } from '../dist/network.js'
+import { nodeNetwork } from '../dist/node/network.js'
 import { serveFiles } from './support/file-server.mjs'
 import { bundledModel } from './support/models.mjs'
 

@@ -3,7 +3,7 @@
  * folder, in browsers in the origin's private file system.
  */
 
-import { DEFAULT_HUB, hubFileUrl, parseHubName } from './hub.js'
+import { DEFAULT_HUB, hubFileUrl, parseHubName } from './sources/hub.js'
 import { invalid, reading } from './validate.js'
 
 /** A downloaded model. */

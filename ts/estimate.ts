@@ -5,9 +5,9 @@
 import type { Binding, BindingMemory, BindingProgress } from './binding.js'
 import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync } from './errors.js'
-import type { ModelSource } from './model-source.js'
 import { type readEstimateOptions, toBindingLoad } from './options.js'
 import { resolveSource } from './platform.js'
+import type { ModelSource } from './sources/model-source.js'
 
 /** Bytes that a model would take, and what for: the same as `info.memory` of a load like it. */
 export interface MemoryEstimate extends Readonly<BindingMemory> {

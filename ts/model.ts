@@ -9,7 +9,6 @@ import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversatio
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
-import type { ModelSource, SourceSettings } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -32,6 +31,7 @@ import {
 } from './options.js'
 import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
+import type { ModelSource, SourceSettings } from './sources/model-source.js'
 import { invalid, reading, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */

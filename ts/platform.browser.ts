@@ -7,7 +7,7 @@ import { BrowserBinding } from './browser/binding.js'
 import { browserCache } from './browser/sources/cache.js'
 import type { ModelCache } from './cache.js'
 import { RealmError } from './errors.js'
-import type { SourceSettings } from './model-source.js'
+import type { SourceSettings } from './sources/model-source.js'
 
 export { resolveSource } from './browser/page-source.js'
 

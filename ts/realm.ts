@@ -9,7 +9,6 @@ import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
-import { type ModelSource, unlessAborted } from './model-source.js'
 import {
   type EstimateOptions,
   type LoadOptions,
@@ -21,6 +20,7 @@ import {
 } from './options.js'
 import { modelCache, openBinding, resolveSource } from './platform.js'
 import type { LoadProgress } from './reports.js'
+import { type ModelSource, unlessAborted } from './sources/model-source.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo

@@ -13,7 +13,7 @@ const self = fileURLToPath(import.meta.url)
 const print = (line) => console.log(JSON.stringify(line))
 
 if (process.argv[1] === self) {
-  const { resolveSource } = await import('../../dist/source.js')
+  const { resolveSource } = await import('../../dist/node/source.js')
   const [source, options] = process.argv.slice(2)
   try {
     const onProgress = (progress) => print({ progress })

@@ -15,7 +15,7 @@ import type {
   PostedSource,
 } from '../binding.js'
 import { RealmError } from '../errors.js'
-import { aborted } from '../model-source.js'
+import { aborted } from '../sources/model-source.js'
 import { backendInfos, orderOf } from './backends.js'
 import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'

@@ -5,7 +5,7 @@
 
 import type { PostedSource } from '../binding.js'
 import { RealmError } from '../errors.js'
-import { parseHubName } from '../hub.js'
+import { parseHubName } from '../sources/hub.js'
 import {
   aborted,
   type FetchContext,
@@ -15,9 +15,9 @@ import {
   type SourceSettings,
   unlessAborted,
   unreadable,
-} from '../model-source.js'
-import { isRemote, readRemote } from '../remote-source.js'
-import { parseUrl } from '../url.js'
+} from '../sources/model-source.js'
+import { isRemote, readRemote } from '../sources/remote-source.js'
+import { parseUrl } from '../sources/url.js'
 import { invalid, reading } from '../validate.js'
 
 /** What preparing a source needs to know; the rest is the worker's. */

@@ -2,8 +2,8 @@
  * What a download may use: what the caller wants, and what its platform has.
  */
 
-import type { FetchContext } from '../model-source.js'
 import type { LogEntry } from '../reports.js'
+import type { FetchContext } from '../sources/model-source.js'
 import type { Hash } from './checksum.js'
 import type { Currency } from './currency.js'
 import type { FetchPolicy, Hub } from './requests.js'

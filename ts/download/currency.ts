@@ -3,8 +3,8 @@
  * no harm: where a server does not answer, or refuses to, what is stored is used.
  */
 
-import { isPinned } from '../hub.js'
-import { shownUrl } from '../url.js'
+import { isPinned } from '../sources/hub.js'
+import { shownUrl } from '../sources/url.js'
 import type { DownloadContext } from './context.js'
 import type { FileStore } from './piece-store.js'
 import { differs, request, Transient, versionOf } from './requests.js'

@@ -3,8 +3,8 @@
  * model at once take turns: the first downloads, the others see how far it is and then find it.
  */
 
-import type { HubFile } from '../hub.js'
-import { partUrls } from '../split-file.js'
+import type { HubFile } from '../sources/hub.js'
+import { partUrls } from '../sources/split-file.js'
 import type { DownloadContext } from './context.js'
 import { findOutdated } from './currency.js'
 import { storedBytes } from './journal.js'

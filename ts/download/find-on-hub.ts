@@ -11,7 +11,7 @@ import {
   isPinned,
   parseHubName,
   readListing,
-} from '../hub.js'
+} from '../sources/hub.js'
 import type { DownloadContext } from './context.js'
 import type { Wanted } from './download.js'
 import { listStored, type StoredModel } from './model-cache.js'

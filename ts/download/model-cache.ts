@@ -4,7 +4,7 @@
 
 import { byLastUse, type CachedModel, type ModelCache, namedBy } from '../cache.js'
 import { RealmError } from '../errors.js'
-import { shownUrl } from '../url.js'
+import { shownUrl } from '../sources/url.js'
 import { integer, invalid, readOptions } from '../validate.js'
 import { type Journal, storedBytes } from './journal.js'
 import {

@@ -2,7 +2,7 @@
  * Takes the pieces of a file in any order, and knows which are there.
  */
 
-import { shownUrl } from '../url.js'
+import { shownUrl } from '../sources/url.js'
 import { faultOfFile } from './gguf-file.js'
 import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
 import {

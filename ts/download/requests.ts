@@ -4,9 +4,9 @@
  */
 
 import { RealmError } from '../errors.js'
-import { isOfHub } from '../hub.js'
-import { aborted } from '../model-source.js'
-import { shownUrl } from '../url.js'
+import { isOfHub } from '../sources/hub.js'
+import { aborted } from '../sources/model-source.js'
+import { shownUrl } from '../sources/url.js'
 import type { NetworkPlatform } from './context.js'
 import type { FileVersion } from './journal.js'
 

@@ -3,7 +3,7 @@
  * one stream. What is there already is not asked for again, as long as it is of the same version.
  */
 
-import { aborted } from '../model-source.js'
+import { aborted } from '../sources/model-source.js'
 import { Checksum } from './checksum.js'
 import type { NetworkPlatform } from './context.js'
 import { faultOfFile, faultOfStart } from './gguf-file.js'

@@ -6,9 +6,9 @@ import type { HostedSource } from '../../binding.js'
 import type { DownloadContext } from '../../download/context.js'
 import { Currency } from '../../download/currency.js'
 import { DEFAULT_POLICY, type FetchPolicy } from '../../download/requests.js'
-import { DEFAULT_HUB } from '../../hub.js'
-import type { FetchContext } from '../../model-source.js'
 import type { LogEntry } from '../../reports.js'
+import { DEFAULT_HUB } from '../../sources/hub.js'
+import type { FetchContext } from '../../sources/model-source.js'
 import { browserNetwork } from './network.js'
 
 /** Options of `openSource`. */

@@ -15,7 +15,7 @@ import {
 import { findOnHub } from '../../download/find-on-hub.js'
 import { DownloadProgress } from '../../download/progress.js'
 import type { ModelFolder } from '../../download/storage.js'
-import { shownUrl } from '../../url.js'
+import { shownUrl } from '../../sources/url.js'
 import { BlobStore } from './blob-store.js'
 import { type ByteSource, blobSource, handleSource } from './byte-source.js'
 import { lock, readerLock } from './locks.js'

@@ -4,8 +4,8 @@
 
 import type { HostedSource, PostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
-import { aborted, unreadable } from '../../model-source.js'
-import { partOf } from '../../split-file.js'
+import { aborted, unreadable } from '../../sources/model-source.js'
+import { partOf } from '../../sources/split-file.js'
 import { invalid } from '../../validate.js'
 import { type ByteSource, blobSource } from './byte-source.js'
 import { type SourceOptions, toContext } from './context.js'

@@ -31,10 +31,10 @@ import {
 } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ModelFolder, ModelStorage, Release, WritableFile } from './download/storage.js'
-import { guarded, RealmError } from './errors.js'
-import { loadBinding } from './load-binding.js'
-import { aborted } from './model-source.js'
+import type { ModelFolder, ModelStorage, Release, WritableFile } from '../download/storage.js'
+import { guarded, RealmError } from '../errors.js'
+import { loadBinding } from '../load-binding.js'
+import { aborted } from '../sources/model-source.js'
 
 /** Milliseconds between two tries to get a lock that somebody has. */
 const LOCK_RETRY_MS = 150

@@ -5,9 +5,9 @@
  * Addresses and fields: https://huggingface.co/docs/hub/api
  */
 
-import { RealmError } from './errors.js'
+import { RealmError } from '../errors.js'
+import { invalid } from '../validate.js'
 import { isModelFile } from './split-file.js'
-import { invalid } from './validate.js'
 
 /** Where names beginning with `hf:` lead unless told otherwise. */
 export const DEFAULT_HUB = 'https://huggingface.co'

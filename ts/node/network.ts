@@ -3,9 +3,9 @@
  */
 
 import { createHash } from 'node:crypto'
-import type { NetworkPlatform } from './download/context.js'
-import { RealmError } from './errors.js'
-import { shownUrl } from './url.js'
+import type { NetworkPlatform } from '../download/context.js'
+import { RealmError } from '../errors.js'
+import { shownUrl } from '../sources/url.js'
 
 /** Most redirections that are followed, as in browsers. */
 const MAX_REDIRECTS = 20

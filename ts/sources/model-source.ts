@@ -3,9 +3,9 @@
  * browsers.
  */
 
-import { messageOf, RealmError } from './errors.js'
-import type { LoadProgress, LogEntry } from './reports.js'
-import { invalid } from './validate.js'
+import { messageOf, RealmError } from '../errors.js'
+import type { LoadProgress, LogEntry } from '../reports.js'
+import { invalid } from '../validate.js'
 
 /**
  * A model on a server that needs more than its address. Headers go to the server that is named and

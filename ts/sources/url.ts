@@ -2,7 +2,7 @@
  * Addresses to download from, and how they may be shown and stored.
  */
 
-import { invalid } from './validate.js'
+import { invalid } from '../validate.js'
 
 /**
  * An address to download from.

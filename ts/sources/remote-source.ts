@@ -2,9 +2,9 @@
  * Reads sources that say more about a server than an address.
  */
 
+import { optional, readOptions, string } from '../validate.js'
 import type { RemoteSource } from './model-source.js'
 import { parseUrl } from './url.js'
-import { optional, readOptions, string } from './validate.js'
 
 const REMOTE = {
   url: optional(

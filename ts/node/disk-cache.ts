@@ -5,12 +5,12 @@
 import { mkdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { ModelCache } from './cache.js'
+import type { ModelCache } from '../cache.js'
+import { cacheOf } from '../download/model-cache.js'
+import { DEFAULT_HUB } from '../sources/hub.js'
+import type { SourceSettings } from '../sources/model-source.js'
+import { invalid, isHttpAddress } from '../validate.js'
 import { DiskStorage, diskSpace } from './disk-storage.js'
-import { cacheOf } from './download/model-cache.js'
-import { DEFAULT_HUB } from './hub.js'
-import type { SourceSettings } from './model-source.js'
-import { invalid, isHttpAddress } from './validate.js'
 
 /** The cache in a folder, for names of a hub; by default those of the environment. */
 export function diskCache({

@@ -11,11 +11,16 @@
 import { randomUUID } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { DownloadProgress } from '../download/progress.js'
+import type { Release } from '../download/storage.js'
+import {
+  aborted,
+  type FetchContext,
+  type OpenedSource,
+  unreadable,
+} from '../sources/model-source.js'
+import { invalid } from '../validate.js'
 import type { DiskFolder, DiskStorage } from './disk-storage.js'
-import { DownloadProgress } from './download/progress.js'
-import type { Release } from './download/storage.js'
-import { aborted, type FetchContext, type OpenedSource, unreadable } from './model-source.js'
-import { invalid } from './validate.js'
 
 const PREFIX = 'spool-'
 const FILE = 'model.gguf'

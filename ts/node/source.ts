@@ -5,14 +5,12 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { defaultCache, hubOfEnvironment } from './disk-cache.js'
-import { type DiskFolder, DiskStorage } from './disk-storage.js'
-import type { DownloadContext } from './download/context.js'
-import { Currency } from './download/currency.js'
-import { download, type Opener, type Wanted } from './download/download.js'
-import { findOnHub } from './download/find-on-hub.js'
-import { DEFAULT_POLICY, type FetchPolicy } from './download/requests.js'
-import { RealmError } from './errors.js'
+import type { DownloadContext } from '../download/context.js'
+import { Currency } from '../download/currency.js'
+import { download, type Opener, type Wanted } from '../download/download.js'
+import { findOnHub } from '../download/find-on-hub.js'
+import { DEFAULT_POLICY, type FetchPolicy } from '../download/requests.js'
+import { RealmError } from '../errors.js'
 import {
   aborted,
   type FetchContext,
@@ -22,12 +20,14 @@ import {
   type SourceSettings,
   unlessAborted,
   unreadable,
-} from './model-source.js'
+} from '../sources/model-source.js'
+import { type CheckedRemote, isRemote, readRemote } from '../sources/remote-source.js'
+import { parseUrl } from '../sources/url.js'
+import { invalid, reading } from '../validate.js'
+import { defaultCache, hubOfEnvironment } from './disk-cache.js'
+import { type DiskFolder, DiskStorage } from './disk-storage.js'
 import { nodeNetwork } from './network.js'
-import { type CheckedRemote, isRemote, readRemote } from './remote-source.js'
 import { spool } from './spool.js'
-import { parseUrl } from './url.js'
-import { invalid, reading } from './validate.js'
 
 /** What a source is turned into for the engine. */
 export type ResolvedSource = string | Uint8Array | Uint8Array[]
