@@ -297,6 +297,9 @@ describe('a download that fails', () => {
     await fails(silent, 'DOWNLOAD_FAILED', /fell silent/, { policy: { ...impatient, attempts: 2 } })
     const short = serve('/short.gguf', { ...endless, endAfter: content.length - 1 })
     await fails(short, 'DOWNLOAD_FAILED', /ends after 1060920 bytes, its header tells of 1060921/)
+    // It might have been the connection.
+    const asked = downloads.server.requests.filter(({ path }) => path === '/short.gguf')
+    assert.equal(asked.length, policy.attempts)
     const header = serve('/header.gguf', { ...endless, endAfter: 50 })
     await fails(header, 'DOWNLOAD_FAILED', /ends after 50 bytes, within its header/)
     assert.deepEqual(await downloads.cache.list(), [])
