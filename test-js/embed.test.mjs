@@ -54,7 +54,11 @@ describe('an encoder', () => {
 
   it('takes token ids as they are', async () => {
     const ids = model.tokenize(TEXTS[0], { addSpecial: true })
-    assert.deepEqual(await model.embed(ids), await model.embed(TEXTS[0]))
+    const expected = await model.embed(TEXTS[0])
+    const forms = [ids, [...ids], Int32Array.from(ids), Buffer.from(ids.buffer.slice(0))]
+    for (const form of forms) assert.deepEqual(await model.embed(form), expected)
+    assert.deepEqual(await model.embed([...forms, TEXTS[0]]), Array(5).fill(expected))
+    assert.deepEqual(await model.embed([[...ids]]), [expected])
   })
 
   it('pools the rows that it gives without pooling', async () => {

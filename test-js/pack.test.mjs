@@ -150,6 +150,13 @@ describe('the packed packages', () => {
         const { finishReason, usage } = await generation
         const id: number = storeModel('x')
         const logits: Float32Array = await model.computeLogits(await model.embedTokens([1]))
+        const [first]: Float32Array[] = await model.embed(['x', [1], new Int32Array(1)])
+        const alone: Float32Array = await model.embed([1, 2])
+        // Options that are undefined, and a name that is only known when it runs.
+        const backend = process.env.BACKEND
+        await Realm.create({ backend, fallback: ['cpu'] as const, threads: undefined })
+        model.generate('x', { stop: undefined, signal: undefined, lora: undefined })
+        await realm.load({ url: 'https://host/x.gguf', cacheKey: undefined }, { signal: undefined })
         // @ts-expect-error temperature is a number
         model.generate('x', { temperature: 'hot' })
         try {
@@ -157,7 +164,7 @@ describe('the packed packages', () => {
         } catch (error) {
           if (error instanceof RealmError && error.code === 'DISPOSED') return finishReason
         }
-        return String(usage.totalTokens + id + logits.length)
+        return String(usage.totalTokens + id + logits.length + alone.length + (first?.length ?? 0))
       }`
     const imports = `import { type Generation, Realm, RealmError } from '@realm-ai/realm'
       import { storeModel } from '@realm-ai/realm/native'`

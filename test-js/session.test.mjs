@@ -91,6 +91,16 @@ describe('a session', () => {
     await session.dispose()
   })
 
+  it('takes an option that is undefined as one that is not given', async () => {
+    const session = model.session({ ...SETTINGS, maxTokens: 5 })
+    const answer = await session.send('Tell me a story about a fox.', {
+      maxTokens: undefined,
+      temperature: undefined,
+    })
+    assert.equal(answer.usage.completionTokens, 5)
+    await session.dispose()
+  })
+
   it('forks into two that do not know of each other', async () => {
     const session = model.session(SETTINGS)
     await session.send('Tell me a story about a fox.')

@@ -23,9 +23,9 @@ export {
   type LoraUse,
 } from './lora.js'
 export { Model, type ModelInfo, type Tensor } from './model.js'
-export type { ModelSource } from './model-source.js'
 export type {
   AdapterOptions,
+  BackendName,
   CompletionOptions,
   DetokenizeOptions,
   EmbedOptions,
@@ -43,3 +43,4 @@ export { version } from './platform.js'
 export { type BackendInfo, Realm } from './realm.js'
 export type { LoadProgress, LogEntry } from './reports.js'
 export { Session, type SessionOptions } from './session.js'
+export type { ModelSource, RemoteSource } from './sources/model-source.js'

@@ -408,22 +408,23 @@ export interface QuantizeBinding {
 
 /**
  * A path; bytes that are copied before the call returns, or several such for a split file. In
- * browsers whatever can be posted to a worker and opened there.
+ * browsers what is posted to a worker.
  */
-export type BindingSource =
-  | string
-  | Uint8Array
-  | Uint8Array[]
-  | Blob
-  | Blob[]
-  | ReadableStream
-  | HostedSource
+export type BindingSource = string | Uint8Array | Uint8Array[] | PostedSource
+
+/** What a browser's worker opens: files, a stream of bytes, or an address to download from. */
+export type PostedSource = Blob | Blob[] | ReadableStream | HostedSource
 
 /** An address for a browser's worker, with what its download is to be told. */
 export interface HostedSource {
   address: string
+  /** What it is stored under instead of its address. */
+  cacheKey: string | undefined
+  headers: Readonly<Record<string, string>> | undefined
   hubEndpoint: string | undefined
   hubToken: string | undefined
+  /** Milliseconds for which a server's word on what is stored is good. */
+  revalidate: number | undefined
 }
 
 /**

@@ -3,13 +3,18 @@
  * folder, in browsers in the origin's private file system.
  */
 
-import { DEFAULT_HUB, hubFileUrl, parseHubName } from './hub.js'
+import { DEFAULT_HUB, hubFileUrl, parseHubName } from './sources/hub.js'
 import { invalid, reading } from './validate.js'
 
 /** A downloaded model. */
 export interface CachedModel {
-  /** The address it came from; of a split file that of its first part. */
+  /**
+   * The address it came from; of a split file that of its first part. Without a password, and with
+   * `***` for each value of a query: signed addresses are secrets.
+   */
   url: string
+  /** What it is kept under, where that was named. */
+  cacheKey?: string
   /** Bytes that are stored, of all parts. */
   bytes: number
   /** Bytes of the whole model; null while a server has not said. */
@@ -37,8 +42,8 @@ export interface ModelCache {
   /** Bytes of all models together. */
   size(): Promise<number>
   /**
-   * Deletes a model: by its address, or by `hf:owner/repo[/file][@revision]`, which without a file
-   * means all of the repository.
+   * Deletes a model: by the address that it was loaded from, the `url` or the `cacheKey` that `list`
+   * tells, or `hf:owner/repo[/file][@revision]`, which without a file means all of the repository.
    * @returns whether there was one
    * @throws RealmError IN_USE            it is loaded, or being downloaded
    * @throws RealmError INVALID_ARGUMENT  not an address
@@ -49,6 +54,13 @@ export interface ModelCache {
    * @throws RealmError IN_USE  some are loaded or being downloaded; the others are gone
    */
   clear(): Promise<void>
+  /**
+   * Deletes the models that were not used for longest until those that are left take `maxBytes` at
+   * most. Those that are loaded or being downloaded stay.
+   * @returns those that were deleted
+   * @throws RealmError INVALID_ARGUMENT  `maxBytes` is no integer of at least 0
+   */
+  prune(options: { maxBytes: number }): Promise<CachedModel[]>
   /** How much room there is. */
   quota(): Promise<StorageQuota>
   /**

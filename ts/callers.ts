@@ -12,6 +12,14 @@ import { reading } from './validate.js'
 export interface Caller<P> {
   readonly signal: AbortSignal | undefined
   readonly onProgress: ((progress: P) => void) | undefined
+  /** Aborted, with the error to reject with, when nobody can use what is made any more. */
+  readonly owner?: AbortSignal
+}
+
+/** The same, as the operation may use it: one signal for every reason, and nothing that throws. */
+export interface Running<P> {
+  readonly signal: AbortSignal
+  readonly onProgress: ((progress: P) => void) | undefined
 }
 
 /**
@@ -49,36 +57,51 @@ export function quiet<E>(logger: (entry: E) => void): (entry: E) => void {
 }
 
 /**
- * Runs an operation for a caller: with a signal that is aborted by the caller's own and by an
- * `onProgress` that throws, and with an `onProgress` that does not throw.
+ * Runs an operation for a caller: with a signal that is aborted by the caller's own, by the owner's
+ * and by an `onProgress` that throws, and with an `onProgress` that does not throw.
  *
  * @param what    for the message, such as 'loading'
  * @param discard frees what the operation made when it is too late to stop it
+ * @throws RealmError  always of this class: ABORTED with the signal's reason or what `onProgress`
+ *   threw as its cause, what the owner was aborted with, or the operation's own
  */
 export async function runFor<P, T>(
   what: string,
-  { signal, onProgress }: Caller<P>,
-  run: (caller: Caller<P> & { signal: AbortSignal }) => Promise<T>,
+  { signal, onProgress, owner }: Caller<P>,
+  run: (running: Running<P>) => Promise<T>,
   discard: (made: T) => unknown = () => {},
 ): Promise<T> {
   const stop = new AbortController()
   let failure: RealmError | undefined
-  const fail = (cause: unknown) => {
-    const message = `${what} was stopped, since onProgress threw: ${messageOf(cause)}`
-    failure ??= new RealmError('ABORTED', message, { cause })
+  const fail = (error: RealmError) => {
+    failure ??= error
     stop.abort(failure)
   }
+  const aborted = (how: string, cause: unknown) =>
+    fail(new RealmError('ABORTED', `${what} was stopped${how}`, { cause }))
   const report = (progress: P) => {
-    if (onProgress !== undefined && failure === undefined) tell(onProgress, progress, fail)
+    if (onProgress === undefined || failure !== undefined) return
+    tell(onProgress, progress, (cause) =>
+      aborted(`, since onProgress threw: ${messageOf(cause)}`, cause),
+    )
   }
-  const end = listen(signal, () => stop.abort(reading('signal', () => signal?.reason)))
+  const ends = [
+    listen(signal, () =>
+      aborted(
+        ' by its signal',
+        reading('signal', () => signal?.reason),
+      ),
+    ),
+    listen(owner, () => fail(RealmError.from(owner?.reason))),
+  ]
   let made: T
   try {
+    if (failure !== undefined) throw failure
     made = await run({ signal: stop.signal, onProgress: onProgress && report })
   } catch (error) {
-    throw failure ?? error
+    throw failure ?? RealmError.from(error)
   } finally {
-    end()
+    for (const end of ends) end()
   }
   if (failure === undefined) return made
   await discard(made)

@@ -19,17 +19,17 @@ export type ChatContentPart = { type: string } & Record<string, unknown>
 export interface ChatMessage {
   /** 'system', 'user', 'assistant', 'tool', or what else the template knows. */
   role: string
-  content?: string | readonly ChatContentPart[] | null
-  name?: string
-  tool_calls?: readonly object[]
-  tool_call_id?: string
+  content?: string | readonly ChatContentPart[] | null | undefined
+  name?: string | undefined
+  tool_calls?: readonly object[] | undefined
+  tool_call_id?: string | undefined
   [member: string]: unknown
 }
 
 /** A function the model may ask for, in the form that templates expect. */
 export interface ChatTool {
   type: string
-  function: { name: string; description?: string; parameters?: object }
+  function: { name: string; description?: string | undefined; parameters?: object | undefined }
 }
 
 /** What a template is rendered with. */
@@ -38,20 +38,20 @@ export interface TemplateOptions {
    * Functions that the template describes to the model. Default none. A template that knows no
    * tools, as no built-in one does, leaves them out: `logger` is warned of it, once for each model.
    */
-  tools?: readonly ChatTool[]
+  tools?: readonly ChatTool[] | undefined
   /** Documents to answer from, for templates that know them. Default none. */
-  documents?: readonly object[]
+  documents?: readonly object[] | undefined
   /** Variables of the template, such as `enable_thinking`. Default none. */
-  variables?: Record<string, unknown>
+  variables?: Record<string, unknown> | undefined
   /**
    * A template instead of the model's: the name of a built-in one, such as 'chatml', or Jinja.
    * Default: the model's.
    */
-  template?: string
+  template?: string | undefined
   /** Ends the prompt with the start of the assistant's turn. Default true, unless the last message is continued. */
-  addGenerationPrompt?: boolean
+  addGenerationPrompt?: boolean | undefined
   /** Ends the prompt with the text of the last message, for the model to go on. Default false. */
-  continueFinalMessage?: boolean
+  continueFinalMessage?: boolean | undefined
 }
 
 /** Options of `model.chat`: those of an answer and those of the template. */

@@ -5,9 +5,9 @@
 import type { Binding, BindingMemory, BindingProgress } from './binding.js'
 import { listen, runFor } from './callers.js'
 import { guarded, guardedAsync } from './errors.js'
-import type { ModelSource } from './model-source.js'
 import { type readEstimateOptions, toBindingLoad } from './options.js'
 import { resolveSource } from './platform.js'
+import type { ModelSource } from './sources/model-source.js'
 
 /** Bytes that a model would take, and what for: the same as `info.memory` of a load like it. */
 export interface MemoryEstimate extends Readonly<BindingMemory> {
@@ -28,16 +28,20 @@ export async function estimate(
   options: ReturnType<typeof readEstimateOptions>,
 ): Promise<MemoryEstimate> {
   return runFor('estimating', options, async (caller) => {
-    const resolved = await resolveSource(source, { ...options, ...caller })
+    const opened = await resolveSource(source, { ...options, ...caller })
     const onFetch = (progress: BindingProgress) => {
       if (typeof progress === 'number') return
       if ('level' in progress) options.logger?.(progress)
       else caller.onProgress?.(progress)
     }
-    const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
-    const estimation = guarded(() => binding.estimate(resolved, settings, onFetch))
-    listen(caller.signal, () => estimation.abort?.())
-    const { memory, ...what } = await guardedAsync(() => estimation.estimate)
-    return Object.freeze({ ...memory, ...what })
+    try {
+      const settings = toBindingLoad(options, options, Number.POSITIVE_INFINITY)
+      const estimation = guarded(() => binding.estimate(opened.source, settings, onFetch))
+      listen(caller.signal, () => estimation.abort?.())
+      const { memory, ...what } = await guardedAsync(() => estimation.estimate)
+      return Object.freeze({ ...memory, ...what })
+    } finally {
+      opened.release()
+    }
   })
 }

@@ -83,14 +83,14 @@ export class LoraAdapter {
 export interface LoraUse {
   adapter: LoraAdapter
   /** Factor on everything that it adds; 0 is without, negative numbers count. Default 1. */
-  scale?: number
+  scale?: number | undefined
 }
 
 /** Adapters to run with; several add up. [] runs with none. */
 export type LoraOption = LoraAdapter | LoraUse | readonly (LoraAdapter | LoraUse)[]
 
 /** An adapter to load with a model: a path, URL or hf: name. */
-export type LoraSource = string | { path: string; scale?: number }
+export type LoraSource = string | { path: string; scale?: number | undefined }
 
 const FALLBACK_SCALE = 1
 

@@ -9,7 +9,6 @@ import { type ChatMessage, type ChatOptions, type TemplateOptions, toConversatio
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { Generation, type GenerationPlan } from './generation.js'
 import { LoraAdapter, type LoraOption, type LoraUse, readLora, toBindingLora } from './lora.js'
-import type { FetchContext, ModelSource, SourceSettings } from './model-source.js'
 import {
   type AdapterOptions,
   type CompletionOptions,
@@ -32,6 +31,7 @@ import {
 } from './options.js'
 import { resolveSource } from './platform.js'
 import { Session, type SessionOptions } from './session.js'
+import type { ModelSource, SourceSettings } from './sources/model-source.js'
 import { invalid, reading, requireInteger, requireString } from './validate.js'
 
 /** What a model is and how it was loaded. */
@@ -75,17 +75,22 @@ async function settled<T>(
   }
 }
 
-/** @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them */
-function toEmbedInputs(input: unknown): (string | Uint32Array)[] {
+/**
+ * What to embed, and whether it came as a list.
+ * @throws RealmError INVALID_ARGUMENT  not a text, token ids or an array of them
+ */
+function toEmbedInputs(input: unknown): { isList: boolean; texts: (string | Uint32Array)[] } {
   const one = (what: string, expected: string, value: unknown) => {
     if (typeof value === 'string') return value
-    if (value instanceof Uint32Array) return toTokenIds(what, value)
+    if (Array.isArray(value) || ArrayBuffer.isView(value)) return toTokenIds(what, value)
     throw invalid(what, expected, value)
   }
   return reading('input', () => {
-    if (!Array.isArray(input))
-      return [one('input', 'text, a Uint32Array or an array of them', input)]
-    return Array.from(input, (item, i) => one(`input[${i}]`, 'text or a Uint32Array', item))
+    const isList = Array.isArray(input) && typeof input[0] !== 'number'
+    const texts = isList
+      ? Array.from(input, (item, i) => one(`input[${i}]`, 'text or token ids', item))
+      : [one('input', 'text, token ids or an array of them', input)]
+    return { isList, texts }
   })
 }
 
@@ -103,6 +108,8 @@ export class Model {
   readonly #binding: BindingModel
   readonly #onDispose: (model: Model) => void
   readonly #settings: SourceSettings
+  /** Aborted when the model is disposed of. */
+  readonly #stop = new AbortController()
   #lora: Required<LoraUse>[] = []
   #disposed: Promise<void> | undefined
 
@@ -223,17 +230,31 @@ export class Model {
    *   weights that are NaN or infinite
    * @throws RealmError MODEL_UNSUPPORTED  it changes what cannot be changed, or the backend has no
    *   adapters
+   * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, WRITE_FAILED  as for `realm.load`
+   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw; the cause
+   *   says why
+   * @throws RealmError DISPOSED           the model was disposed of
+   * @throws RealmError INVALID_ARGUMENT   no such source, or an option is wrong
    */
   async loadAdapter(source: ModelSource, options?: AdapterOptions): Promise<LoraAdapter> {
-    const load = async (caller: FetchContext) => {
-      const resolved = await resolveSource(source, { ...this.#settings, ...caller })
-      const loaded = await guardedAsync(() => this.#live().loadAdapter(resolved))
-      return new LoraAdapter(this.#binding, loaded, (gone) => {
-        this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
-      })
-    }
-    const caller = readAdapterOptions(options)
-    return runFor('loading an adapter', caller, load, (adapter) => adapter.dispose())
+    this.#live()
+    const { revalidate, ...checked } = readAdapterOptions(options)
+    return runFor(
+      'loading an adapter',
+      { ...checked, owner: this.#stop.signal },
+      async (context) => {
+        const fetching = { ...this.#settings, ...context, revalidate }
+        const opened = await resolveSource(source, fetching)
+        // The engine has copied what it needs of the file then.
+        const loaded = await guardedAsync(() => this.#live().loadAdapter(opened.source)).finally(
+          opened.release,
+        )
+        return new LoraAdapter(this.#binding, loaded, (gone) => {
+          this.#lora = this.#lora.filter(({ adapter }) => adapter !== gone)
+        })
+      },
+      (adapter) => adapter.dispose(),
+    )
   }
 
   /** What runs with no `lora` of its own: generations, embeddings, layers. A copy. */
@@ -261,7 +282,8 @@ export class Model {
    *
    * An encoder (BERT and its kin) reads a text as a whole: it must fit the context.
    *
-   * @param input text, with the model's special tokens around it; or token ids, taken as they are
+   * @param input text, with the model's special tokens around it; or token ids, taken as they are;
+   *   or a list of such. An array of numbers is the ids of one text, an empty array an empty list
    * @returns [embeddingSize] for a text, such an array for each of several; with pooling 'none'
    *   [tokens, embeddingSize], row-major
    * @throws RealmError INVALID_ARGUMENT  a text has no tokens, an id is not in the vocabulary
@@ -269,17 +291,17 @@ export class Model {
    * @throws RealmError MODEL_INVALID     a weight of the file is NaN or infinite, and a value is so too
    * @throws RealmError ABORTED           the signal was aborted
    */
-  embed(input: string | Uint32Array, options?: EmbedOptions): Promise<Float32Array>
-  embed(input: readonly (string | Uint32Array)[], options?: EmbedOptions): Promise<Float32Array[]>
+  embed(input: readonly (string | TokenIds)[], options?: EmbedOptions): Promise<Float32Array[]>
+  embed(input: string | TokenIds, options?: EmbedOptions): Promise<Float32Array>
   async embed(
-    input: string | Uint32Array | readonly (string | Uint32Array)[],
+    input: string | TokenIds | readonly (string | TokenIds)[],
     options?: EmbedOptions,
   ): Promise<Float32Array | Float32Array[]> {
     const { pooling, normalize, signal } = readEmbedOptions(options)
-    const texts = toEmbedInputs(input)
+    const { isList, texts } = toEmbedInputs(input)
     const embed = () => this.#live().embed(texts, pooling, normalize)
     const vectors = await settled('embedding', signal, embed)
-    return Array.isArray(input) ? vectors : (vectors[0] as Float32Array)
+    return isList ? vectors : (vectors[0] as Float32Array)
   }
 
   /**
@@ -385,8 +407,9 @@ export class Model {
    */
   dispose(): Promise<void> {
     if (this.#disposed === undefined) {
-      this.#disposed = guardedAsync(() => this.#binding.dispose())
-      this.#onDispose(this)
+      this.#stop.abort(new RealmError('DISPOSED', 'the model was disposed of'))
+      const freed = guardedAsync(() => this.#binding.dispose())
+      this.#disposed = freed.finally(() => this.#onDispose(this))
     }
     return this.#disposed
   }

@@ -16,6 +16,7 @@ import type { LoadProgress, LogEntry } from './reports.js'
 import {
   boolean,
   type Field,
+  httpAddress,
   integer,
   number,
   oneOf,
@@ -29,28 +30,31 @@ import {
 
 const MAX = Number.MAX_SAFE_INTEGER
 
+/** Name of a backend, one of those that `Realm.backends()` tells. */
+export type BackendName = 'cpu' | 'webgpu' | (string & Record<never, never>)
+
 /** Options of `Realm.create`. */
 export interface RealmOptions {
   /**
    * 'auto' takes a discrete graphics card where there is one, then the CPU; otherwise a name
    * from `Realm.backends()`. Default 'auto'.
    */
-  backend?: string
+  backend?: 'auto' | BackendName | undefined
   /** Backends to try in order when `backend` refuses a model; [] for none. Default 'cpu'. */
-  fallback?: string | string[]
+  fallback?: BackendName | readonly BackendName[] | undefined
   /**
    * The device for backend 'webgpu': its number in the `devices` of `Realm.backends()`, or part
    * of its name. One that computes in software is only used when named here. Default: the best.
    */
-  device?: string
+  device?: string | undefined
   /** Threads per model on the CPU; 0 = physical cores within affinity and quota. Default 0. */
-  threads?: number
+  threads?: number | undefined
   /**
    * Bytes that the models of this realm may take together, each counted in full: all that
    * `memory.total` of `model.info` sums up. `Realm.estimate` says it beforehand. A load that needs more rejects with OUT_OF_MEMORY; layout 'auto' makes copies only where they
    * fit. Default: no limit.
    */
-  memoryLimit?: number
+  memoryLimit?: number | undefined
   /**
    * Called with what was decided, such as the backend of a model and why, and with warnings and
    * errors that belong to no call. Those of the engine are the whole process's: every realm in it
@@ -58,13 +62,16 @@ export interface RealmOptions {
    * disposed of; it does not keep the process alive. What it throws is ignored, and changes nothing
    * for whoever called. Default: nothing.
    */
-  logger?: (entry: LogEntry) => void
-  /** Folder of downloaded models. Default: REALM_CACHE, or `realm` in the user's cache folder. */
-  cacheDirectory?: string
+  logger?: ((entry: LogEntry) => void) | undefined
+  /**
+   * Folder of downloaded models, and of what a Blob or a stream gives while it is loaded. Default:
+   * REALM_CACHE, or `realm` in the user's cache folder.
+   */
+  cacheDirectory?: string | undefined
   /** Model hub that `hf:` names lead to. Default: HF_ENDPOINT in Node, else https://huggingface.co. */
-  hubEndpoint?: string
+  hubEndpoint?: string | undefined
   /** Sent to the hub, and to nobody else, for models that are not public. Default: HF_TOKEN in Node. */
-  hubToken?: string
+  hubToken?: string | undefined
 }
 
 /** Options of `realm.load`. */
@@ -75,41 +82,49 @@ export interface LoadOptions {
    * their original context (4096 for Phi), with short texts too: ask for no more than is needed.
    * Default 0.
    */
-  contextLength?: number
+  contextLength?: number | undefined
   /**
    * Sequences that can be at full length at once; 0 = the engine's choice. More can run at once as
    * long as they are shorter, but of a model with recurrent states. Default 0.
    */
-  maxSequences?: number
+  maxSequences?: number | undefined
   /**
    * Storage of keys and values; 'auto' is 'f32' for small models, 'f16' for others. 'q8_0' has
    * 8 bits and a scale for each 32 values of a head: about half of 'f16', on the CPU only.
    * Default 'auto'.
    */
-  kvCacheType?: 'auto' | 'f32' | 'f16' | 'q8_0'
+  kvCacheType?: 'auto' | 'f32' | 'f16' | 'q8_0' | undefined
   /**
    * How matrices are kept. 'mapped': as the file has them, in memory that all processes
    * share. 'packed': a copy, made in the background, that answers faster. 'auto' packs
    * where twice the copy is free. Answers are the same. Default 'auto'.
    */
-  layout?: 'auto' | 'mapped' | 'packed'
+  layout?: 'auto' | 'mapped' | 'packed' | undefined
   /**
    * The chat template instead of the file's: the name of a built-in one, such as 'chatml', or
    * Jinja. Default: the file's, else the built-in one that fits its vocabulary. An empty text is
    * no template, here as in the file.
    */
-  chatTemplate?: string
+  chatTemplate?: string | undefined
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */
-  vocabOnly?: boolean
+  vocabOnly?: boolean | undefined
   /** LoRA adapters that everything runs with, until `model.setLora` says otherwise. Default none. */
-  lora?: LoraSource | readonly LoraSource[]
+  lora?: LoraSource | readonly LoraSource[] | undefined
+  /**
+   * When to ask a server whether it has another version of what is stored: 'always' with every
+   * load, 'never', or for how many milliseconds its last word is good. Asking takes 3 seconds at
+   * most; where there is no answer, or the new version cannot be had, the stored one is used and
+   * the logger told. A commit of the hub (`@` and 40 hexadecimal digits) is never asked about.
+   * Default 'always'.
+   */
+  revalidate?: 'always' | 'never' | number | undefined
   /**
    * Called on the JS thread while the model is fetched and loaded. If it throws, the load is
    * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
    */
-  onProgress?: (progress: LoadProgress) => void
+  onProgress?: ((progress: LoadProgress) => void) | undefined
   /** Stops the load: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `Realm.estimate`: those of `realm.load`, and those of `Realm.create` but for a limit. */
@@ -118,50 +133,50 @@ export interface EstimateOptions extends LoadOptions, Omit<RealmOptions, 'memory
 /** Options of `quantize`. */
 export interface QuantizeOptions {
   /** Path of a file that says how much each column matters (GGUF or the older .dat). Default none. */
-  imatrix?: string
+  imatrix?: string | undefined
   /** Threads; 0 = as many as the machine has. Default 0. */
-  threads?: number
+  threads?: number | undefined
   /** Quantises tensors again that are quantised already, at a loss. Default false. */
-  allowRequantize?: boolean
+  allowRequantize?: boolean | undefined
   /**
    * Called on the JS thread with the share that is done, from 0 to 1. If it throws, the work is
    * stopped: it rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
    */
-  onProgress?: (fraction: number) => void
+  onProgress?: ((fraction: number) => void) | undefined
   /** Stops the work: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options that shape an answer. */
 export interface GenerateOptions {
   /** Most tokens of the answer. Default: until the model ends it or the context is full. */
-  maxTokens?: number
+  maxTokens?: number | undefined
   /** Divides the logits; 0 always takes the best token. Default 0.8. */
-  temperature?: number
+  temperature?: number | undefined
   /** Draws among the k best tokens; 0 = all. Default 40. */
-  topK?: number
+  topK?: number | undefined
   /** Draws among the best tokens whose probabilities sum up to this; 1 = all. Default 0.95. */
-  topP?: number
+  topP?: number | undefined
   /** Drops tokens less probable than this share of the best one; 0 = none. Default 0.05. */
-  minP?: number
+  minP?: number | undefined
   /** Divides the positive logits of recent tokens, multiplies the negative ones; 1 = off. Default 1. */
-  repeatPenalty?: number
+  repeatPenalty?: number | undefined
   /** How many of the last tokens `repeatPenalty` looks at. Default 64. */
-  repeatLastN?: number
+  repeatLastN?: number | undefined
   /** Same seed, same text. Default: a random one, which the result names. */
-  seed?: number
+  seed?: number | undefined
   /** Text that ends the answer and is not part of it; at most 64 KiB in all. Default none. */
-  stop?: string | string[]
+  stop?: string | readonly string[] | undefined
   /** The answer does not end by itself before it has this many tokens. Default 0. */
-  minTokens?: number
+  minTokens?: number | undefined
   /** Goes on past the model's end-of-generation tokens. Default false. */
-  ignoreEos?: boolean
+  ignoreEos?: boolean | undefined
   /** Puts the prompt's text in front of the answer. Default false. */
-  echo?: boolean
+  echo?: boolean | undefined
   /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
-  lora?: LoraOption
+  lora?: LoraOption | undefined
   /** Ends the generation within one step; its result says 'abort'. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `model.generate`. */
@@ -172,20 +187,22 @@ export interface CompletionOptions extends GenerateOptions {
    * text with is never added: a prompt is continued. Text of `applyChatTemplate` may begin with BOS
    * itself: pass false with it. Default true.
    */
-  addSpecial?: boolean
+  addSpecial?: boolean | undefined
   /** Reads names of special tokens in a string prompt as those tokens. Default true. */
-  parseSpecial?: boolean
+  parseSpecial?: boolean | undefined
 }
 
 /** Options of `model.loadAdapter`. */
 export interface AdapterOptions {
+  /** When to ask a server whether it has another version, as for `realm.load`. Default 'always'. */
+  revalidate?: 'always' | 'never' | number | undefined
   /**
    * Called on the JS thread while the adapter is downloaded. If it throws, the load is stopped: it
    * rejects with ABORTED and what was thrown as its `cause`. Default: nothing.
    */
-  onProgress?: (progress: LoadProgress) => void
+  onProgress?: ((progress: LoadProgress) => void) | undefined
   /** Stops the download: the load rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `model.tokenize`. */
@@ -193,15 +210,15 @@ export interface TokenizeOptions {
   /**
    * Adds the tokens that the model starts and ends a text with, as `embed` does. Default false.
    */
-  addSpecial?: boolean
+  addSpecial?: boolean | undefined
   /** Reads names of special tokens, such as `<|im_end|>`, as those tokens. Default false. */
-  parseSpecial?: boolean
+  parseSpecial?: boolean | undefined
 }
 
 /** Options of `model.detokenize`. */
 export interface DetokenizeOptions {
   /** Writes special tokens as their names instead of leaving them out. Default false. */
-  special?: boolean
+  special?: boolean | undefined
 }
 
 /** Options of `model.embed`. */
@@ -210,21 +227,21 @@ export interface EmbedOptions {
    * How the vectors of a text's tokens become one: their mean, that of the first token ('cls')
    * or of the last, or not at all. Default: what the file says (see `info.pooling`).
    */
-  pooling?: 'mean' | 'cls' | 'last' | 'none'
+  pooling?: 'mean' | 'cls' | 'last' | 'none' | undefined
   /** Scales every vector to length 1, so that a dot product is the cosine. Default true. */
-  normalize?: boolean
+  normalize?: boolean | undefined
   /** Ends the work within one step: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `model.forwardLayer`. */
 export interface LayerOptions {
   /** Position of the first row. Default 0. */
-  position?: number
+  position?: number | undefined
   /** Which sequence's keys and values to use; any number of one's own choice. Default 0. */
-  sequence?: number
+  sequence?: number | undefined
   /** Ends the work within one step: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `model.embedTokens`. */
@@ -233,15 +250,15 @@ export interface EmbedTokensOptions {
    * Position of the first token, as `forwardLayer` is told. It counts for models with learned
    * positions, such as GPT-2, alone. Default 0.
    */
-  position?: number
+  position?: number | undefined
   /** Ends the work within one step: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Options of `model.rerank` and `model.computeLogits`. */
 export interface RequestOptions {
   /** Ends the work within one step: it rejects with ABORTED. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Names of the API that are reserved and refused until they do something. */
@@ -264,6 +281,17 @@ function callback<T extends (...args: never[]) => void>(): Field<T | undefined> 
   return optional('a function', (value): value is T => typeof value === 'function')
 }
 
+/** Milliseconds for which a server's word is good. */
+const REVALIDATE: Field<number> = {
+  expected: "'always', 'never' or a number of milliseconds of at least 0",
+  fallback: 0,
+  parse: (value) => {
+    if (value === 'always') return 0
+    if (value === 'never') return Number.POSITIVE_INFINITY
+    return typeof value === 'number' && value >= 0 ? value : undefined
+  },
+}
+
 const LOGGER: Field<((entry: LogEntry) => void) | undefined> = {
   expected: 'a function',
   fallback: undefined,
@@ -279,7 +307,7 @@ const REALM = {
   memoryLimit: integer(1, MAX, Number.POSITIVE_INFINITY),
   logger: LOGGER,
   cacheDirectory: string('a folder', undefined),
-  hubEndpoint: string('an http(s) address', undefined),
+  hubEndpoint: httpAddress(undefined),
   hubToken: string('a token', undefined),
 }
 
@@ -291,6 +319,7 @@ const LOAD = {
   chatTemplate: string('the name of a built-in template, or Jinja', undefined),
   vocabOnly: boolean(false),
   lora: loraSourceField,
+  revalidate: REVALIDATE,
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: signalField,
 }
@@ -302,7 +331,7 @@ const { onProgress: _told, signal: _stopped, ...LOAD_AND_WAIT } = LOAD
 const { backend, fallback, device, threads } = REALM
 const STORE = { ...LOAD_AND_WAIT, backend, fallback, device, threads }
 
-const ADAPTER = { onProgress: LOAD.onProgress, signal: signalField }
+const ADAPTER = { revalidate: REVALIDATE, onProgress: LOAD.onProgress, signal: signalField }
 
 const QUANTIZE = {
   imatrix: string('a path', undefined),

@@ -6,9 +6,9 @@
 import type { Binding } from './binding.js'
 import { loadBinding } from './load-binding.js'
 
-export { diskCache as modelCache } from './disk-cache.js'
 export { version } from './load-binding.js'
-export { resolveSource } from './source.js'
+export { diskCache as modelCache } from './node/disk-cache.js'
+export { resolveSource } from './node/source.js'
 
 /** The engine, ready for calls that do not wait. It has all backends, whichever are wanted. */
 export async function openBinding(_backends: string[], _device: string): Promise<Binding> {

@@ -14,8 +14,8 @@ export type QuantizeReport = BindingReport
 
 /**
  * Writes the model at `input` to `output` with the types of a mix. Nothing is left when it
- * fails or is stopped; a file that was there before is replaced only by a whole one. An `onProgress`
- * that throws when all is done comes too late for that: the call rejects, and the new file is there.
+ * fails or is stopped; a file that was there before is replaced only by a whole one. What stops it
+ * when all is done comes too late for that: the call rejects, and the new file is there.
  *
  * Until it is whole, the file is called `output` with `.<16 digits>.partial` behind. Only a process
  * that is ended from outside leaves that; the next call with the same `output` removes it.

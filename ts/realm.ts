@@ -4,12 +4,11 @@
 
 import type { Binding, BindingBackendInfo, BindingListening, BindingProgress } from './binding.js'
 import type { ModelCache } from './cache.js'
-import { listen, runFor } from './callers.js'
+import { listen, type Running, runFor } from './callers.js'
 import { guarded, guardedAsync, RealmError } from './errors.js'
 import { estimate, type MemoryEstimate } from './estimate.js'
 import type { LoraUse } from './lora.js'
 import { Model } from './model.js'
-import type { FetchContext, ModelSource } from './model-source.js'
 import {
   type EstimateOptions,
   type LoadOptions,
@@ -20,6 +19,8 @@ import {
   toBindingLoad,
 } from './options.js'
 import { modelCache, openBinding, resolveSource } from './platform.js'
+import type { LoadProgress } from './reports.js'
+import { type ModelSource, unlessAborted } from './sources/model-source.js'
 
 /** A backend and whether it works here. */
 export type BackendInfo = BindingBackendInfo
@@ -38,7 +39,10 @@ export class Realm {
   readonly #options: ReturnType<typeof readRealmOptions>
   readonly #models = new Set<Model>()
   readonly #listening: BindingListening | undefined
-  #disposed = false
+  /** Aborted when the realm is disposed of. */
+  readonly #stop = new AbortController()
+  readonly #loads = new Set<Promise<Model>>()
+  #lastTurn: Promise<void> = Promise.resolve()
 
   private constructor(binding: Binding, options: ReturnType<typeof readRealmOptions>) {
     this.#binding = binding
@@ -94,39 +98,64 @@ export class Realm {
    * @throws RealmError STORAGE_FULL       there is no room for what is downloaded
    * @throws RealmError WRITE_FAILED       what is downloaded cannot be written
    * @throws RealmError OUT_OF_MEMORY      memory could not be had, or `memoryLimit` forbids it
-   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw
-   * @throws RealmError INVALID_ARGUMENT   an option is wrong
+   * @throws RealmError ABORTED            the signal was aborted, or onProgress threw; the cause
+   *   says why
+   * @throws RealmError DISPOSED           the realm was disposed of
+   * @throws RealmError INVALID_ARGUMENT   no such source, or an option is wrong
    */
   async load(source: ModelSource, options?: LoadOptions): Promise<Model> {
     this.#requireLive()
     const checked = readLoadOptions(options)
-    const load = (caller: FetchContext) => this.#load(source, { ...checked, ...caller })
-    return runFor('loading', checked, load, (model) => model.dispose())
+    const caller = { ...checked, owner: this.#stop.signal }
+    const load = runFor(
+      'loading',
+      caller,
+      (context) => this.#load(source, checked, context),
+      (model) => model.dispose(),
+    )
+    this.#loads.add(load)
+    try {
+      return await load
+    } finally {
+      this.#loads.delete(load)
+    }
   }
 
-  async #load(source: ModelSource, options: ReturnType<typeof readLoadOptions>): Promise<Model> {
-    const { onProgress, signal } = options
+  async #load(
+    source: ModelSource,
+    checked: ReturnType<typeof readLoadOptions>,
+    context: Running<LoadProgress>,
+  ): Promise<Model> {
+    const { onProgress, signal } = context
     const { logger } = this.#options
-    const resolved = await resolveSource(source, { ...this.#options, onProgress, signal })
+    const { revalidate } = checked
+    const opened = await resolveSource(source, { ...this.#options, ...context, revalidate })
     const onLoad = (progress: BindingProgress) => {
       if (typeof progress === 'number') onProgress?.({ stage: 'load', fraction: progress })
       else if ('level' in progress) logger?.(progress)
       else onProgress?.(progress)
     }
-    const settings = toBindingLoad(this.#options, options, this.#memoryLeft())
-    const load = guarded(() => this.#binding.load(resolved, settings, onLoad))
-    listen(signal, () => load.abort())
-    const binding = await guardedAsync(() => load.model)
-    const model = new Model(binding, (gone) => this.#models.delete(gone), this.#options)
+    const model = await this.#inTurn(signal, async () => {
+      const settings = toBindingLoad(this.#options, checked, this.#memoryLeft())
+      const load = guarded(() => this.#binding.load(opened.source, settings, onLoad))
+      const onGone = (gone: Model) => {
+        this.#models.delete(gone)
+        opened.release()
+      }
+      listen(signal, () => load.abort())
+      const loaded = new Model(await guardedAsync(() => load.model), onGone, this.#options)
+      this.#models.add(loaded)
+      return loaded
+    }).catch((error) => {
+      opened.release()
+      throw error
+    })
     try {
-      this.#requireRoom(model)
-      await loadLora(model, options)
-      this.#requireLive()
+      await loadLora(model, checked, context)
     } catch (error) {
       await model.dispose()
       throw error
     }
-    this.#models.add(model)
     const { architecture, backend, backendReason } = model.info
     logger?.({
       level: 'info',
@@ -135,9 +164,13 @@ export class Realm {
     return model
   }
 
-  /** Disposes of every model that was loaded here. Any number of calls. */
+  /**
+   * Ends loads under way and disposes of every model that was loaded here; resolves when all of
+   * that is over. Any number of calls.
+   */
   async dispose(): Promise<void> {
-    this.#disposed = true
+    this.#stop.abort(new RealmError('DISPOSED', 'the realm was disposed of'))
+    await Promise.allSettled(this.#loads)
     await Promise.all([...this.#models].map((model) => model.dispose()))
     this.#listening?.stop()
   }
@@ -154,18 +187,28 @@ export class Realm {
     )
   }
 
-  /** That models which were loaded meanwhile have left room for this one. */
-  #requireRoom(model: Model): void {
-    const [needed, left] = [memoryOf(model), this.#memoryLeft()]
-    if (needed <= left) return
-    throw new RealmError(
-      'OUT_OF_MEMORY',
-      `the model needs ${needed} bytes, the memory limit leaves ${left} beside models loaded meanwhile`,
-    )
+  /**
+   * Loads into a limit one after the other: what a load may take is known when those before it
+   * have taken what they need.
+   */
+  async #inTurn<T>(signal: AbortSignal, load: () => Promise<T>): Promise<T> {
+    if (this.#options.memoryLimit === Number.POSITIVE_INFINITY) return load()
+    const before = this.#lastTurn
+    let end = () => {}
+    const turn = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    this.#lastTurn = before.then(() => turn)
+    try {
+      await unlessAborted(before, signal)
+      return await load()
+    } finally {
+      end()
+    }
   }
 
   #requireLive(): void {
-    if (this.#disposed) throw new RealmError('DISPOSED', 'the realm was disposed of')
+    if (this.#stop.signal.aborted) throw this.#stop.signal.reason
   }
 }
 
@@ -208,11 +251,13 @@ async function checkBackends(
 /** Loads the adapters that a model is to run with from the start. */
 async function loadLora(
   model: Model,
-  { lora, onProgress, signal }: ReturnType<typeof readLoadOptions>,
+  { lora, revalidate }: ReturnType<typeof readLoadOptions>,
+  { onProgress, signal }: Running<LoadProgress>,
 ): Promise<void> {
   const uses: LoraUse[] = []
   for (const { item: path, scale } of lora) {
-    uses.push({ adapter: await model.loadAdapter(path, { onProgress, signal }), scale })
+    const adapter = await model.loadAdapter(path, { onProgress, signal, revalidate })
+    uses.push({ adapter, scale })
   }
   if (uses.length > 0) model.setLora(uses)
 }

@@ -16,7 +16,7 @@ import { copyOptions, invalid, reading } from './validate.js'
 /** Options of `model.session`: the system message, and defaults for every answer. */
 export interface SessionOptions extends Omit<ChatOptions, 'signal'> {
   /** Text of the system message. Default none. */
-  system?: string
+  system?: string | undefined
 }
 
 /** What `save` writes. */

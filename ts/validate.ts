@@ -180,6 +180,20 @@ export function string<D>(expected: string, fallback: D): Field<string | D> {
   }
 }
 
+/** An address of a server. */
+export function httpAddress<D>(fallback: D): Field<string | D> {
+  return {
+    expected: 'an http(s) address',
+    fallback,
+    parse: (value) => (isHttpAddress(value) ? value : undefined),
+  }
+}
+
+/** Whether a text is an address of a server. */
+export function isHttpAddress(value: unknown): value is string {
+  return typeof value === 'string' && /^https?:/i.test(value) && URL.canParse(value)
+}
+
 /** One of a few words. */
 export function oneOf<T extends string>(words: readonly T[], fallback: T): Field<T> {
   return {

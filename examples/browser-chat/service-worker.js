@@ -9,7 +9,9 @@
 
 /* global FILES, VERSION */
 
-const NAME = `page-${VERSION}`
+// Other applications of this origin have caches too, and maybe another copy of this one.
+const OURS = `realm-browser-chat ${self.registration.scope} `
+const NAME = OURS + VERSION
 
 self.addEventListener('install', (event) => {
   event.waitUntil(
@@ -24,9 +26,8 @@ self.addEventListener('activate', (event) => {
   event.waitUntil(
     caches
       .keys()
-      .then((names) =>
-        Promise.all(names.filter((name) => name !== NAME).map((name) => caches.delete(name))),
-      )
+      .then((names) => names.filter((name) => name.startsWith(OURS) && name !== NAME))
+      .then((old) => Promise.all(old.map((name) => caches.delete(name))))
       .then(() => self.clients.claim()),
   )
 })
@@ -47,12 +48,11 @@ self.addEventListener('fetch', (event) => {
 /** From the cache, else from the network; an engine is kept. */
 async function answer(request) {
   const wanted = request.mode === 'navigate' ? './' : request
-  const cached = await caches.match(wanted, { ignoreSearch: true })
+  const cache = await caches.open(NAME)
+  const cached = await cache.match(wanted, { ignoreSearch: true })
   if (cached !== undefined) return cached
   const response = await fetch(request)
-  if (response.ok && new URL(request.url).pathname.endsWith('.wasm')) {
-    const cache = await caches.open(NAME)
+  if (response.ok && new URL(request.url).pathname.endsWith('.wasm'))
     await cache.put(request, response.clone())
-  }
   return response
 }

@@ -3,10 +3,11 @@
  */
 
 import assert from 'node:assert/strict'
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { it } from 'node:test'
 import { runInFirefox } from '../support/firefox.mjs'
+import { randomGguf } from '../support/gguf.mjs'
 import { bundledModel, referenceFile } from '../support/models.mjs'
 import { serveRealm } from './support/realm-page.mjs'
 import { serveSourcesPage } from './support/sources-page.mjs'
@@ -14,7 +15,7 @@ import { serveSourcesPage } from './support/sources-page.mjs'
 it('Firefox downloads, shares, keeps and deletes a model', async (t) => {
   const server = await serveSourcesPage()
   t.after(() => server.close())
-  const content = randomBytes(1_234_567)
+  const content = randomGguf(1_234_567)
   const sha256 = createHash('sha256').update(content).digest('hex')
   server.files.set('/model.gguf', { bytes: content, etag: '"v1"' })
   server.files.set('/whole.gguf', { bytes: content, ranges: false })

@@ -83,6 +83,54 @@ describe('a page with the browser package', () => {
     for (const page of [alone, isolated]) await page.context().close()
   })
 
+  it('has no worker left of a load that fails, or is aborted, at its very end', async () => {
+    const page = await openRealmPage(browser, await serve())
+    const outcomes = await page.evaluate(async () => {
+      let running = 0
+      const Started = window.Worker
+      window.Worker = class extends Started {
+        constructor(...args) {
+          super(...args)
+          running += 1
+        }
+        terminate() {
+          running -= 1
+          super.terminate()
+        }
+      }
+      const realm = await window.realm.Realm.create({ backend: 'cpu' })
+      const { grow } = WebAssembly.Memory.prototype
+      /** Loads; `atEnd` is called when the worker is done and its vocabulary is taken over. */
+      const load = async (atEnd, options) => {
+        WebAssembly.Memory.prototype.grow = function (...args) {
+          atEnd()
+          return grow.apply(this, args)
+        }
+        const failure = await window.failure(() => realm.load('/models/tiny.gguf', options))
+        WebAssembly.Memory.prototype.grow = grow
+        return { code: failure?.code, running }
+      }
+      const failed = await load(() => {
+        throw new RangeError('no memory')
+      })
+      const controller = new AbortController()
+      const aborted = await load(() => controller.abort(), { signal: controller.signal })
+      const stream = new ReadableStream()
+      stream.getReader()
+      const locked = await window.failure(() => realm.load(stream))
+      const wrong = await window.failure(() => realm.load([new Blob(), () => {}]))
+      const codes = [failed, aborted].map(({ code }) => code)
+      await realm.dispose()
+      return { codes, others: [locked.code, wrong.code], running }
+    })
+    assert.deepEqual(outcomes, {
+      codes: ['INTERNAL', 'ABORTED'],
+      others: ['INVALID_ARGUMENT', 'INVALID_ARGUMENT'],
+      running: 0,
+    })
+    await page.context().close()
+  })
+
   it('has no task that is long while a model loads and answers', async (t) => {
     const page = await openRealmPage(browser, await serve())
     await page.evaluate(() => {

@@ -11,12 +11,13 @@ import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 import { launchChromium, launchWithProfile } from '../support/chromium.mjs'
 import { serveFiles } from '../support/file-server.mjs'
-import { openSourcesPage, serveSourcesPage } from './support/sources-page.mjs'
+import { randomGguf } from '../support/gguf.mjs'
+import { compiled, openSourcesPage, serveSourcesPage } from './support/sources-page.mjs'
 
 const MIB = 1 << 20
 /** Small pieces and short waits, so that a test of many requests is quick. */
 const policy = { pieceBytes: 65536, parallel: 4, attempts: 4, backoffMs: 20, stallMs: 700 }
-const content = randomBytes(MIB + 12345)
+const content = randomGguf(MIB + 12345)
 
 let browser
 let server
@@ -74,6 +75,23 @@ async function checkFailure(source, code, message, options) {
 /** Waits until a download has come so far. */
 const reached = (fraction) =>
   tab.page.waitForFunction((f) => window.progress.some((one) => one.fraction >= f), fraction)
+
+describe('the checksum', () => {
+  it('is SHA-256, whatever pieces the bytes come in', async () => {
+    const { Sha256 } = await import(compiled('browser/sources/sha256.js'))
+    const bytes = randomBytes(1000)
+    for (let length = 0; length <= 300; length++)
+      for (const piece of [1, 63, 64, 65, 200]) {
+        const hash = new Sha256()
+        for (let at = 0; at < length; at += piece)
+          hash.update(bytes.subarray(at, Math.min(at + piece, length)))
+        assert.equal(hash.digest(), sha256(bytes.subarray(0, length)), `${length} by ${piece}`)
+      }
+    const hash = new Sha256()
+    hash.update(content)
+    assert.equal(hash.digest(), sha256(content))
+  })
+})
 
 describe('a source in memory', () => {
   const bytes = [...randomBytes(100)]
@@ -171,12 +189,81 @@ describe('a download', () => {
   it('is fetched again when the server has another version', async () => {
     const url = serve('/new.gguf')
     const { id } = await check(url)
-    const changed = randomBytes(200_000)
+    const changed = randomGguf(200_000)
     serve('/new.gguf', { bytes: changed, etag: '"v2"' })
     await check(url, changed)
     // Who has the old version open goes on reading it.
     assert.deepEqual(await tab.call('read', id, 5, 3), [...content.subarray(5, 8)])
     assert.equal((await list()).length, 1)
+  })
+
+  it('stays when what is to take its place is refused, no model, or ends early', async () => {
+    const url = serve('/stays.gguf')
+    await check(url)
+    const changed = randomGguf(900_000)
+    const lies = [
+      { status: 403 },
+      { bytes: Buffer.from('<html>log in</html>') },
+      { bytes: changed.subarray(0, 500_000) },
+      { bytes: changed, ranges: false, chunked: true, endAfter: 700_000 },
+    ]
+    for (const file of lies) {
+      serve('/stays.gguf', { etag: '"v2"', ...file })
+      const { id } = await check(url)
+      assert.match((await log()).at(-1).message, /using the stored file/)
+      await tab.call('close', id)
+    }
+    serve('/stays.gguf', { bytes: changed, etag: '"v3"' })
+    await check(url, changed)
+    const [model, ...others] = await list()
+    assert.deepEqual(others, [])
+    assert.equal(model.bytes, changed.length)
+  })
+
+  it('is replaced as a whole where it has several parts', async () => {
+    const nameOf = (i) => `/r-0000${i + 1}-of-00002.gguf`
+    const serveParts = (parts, more = {}) =>
+      parts.map((bytes, i) => serve(nameOf(i), { bytes, etag: `"${sha256(bytes)}"`, ...more }))[0]
+    const old = [randomGguf(300_000), randomGguf(200_000)]
+    const url = serveParts(old)
+    await open(url)
+    const newer = [old[0], randomGguf(210_000)]
+    serveParts(newer)
+    serve(nameOf(1), { bytes: newer[1], etag: '"v2"', dropAfter: 0 })
+    assert.deepEqual((await open(url)).sha256, old.map(sha256))
+    serve(nameOf(1), { bytes: newer[1], etag: '"v2"' })
+    server.requests.length = 0
+    assert.deepEqual((await open(url)).sha256, newer.map(sha256))
+    assert.equal(server.sentBytes(nameOf(0)), 0)
+  })
+
+  it('is not asked about where the option says never, and not waited for in silence', async () => {
+    const url = serve('/mute.gguf')
+    await check(url)
+    serve('/mute.gguf', { mute: true })
+    server.requests.length = 0
+    await check(url, content, { revalidate: Number.POSITIVE_INFINITY })
+    assert.equal(server.requests.length, 0)
+    await check(url, content, { policy: { ...policy, stallMs: 120_000 } })
+    assert.match((await log()).at(-1).message, /no answer within 3 s; using the stored file/)
+  })
+
+  it('has a key, headers and secrets of its own', async () => {
+    const hosted = (query) => ({
+      url: `${serve('/signed.gguf')}?sig=${query}`,
+      cacheKey: 'my model',
+      headers: { 'x-key': 'secret' },
+    })
+    await check(hosted('AAA'))
+    server.requests.length = 0
+    await check(hosted('BBB'))
+    assert.deepEqual(
+      server.requests.map(({ method, headers }) => [method, headers['x-key']]),
+      [['HEAD', 'secret']],
+    )
+    const [model] = await list()
+    assert.equal(model.cacheKey, 'my model')
+    assert.equal(model.url, `${server.origin}/signed.gguf?sig=***`)
   })
 
   it('goes on after a reload with the pieces that are missing', async () => {
@@ -200,16 +287,17 @@ describe('a download', () => {
     open(url).catch(() => {})
     await reached(0.4)
     await tab.reload()
-    const changed = randomBytes(content.length)
+    const changed = randomGguf(content.length)
     serve('/moved-on.gguf', { bytes: changed, etag: '"v2"' })
     await check(url, changed)
   })
 
   it('starts anew when the file changes under way', async () => {
     const url = serve('/changing.gguf', { delayMs: 15 })
-    const opening = check(url, content.subarray(0, 900_000))
+    const changed = randomGguf(900_000)
+    const opening = check(url, changed)
     await reached(0.3)
-    serve('/changing.gguf', { bytes: content.subarray(0, 900_000), etag: '"v2"' })
+    serve('/changing.gguf', { bytes: changed, etag: '"v2"' })
     await opening
   })
 
@@ -285,14 +373,14 @@ describe('a download', () => {
   })
 
   it('of a split file brings all parts', async () => {
-    const parts = [content.subarray(0, 400_000), content.subarray(400_000)]
+    const parts = [randomGguf(400_000), randomGguf(660_921)]
     const [first] = parts.map((bytes, i) => serve(`/m-0000${i + 1}-of-00002.gguf`, { bytes }))
     const result = await open(first)
     assert.deepEqual(result.sha256, parts.map(sha256))
     const [model, ...rest] = await list()
     assert.deepEqual(rest, [])
     assert.equal(model.url, first)
-    assert.equal(model.bytes, content.length)
+    assert.equal(model.bytes, 1_060_921)
     assert.equal(model.isComplete, true)
   })
 })
@@ -323,7 +411,7 @@ describe('a download fails', () => {
   it('when it has another checksum than the server says, and keeps nothing of it', async () => {
     const headers = { 'x-linked-etag': `"${sha256(content)}"` }
     await check(serve('/right.gguf', { headers }))
-    const url = serve('/wrong.gguf', { headers, bytes: randomBytes(300_000) })
+    const url = serve('/wrong.gguf', { headers, bytes: randomGguf(300_000) })
     await checkFailure(url, 'DOWNLOAD_FAILED', /SHA-256 is [0-9a-f]{64}, expected [0-9a-f]{64}/)
     assert.deepEqual(
       (await list()).map(({ url }) => url),
@@ -382,7 +470,7 @@ describe('a hub', () => {
   it('is sent its token, and nobody else is', async () => {
     serveHub([{ path: 'tiny.gguf', bytes: content }])
     const options = { hubEndpoint: hubEndpoint(), hubToken: 'secret' }
-    await check({ address: 'hf:owner/repo', ...options })
+    await check('hf:owner/repo', content, options)
     for (const { headers } of server.requests) assert.equal(headers.authorization, 'Bearer secret')
     await check(serve('/elsewhere.gguf', {}, other), content, options)
     for (const { headers } of other.requests) assert.equal(headers.authorization, undefined)
@@ -452,7 +540,7 @@ describe('a browser that stores on the disk', () => {
   })
 
   it('says before a download that there is no room, what is needed and what there is', async () => {
-    const bytes = randomBytes(4 * MIB)
+    const bytes = randomGguf(4 * MIB)
     const session = await context.newCDPSession(tab.page)
     const quota = { origin: server.origin, quotaSize: 3 * MIB }
     await session.send('Storage.overrideQuotaForOrigin', quota)
@@ -466,7 +554,7 @@ describe('a browser that stores on the disk', () => {
     await checkFailure(whole, 'STORAGE_FULL', /are needed/)
     assert.ok(server.sentBytes('/large-whole.gguf') > MIB)
     assert.deepEqual(await list(), [])
-    const small = content.subarray(0, 300_000)
+    const small = randomGguf(300_000)
     await check(serve('/small.gguf', { bytes: small }), small)
   })
 })
@@ -487,8 +575,9 @@ describe('the cache', () => {
 
   it('lists models, the one used last first, and adds up their sizes', async () => {
     const began = Date.now()
-    const urls = [serve('/a.gguf'), serve('/b.gguf', { bytes: content.subarray(0, 1000) })]
-    for (const url of urls) await check(url, url === urls[0] ? content : content.subarray(0, 1000))
+    const small = randomGguf(1000)
+    const urls = [serve('/a.gguf'), serve('/b.gguf', { bytes: small })]
+    for (const url of urls) await check(url, url === urls[0] ? content : small)
     const models = await list()
     assert.deepEqual(
       models.map(({ lastUsed, ...model }) => model),

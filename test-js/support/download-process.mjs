@@ -13,11 +13,15 @@ const self = fileURLToPath(import.meta.url)
 const print = (line) => console.log(JSON.stringify(line))
 
 if (process.argv[1] === self) {
-  const { resolveSource } = await import('../../dist/source.js')
+  const { resolveSource } = await import('../../dist/node/source.js')
   const [source, options] = process.argv.slice(2)
   try {
     const onProgress = (progress) => print({ progress })
-    print({ path: await resolveSource(source, { ...JSON.parse(options), onProgress }) })
+    const given = JSON.parse(options)
+    const { source: path } = await resolveSource(source, { ...given, onProgress })
+    print({ path })
+    // Until it is killed.
+    if (given.stays) setInterval(() => {}, 1000)
   } catch ({ code, message }) {
     print({ error: { code, message } })
   }

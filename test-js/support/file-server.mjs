@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {Uint8Array} bytes
  * @property {string} [etag]
  * @property {boolean} [ranges]   false: whole files only. Default true.
+ * @property {boolean} [ifRange]  false: whole files for every If-Range. Default true.
  * @property {boolean} [head]     false: HEAD is refused. Default true.
  * @property {boolean} [expose]   false: pages of other origins see no ETag and no Content-Range.
  * @property {number} [dropAfter] bytes of an answer after which the connection is cut
@@ -22,7 +23,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * @property {Promise<void>} [hold] what the second half of the file waits for
  * @property {number} [status]    what is answered instead, `failures` times
  * @property {number} [failures]  Default: always.
+ * @property {boolean} [mute]     never answers
  * @property {boolean} [silent]   sends half an answer, then nothing
+ * @property {number} [endAfter]  bytes after which an answer ends as if it were whole
  * @property {boolean} [chunked]  whole answers without Content-Length
  * @property {Record<string, string>} [headers]
  * @property {string} [type]
@@ -83,13 +86,14 @@ async function answer(file, requests, request, response) {
   response.setHeader('access-control-allow-origin', '*')
   if (request.method === 'OPTIONS')
     return response.writeHead(204, { 'access-control-allow-headers': 'range, authorization' }).end()
+  if (file?.mute) return
   if (file === undefined) return response.writeHead(404, 'Not Found').end()
   if (file.status !== undefined && (file.failures ?? 1) > 0) {
     if (file.failures !== undefined) file.failures -= 1
     return response.writeHead(file.status, file.headers).end()
   }
   if (request.method === 'HEAD' && file.head === false) return response.writeHead(405).end()
-  const { start, end, status } = rangeOf(file, request.headers.range)
+  const { start, end, status } = rangeOf(file, request.headers)
   if (start >= end && status === 206)
     return response.writeHead(416, { 'content-range': `bytes */${file.bytes.length}` }).end()
   response.writeHead(status, headersOf(file, start, end, status))
@@ -97,9 +101,10 @@ async function answer(file, requests, request, response) {
   await send(file, file.bytes.subarray(start, end), response, record)
 }
 
-function rangeOf(file, header) {
-  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(header ?? '') ?? []
-  if (first === undefined || file.ranges === false)
+function rangeOf(file, { range, 'if-range': version }) {
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? []
+  const isOther = version !== undefined && (version !== file.etag || file.ifRange === false)
+  if (first === undefined || file.ranges === false || isOther)
     return { start: 0, end: file.bytes.length, status: 200 }
   const end = last === '' ? file.bytes.length : Math.min(Number(last) + 1, file.bytes.length)
   return { start: Number(first), end, status: 206 }
@@ -125,7 +130,8 @@ const ARRIVAL_MS = 250
 async function send(file, bytes, response, record) {
   const isCut = file.dropAfter !== undefined && (file.drops ?? 1) > 0
   if (isCut && file.drops !== undefined) file.drops -= 1
-  const limit = isCut ? file.dropAfter : file.silent ? bytes.length / 2 : bytes.length
+  const whole = file.endAfter ?? (file.silent ? bytes.length / 2 : bytes.length)
+  const limit = isCut ? file.dropAfter : whole
   const start = bytes.byteOffset - file.bytes.byteOffset
   for (let at = 0; at < Math.min(limit, bytes.length); at += 16384) {
     if (file.delayMs) await sleep(file.delayMs)

@@ -12,10 +12,10 @@ import type {
   BindingLoadOptions,
   BindingModel,
   BindingProgress,
-  BindingSource,
+  PostedSource,
 } from '../binding.js'
 import { RealmError } from '../errors.js'
-import { aborted } from '../model-source.js'
+import { aborted } from '../sources/model-source.js'
 import { backendInfos, orderOf } from './backends.js'
 import { type Engine, startEngine } from './engine.js'
 import { type Build, chooseBuild } from './features.js'
@@ -56,7 +56,7 @@ export class BrowserBinding implements Binding {
   }
 
   load(
-    source: BindingSource,
+    source: PostedSource,
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingLoad {
@@ -65,10 +65,19 @@ export class BrowserBinding implements Binding {
     const load = async (): Promise<BindingModel> => {
       const request = await this.#request(source, options)
       if (isAborted) throw aborted()
-      worker = new RemoteWorker({ type: 'load', ...request }, onProgress)
-      const { info, build, module, vocabulary } = await worker.loaded
-      this.#modules.set(build, Promise.resolve(module))
-      return new BrowserModel(worker, info, await restoreSnapshot(build, module, vocabulary))
+      const loading = new RemoteWorker({ type: 'load', ...request }, onProgress)
+      worker = loading
+      try {
+        const { info, build, module, vocabulary } = await loading.loaded
+        this.#modules.set(build, Promise.resolve(module))
+        const restored = await restoreSnapshot(build, module, vocabulary)
+        // The worker, which was done already, did not hear of it.
+        if (isAborted) throw aborted()
+        return new BrowserModel(loading, info, restored)
+      } catch (error) {
+        loading.end(DISPOSED)
+        throw error
+      }
     }
     return {
       model: load(),
@@ -80,7 +89,7 @@ export class BrowserBinding implements Binding {
   }
 
   estimate(
-    source: BindingSource,
+    source: PostedSource,
     options: BindingLoadOptions,
     onProgress: ((progress: BindingProgress) => void) | null,
   ): BindingEstimation {
@@ -106,7 +115,7 @@ export class BrowserBinding implements Binding {
   }
 
   /** What a worker is told about a model: the builds to try it on, and where it comes from. */
-  async #request(source: BindingSource, options: BindingLoadOptions) {
+  async #request(source: PostedSource, options: BindingLoadOptions) {
     const backends = await orderOf([options.backend, ...options.fallback], options.device)
     const attempts = attemptsAt(backends)
     return { attempts, module: await this.#module(attempts[0].build), source, options }

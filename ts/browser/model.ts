@@ -14,8 +14,8 @@ import type {
   BindingModelInfo,
   BindingPrompt,
   BindingRequest,
-  BindingSource,
   BindingTensor,
+  PostedSource,
 } from '../binding.js'
 import { RealmError } from '../errors.js'
 import type { EngineModel } from './engine.js'
@@ -82,7 +82,7 @@ export class BrowserModel implements BindingModel {
     this.#tell(this.#worker.call('closeSequence', sequence))
   }
 
-  loadAdapter(source: BindingSource): Promise<BindingAdapter> {
+  loadAdapter(source: PostedSource): Promise<BindingAdapter> {
     return this.#worker.call('loadAdapter', source)
   }
 

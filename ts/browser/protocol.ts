@@ -10,6 +10,7 @@ import type {
   BindingModelInfo,
   BindingProgress,
   BindingPrompt,
+  PostedSource,
 } from '../binding.js'
 import type { Build } from './features.js'
 import type { Snapshot } from './snapshot.js'
@@ -21,7 +22,7 @@ export interface LoadRequest {
   attempts: Attempt[]
   /** The build of the first attempt. The others are fetched when they are needed. */
   module: WebAssembly.Module
-  source: unknown
+  source: PostedSource
   options: BindingLoadOptions
 }
 

@@ -12,6 +12,7 @@ import {
   type PostedError,
   type Reply,
   type Request,
+  toPosted,
 } from './protocol.js'
 import { startWorker } from './start-worker.js'
 
@@ -49,8 +50,16 @@ export class RemoteWorker {
         message: `the engine's worker did not start: ${event.message ?? 'it could not be fetched'}`,
       })
     }
+    this.#worker.onmessageerror = () =>
+      this.end({ code: 'INTERNAL', message: "an answer of the engine's worker could not be read" })
     const { source } = request
-    this.#post(request, source instanceof ReadableStream ? [source] : [])
+    try {
+      this.#post(request, source instanceof ReadableStream ? [source] : [])
+    } catch (error) {
+      // A stream that somebody began to read since it was checked.
+      const { message } = toPosted(error)
+      this.end({ code: 'INVALID_ARGUMENT', message: `model source: ${message}` })
+    }
   }
 
   /** The answer to a request to load. */

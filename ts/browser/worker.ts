@@ -3,7 +3,7 @@
  * here; between two of its steps messages get their turn.
  */
 
-import type { BindingEvent } from '../binding.js'
+import type { BindingEvent, PostedSource } from '../binding.js'
 import { RealmError } from '../errors.js'
 import { type EngineModel, type EngineRequest, type FileBytes, startEngine } from './engine.js'
 import type { Build } from './features.js'
@@ -258,7 +258,7 @@ const CALLS = {
   tensor: (name: string) => live().tensor(name),
   setLora: (lora: Parameters<EngineModel['setLora']>[0]) => live().setLora(lora),
   removeAdapter: (id: number) => live().removeAdapter(id),
-  async loadAdapter(source: unknown) {
+  async loadAdapter(source: PostedSource) {
     const files = await openSource(source)
     try {
       return await live().loadAdapter(files.map((file) => file.read(0, file.size)))

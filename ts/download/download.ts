@@ -3,29 +3,15 @@
  * model at once take turns: the first downloads, the others see how far it is and then find it.
  */
 
-import { namedBy } from '../cache.js'
-import {
-  chooseFile,
-  type HubFile,
-  hubFileUrl,
-  hubListingUrl,
-  parseHubName,
-  readListing,
-} from '../hub.js'
-import { partUrls } from '../split-file.js'
+import type { HubFile } from '../sources/hub.js'
+import { partUrls } from '../sources/split-file.js'
 import type { DownloadContext } from './context.js'
+import { findOutdated } from './currency.js'
 import { storedBytes } from './journal.js'
-import { listModels } from './model-cache.js'
-import { FileStore, type PieceStore, type StoredPart } from './piece-store.js'
+import type { FileStore, PieceStore, StoredPart } from './piece-store.js'
 import { DownloadProgress, followProgress } from './progress.js'
-import { differs, firstAnswer, request, Transient, versionOf } from './requests.js'
-import {
-  type ModelFolder,
-  type ModelStorage,
-  type Release,
-  readJournals,
-  removeStrays,
-} from './storage.js'
+import { type ModelFolder, type ModelStorage, type Release, readJournals } from './storage.js'
+import { StoredParts } from './stored-parts.js'
 import { transfer } from './transfer.js'
 
 /** What is known about a file from elsewhere than its server. */
@@ -39,6 +25,8 @@ export interface Part extends StoredPart {
 /** A model to download: the address of its first part, and what is known of its parts, by theirs. */
 export interface Wanted {
   url: URL
+  /** What it is stored under instead of its address. */
+  cacheKey?: string | undefined
   expectations?: ReadonlyMap<string, Expected>
 }
 
@@ -48,16 +36,17 @@ export interface Opener<T> {
   close(opened: T): void
 }
 
-/** How long a server may take to say whether it has another version than the one that is there. */
-const CHECK_MS = 8000
+/** Failures in a row after which a new version is given up, since there is an old one. */
+const REPLACEMENT_ATTEMPTS = 2
 
 const NOTHING_EXPECTED: Expected = { sizeBytes: undefined, sha256: undefined }
 
 /** The files of a model. */
-export function partsOf({ url, expectations }: Wanted): Part[] {
+export function partsOf({ url, cacheKey, expectations }: Wanted): Part[] {
   const urls = partUrls(url)
   return urls.map((part, i) => ({
     url: part,
+    cacheKey,
     part: i + 1,
     parts: urls.length,
     expected: expectations?.get(part.href) ?? NOTHING_EXPECTED,
@@ -67,27 +56,20 @@ export function partsOf({ url, expectations }: Wanted): Part[] {
 /**
  * Brings the files of a model into their folder, unless they are there and what the server has,
  * and opens each.
- * @param name  the folder's
  * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, WRITE_FAILED, ABORTED
  */
 export async function download<T>(
   wanted: Wanted,
-  name: string,
   storage: ModelStorage,
   opener: Opener<T>,
   context: DownloadContext,
 ): Promise<T[]> {
   const parts = partsOf(wanted)
-  const folder = await storage.open(name)
+  const folder = await storage.open(await storage.nameOf(wanted.cacheKey ?? wanted.url.href))
   const release = await waitForTurn(folder, parts.length, context)
   try {
-    await removeStrays(folder)
-    const progress = new DownloadProgress(parts.length, context.onProgress)
-    return await openParts(parts, opener, async (part) => {
-      const { file, bytes } = await storedFile(folder, part, context, progress)
-      progress.endPart(bytes)
-      return opener.open(folder, file)
-    })
+    const stores = await bringUpToDate(folder, parts, context)
+    return await openAll(stores, opener, async (store) => opener.open(folder, await store.use()))
   } catch (error) {
     await removeUnlessResumable(folder)
     throw error
@@ -96,15 +78,15 @@ export async function download<T>(
   }
 }
 
-/** Opens each part; when one fails, those before it are let go. */
-export async function openParts<T>(
-  parts: Part[],
+/** Opens each; when one fails, those before it are let go. */
+export async function openAll<S, T>(
+  sources: readonly S[],
   { close }: Pick<Opener<T>, 'close'>,
-  open: (part: Part) => Promise<T>,
+  open: (source: S) => Promise<T>,
 ): Promise<T[]> {
   const opened: T[] = []
   try {
-    for (const part of parts) opened.push(await open(part))
+    for (const source of sources) opened.push(await open(source))
     return opened
   } catch (error) {
     for (const one of opened) close(one)
@@ -113,64 +95,46 @@ export async function openParts<T>(
 }
 
 /**
- * What a name of the hub means: `hf:owner/repo[/file][@revision]`. Without a file the repository's
- * only GGUF is taken, else its Q4_K_M, else its Q8_0.
- * @throws RealmError DOWNLOAD_FAILED, ABORTED
+ * Sees to it that the folder has all parts, in the server's version where that can be had.
+ * @returns the parts as they are stored then
  */
-export async function findOnHub(
-  source: string,
-  storage: ModelStorage | undefined,
-  context: DownloadContext,
-): Promise<Wanted> {
-  const name = parseHubName(source)
-  const { signal, hub, policy } = context
-  const url = hubListingUrl(hub.endpoint, name)
-  const kept = storage && (await keptModel(source, hub.endpoint, storage))
-  // A file that is named, or the one that is kept, can be had without the list.
-  const isOptional = name.file !== undefined || kept !== undefined
-  const patience = isOptional ? { ...policy, attempts: 1 } : policy
-  const listing = await firstAnswer(url, patience, signal, async () => {
-    const response = await request(url, {}, { ...context, stallMs: policy.stallMs })
-    return readListing(await response.json().catch(() => []))
-  }).catch((error) => {
-    if (!isOptional || signal?.aborted) throw error
-    return undefined
-  })
-  if (listing === undefined && kept !== undefined) return { url: kept }
-  const file = name.file ?? chooseFile(name.repo, listing ?? [])
-  const urlOf = (path: string) => new URL(hubFileUrl(hub.endpoint, name, path))
-  const expectations = new Map(listing?.map((entry) => [urlOf(entry.path).href, entry]))
-  return { url: urlOf(file), expectations }
-}
-
-/** The model that a name of the hub means among those that are kept, if there is just one. */
-async function keptModel(
-  source: string,
-  endpoint: string,
-  storage: ModelStorage,
-): Promise<URL | undefined> {
-  const isNamed = namedBy(source, endpoint)
-  const models = await listModels(storage)
-  const [only, ...others] = models.filter(({ url, isComplete }) => isComplete && isNamed(url))
-  return only === undefined || others.length > 0 ? undefined : new URL(only.url)
-}
-
-/** The data file of a part, once that is complete and what the server has. */
-async function storedFile(
+async function bringUpToDate(
   folder: ModelFolder,
-  part: Part,
+  parts: readonly Part[],
   context: DownloadContext,
-  progress: DownloadProgress,
-): Promise<{ file: string; bytes: number }> {
-  const store = await FileStore.load(folder, part, context.policy)
+): Promise<readonly FileStore[]> {
+  const { policy, signal, logger } = context
+  const stored = await StoredParts.load(folder, parts, policy.pieceBytes)
+  const isUsable = stored.isComplete
   try {
-    if (!store.isComplete || !(await isCurrent(part.url, store, context))) {
-      if (store.isComplete) await store.begin(null)
-      await fetchPart(part, store, context, progress)
-    }
-    return { file: await store.use(), bytes: store.version?.size ?? 0 }
+    await fetchParts(parts, stored, context)
+    await stored.replace()
+  } catch (error) {
+    if (!isUsable || signal?.aborted) throw error
+    logger?.({ level: 'warn', message: `${(error as Error).message}; using the stored file` })
   } finally {
-    await store.close()
+    await stored.close()
+  }
+  return stored.current
+}
+
+/** Fetches what is missing, and the replacements of what is outdated. */
+async function fetchParts(
+  parts: readonly Part[],
+  stored: StoredParts<Part>,
+  context: DownloadContext,
+): Promise<void> {
+  const outdated = await findOutdated(stored.current, context)
+  const progress = new DownloadProgress(parts.length, context.onProgress)
+  const { policy } = context
+  const attempts = Math.min(policy.attempts, REPLACEMENT_ATTEMPTS)
+  const impatient = { ...context, policy: { ...policy, attempts } }
+  for (const [i, part] of parts.entries()) {
+    const current = stored.current[i] as FileStore
+    const isOutdated = outdated.has(current)
+    const store = isOutdated ? await stored.replacementOf(current) : current
+    if (!store.isComplete) await fetchPart(part, store, isOutdated ? impatient : context, progress)
+    progress.endPart(store.version?.size ?? 0)
   }
 }
 
@@ -178,35 +142,11 @@ async function storedFile(
 export function fetchPart(
   { url, expected }: Part,
   store: PieceStore,
-  { policy, hub, platform, signal }: DownloadContext,
+  { policy, hub, headers, platform, signal }: DownloadContext,
   progress: DownloadProgress,
 ): Promise<void> {
   const onBytes = (received: number, total: number) => progress.report(received, total)
-  return transfer({ url, store, expected, policy, hub, platform, signal, onBytes })
-}
-
-/** Whether the server still has the stored version. A server that cannot be reached has. */
-async function isCurrent(url: URL, store: PieceStore, context: DownloadContext): Promise<boolean> {
-  const { policy, signal, logger } = context
-  const { version } = store
-  if (version === null) return false
-  const options = { ...context, stallMs: Math.min(policy.stallMs, CHECK_MS) }
-  const head = () => request(url, { method: 'HEAD' }, options)
-  // Some servers answer only to GET, such as those with addresses signed for it.
-  const firstByte = () => request(url, { headers: { range: 'bytes=0-0' } }, options)
-  try {
-    const response = await head().catch((error) => {
-      if (error instanceof Transient || signal?.aborted) throw error
-      return firstByte()
-    })
-    const said = versionOf(response)
-    response.body?.cancel().catch(() => {})
-    return !differs(version, said)
-  } catch (error) {
-    if (!(error instanceof Transient)) throw error
-    logger?.({ level: 'warn', message: `${url.href}: ${error.message}; using the stored file` })
-    return true
-  }
+  return transfer({ url, store, expected, policy, hub, headers, platform, signal, onBytes })
 }
 
 /** Takes the folder's lock; while somebody else has it, its progress is passed on. */

@@ -14,7 +14,10 @@ export interface FileVersion {
 
 /** A stored file, whole or in part. */
 export interface Journal {
+  /** Without what may be secret in it. */
   url: string
+  /** What the model is stored under instead of its address. */
+  cacheKey: string | null
   /** Parts of the model that the file belongs to. */
   parts: number
   /** Name of the file with the bytes. */
@@ -27,6 +30,12 @@ export interface Journal {
   /** Numbers of pieces that are there beyond the first gap. */
   laterPieces: number[]
   isComplete: boolean
+  /** Whether the complete file was found to be a whole GGUF file. */
+  isChecked: boolean
+  /** Counts the versions of the model that were stored, from 1: files of two never share a name. */
+  generation: number
+  /** When the server last said that this is what it has; milliseconds since 1970. */
+  confirmedAt: number
   /** Milliseconds since 1970. */
   lastUsed: number
 }
@@ -34,12 +43,19 @@ export interface Journal {
 /** A journal of this form; others are those of a later or broken version. */
 const FORMAT = 1
 
+/** What journals of older releases do not tell. */
+const ABSENT = { cacheKey: null, isChecked: false, generation: 1, confirmedAt: 0 }
+
 /** Bytes of a file that are there. */
 export function storedBytes(journal: Journal): number {
   const { version, pieceBytes, leadingPieces, laterPieces, isComplete } = journal
   if (isComplete && version !== null) return version.size
   const bytes = (leadingPieces + laterPieces.length) * pieceBytes
-  return version === null ? bytes : Math.min(bytes, version.size)
+  if (version === null) return bytes
+  // The last piece is shorter.
+  const last = Math.ceil(version.size / pieceBytes) - 1
+  const isLastThere = leadingPieces > last || laterPieces.includes(last)
+  return isLastThere ? bytes - ((last + 1) * pieceBytes - version.size) : bytes
 }
 
 /** Reads what `journalText` wrote; undefined for anything else. */
@@ -47,7 +63,8 @@ export function parseJournal(text: string): Journal | undefined {
   try {
     const [line = ''] = text.split('\n', 1)
     const { format, ...journal } = JSON.parse(line) as Journal & { format: number }
-    return format === FORMAT && isSound(journal) ? journal : undefined
+    const whole = { ...ABSENT, ...journal }
+    return format === FORMAT && isSound(whole) ? whole : undefined
   } catch {
     return undefined
   }
@@ -55,17 +72,24 @@ export function parseJournal(text: string): Journal | undefined {
 
 /** Whether a journal can be relied on: folders may be written to by others. */
 function isSound({ url, parts, file, version, pieceBytes, ...rest }: Journal): boolean {
-  const { leadingPieces, laterPieces, isComplete, lastUsed } = rest
-  const counts = [parts, pieceBytes, leadingPieces, ...laterPieces, version?.size ?? 0]
+  const { leadingPieces, laterPieces, isComplete, isChecked, generation, ...times } = rest
+  const counts = [parts, pieceBytes, generation, leadingPieces, ...laterPieces, version?.size ?? 0]
   return (
     URL.canParse(url) &&
-    // A name in the same folder, or none yet.
-    /^[\w.-]*$/.test(file) &&
+    isDataFile(file) &&
+    (rest.cacheKey === null || typeof rest.cacheKey === 'string') &&
     counts.every((count) => Number.isSafeInteger(count) && count >= 0) &&
     pieceBytes > 0 &&
     typeof isComplete === 'boolean' &&
-    typeof lastUsed === 'number'
+    typeof isChecked === 'boolean' &&
+    typeof times.lastUsed === 'number' &&
+    typeof times.confirmedAt === 'number'
   )
+}
+
+/** Whether a name is one of a data file in the same folder, and no journal's; or none yet. */
+function isDataFile(file: unknown): boolean {
+  return typeof file === 'string' && /^(?!\.)[\w.-]*$/.test(file) && !file.endsWith('.json')
 }
 
 /** A journal as it is written. */

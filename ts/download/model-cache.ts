@@ -4,8 +4,18 @@
 
 import { byLastUse, type CachedModel, type ModelCache, namedBy } from '../cache.js'
 import { RealmError } from '../errors.js'
+import { shownUrl } from '../sources/url.js'
+import { integer, invalid, readOptions } from '../validate.js'
 import { type Journal, storedBytes } from './journal.js'
-import { journalName, type ModelFolder, type ModelStorage, readJournals } from './storage.js'
+import {
+  journalName,
+  type ModelFolder,
+  type ModelStorage,
+  readAllJournals,
+  readJournals,
+} from './storage.js'
+
+const PRUNE = { maxBytes: integer(0, Number.MAX_SAFE_INTEGER, undefined) }
 
 /** What a cache has beside its models. */
 export type CacheRoom = Pick<ModelCache, 'quota' | 'persist'>
@@ -15,10 +25,10 @@ export function cacheOf(
   storage: () => Promise<ModelStorage | undefined>,
   hub: () => string | undefined,
 ) {
-  const models = async () => listFolders(await storage())
+  const models = async () => listStored(await storage())
   return {
     async list() {
-      return listModels(await storage())
+      return (await models()).map(({ model }) => model).sort(byLastUse)
     },
 
     async size() {
@@ -27,7 +37,13 @@ export function cacheOf(
 
     async delete(source) {
       const isNamed = namedBy(source, hub())
-      const named = (await models()).filter(({ model }) => isNamed(model.url))
+      const stored = await storage()
+      const text = String(source)
+      const keys = [text, URL.canParse(text) ? new URL(text).href : text]
+      const names = await Promise.all(keys.map((key) => stored?.nameOf(key)))
+      const named = (await models()).filter(
+        ({ folder, model }) => names.includes(folder.name) || isNamed(model.url),
+      )
       await removeAll(named)
       return named.length > 0
     },
@@ -35,45 +51,63 @@ export function cacheOf(
     async clear() {
       await removeAll(await models())
     },
+
+    async prune(options) {
+      const { maxBytes } = readOptions('prune options', options, PRUNE)
+      if (maxBytes === undefined) throw invalid('prune options.maxBytes', 'an integer', maxBytes)
+      const oldestFirst = (await models()).sort((a, b) => byLastUse(b.model, a.model))
+      let bytes = oldestFirst.reduce((sum, { model }) => sum + model.bytes, 0)
+      const deleted: CachedModel[] = []
+      for (const { folder, model } of oldestFirst) {
+        if (bytes <= maxBytes) break
+        if (!(await removeUnused(folder))) continue
+        bytes -= model.bytes
+        deleted.push(model)
+      }
+      return deleted
+    },
   } satisfies Omit<ModelCache, keyof CacheRoom>
 }
 
-/** Every model, the one used last first; none without a storage. */
-export async function listModels(storage: ModelStorage | undefined): Promise<CachedModel[]> {
-  return (await listFolders(storage)).map(({ model }) => model).sort(byLastUse)
-}
-
-interface Described {
+/** A model in its folder. */
+export interface StoredModel {
   folder: ModelFolder
+  url: URL
   model: CachedModel
+  /** When its server last said that this is what it has, of the part that it said it of first. */
+  confirmedAt: number
 }
 
-async function listFolders(storage: ModelStorage | undefined): Promise<Described[]> {
-  const described: Described[] = []
+/** Every model; none without a storage. */
+export async function listStored(storage: ModelStorage | undefined): Promise<StoredModel[]> {
+  const stored: StoredModel[] = []
   for (const folder of (await storage?.list()) ?? []) {
     const journals = await readJournals(folder)
     const first = journals.get(journalName(1))
     // A folder without a readable journal is filled anew by the next load.
-    if (first !== undefined)
-      described.push({ folder, model: describe(first, [...journals.values()]) })
+    if (first !== undefined) stored.push(describe(folder, first, [...journals.values()]))
   }
-  return described
+  return stored
 }
 
-function describe(first: Journal, journals: Journal[]): CachedModel {
+function describe(folder: ModelFolder, first: Journal, journals: Journal[]): StoredModel {
   const sizes = journals.map(({ version }) => version?.size)
   const isWhole = journals.length === first.parts && !sizes.includes(undefined)
-  return {
-    url: first.url,
+  const url = shownUrl(first.url)
+  const model: CachedModel = {
+    url,
+    ...(first.cacheKey !== null && { cacheKey: first.cacheKey }),
     bytes: journals.reduce((sum, journal) => sum + storedBytes(journal), 0),
     totalBytes: isWhole ? sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0) : null,
     isComplete: isWhole && journals.every(({ isComplete }) => isComplete),
     lastUsed: new Date(Math.max(...journals.map(({ lastUsed }) => lastUsed))),
   }
+  const confirmedAt = Math.min(...journals.map((journal) => journal.confirmedAt))
+  return { folder, url: new URL(url), model, confirmedAt }
 }
 
 /** Removes all that are not in use, then says which are. */
-async function removeAll(models: Described[]): Promise<void> {
+async function removeAll(models: StoredModel[]): Promise<void> {
   const used: string[] = []
   for (const { folder, model } of models) if (!(await removeUnused(folder))) used.push(model.url)
   if (used.length > 0)
@@ -85,7 +119,7 @@ async function removeUnused(folder: ModelFolder): Promise<boolean> {
   const release = await folder.tryLock()
   if (release === undefined) return false
   try {
-    for (const { file } of (await readJournals(folder)).values())
+    for (const { file } of (await readAllJournals(folder)).values())
       if (file !== '' && !(await folder.removeDataFile(file))) return false
     await folder.remove()
     return true

@@ -2,8 +2,16 @@
  * Takes the pieces of a file in any order, and knows which are there.
  */
 
+import { shownUrl } from '../sources/url.js'
+import { faultOfFile } from './gguf-file.js'
 import { type FileVersion, type Journal, journalText, storedBytes } from './journal.js'
-import { journalName, type ModelFolder, readJournal, type WritableFile } from './storage.js'
+import {
+  journalName,
+  type ModelFolder,
+  nextJournalName,
+  readJournal,
+  type WritableFile,
+} from './storage.js'
 
 /** A file that is being put together. All pieces but the last are of `pieceBytes`. */
 export interface PieceStore {
@@ -19,7 +27,7 @@ export interface PieceStore {
   write(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>
   /** Reads from the pieces that are there. */
   read(offset: number, length: number): Uint8Array | Promise<Uint8Array>
-  /** Says that every piece is there, and of which version. */
+  /** Says that every piece is there, of which version, and that the file was found to be whole. */
   complete(version: FileVersion): Promise<void>
 }
 
@@ -41,49 +49,97 @@ export class Pieces {
 /** Which file a store is for. */
 export interface StoredPart {
   url: URL
+  /** What the model is stored under instead of its address. */
+  cacheKey: string | undefined
   /** Counts from 1. */
   part: number
   /** Parts of the model. */
   parts: number
 }
 
+/** The journal of a part of which nothing is there. */
+function freshJournal(
+  { url, cacheKey, parts }: StoredPart,
+  pieceBytes: number,
+  generation: number,
+): Journal {
+  return {
+    url: shownUrl(url),
+    cacheKey: cacheKey ?? null,
+    parts,
+    file: '',
+    version: null,
+    pieceBytes,
+    leadingPieces: 0,
+    laterPieces: [],
+    isComplete: false,
+    isChecked: false,
+    generation,
+    confirmedAt: 0,
+    lastUsed: 0,
+  }
+}
+
 /** A part of a model in its folder. For the holder of the folder's lock. */
 export class FileStore implements PieceStore {
   readonly pieceBytes: number
+  readonly part: StoredPart
   readonly #folder: ModelFolder
-  readonly #part: StoredPart
+  readonly #journalName: string
   #journal: Journal
   #pieces = new Pieces()
   #handle: WritableFile | undefined
   /** Journals are written one after the other. */
   #written: Promise<void> = Promise.resolve()
 
-  private constructor(folder: ModelFolder, part: StoredPart, journal: Journal) {
+  private constructor(
+    folder: ModelFolder,
+    part: StoredPart,
+    journalName: string,
+    journal: Journal,
+  ) {
+    this.part = part
     this.#folder = folder
-    this.#part = part
+    this.#journalName = journalName
     this.#journal = journal
     this.pieceBytes = journal.pieceBytes
   }
 
-  /** The part as it is stored, or an empty one. */
+  /** The part as it is stored, or an empty one of this generation. */
   static async load(
     folder: ModelFolder,
     part: StoredPart,
-    { pieceBytes }: { pieceBytes: number },
+    pieceBytes: number,
+    generation: number,
   ): Promise<FileStore> {
-    const fresh: Journal = {
-      url: part.url.href,
-      parts: part.parts,
-      file: '',
-      version: null,
-      pieceBytes,
-      leadingPieces: 0,
-      laterPieces: [],
-      isComplete: false,
-      lastUsed: 0,
-    }
-    const stored = await readJournal(folder, journalName(part.part))
-    const store = new FileStore(folder, part, stored?.url === fresh.url ? stored : fresh)
+    const name = journalName(part.part)
+    return FileStore.#resumed(folder, part, name, freshJournal(part, pieceBytes, generation))
+  }
+
+  /** What is to take the part's place, as far as it is there: a file of a generation to come. */
+  static async loadNext(
+    folder: ModelFolder,
+    part: StoredPart,
+    pieceBytes: number,
+    generation: number,
+  ): Promise<FileStore> {
+    const name = nextJournalName(part.part)
+    const stored = await readJournal(folder, name)
+    if (stored !== undefined && stored.generation !== generation) await folder.removeText(name)
+    return FileStore.#resumed(folder, part, name, freshJournal(part, pieceBytes, generation))
+  }
+
+  static async #resumed(
+    folder: ModelFolder,
+    part: StoredPart,
+    name: string,
+    fresh: Journal,
+  ): Promise<FileStore> {
+    const stored = await readJournal(folder, name)
+    const { url, cacheKey } = fresh
+    const isMeant =
+      stored?.cacheKey === cacheKey && (cacheKey !== null || shownUrl(stored.url) === url)
+    const store = new FileStore(folder, part, name, isMeant ? { ...stored, url } : fresh)
     await store.#resume()
     return store
   }
@@ -94,6 +150,15 @@ export class FileStore implements PieceStore {
 
   get isComplete(): boolean {
     return this.#journal.isComplete
+  }
+
+  get generation(): number {
+    return this.#journal.generation
+  }
+
+  /** When the server last said that this is what it has; milliseconds since 1970. */
+  get confirmedAt(): number {
+    return this.#journal.confirmedAt
   }
 
   get leadingPieces(): number {
@@ -107,9 +172,10 @@ export class FileStore implements PieceStore {
   async begin(version: FileVersion | null): Promise<void> {
     await this.close()
     const { file: old } = this.#journal
-    const file = this.#folder.dataFileName(this.#part.part, this.#part.url)
+    const { part, url } = this.part
+    const file = this.#folder.dataFileName(part, url, this.generation)
     this.#pieces = new Pieces()
-    this.#journal = { ...this.#journal, version, file, isComplete: false }
+    this.#journal = { ...this.#journal, version, file, isComplete: false, isChecked: false }
     const size = version?.size ?? this.pieceBytes
     await this.#writing(size, () => this.#writeJournal())
     if (old !== '') await this.#folder.removeDataFile(old)
@@ -139,7 +205,26 @@ export class FileStore implements PieceStore {
       await this.#requireHandle().truncate(version.size)
       await this.close()
       const file = await this.#folder.publish(this.#journal.file)
-      this.#journal = { ...this.#journal, file, version, isComplete: true }
+      this.#journal = { ...this.#journal, file, version, isComplete: true, isChecked: true }
+      this.confirm()
+      await this.#writeJournal()
+    })
+  }
+
+  /** Notes that the server has this version; written down with the next `use`. */
+  confirm(): void {
+    this.#journal = { ...this.#journal, confirmedAt: Date.now() }
+  }
+
+  /** Takes a complete file of an older generation over as it is. */
+  async adopt(older: FileStore): Promise<void> {
+    const { part, url } = this.part
+    const { generation } = this
+    const from = older.#journal
+    await this.#writing(from.version?.size ?? 0, async () => {
+      const file = await this.#folder.adopt(from.file, part, url, generation)
+      this.#journal = { ...from, file, generation }
+      this.#pieces = new Pieces()
       await this.#writeJournal()
     })
   }
@@ -163,7 +248,9 @@ export class FileStore implements PieceStore {
     const { file, version, leadingPieces, laterPieces, isComplete } = this.#journal
     if (file === '') return
     const size = await this.#folder.sizeOf(file)
-    const isSound = isComplete ? size === version?.size : size !== undefined && version !== null
+    const isSound = isComplete
+      ? version !== null && size === version.size && (await this.#isWhole(size))
+      : size !== undefined && version !== null
     if (!isSound) {
       this.#journal = { ...this.#journal, version: null, isComplete: false }
       return
@@ -176,6 +263,17 @@ export class FileStore implements PieceStore {
       this.#handle = await this.#folder.openForWriting(file)
       await this.#handle.reserve(version.size, missing)
     })
+  }
+
+  /** Whether a complete file is one: releases before this one kept some that were cut off. */
+  async #isWhole(size: number): Promise<boolean> {
+    const { file, isChecked } = this.#journal
+    if (isChecked) return true
+    const read = (at: number, length: number) => this.#folder.read(file, at, length)
+    // One that cannot be read is for the engine to tell of.
+    const fault = await faultOfFile(size, read).catch(() => 'unknown')
+    this.#journal = { ...this.#journal, isChecked: fault === undefined }
+    return fault === undefined || fault === 'unknown'
   }
 
   /** Writes, with the folder's word on what went wrong. */
@@ -202,7 +300,7 @@ export class FileStore implements PieceStore {
     const text = journalText(this.#journal)
     this.#written = this.#written
       .catch(() => {})
-      .then(() => this.#folder.writeText(journalName(this.#part.part), text))
+      .then(() => this.#folder.writeText(this.#journalName, text))
     return this.#written
   }
 }

@@ -2,7 +2,7 @@
  * Tells how far a download has come, a few times a second.
  */
 
-import type { FetchContext } from '../model-source.js'
+import type { FetchContext } from '../sources/model-source.js'
 import { storedBytes } from './journal.js'
 import { type ModelFolder, readJournals } from './storage.js'
 

@@ -4,8 +4,9 @@
  */
 
 import { RealmError } from '../errors.js'
-import { isOfHub } from '../hub.js'
-import { aborted } from '../model-source.js'
+import { isOfHub } from '../sources/hub.js'
+import { aborted } from '../sources/model-source.js'
+import { shownUrl } from '../sources/url.js'
 import type { NetworkPlatform } from './context.js'
 import type { FileVersion } from './journal.js'
 
@@ -62,6 +63,8 @@ const BUSY = new Set([408, 425, 429, 500, 502, 503, 504])
 export interface RequestContext {
   platform: NetworkPlatform
   hub: Hub
+  /** Headers of the caller's. */
+  headers?: Readonly<Record<string, string>> | undefined
   signal: AbortSignal | undefined
   /** Milliseconds until the headers must be there. */
   stallMs: number
@@ -71,11 +74,13 @@ export interface RequestContext {
 export async function request(
   url: URL,
   init: { method?: string; headers?: Record<string, string> },
-  { platform, hub, signal, stallMs }: RequestContext,
+  { platform, hub, headers: given, signal, stallMs }: RequestContext,
 ): Promise<Response> {
+  const headers = new Headers(given)
   // Bytes as they are: a length that counts compressed ones would not match.
-  const headers = new Headers({ 'accept-encoding': 'identity', ...init.headers })
-  if (hub.token !== undefined && isOfHub(hub.endpoint, url))
+  headers.set('accept-encoding', 'identity')
+  for (const [name, value] of Object.entries(init.headers ?? {})) headers.set(name, value)
+  if (hub.token !== undefined && isOfHub(hub.endpoint, url) && !headers.has('authorization'))
     headers.set('authorization', `Bearer ${hub.token}`)
   const late = AbortSignal.timeout(stallMs)
   // The headers' deadline is not one for the body: `readBody` has its own.
@@ -93,13 +98,26 @@ export async function request(
   }
   if (response.ok) return response
   await response.body?.cancel().catch(() => {})
-  const text = `the server answered ${response.status} ${response.statusText}`.trim()
+  const answered = `the server answered ${response.status} ${response.statusText}`.trim()
+  const text = isOfHub(hub.endpoint, url) ? withHubsWord(answered, response, hub) : answered
   // A range that is there no more: the file has become shorter.
   if (response.status === 416 && !headers.get('range')?.startsWith('bytes=0-'))
     throw new Changed(text)
   if (!BUSY.has(response.status)) throw failed(url, text)
   const seconds = Number(response.headers.get('retry-after') ?? 0)
   throw new Transient(text, Number.isFinite(seconds) ? Math.min(seconds, 60) * 1000 : 0)
+}
+
+/** What a hub says of a refusal, and what may help. */
+function withHubsWord(answered: string, { status, headers }: Response, { token }: Hub): string {
+  const word = headers.get('x-error-message')
+  const text = word === null ? answered : `${answered}: ${word}`
+  if (status !== 401 && status !== 403) return text
+  const advice =
+    token === undefined
+      ? 'a model that is not public needs a token: the option hubToken, or HF_TOKEN in Node'
+      : 'the token that was sent does not open it'
+  return `${text.replace(/\.$/, '')}; ${advice}`
 }
 
 /** Hands out the parts of a body. Throws Transient when it breaks off or falls silent. */
@@ -112,19 +130,48 @@ export async function* readBody(
   if (reader === undefined) return
   try {
     for (;;) {
-      const timer = setTimeout(() => reader.cancel().catch(() => {}), stallMs)
-      const began = performance.now()
-      const { done, value } = await reader.read().finally(() => clearTimeout(timer))
+      // A body that is cancelled ends as one that is whole, so it is said why it ended.
+      let isSilent = false
+      const cancelled = whenSilent(stallMs, () => {
+        isSilent = true
+        reader.cancel().catch(() => {})
+      })
+      const { done, value } = await reader.read().finally(cancelled)
+      if (isSilent) throw new Transient('the server fell silent')
       if (value !== undefined) yield value
-      if (!done) continue
-      if (performance.now() - began >= stallMs) throw new Transient('the server fell silent')
-      return
+      if (done) return
     }
   } catch (error) {
     throw error instanceof Transient ? error : networkFailure(error, signal)
   } finally {
     reader.cancel().catch(() => {})
   }
+}
+
+/** The value in a body of JSON; undefined where it is no JSON. */
+export async function readJson(
+  response: Response,
+  { signal, stallMs }: Pick<RequestContext, 'signal' | 'stallMs'>,
+): Promise<unknown> {
+  const parts: Uint8Array<ArrayBuffer>[] = []
+  for await (const part of readBody(response, signal, stallMs)) parts.push(part)
+  const text = await new Blob(parts).text()
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** What came while this thread was busy may take so long to be seen. */
+const GRACE_MS = 20
+
+/** Calls `stop` when so much time has passed. Returns what prevents it. */
+function whenSilent(stallMs: number, stop: () => void): () => void {
+  let timer = setTimeout(() => {
+    timer = setTimeout(stop, GRACE_MS)
+  }, stallMs)
+  return () => clearTimeout(timer)
 }
 
 /** Tries until it succeeds, or fails for good; `hasProgress` says whether to count anew. */
@@ -178,7 +225,7 @@ export function versionOf(response: Response): Omit<FileVersion, 'size'> & { siz
   const size = range ?? length
   return {
     size: size === null ? null : Number(size),
-    etag: response.headers.get('etag')?.replace(/^W\//, '') ?? null,
+    etag: response.headers.get('etag'),
     lastModified: response.headers.get('last-modified'),
   }
 }
@@ -189,18 +236,32 @@ export function differs(
   { size, etag, lastModified }: ReturnType<typeof versionOf>,
 ): boolean {
   if (size !== null && size !== known.size) return true
-  if (etag !== null && known.etag !== null) return etag !== known.etag
+  if (etag !== null && known.etag !== null) {
+    if (opaque(etag) !== opaque(known.etag)) return true
+    // The same weak one is of files that mean the same, and may have other bytes.
+    if (!isWeak(etag) && !isWeak(known.etag)) return false
+  }
   if (lastModified !== null && known.lastModified !== null)
     return lastModified !== known.lastModified
   return false
 }
 
+/** Whether an ETag says that other bytes may have the same. */
+export function isWeak(etag: string): boolean {
+  return etag.startsWith('W/')
+}
+
+function opaque(etag: string): string {
+  return etag.replace(/^W\//, '')
+}
+
 export function failed(url: URL, reason: string, cause?: unknown): RealmError {
-  return new RealmError('DOWNLOAD_FAILED', `${url.href}: ${reason}`, { cause })
+  return new RealmError('DOWNLOAD_FAILED', `${shownUrl(url)}: ${reason}`, { cause })
 }
 
 function networkFailure(error: unknown, signal: AbortSignal | undefined): Error {
   if (signal?.aborted) return aborted(error)
+  if (error instanceof RealmError) return error
   // Node says "fetch failed" and tells why in the cause.
   const reason = error instanceof Error ? (error.cause ?? error) : error
   return new Unreachable(reason instanceof Error ? reason.message : String(reason), 0, error)

@@ -3,9 +3,10 @@
  * one stream. What is there already is not asked for again, as long as it is of the same version.
  */
 
-import { aborted } from '../model-source.js'
+import { aborted } from '../sources/model-source.js'
 import { Checksum } from './checksum.js'
 import type { NetworkPlatform } from './context.js'
+import { faultOfFile, faultOfStart } from './gguf-file.js'
 import type { FileVersion } from './journal.js'
 import type { PieceStore } from './piece-store.js'
 import {
@@ -15,6 +16,7 @@ import {
   failed,
   firstAnswer,
   type Hub,
+  isWeak,
   readBody,
   request,
   retrying,
@@ -25,6 +27,12 @@ import {
 /** How often a file may change while it is being downloaded. */
 const MAX_RESTARTS = 3
 
+/** What came is not the file that was meant, and nothing of it is to be kept. */
+class WrongFile extends Error {}
+
+/** The same version, and no more of its ranges. */
+class RangesGone extends Changed {}
+
 /** One file to fetch. */
 export interface Transfer {
   url: URL
@@ -33,6 +41,7 @@ export interface Transfer {
   expected: { sizeBytes: number | undefined; sha256: string | undefined }
   policy: FetchPolicy
   hub: Hub
+  headers: Readonly<Record<string, string>> | undefined
   platform: NetworkPlatform
   signal: AbortSignal | undefined
   /** Called as bytes arrive; 0 for a total that is not known. */
@@ -44,12 +53,18 @@ export interface Transfer {
  * @throws RealmError DOWNLOAD_FAILED, STORAGE_FULL, ABORTED
  */
 export async function transfer(job: Transfer): Promise<void> {
+  let hasRanges = true
   for (let restarts = 0; ; restarts += 1) {
     try {
-      return await new Attempt(job).run()
+      return await new Attempt(job, hasRanges).run()
     } catch (error) {
+      if (error instanceof WrongFile) {
+        await job.store.begin(null)
+        throw failed(job.url, error.message)
+      }
       if (!(error instanceof Changed)) throw error
       if (restarts === MAX_RESTARTS) throw failed(job.url, `it keeps changing: ${error.message}`)
+      if (error instanceof RangesGone) hasRanges = false
       await job.store.begin(null)
     }
   }
@@ -58,6 +73,7 @@ export async function transfer(job: Transfer): Promise<void> {
 /** From the state of the store to the complete file, unless the server's file changes. */
 class Attempt {
   readonly #job: Transfer
+  readonly #hasRanges: boolean
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
   #checksum: Checksum
@@ -69,8 +85,10 @@ class Attempt {
   /** Pieces that nobody has been given yet begin here. */
   #nextPiece = 0
 
-  constructor(job: Transfer) {
+  /** @param hasRanges whether the server is believed to serve parts of the file */
+  constructor(job: Transfer, hasRanges: boolean) {
     this.#job = job
+    this.#hasRanges = hasRanges
     this.#checksum = new Checksum(job.platform.createHash())
     this.#sha256 = job.expected.sha256
     const { signal } = this.#stop
@@ -83,12 +101,19 @@ class Attempt {
     if (store.version === null) {
       first = await firstAnswer(url, this.#job.policy, this.#signal, () => this.#requestRange(0))
       const version = first.status === 206 ? await this.#wholeVersion(first) : null
-      if (version === null) return this.#stream(first)
+      if (version === null || !this.#canCombine(version)) return this.#stream(first)
       this.#requireExpectedSize(version.size)
       await store.begin(version)
     }
     await this.#pieces(store.version as FileVersion, first)
     await this.#complete(store.version as FileVersion)
+  }
+
+  /** Whether parts of several answers of a version are of the same bytes. */
+  #canCombine({ etag, lastModified }: FileVersion): boolean {
+    if (!this.#hasRanges) return false
+    // A weak ETag alone does not say so.
+    return etag === null || !isWeak(etag) || lastModified !== null || this.#sha256 !== undefined
   }
 
   /** The version that the first range is of; null where its size stays hidden. */
@@ -155,8 +180,15 @@ class Attempt {
         throw new Transient(`bytes ${offset}-${offset + length}: expected ${length}, got ${filled}`)
     }
     await retrying(url, policy, this.#signal, task, () => filled > filledBefore)
-    await store.write(piece, bytes)
+    await this.#store(piece, bytes)
     await this.#advanceChecksum(version.size)
+  }
+
+  /** Stores a piece. A page of a login in place of a model is known by its first bytes. */
+  async #store(piece: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const fault = piece === 0 ? faultOfStart(bytes) : undefined
+    if (fault !== undefined) throw new WrongFile(fault)
+    await this.#job.store.write(piece, bytes)
   }
 
   /** The whole file from one answer: no part of it can be asked for again. */
@@ -185,7 +217,7 @@ class Attempt {
     const piece = new Uint8Array(store.pieceBytes)
     let filled = 0
     const flush = async () => {
-      await store.write(store.leadingPieces, piece.slice(0, filled))
+      await this.#store(store.leadingPieces, piece.slice(0, filled))
       filled = 0
       await this.#advanceChecksum(this.#receivedBytes)
     }
@@ -202,21 +234,28 @@ class Attempt {
     if (filled > 0) await flush()
     if (total > 0 && this.#receivedBytes !== total)
       throw new Transient(`expected ${total} bytes, received ${this.#receivedBytes}`)
+    // Nobody said how long it is but the file itself.
+    const fault = total === 0 ? await this.#fault(this.#receivedBytes) : undefined
+    if (fault !== undefined) throw new Transient(fault)
     return this.#receivedBytes
   }
 
-  /** Checks the whole and says that it is there; what is wrong is dropped. */
+  /** Checks the whole and says that it is there. */
   async #complete(version: FileVersion): Promise<void> {
-    const { store, url } = this.#job
+    const fault = await this.#fault(version.size)
+    if (fault !== undefined) throw new WrongFile(fault)
     if (this.#sha256 !== undefined) {
       await this.#advanceChecksum(version.size)
       const found = this.#checksum.digest()
-      if (found !== this.#sha256) {
-        await store.begin(null)
-        throw failed(url, `its SHA-256 is ${found}, expected ${this.#sha256}`)
-      }
+      if (found !== this.#sha256)
+        throw new WrongFile(`its SHA-256 is ${found}, expected ${this.#sha256}`)
     }
-    await store.complete(version)
+    await this.#job.store.complete(version)
+  }
+
+  /** What is wrong with the file in the store, by its header. */
+  async #fault(size: number): Promise<string | undefined> {
+    return faultOfFile(size, (at, length) => this.#job.store.read(at, length))
   }
 
   /** Takes the checksum as far as there is no gap, where one is known to compare with. */
@@ -231,14 +270,19 @@ class Attempt {
   }
 
   #requestRange(offset: number, end = offset + this.#job.store.pieceBytes): Promise<Response> {
-    return this.#request({ headers: { range: `bytes=${offset}-${end - 1}` } })
+    const { store, platform } = this.#job
+    const etag = store.version?.etag ?? null
+    const isSure = etag !== null && !isWeak(etag) && platform.hasConditionalRanges
+    const range = `bytes=${offset}-${end - 1}`
+    return this.#request({ headers: { range, ...(isSure && { 'if-range': etag }) } })
   }
 
   async #request(init: Parameters<typeof request>[1]): Promise<Response> {
-    const { url, hub, platform, policy } = this.#job
+    const { url, hub, headers, platform, policy } = this.#job
     const response = await request(url, init, {
       platform,
       hub,
+      headers,
       signal: this.#signal,
       stallMs: policy.stallMs,
     })
@@ -251,9 +295,9 @@ class Attempt {
   async #requireSame(version: FileVersion, response: Response, offset: number): Promise<void> {
     const said = versionOf(response)
     let problem: Error | undefined
-    if (response.status !== 206) problem = new Changed('ranges are no longer served')
-    else if (differs(version, said))
+    if (differs(version, said))
       problem = new Changed(`was ${JSON.stringify(version)}, is ${JSON.stringify(said)}`)
+    else if (response.status !== 206) problem = new RangesGone('ranges are no longer served')
     else if ((startOf(response) ?? offset) !== offset)
       problem = new Transient(`asked for bytes from ${offset}, got them from ${startOf(response)}`)
     if (problem === undefined) return

@@ -9,8 +9,8 @@ import { root, runTool } from '../../../scripts/steps.mjs'
 import { serveFiles } from '../../support/file-server.mjs'
 
 const TYPES = { '.js': 'text/javascript', '.html': 'text/html' }
+const MODULES = '/modules/'
 const COMPILED = join(root, 'target', 'browser-modules')
-const FOLDERS = { '/modules/': COMPILED, '/noble/': join(root, 'node_modules/@noble/hashes') }
 
 /** Compiles the modules to where the pages find them. */
 function compile() {
@@ -36,11 +36,13 @@ export async function serveSourcesPage() {
 }
 
 function moduleAt(path) {
-  const prefix = Object.keys(FOLDERS).find((prefix) => path.startsWith(prefix))
-  if (prefix === undefined || extname(path) !== '.js') return undefined
-  const text = readFileSync(join(FOLDERS[prefix], path.slice(prefix.length)), 'utf8')
-  // Workers have no import maps.
-  return { bytes: Buffer.from(text.replaceAll("'@noble/hashes/", "'/noble/")), type: TYPES['.js'] }
+  if (!path.startsWith(MODULES) || extname(path) !== '.js') return undefined
+  return { bytes: readFileSync(compiled(path.slice(MODULES.length))), type: TYPES['.js'] }
+}
+
+/** Where a compiled module lies, once the page is served. */
+export function compiled(path) {
+  return join(COMPILED, path)
 }
 
 /**

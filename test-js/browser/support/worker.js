@@ -1,5 +1,6 @@
-// The worker that opens sources, as the engine's worker does.
+// Checks sources as a page does, and opens them as the engine's worker does.
 
+import { resolveSource } from '/modules/browser/page-source.js'
 import { browserCache, openSource } from '/modules/browser/sources/index.js'
 
 const opened = new Map()
@@ -21,12 +22,14 @@ function contents(source) {
 
 const calls = {
   /** Opens a source; the sizes and checksums of its files, and a number to close it by. */
-  async open(source, { signal, ...options } = {}) {
+  async open(given, { signal: name, policy, ...settings } = {}) {
     const controller = new AbortController()
-    if (signal) controllers.set(signal, controller)
+    const { signal } = controller
+    if (name) controllers.set(name, controller)
+    const { source } = await resolveSource(given, { ...settings, signal })
     const files = await openSource(source, {
-      ...options,
-      signal: controller.signal,
+      policy,
+      signal,
       onProgress: (progress) => postMessage({ progress }),
       logger: (log) => postMessage({ log }),
     })

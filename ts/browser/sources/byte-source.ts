@@ -18,15 +18,6 @@ export interface ByteSource {
   close(): void
 }
 
-/** Bytes in memory, which are not copied. */
-export function memorySource(bytes: Uint8Array): ByteSource {
-  const view = new Uint8Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength)
-  return checkedSource(view.byteLength, {
-    read: (offset, length) => view.subarray(offset, offset + length),
-    close: () => {},
-  })
-}
-
 /** A Blob or File; `onClose` is called once. */
 export function blobSource(blob: Blob, onClose: () => void = () => {}): ByteSource {
   const reader = new FileReaderSync()

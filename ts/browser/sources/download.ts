@@ -7,32 +7,31 @@ import type { DownloadContext } from '../../download/context.js'
 import {
   download as downloadTo,
   fetchPart,
-  findOnHub,
   type Opener,
-  openParts,
+  openAll,
   partsOf,
   type Wanted,
 } from '../../download/download.js'
+import { findOnHub } from '../../download/find-on-hub.js'
 import { DownloadProgress } from '../../download/progress.js'
 import type { ModelFolder } from '../../download/storage.js'
+import { shownUrl } from '../../sources/url.js'
 import { BlobStore } from './blob-store.js'
 import { type ByteSource, blobSource, handleSource } from './byte-source.js'
 import { lock, readerLock } from './locks.js'
-import { shortHash } from './network.js'
 import { type OriginFolder, originStorage } from './opfs.js'
 
 /** Fetches a model, and the other parts of a split file. */
 export async function download(wanted: Wanted, context: DownloadContext): Promise<ByteSource[]> {
   const storage = await originStorage()
-  if (storage !== undefined)
-    return downloadTo(wanted, shortHash(wanted.url.href), storage, stored, context)
+  if (storage !== undefined) return downloadTo(wanted, storage, stored, context)
   context.logger?.({
     level: 'warn',
-    message: `${wanted.url.href}: this browser has no private file system here; the download is not kept`,
+    message: `${shownUrl(wanted.url)}: this browser has no private file system here; the download is not kept`,
   })
   const parts = partsOf(wanted)
   const progress = new DownloadProgress(parts.length, context.onProgress)
-  return openParts(parts, stored, async (part) => {
+  return openAll(parts, stored, async (part) => {
     const store = new BlobStore(context.policy.pieceBytes)
     await fetchPart(part, store, context, progress)
     const source = store.open()

@@ -3,7 +3,7 @@
  * a closed tab blocks nobody. Pages without a secure context have none, and no shared files.
  */
 
-import { aborted } from '../../model-source.js'
+import { aborted } from '../../sources/model-source.js'
 
 /** Held by whoever writes to a model's folder. */
 export function writerLock(folder: string): string {

@@ -2,21 +2,13 @@
  * What a browser's downloads use of their platform.
  */
 
-import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import type { NetworkPlatform } from '../../download/context.js'
+import { Sha256 } from './sha256.js'
 
 /** The browser's own digest wants all bytes at once, which a model is too large for. */
 export const browserNetwork: NetworkPlatform = {
   // Kept by us, so not by the browser's cache as well.
   fetch: (url, init) => fetch(url, { ...init, cache: 'no-store' }),
-  createHash: () => {
-    const hash = sha256.create()
-    return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) }
-  },
-}
-
-/** A short name for a text, safe on every file system: the start of its SHA-256. */
-export function shortHash(text: string): string {
-  return bytesToHex(sha256(utf8ToBytes(text))).slice(0, 24)
+  hasConditionalRanges: false,
+  createHash: () => new Sha256(),
 }

@@ -1,62 +1,42 @@
 /**
- * Turns whatever a model may be loaded from into bytes that can be read at any place.
+ * Turns what a page has posted into bytes that can be read at any place.
  */
 
-import type { HostedSource } from '../../binding.js'
+import type { HostedSource, PostedSource } from '../../binding.js'
 import { RealmError } from '../../errors.js'
-import { aborted, hasGetFile } from '../../model-source.js'
-import { partOf } from '../../split-file.js'
+import { aborted, unreadable } from '../../sources/model-source.js'
+import { partOf } from '../../sources/split-file.js'
 import { invalid } from '../../validate.js'
-import { type ByteSource, blobSource, memorySource } from './byte-source.js'
+import { type ByteSource, blobSource } from './byte-source.js'
 import { type SourceOptions, toContext } from './context.js'
 import { download, fromHub } from './download.js'
 
 /**
  * Opens a model's file, or each part of a split file, in order. Only in a dedicated worker.
  *
- * @param source  see ModelSource; addresses may be relative to the worker's
+ * @param source  what `resolveSource` of the page has checked
  * @throws RealmError DOWNLOAD_FAILED   the server cannot be reached, says no, or sends another file
  * @throws RealmError STORAGE_FULL      the browser does not grant the room
  * @throws RealmError MODEL_UNREADABLE  a stream fails
  * @throws RealmError ABORTED           the signal was aborted
- * @throws RealmError INVALID_ARGUMENT  no known kind of source
+ * @throws RealmError INVALID_ARGUMENT  a stream of something else than bytes
  */
 export async function openSource(
-  source: unknown,
+  source: PostedSource,
   options: SourceOptions = {},
 ): Promise<ByteSource[]> {
   const { signal } = options
-  if (isHosted(source)) {
-    const { address, ...hub } = source
-    return openSource(address, { ...options, ...hub })
-  }
   if (signal?.aborted) throw aborted(signal.reason)
-  if (typeof source === 'string' && source.startsWith('hf:'))
-    return fromHub(source, toContext(options))
-  if (source instanceof URL || (typeof source === 'string' && source !== ''))
-    return openUrl(String(source), options)
+  if ('address' in source) return openAddress(source, options)
   if (source instanceof ReadableStream) return [blobSource(await toBlob(source, options))]
-  if (hasGetFile(source)) return [blobSource(await source.getFile())]
-  const files = Array.isArray(source) ? source : [source]
-  if (files.length > 0 && files.every(isFile)) return inOrder(files).map(openFile)
-  throw invalid(
-    'model source',
-    'a URL, hf: name, Uint8Array, Blob, file handle or ReadableStream',
-    source,
-  )
+  return inOrder(Array.isArray(source) ? source : [source]).map((file) => blobSource(file))
 }
 
-function isHosted(source: unknown): source is HostedSource {
-  return typeof (source as Partial<HostedSource> | null)?.address === 'string'
-}
-
-function openUrl(source: string, options: SourceOptions): Promise<ByteSource[]> {
-  const url = URL.canParse(source, self.location.href)
-    ? new URL(source, self.location.href)
-    : undefined
-  if (url?.protocol === 'http:' || url?.protocol === 'https:')
-    return download({ url }, toContext(options))
-  throw invalid('model source', 'an http(s) address or hf:owner/repo[/file][@revision]', source)
+function openAddress(source: HostedSource, options: SourceOptions): Promise<ByteSource[]> {
+  const { address, cacheKey } = source
+  const context = toContext(source, options)
+  if (address.startsWith('hf:')) return fromHub(address, context)
+  return download({ url: new URL(address), cacheKey }, context)
 }
 
 /** The bytes of a stream, kept by the browser: they do not pass through this worker's heap at once. */
@@ -80,27 +60,14 @@ async function toBlob(
   if (signal?.aborted) throw aborted(signal.reason)
   if (end.status === 'rejected') {
     if (end.reason instanceof RealmError) throw end.reason
-    const reason = end.reason instanceof Error ? end.reason.message : String(end.reason)
-    throw new RealmError('MODEL_UNREADABLE', `the stream failed: ${reason}`, { cause: end.reason })
+    throw unreadable('the stream', end.reason)
   }
-  if (result.status === 'rejected')
-    throw new RealmError('MODEL_UNREADABLE', `the stream failed: ${result.reason}`)
+  if (result.status === 'rejected') throw unreadable('the stream', result.reason)
   return result.value
 }
 
-type InMemory = Uint8Array | ArrayBuffer | Blob
-
-function isFile(value: unknown): value is InMemory {
-  return value instanceof Uint8Array || value instanceof ArrayBuffer || value instanceof Blob
-}
-
-function openFile(file: InMemory): ByteSource {
-  if (file instanceof Blob) return blobSource(file)
-  return memorySource(file instanceof Uint8Array ? file : new Uint8Array(file))
-}
-
 /** Parts by their numbers where their names say them: people choose files in any order. */
-function inOrder(files: InMemory[]): InMemory[] {
+function inOrder(files: Blob[]): Blob[] {
   const numbers = files.map((file) =>
     file instanceof File ? partOf(file.name)?.number : undefined,
   )

@@ -13,6 +13,9 @@ import { lock, readerLock, tryLock, writerLock } from './locks.js'
 /** Name of the error of a write without room. */
 const QUOTA = 'QuotaExceededError'
 
+/** Bytes of a hash that name a folder. */
+const NAME_BYTES = 12
+
 /** The storage of this page's origin; undefined where the browser, in this mode, has none. */
 export async function originStorage(): Promise<OriginStorage | undefined> {
   try {
@@ -30,6 +33,12 @@ export class OriginStorage implements ModelStorage {
 
   constructor(models: FileSystemDirectoryHandle) {
     this.#models = models
+  }
+
+  async nameOf(key: string): Promise<string> {
+    const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(key))
+    const bytes = new Uint8Array(hash).subarray(0, NAME_BYTES)
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
   }
 
   async open(name: string): Promise<OriginFolder> {
@@ -103,9 +112,24 @@ export class OriginFolder implements ModelFolder {
     return `${part}-${crypto.randomUUID().slice(0, 8)}.gguf`
   }
 
+  async removeText(file: string): Promise<void> {
+    await this.handle.removeEntry(file).catch(() => {})
+  }
+
+  /** Every part is opened by its own name. */
+  async adopt(file: string): Promise<string> {
+    return file
+  }
+
   async sizeOf(file: string): Promise<number | undefined> {
     const entry = await this.handle.getFileHandle(file).catch(() => undefined)
     return (await entry?.getFile())?.size
+  }
+
+  async read(file: string, offset: number, length: number): Promise<Uint8Array> {
+    const entry = await this.handle.getFileHandle(file)
+    const blob = (await entry.getFile()).slice(offset, offset + length)
+    return new Uint8Array(await blob.arrayBuffer())
   }
 
   async openForWriting(file: string): Promise<WritableFile> {

@@ -5,16 +5,20 @@
  * <cache>/<hash of the first part's address>/1.json      journal of part 1
  *                                            name.gguf   its bytes, for the engine to map;
  *                                            name.gguf.part   until they are complete
+ *                                            2-name.gguf   those of the version after it
  *         locks/<the same hash>   locked by who writes to that folder; always empty
+ *               <the same hash>.<hash of a file's name>.<number>   by who reads that file
  * ```
  *
- * A complete file is never written to again, and a new version takes its place by renaming: who
- * has the old one mapped goes on reading it.
+ * A complete file is never written to again, and a new version gets a name of its own: who has the
+ * old one mapped goes on reading it.
  */
 
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
+  copyFile,
   type FileHandle,
+  link,
   mkdir,
   open,
   readdir,
@@ -27,10 +31,10 @@ import {
 } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ModelFolder, ModelStorage, Release, WritableFile } from './download/storage.js'
-import { guarded, RealmError } from './errors.js'
-import { loadBinding } from './load-binding.js'
-import { aborted } from './model-source.js'
+import type { ModelFolder, ModelStorage, Release, WritableFile } from '../download/storage.js'
+import { guarded, RealmError } from '../errors.js'
+import { loadBinding } from '../load-binding.js'
+import { aborted } from '../sources/model-source.js'
 
 /** Milliseconds between two tries to get a lock that somebody has. */
 const LOCK_RETRY_MS = 150
@@ -55,6 +59,10 @@ export class DiskStorage implements ModelStorage {
     this.#root = root
   }
 
+  async nameOf(key: string): Promise<string> {
+    return shortHash(key)
+  }
+
   async open(name: string): Promise<DiskFolder> {
     return new DiskFolder(this.#root, name)
   }
@@ -67,35 +75,48 @@ export class DiskStorage implements ModelStorage {
   }
 }
 
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 24)
+}
+
 /** Bytes in use and in all of the file system that a folder is on; 0 where it does not say. */
 export async function diskSpace(folder: string): Promise<{ usage: number; quota: number }> {
   const { blocks, bavail, bsize } = await statfs(folder)
   return { usage: (blocks - bavail) * bsize, quota: blocks * bsize }
 }
 
-/** Name of a model's folder, by the address of its first part. */
-export function folderName(first: URL): string {
-  return createHash('sha256').update(first.href).digest('hex').slice(0, 24)
+/**
+ * What the complete file of a part is called: a name that is safe on every file system, whatever
+ * the server calls the file, and no journal's.
+ */
+function publishedName(url: URL, generation: number): string {
+  const safe = basename(url.pathname)
+    .replace(/[^\w.-]/g, '_')
+    .slice(-MAX_NAME)
+    .replace(/^\.*/, '')
+  const name = safe === '' ? 'model.gguf' : safe.replace(/(\.gguf)?$/i, (end) => end || '.gguf')
+  return generation > 1 ? `${generation}-${name}` : name
 }
 
 /** The files of one model. */
 export class DiskFolder implements ModelFolder {
   readonly path: string
-  readonly #lockPath: string
+  /** Of the file that is locked. */
+  readonly lockPath: string
 
   constructor(
     root: string,
     readonly name: string,
   ) {
     this.path = join(root, name)
-    this.#lockPath = join(root, LOCKS, name)
+    this.lockPath = join(root, LOCKS, name)
   }
 
   /** Takes the lock, under which the folder is there. */
   async tryLock(): Promise<Release | undefined> {
     try {
-      await mkdir(dirname(this.#lockPath), { recursive: true })
-      const held = guarded(() => loadBinding().tryLockFile(this.#lockPath))
+      await mkdir(dirname(this.lockPath), { recursive: true })
+      const held = guarded(() => loadBinding().tryLockFile(this.lockPath))
       if (held === null) return undefined
       await mkdir(this.path, { recursive: true })
       return () => held.release()
@@ -114,6 +135,43 @@ export class DiskFolder implements ModelFolder {
     }
   }
 
+  /**
+   * Says that a data file is being read, until it is released or this process ends. For the holder
+   * of the folder's lock.
+   */
+  readonly reading = async (file: string): Promise<Release> => {
+    // Locks are for one holder each, so every reader has one of its own.
+    const path = join(dirname(this.lockPath), `${this.#readerPrefix(file)}${randomUUID()}`)
+    const held = guarded(() => loadBinding().tryLockFile(path))
+    return () => {
+      if (held === null) return
+      held.release()
+      rm(path, { force: true }).catch(() => {})
+    }
+  }
+
+  /** Of names of any length: systems have limits. */
+  #readerPrefix(file: string): string {
+    return `${basename(this.lockPath)}.${shortHash(file)}.`
+  }
+
+  /** Whether somebody reads a data file. Removes the locks of those who have ended without a word. */
+  async #isRead(file: string): Promise<boolean> {
+    const locks = dirname(this.lockPath)
+    const prefix = this.#readerPrefix(file)
+    const names = (await readdir(locks)).filter((name) => name.startsWith(prefix))
+    let isRead = false
+    for (const name of names) {
+      const held = guarded(() => loadBinding().tryLockFile(join(locks, name)))
+      if (held === null) isRead = true
+      else {
+        held.release()
+        await rm(join(locks, name), { force: true })
+      }
+    }
+    return isRead
+  }
+
   files(): Promise<string[]> {
     return readdir(this.path).catch(() => [])
   }
@@ -128,16 +186,35 @@ export class DiskFolder implements ModelFolder {
     await rename(`${path}${UNFINISHED}`, path)
   }
 
-  /** A name that is safe on every file system, whatever the server calls the file. */
-  dataFileName(_part: number, url: URL): string {
-    const name = basename(url.pathname)
-      .replace(/[^\w.-]/g, '_')
-      .slice(-MAX_NAME)
-    return `${name.replace(/^\.*/, '') || 'model.gguf'}${UNFINISHED}`
+  dataFileName(_part: number, url: URL, generation: number): string {
+    return `${publishedName(url, generation)}${UNFINISHED}`
+  }
+
+  /** The engine finds the parts of a split file by the name of the first. */
+  async adopt(file: string, _part: number, url: URL, generation: number): Promise<string> {
+    const name = publishedName(url, generation)
+    const [from, to] = [join(this.path, file), join(this.path, name)]
+    await rm(to, { force: true })
+    // Not every file system has links.
+    await link(from, to).catch(() => copyFile(from, to))
+    return name
+  }
+
+  async removeText(file: string): Promise<void> {
+    await rm(join(this.path, file), { force: true })
   }
 
   async sizeOf(file: string): Promise<number | undefined> {
     return (await stat(join(this.path, file)).catch(() => undefined))?.size
+  }
+
+  async read(file: string, offset: number, length: number): Promise<Uint8Array> {
+    const handle = await open(join(this.path, file))
+    try {
+      return await readAt(handle, offset, length)
+    } finally {
+      await handle.close()
+    }
   }
 
   async openForWriting(file: string): Promise<WritableFile> {
@@ -165,6 +242,7 @@ export class DiskFolder implements ModelFolder {
 
   async removeDataFile(file: string): Promise<boolean> {
     try {
+      if (await this.#isRead(file)) return false
       await rm(join(this.path, file), { force: true })
       return true
     } catch (error) {
@@ -209,13 +287,15 @@ function writable(handle: FileHandle, folder: string): WritableFile {
       await handle.datasync()
     },
 
-    async read(offset, length) {
-      const bytes = new Uint8Array(length)
-      const { bytesRead } = await handle.read(bytes, 0, length, offset)
-      return bytes.subarray(0, bytesRead)
-    },
+    read: (offset, length) => readAt(handle, offset, length),
 
     truncate: (size) => handle.truncate(size),
     close: () => handle.close(),
   }
+}
+
+async function readAt(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length)
+  const { bytesRead } = await handle.read(bytes, 0, length, offset)
+  return bytes.subarray(0, bytesRead)
 }

@@ -3,14 +3,14 @@
  */
 
 /** Number and count of a part. */
-const PART = /-(\d{5})-of-(\d{5})\.gguf$/
+const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i
 
 /** Most parts that are believed: more than any model has, few enough to list. */
 const MAX_PARTS = 1000
 
 /** Whether a file is a model, or the first part of one, going by its name. */
 export function isModelFile(path: string): boolean {
-  return path.endsWith('.gguf') && (partOf(path)?.number ?? 1) === 1
+  return /\.gguf$/i.test(path) && (partOf(path)?.number ?? 1) === 1
 }
 
 /** Which part of how many a file is, going by its name; undefined for a file that is whole. */
@@ -24,7 +24,7 @@ export function partPaths(path: string): string[] {
   const part = partOf(path)
   if (part?.number !== 1 || part.count > MAX_PARTS) return [path]
   return Array.from({ length: part.count }, (_, i) =>
-    path.replace(PART, `-${String(i + 1).padStart(5, '0')}-of-$2.gguf`),
+    path.replace(PART, `-${String(i + 1).padStart(5, '0')}-of-$2$3`),
   )
 }
 

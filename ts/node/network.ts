@@ -3,7 +3,9 @@
  */
 
 import { createHash } from 'node:crypto'
-import type { NetworkPlatform } from './download/context.js'
+import type { NetworkPlatform } from '../download/context.js'
+import { RealmError } from '../errors.js'
+import { shownUrl } from '../sources/url.js'
 
 /** Most redirections that are followed, as in browsers. */
 const MAX_REDIRECTS = 20
@@ -11,7 +13,11 @@ const MAX_REDIRECTS = 20
 /** Where a hub tells a file's checksum: in the answer that sends us on to its storage. */
 const CHECKSUM_HEADER = 'x-linked-etag'
 
+/** Headers that any server may see; the others are for the one that was named. */
+const FOR_ALL = ['accept-encoding', 'if-range', 'range']
+
 export const nodeNetwork: NetworkPlatform = {
+  hasConditionalRanges: true,
   fetch: fetchTellingChecksum,
   createHash: () => {
     const hash = createHash('sha256')
@@ -32,8 +38,13 @@ async function fetchTellingChecksum(first: URL, init: RequestInit): Promise<Resp
       return checksum === null ? response : withHeader(response, CHECKSUM_HEADER, checksum)
     await response.body?.cancel()
     const next = new URL(location, url)
+    if (url.protocol === 'https:' && next.protocol !== 'https:') {
+      const text = `${shownUrl(first)}: redirects from https to ${shownUrl(next)}, where anybody can change the file`
+      throw new RealmError('DOWNLOAD_FAILED', text)
+    }
     // What is shown to one server is nobody else's business.
-    if (next.origin !== url.origin) headers.delete('authorization')
+    if (next.origin !== url.origin)
+      for (const name of [...headers.keys()]) if (!FOR_ALL.includes(name)) headers.delete(name)
     url = next
   }
   throw new Error(`more than ${MAX_REDIRECTS} redirections`)

@@ -5,11 +5,12 @@
 import { mkdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import type { ModelCache } from './cache.js'
+import type { ModelCache } from '../cache.js'
+import { cacheOf } from '../download/model-cache.js'
+import { DEFAULT_HUB } from '../sources/hub.js'
+import type { SourceSettings } from '../sources/model-source.js'
+import { invalid, isHttpAddress } from '../validate.js'
 import { DiskStorage, diskSpace } from './disk-storage.js'
-import { cacheOf } from './download/model-cache.js'
-import { DEFAULT_HUB } from './hub.js'
-import type { SourceSettings } from './model-source.js'
 
 /** The cache in a folder, for names of a hub; by default those of the environment. */
 export function diskCache({
@@ -30,9 +31,14 @@ export function diskCache({
   }
 }
 
-/** The hub that HF_ENDPOINT names, or the usual one. */
+/**
+ * The hub that HF_ENDPOINT names, or the usual one.
+ * @throws RealmError INVALID_ARGUMENT  it is no address
+ */
 export function hubOfEnvironment(): string {
-  return process.env.HF_ENDPOINT ?? DEFAULT_HUB
+  const hub = process.env.HF_ENDPOINT || DEFAULT_HUB
+  if (!isHttpAddress(hub)) throw invalid('HF_ENDPOINT', 'an http(s) address', hub)
+  return hub
 }
 
 /** Where models are kept unless told otherwise. */
