@@ -10,6 +10,7 @@ import { build, has, root, run } from './steps.mjs'
 import {
   installChromium,
   installFirefox,
+  installPseudoTerminal,
   installVulkanDriver,
   installWasiTarget,
   installWebTools,
@@ -20,6 +21,7 @@ import { buildWeb } from './web.mjs'
 installVulkanDriver()
 installChromium()
 installFirefox()
+installPseudoTerminal()
 installWasiTarget()
 installWebTools()
 await build()
