@@ -99,26 +99,16 @@ describe('disposing of a model', () => {
 })
 
 describe('the JS thread', () => {
-  it('keeps ticking while a model loads, reads a prompt and answers', async (t) => {
-    const delays = []
-    let last = performance.now()
-    const timer = setInterval(() => {
-      const now = performance.now()
-      delays.push(now - last - 5)
-      last = now
-    }, 5)
-    const began = performance.now()
+  it('is idle most of the time while a model loads, reads a prompt and answers', async (t) => {
+    const began = performance.eventLoopUtilization()
     const large = await realm.load(bundledModel, { contextLength: 4096 })
     const prompt = Uint32Array.from({ length: 1500 }, (_, i) => 3 + (i % 2000))
     await large.generate(prompt, { ...LONG, maxTokens: 300 })
-    const elapsed = performance.now() - began
-    clearInterval(timer)
+    const { active, idle, utilization } = performance.eventLoopUtilization(began)
     await large.dispose()
-    delays.sort((a, b) => a - b)
-    const p99 = delays[Math.floor(delays.length * 0.99)]
-    t.diagnostic(`${delays.length} ticks in ${elapsed.toFixed(0)} ms, p99 delay ${p99} ms`)
-    // A blocked thread would tick once or twice.
-    assert.ok(delays.length >= elapsed / 100, `${delays.length} ticks in ${elapsed} ms`)
+    t.diagnostic(`busy for ${active.toFixed(0)} ms, idle for ${idle.toFixed(0)}`)
+    // A thread that is blocked is never idle; it counts as busy while other programs have its core.
+    assert.ok(utilization < 0.5, `busy for ${active} ms of ${active + idle}`)
   })
 })
 

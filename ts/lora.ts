@@ -105,8 +105,9 @@ function listField<T, D>(
     if (test(value)) return { item: value, scale: FALLBACK_SCALE }
     if (typeof value !== 'object' || value === null) return undefined
     const { [key]: item, scale = FALLBACK_SCALE, ...rest } = value as Record<string, unknown>
-    const hasScale = Number.isFinite(scale) && Number.isFinite(Math.fround(scale as number))
-    const isSound = test(item) && hasScale && Object.keys(rest).length === 0
+    // The engine computes with 32 bits.
+    const isNumber = Number.isFinite(scale) && Number.isFinite(Math.fround(scale as number))
+    const isSound = test(item) && isNumber && Object.keys(rest).length === 0
     return isSound ? { item, scale: scale as number } : undefined
   }
   return {

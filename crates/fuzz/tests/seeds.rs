@@ -37,6 +37,15 @@ fn a_seed_of_models_is_accepted_and_so_is_run() {
 }
 
 #[test]
+fn every_type_of_blocks_has_a_seed_that_names_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/blocks");
+    for (i, ty) in realm_quant::supported().enumerate() {
+        let bytes = fs::read(folder.join(ty.name())).expect("make_seeds has been run");
+        assert_eq!(usize::from(bytes[0]), i, "{ty}: make_seeds has not been run since");
+    }
+}
+
+#[test]
 fn every_fuzzer_has_its_target() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
     let mut files: Vec<String> = fs::read_dir(folder)
