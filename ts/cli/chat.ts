@@ -2,15 +2,12 @@
  * `realm chat`: a conversation, line by line.
  */
 
-import { RealmError, type RealmErrorCode } from '../errors.js'
+import { RealmError } from '../errors.js'
 import type { Generation } from '../generation.js'
 import type { Model } from '../model.js'
 import type { GenerateOptions } from '../options.js'
 import { Lines } from './lines.js'
 import { note, print } from './output.js'
-
-/** What concerns one message: the conversation is as it was before it, and goes on. */
-const OF_ONE_MESSAGE: readonly RealmErrorCode[] = ['KV_EXHAUSTED', 'INVALID_ARGUMENT']
 
 const HINT = 'Ctrl-C ends an answer, Ctrl-D the chat; /new starts over.'
 
@@ -34,7 +31,7 @@ export async function chat(
       const answer = conversation.send(line)
       await lines.during(
         () => answer.abort(),
-        () => show(answer),
+        () => show(answer, model.info.contextLength),
       )
     }
   } finally {
@@ -43,7 +40,7 @@ export async function chat(
   }
 }
 
-async function show(answer: Generation): Promise<void> {
+async function show(answer: Generation, contextLength: number): Promise<void> {
   let isBegun = false
   try {
     for await (const { text } of answer) {
@@ -51,8 +48,12 @@ async function show(answer: Generation): Promise<void> {
       await print(text)
     }
     await print('\n')
+    const { usage } = await answer
+    if (usage.totalTokens >= contextLength)
+      note(`realm: the answer ends here: the context of ${contextLength} tokens is full`)
   } catch (error) {
-    if (!(error instanceof RealmError && OF_ONE_MESSAGE.includes(error.code))) throw error
+    // Of one message: the conversation is as it was before it, and goes on.
+    if (!(error instanceof RealmError && error.code === 'KV_EXHAUSTED')) throw error
     if (isBegun) await print('\n')
     note(`realm: ${error.code}: ${error.message}`)
   }

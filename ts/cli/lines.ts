@@ -122,14 +122,22 @@ export class Lines {
     this.#wake()
   }
 
+  /** Ends the answer; between answers what is typed, and the chat where nothing is. */
   #onInterrupt(): void {
-    if (this.#interrupt === undefined) this.#interface.close()
-    else this.#interrupt()
+    if (this.#interrupt !== undefined) this.#interrupt()
+    else if (this.#interface.line === '' && this.#pasted.length === 0) this.#interface.close()
+    else {
+      this.#pasted = []
+      this.#interface.write(null, { ctrl: true, name: 'e' })
+      this.#interface.write(null, { ctrl: true, name: 'u' })
+    }
   }
 
   #onClose(): void {
     this.#isClosed = true
     if (this.isTerminal) {
+      // Whoever ends the chat wants no answer to what was typed before.
+      this.#ready.length = 0
       if (this.#interrupt === undefined) process.stdout.write('\n')
       else this.#interrupt()
     }
