@@ -157,7 +157,7 @@ describe('a signal', () => {
     const signal = new OwnSignal()
     const running = model.generate('Once', { ...GREEDY, ignoreEos: true, signal })
     const embedding = model.embed('Once', { signal }).catch(() => {})
-    assert.equal(signal.listeners.size, 2)
+    assert.equal(signal.listeners.size, 1, 'one for all')
     for await (const _ of running) signal.abort('enough')
     assert.equal((await running).finishReason, 'abort')
     await embedding
@@ -165,6 +165,35 @@ describe('a signal', () => {
     await assert.rejects(realm.load(bundledModel, { signal }), { code: 'ABORTED' })
     await assert.rejects(realm.load(stream(), { signal }), { code: 'ABORTED' })
     await assert.rejects(model.embed('Once', { signal }), { code: 'ABORTED', cause: 'enough' })
+  })
+
+  it('may be shared by any number of operations, of which Node does not warn', async () => {
+    const warnings = []
+    const warn = (warning) => warnings.push(warning)
+    process.on('warning', warn)
+    const stop = new AbortController()
+    const { signal } = stop
+    const running = Array.from({ length: 20 }, () =>
+      model.generate('Once', { ...GREEDY, ignoreEos: true, signal }),
+    )
+    const done = model.generate('Once', { ...ANSWER, signal })
+    assert.equal((await done).finishReason, 'length', 'it leaves the others alone')
+    stop.abort()
+    for (const { finishReason } of await Promise.all(running)) assert.equal(finishReason, 'abort')
+    await new Promise(setImmediate)
+    process.off('warning', warn)
+    assert.deepEqual(warnings, [])
+  })
+
+  it('whose reason throws stops what it is for', async () => {
+    const signal = new OwnSignal()
+    Object.defineProperty(signal, 'reason', { get: fail, set() {} })
+    const running = model.generate('Once', { ...GREEDY, ignoreEos: true, signal })
+    const embedding = assert.rejects(model.embed('Once', { signal }), RealmError)
+    const loading = assert.rejects(realm.load(stream(), { signal }), RealmError)
+    signal.abort()
+    assert.equal((await running).finishReason, 'abort')
+    await Promise.all([embedding, loading])
   })
 
   it('whose removeEventListener throws does not spoil what was done', async () => {

@@ -146,12 +146,20 @@ export interface GenerateOptions {
   seed?: number
   /** Text that ends the answer and is not part of it; at most 64 KiB in all. Default none. */
   stop?: string | string[]
-  /** The answer does not end by itself before it has this many tokens. Default 0. */
+  /**
+   * Neither the model nor a stop string ends the answer before it has this many tokens; a stop
+   * string that is complete earlier is text like any other. Default 0.
+   */
   minTokens?: number
   /** Goes on past the model's end-of-generation tokens. Default false. */
   ignoreEos?: boolean
   /** Puts the prompt's text in front of the answer. Default false. */
   echo?: boolean
+  /**
+   * How many tokens an answer that is iterated, and not awaited, may be ahead of its reader; then
+   * it waits for him. At least 1. Default 64.
+   */
+  maxBuffered?: number
   /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
   lora?: LoraOption
   /** Ends the generation within one step; its result says 'abort'. */
@@ -316,6 +324,7 @@ const GENERATE = {
   minTokens: integer(0, MAX, 0),
   ignoreEos: boolean(false),
   echo: boolean(false),
+  maxBuffered: integer(1, MAX, 64),
   lora: loraField,
   signal: signalField,
 }
@@ -437,6 +446,7 @@ export function toBindingGenerate(
     minTokens: options.minTokens,
     ignoreEos: options.ignoreEos,
     echo: options.echo,
+    maxBuffered: options.maxBuffered,
     addSpecial: tokens.addSpecial,
     parseSpecial: tokens.parseSpecial,
     sequence,
