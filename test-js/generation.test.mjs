@@ -187,6 +187,7 @@ describe('a generation', () => {
       await iterator.next()
     }
     assert.deepEqual(engine.allowed, [2, 3, 4])
+    engine.end()
   })
 
   it('is allowed all tokens once somebody waits for its end', async () => {

@@ -85,9 +85,7 @@ type Outcome = { result: GenerateResult } | { error: RealmError }
  * no other iteration is going on. Errors reject the promise and end iterations
  * with a RealmError; aborting is no error, the result's `finishReason` says 'abort'.
  */
-export class Generation
-  implements Promise<GenerateResult>, AsyncIterable<GenerateChunk>, AsyncDisposable
-{
+export class Generation implements Promise<GenerateResult>, AsyncIterable<GenerateChunk> {
   readonly [Symbol.toStringTag] = 'Generation'
   readonly #plan: GenerationPlan
   readonly #chunks: GenerateChunk[] = []
