@@ -35,6 +35,12 @@ export function installFirefox() {
   installPackages(['firefox-esr'])
 }
 
+/** What opens a pseudo-terminal for the tests of the command. */
+export function installPseudoTerminal() {
+  if (process.platform !== 'linux' || has('script')) return
+  installPackages(['bsdutils'])
+}
+
 /** rustfmt and clippy, which a minimal toolchain lacks. */
 export function installRustComponents() {
   if (has('cargo', ['fmt', '--version']) && has('cargo', ['clippy', '--version'])) return

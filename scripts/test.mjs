@@ -11,6 +11,7 @@ import { build, has, root, run } from './steps.mjs'
 import {
   installChromium,
   installFirefox,
+  installPseudoTerminal,
   installVulkanDriver,
   installWasiTarget,
   installWebTools,
@@ -31,6 +32,7 @@ const PARTS = {
   },
   js: async () => {
     installVulkanDriver()
+    installPseudoTerminal()
     await build()
     lintFacade()
     runSuite('test-js')

@@ -124,6 +124,18 @@ describe('an answer', () => {
 })
 
 describe('a stop string', () => {
+  it('is text like any other before minTokens', async () => {
+    const stop = ' '
+    const first = await model.chat(QUESTION, { ...GREEDY, stop })
+    assert.ok(first.tokens.length < 10)
+    const result = await model.chat(QUESTION, { ...GREEDY, stop, minTokens: 10 })
+    assert.ok(result.tokens.length >= 10)
+    assert.equal(result.stopText, stop)
+    assert.equal(result.text, story.text.slice(0, result.text.length))
+    assert.ok(result.text.includes(stop))
+    assert.equal(story.text[result.text.length], stop)
+  })
+
   it('ends the answer before it', async () => {
     const stop = ' little'
     const result = await model.chat(QUESTION, { ...GREEDY, stop })

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundledModel, root, withModel } from './support/models.mjs'
@@ -25,14 +26,19 @@ function greedyAnswer(messages, options) {
 describe('realm run', () => {
   const run = ['run', '--model', bundledModel, '--max-tokens', '20', '--temperature', '0']
 
-  it('prints the answer and one line of timings', async () => {
+  it('prints the answer, and one line of timings on standard error', async () => {
     const { stdout, stderr, status } = realm([...run, QUESTION])
-    assert.equal(stderr, '')
     assert.equal(status, 0)
     const { text } = await greedyAnswer([{ role: 'user', content: QUESTION }])
-    const lines = stdout.trimEnd().split('\n')
-    assert.match(lines.pop(), /^\[load .* ms \| prompt .* \| decode 19 tokens in .*\]$/)
-    assert.equal(lines.join('\n'), text)
+    assert.equal(stdout, `${text}\n`)
+    assert.match(stderr, /^\[load .* ms \| prompt .* \| decode 19 tokens in .*\]\n$/)
+  })
+
+  it('reads a prompt that is - from standard input', async () => {
+    const { text } = await greedyAnswer([{ role: 'user', content: QUESTION }])
+    const { stdout, status } = realm([...run, '-'], QUESTION)
+    assert.equal(status, 0)
+    assert.equal(stdout, `${text}\n`)
   })
 
   it('prints one JSON object and nothing else with --json', () => {
@@ -92,13 +98,23 @@ describe('realm run', () => {
       [['run', '--nonsense', 'hi'], /nonsense/],
       [[...run, '--seed', 'five', 'hi'], /--seed: expected a number, got "five"/],
       [[...run, '--raw', '--system', 'x', 'hi'], /--system/],
+      [['talk'], /there is no command "talk", expected one of: run, chat, bench, quantize/],
+      [[...run, '-'], /expected a prompt/],
+      [[...run, '--imatrix', 'x', 'hi'], /run has no option --imatrix/],
+      [['quantize', '--raw', 'a', 'b', 'c'], /quantize has no option --raw/],
+      [['chat', '--model', bundledModel, 'hi'], /chat: expected no prompt, got "hi"/],
+      [[...run, '--threads', '-1', 'hi'], /--threads/],
     ]
     for (const [args, message] of cases) {
       const { status, stderr, stdout } = realm(args)
       assert.equal(status, 2, args.join(' '))
       assert.match(stderr, message)
+      assert.match(stderr, /^realm: [^\n]*; realm --help says what there is\n$/)
       assert.equal(stdout, '')
     }
+    const folder = realm(['run', '--model', root, 'hi'])
+    assert.equal(folder.status, 1)
+    assert.match(folder.stderr, /^realm: MODEL_UNREADABLE: .*not a regular file\n$/)
     assert.equal(realm([...run, '--max-tokens', '0', 'hi']).status, 1)
   })
 
@@ -114,15 +130,44 @@ describe('realm run', () => {
       '32768',
       QUESTION,
     ])
-    let stdout = ''
-    child.stdout.on('data', (data) => {
-      if (stdout === '') child.kill('SIGINT')
-      stdout += data
+    child.stdout.once('data', () => child.kill('SIGINT'))
+    child.stdout.resume()
+    let stderr = ''
+    child.stderr.on('data', (data) => {
+      stderr += data
     })
-    const [code] = await once(child, 'exit')
+    const [code] = await once(child, 'close')
     assert.equal(code, 130)
-    assert.match(stdout, /\n\[load .*\]\n$/)
+    assert.match(stderr, /^\[load .*\]\n$/)
   })
+})
+
+describe('standard output', { skip: process.platform === 'win32' }, () => {
+  const command = (args) => [process.execPath, bin, ...args].map((arg) => `'${arg}'`).join(' ')
+  const shell = (line) => spawnSync('bash', ['-c', line], { encoding: 'utf8', cwd: root })
+  const commands = {
+    run: command(['run', '--model', bundledModel, '--temperature', '0', QUESTION]),
+    'run --json': command(['run', '--model', bundledModel, '--json', QUESTION]),
+    chat: `echo hello | ${command(['chat', '--model', bundledModel])}`,
+    '--help': command(['--help']),
+    '--version': command(['--version']),
+  }
+
+  for (const [name, line] of Object.entries(commands)) {
+    it(`that nobody reads any more ends realm ${name} quietly`, () => {
+      for (const reader of ['true', 'head -c 1']) {
+        const { stderr, stdout } = shell(`${line} | ${reader}; echo " \${PIPESTATUS[*]}"`)
+        assert.match(stdout, /(^| )0 0( 0)?\n$/, reader)
+        assert.doesNotMatch(stderr, /EPIPE|Error|\n {4}at /)
+      }
+    })
+
+    it(`that is full ends realm ${name} with one line`, { skip: !existsSync('/dev/full') }, () => {
+      const { stderr, status } = shell(`${line} > /dev/full`)
+      assert.equal(status, 1)
+      assert.match(stderr, /^realm: standard output cannot be written: ENOSPC[^\n]*\n$/)
+    })
+  }
 })
 
 describe('realm chat', () => {
@@ -138,7 +183,30 @@ describe('realm chat', () => {
       { role: 'user', content: lines[1] },
     ])
     assert.ok(stdout.includes(first.text), stdout)
-    assert.ok(stdout.includes(second.text), stdout)
+    assert.equal(stdout, `${first.text}\n${second.text}\n`)
+  })
+
+  it('goes on after a message that is too long, and says so in one line', async () => {
+    const options = ['--temperature', '0', '--max-tokens', '8', '--context', '256']
+    const chat = ['chat', '--model', bundledModel, ...options]
+    const { stdout, stderr, status } = realm(chat, `ok\n${'x'.repeat(4000)}\n\nhi\n`)
+    assert.equal(status, 0)
+    const ok = { role: 'user', content: 'ok' }
+    const first = await greedyAnswer([ok], { maxTokens: 8 })
+    const said = [ok, { role: 'assistant', content: first.text }]
+    const last = await greedyAnswer([...said, { role: 'user', content: 'hi' }], { maxTokens: 8 })
+    assert.equal(stdout, `${first.text}\n${last.text}\n`)
+    assert.match(stderr, /^realm: KV_EXHAUSTED: [^\n]*\n$/)
+  })
+
+  it('goes on when the conversation has filled the context', () => {
+    const chat = ['chat', '--model', bundledModel, '--temperature', '0', '--context', '64']
+    const lines = Array.from({ length: 9 }, () => 'Tell me a story about a fox.')
+    const { stdout, stderr, status } = realm(chat, `${lines.join('\n')}\n`)
+    assert.equal(status, 0)
+    assert.notEqual(stdout, '')
+    const full = /^realm: the answer ends here: the context of 64 tokens is full\n/
+    assert.match(stderr, new RegExp(`${full.source}(realm: KV_EXHAUSTED: [^\\n]*\\n)+$`))
   })
 })
 
@@ -208,6 +276,6 @@ describe('npm start', () => {
     const { stderr } = spawnSync(process.execPath, [start, 'Hi', '--max-tokens', '1'], {
       encoding: 'utf8',
     })
-    assert.equal(stderr, '')
+    assert.match(stderr, /^\[load [^\n]*\]\n$/, 'the timings alone')
   })
 })

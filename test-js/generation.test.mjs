@@ -25,8 +25,8 @@ const RESULT = {
 }
 
 /** A generation whose events the test sends. */
-function scripted({ signal } = {}) {
-  const engine = { aborts: 0, starts: 0, settled: [] }
+function scripted({ signal, maxBuffered = 64 } = {}) {
+  const engine = { aborts: 0, starts: 0, allowed: [], settled: [] }
   const generation = new Generation({
     start: (onEvent) => {
       engine.starts++
@@ -39,10 +39,12 @@ function scripted({ signal } = {}) {
         abort: () => {
           engine.aborts++
         },
+        allow: (tokens) => engine.allowed.push(tokens),
       }
     },
     signal,
     loadMs: 4,
+    maxBuffered,
     onSettled: (result) => engine.settled.push(result),
   })
   return { engine, generation }
@@ -158,6 +160,61 @@ describe('a generation', () => {
     engine.end()
     for await (const _ of generation) break
     assert.equal(engine.aborts, 0)
+  })
+
+  it('is allowed more tokens as the iteration that has read most reads on', async () => {
+    const { engine, generation } = scripted({ maxBuffered: 4 })
+    for (const i of [0, 1, 2, 3]) engine.chunk('a', i)
+    const [first, second] = [1, 2].map(() => generation[Symbol.asyncIterator]())
+    await first.next()
+    assert.deepEqual(engine.allowed, [], 'not for every token')
+    await first.next()
+    assert.deepEqual(engine.allowed, [6])
+    for (let i = 0; i < 3; i++) await second.next()
+    assert.deepEqual(engine.allowed, [6])
+    await second.next()
+    assert.deepEqual(engine.allowed, [6, 8])
+    engine.end()
+    await generation
+    assert.deepEqual(engine.allowed, [6, 8], 'it has ended')
+  })
+
+  it('is allowed one token after the other when no more may wait', async () => {
+    const { engine, generation } = scripted({ maxBuffered: 1 })
+    const iterator = generation[Symbol.asyncIterator]()
+    for (const i of [0, 1, 2]) {
+      engine.chunk('a', i)
+      await iterator.next()
+    }
+    assert.deepEqual(engine.allowed, [2, 3, 4])
+    engine.end()
+  })
+
+  it('is allowed all tokens once somebody waits for its end', async () => {
+    for (const wait of ['then', 'catch', 'finally']) {
+      const { engine, generation } = scripted()
+      const waiting = generation[wait](() => {})
+      assert.deepEqual(engine.allowed, [Number.POSITIVE_INFINITY], wait)
+      generation.then(() => {})
+      assert.equal(engine.allowed.length, 1)
+      engine.end()
+      await waiting
+    }
+  })
+
+  it('is aborted when it is disposed of, which waits for the end', async () => {
+    const { engine, generation } = scripted()
+    let isDone = false
+    const disposed = generation[Symbol.asyncDispose]().then(() => {
+      isDone = true
+    })
+    await turn()
+    assert.deepEqual([engine.aborts, isDone], [1, false])
+    engine.end({ finishReason: 'abort' })
+    await disposed
+    const failed = scripted()
+    failed.engine.fail('INTERNAL')
+    await failed.generation[Symbol.asyncDispose]()
   })
 
   it('passes an abort of its signal on, and stops listening when it has ended', async () => {

@@ -171,9 +171,11 @@ describe('a session', () => {
   it('ends its answer when it is disposed of', async () => {
     const session = model.session({ ...GREEDY, ignoreEos: true })
     const answer = session.send('Hello!')
+    const disposed = session.dispose()
     await session.dispose()
+    assert.equal(answer.ended, true, 'every call waits for the end')
+    await disposed
     assert.equal((await answer).finishReason, 'abort')
-    await session.dispose()
   })
 
   it('refuses wrong and reserved options', () => {

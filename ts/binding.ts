@@ -194,6 +194,8 @@ export interface BindingGenerateOptions {
   ignoreEos: boolean
   /** Put the prompt's text in front of the answer. */
   echo: boolean
+  /** Tokens that the answer may have before `allow` says that there may be more. */
+  maxBuffered: number
   /** How a text prompt is tokenised. */
   addSpecial: boolean
   parseSpecial: boolean
@@ -238,6 +240,11 @@ export type BindingEvent =
 export interface BindingGeneration {
   /** Ends the generation within one step; its 'end' event says 'abort'. Any number of calls. */
   abort(): void
+  /**
+   * Lets the answer have `tokens` tokens in all, Infinity for any number; it waits where it has as
+   * many as it may. Any number of calls, of which the largest counts.
+   */
+  allow(tokens: number): void
 }
 
 /** A request in progress that answers once. */
@@ -279,7 +286,10 @@ export interface BindingModel {
   detokenize(ids: Uint32Array, special: boolean): string
   /** Holds its caller up, so a template has 50 ms here. */
   applyChatTemplate(conversation: BindingConversation): string
-  /** A conversation is rendered where nobody is held up; its template has 500 ms. */
+  /**
+   * A conversation is rendered where nobody is held up; its template has 500 ms. In Node the
+   * generation does not keep the process alive.
+   */
   generate(
     prompt: BindingPrompt,
     options: BindingGenerateOptions,

@@ -30,6 +30,18 @@ export function isAborted(signal: AbortSignal | undefined): boolean {
   return reading('signal', () => signal?.aborted === true)
 }
 
+/** Who is to be stopped by a signal. */
+interface Audience {
+  readonly stops: Set<() => void>
+  readonly tell: () => void
+}
+
+/**
+ * One listener for each signal, however many operations it is given to: Node warns of a leak where
+ * a signal has more than ten.
+ */
+const audiences = new WeakMap<AbortSignal, Audience>()
+
 /**
  * Calls `stop` when a signal is aborted; at once if it is already.
  * @returns what ends listening
@@ -41,13 +53,43 @@ export function listen(signal: AbortSignal | undefined, stop: () => void): () =>
     stop()
     return () => {}
   }
-  reading('signal', () => signal.addEventListener('abort', stop, { once: true }))
+  const audience = audiences.get(signal) ?? gather(signal)
+  const own = () => stop()
+  audience.stops.add(own)
   return () => {
-    try {
-      signal.removeEventListener('abort', stop)
-    } catch {
-      // What was listened for is over, and hearing of it later does nothing.
-    }
+    if (audience.stops.delete(own) && audience.stops.size === 0) dismiss(signal, audience)
+  }
+}
+
+function gather(signal: AbortSignal): Audience {
+  const stops = new Set<() => void>()
+  const audience = {
+    stops,
+    tell: () => {
+      audiences.delete(signal)
+      for (const stop of [...stops]) stop()
+    },
+  }
+  reading('signal', () => signal.addEventListener('abort', audience.tell, { once: true }))
+  audiences.set(signal, audience)
+  return audience
+}
+
+function dismiss(signal: AbortSignal, audience: Audience): void {
+  if (audiences.get(signal) === audience) audiences.delete(signal)
+  try {
+    signal.removeEventListener('abort', audience.tell)
+  } catch {
+    // What was listened for is over, and hearing of it later does nothing.
+  }
+}
+
+/** Why a signal was aborted. Never throws. */
+function reasonOf(signal: AbortSignal | undefined): unknown {
+  try {
+    return signal?.reason
+  } catch (error) {
+    return error
   }
 }
 
@@ -86,12 +128,7 @@ export async function runFor<P, T>(
     )
   }
   const ends = [
-    listen(signal, () =>
-      aborted(
-        ' by its signal',
-        reading('signal', () => signal?.reason),
-      ),
-    ),
+    listen(signal, () => aborted(' by its signal', reasonOf(signal))),
     listen(owner, () => fail(RealmError.from(owner?.reason))),
   ]
   let made: T

@@ -3,9 +3,10 @@
  */
 
 import { constants } from 'node:os'
-import { createInterface } from 'node:readline/promises'
-import { parseArgs } from 'node:util'
 import { type BenchRates, bench, benchContextLength } from './bench.js'
+import { chat } from './cli/chat.js'
+import { type Flags, numeric, parse, USAGE, UsageError, wholeNumber } from './cli/flags.js'
+import { note, OutputError, percentage, print } from './cli/output.js'
 import { guarded, RealmError } from './errors.js'
 import type { GenerateResult, Generation } from './generation.js'
 import { loadBinding, version } from './load-binding.js'
@@ -13,60 +14,6 @@ import type { Model, ModelInfo } from './model.js'
 import type { GenerateOptions, LoadOptions } from './options.js'
 import { quantize } from './quantize.js'
 import { Realm } from './realm.js'
-
-const USAGE = `Usage:
-  realm run  --model SOURCE [options] PROMPT   answer once
-  realm chat --model SOURCE [options]          talk, line by line
-  realm bench SOURCE [options]                 measure how fast a model runs here
-  realm quantize INPUT OUTPUT MIX [options]    write a GGUF file with smaller types
-
-SOURCE is a path, a URL or hf:owner/repo[/file][@revision].
-
-  --max-tokens N     most tokens of an answer
-  --temperature T    0 always takes the best token (default 0.8)
-  --seed S           same seed, same text
-  --system TEXT      system message
-  --raw              continue the prompt as it is, without the chat template (run)
-  --chat-template T  name of a built-in template, or Jinja, instead of the model's own
-  --json             print one JSON object instead of text (run, bench)
-  --lora FILE[:S]    LoRA adapter, with factor S (default 1); can be given several times
-  --context N        positions of the context; of bench: tokens before the prompt, such as 0,4096
-                     (default 0,512)
-  --prompt N         tokens of the prompt (bench, default 512)
-  --decode N         tokens made after it (bench, default 128)
-  --layout NAME      'mapped', 'packed' or 'auto' (default)
-  --threads N        threads; 0 = physical cores (default)
-  --imatrix FILE     importance matrix (quantize)
-  --allow-requantize quantise what is quantised already (quantize)
-  --backend NAME     'auto' (default) or a backend's name
-  --device NAME      device of backend 'webgpu': its number or part of its name
-  --help, --version
-`
-
-const OPTIONS = {
-  model: { type: 'string' },
-  'max-tokens': { type: 'string' },
-  temperature: { type: 'string' },
-  seed: { type: 'string' },
-  system: { type: 'string' },
-  raw: { type: 'boolean', default: false },
-  json: { type: 'boolean', default: false },
-  lora: { type: 'string', multiple: true },
-  'chat-template': { type: 'string' },
-  context: { type: 'string' },
-  prompt: { type: 'string' },
-  decode: { type: 'string' },
-  layout: { type: 'string' },
-  threads: { type: 'string' },
-  imatrix: { type: 'string' },
-  'allow-requantize': { type: 'boolean', default: false },
-  backend: { type: 'string' },
-  device: { type: 'string' },
-  help: { type: 'boolean', default: false },
-  version: { type: 'boolean', default: false },
-} as const
-
-type Flags = ReturnType<typeof parse>['values']
 
 /** Process exit codes. */
 const OK = 0
@@ -84,50 +31,50 @@ export async function main(args: string[]): Promise<number> {
   try {
     return await dispatch(args)
   } catch (error) {
-    if (!(error instanceof RealmError || error instanceof UsageError)) throw error
+    if (error instanceof OutputError && error.isUnread) return OK
+    const isExpected = [RealmError, UsageError, OutputError].some((type) => error instanceof type)
+    if (!isExpected) throw error
     const label = error instanceof RealmError ? `${error.code}: ` : ''
-    process.stderr.write(`realm: ${label}${error.message}\n`)
+    note(`realm: ${label}${(error as Error).message}`)
     return error instanceof UsageError ? WRONG_USAGE : FAILED
   }
 }
 
-class UsageError extends Error {}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({ args, options: OPTIONS, allowPositionals: true })
-  } catch (error) {
-    throw new UsageError(`${(error as Error).message}\n\n${USAGE}`)
-  }
-}
-
 async function dispatch(args: string[]): Promise<number> {
-  const { values: flags, positionals } = parse(args)
-  const [command, ...words] = positionals
-  if (flags.version) return print(`${version}\n`)
-  if (flags.help) return print(USAGE)
+  const { command, words, flags } = parse(args)
+  if (command === undefined) return printed(flags.version ? `${version}\n` : USAGE)
   if (command === 'quantize') return quantizeFile(words, flags)
   if (command === 'bench') return benchModel(words, flags)
-  if (command !== 'run' && command !== 'chat')
-    throw new UsageError(`expected a command: run, chat, bench or quantize\n\n${USAGE}`)
-  const prompt = words.join(' ')
-  if (command === 'run' && prompt === '') throw new UsageError(`expected a prompt\n\n${USAGE}`)
-  if (flags.model === undefined) throw new UsageError(`expected --model\n\n${USAGE}`)
+  if (command === 'chat' && words.length > 0)
+    throw new UsageError(`chat: expected no prompt, got "${words.join(' ')}"`)
+  const prompt = await promptOf(words)
+  if (command === 'run' && prompt === '') throw new UsageError('run: expected a prompt')
+  if (flags.model === undefined) throw new UsageError(`${command}: expected --model SOURCE`)
+  if (flags.raw && flags.system !== undefined)
+    throw new UsageError('--system needs a chat, --raw has none')
   const options = generateOptions(flags)
   const model = await loadModel(flags.model, flags, numeric(flags, 'context'))
   try {
-    return command === 'run'
-      ? await run(model, prompt, flags, options)
-      : await chat(model, flags, options)
+    if (command === 'run') return await run(model, prompt, flags, options)
+    await chat(model, flags.system, options)
+    return OK
   } finally {
     await model.dispose()
   }
 }
 
+/** What stands on the command line, or on standard input. */
+async function promptOf(words: string[]): Promise<string> {
+  if (words.length !== 1 || words[0] !== '-') return words.join(' ')
+  const pieces: Buffer[] = []
+  for await (const piece of process.stdin) pieces.push(piece)
+  return Buffer.concat(pieces).toString()
+}
+
 async function quantizeFile(words: string[], flags: Flags): Promise<number> {
   const [input, output, mix, ...rest] = words
   if (input === undefined || output === undefined || mix === undefined || rest.length > 0)
-    throw new UsageError(`expected an input, an output and a mix\n\n${USAGE}`)
+    throw new UsageError('quantize: expected an input, an output and a mix')
   // Ctrl-C and its like end the work through its signal, so that nothing is left; twice, the process.
   const interrupt = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -145,15 +92,14 @@ async function quantizeFile(words: string[], flags: Flags): Promise<number> {
   if (report === null) return 128 + constants.signals[interrupt.signal.reason as NodeJS.Signals]
   const changed = report.tensors.filter(({ from, to }) => from !== to).length
   const [before, after] = [report.inputBytes, report.outputBytes].map((n) => (n / 1e6).toFixed(1))
-  return print(
+  return printed(
     `${changed} of ${report.tensors.length} tensors quantised, ${before} MB -> ${after} MB\n`,
   )
 }
 
 async function benchModel(words: string[], flags: Flags): Promise<number> {
   const [source, ...rest] = words
-  if (source === undefined || rest.length > 0)
-    throw new UsageError(`expected one model\n\n${USAGE}`)
+  if (source === undefined || rest.length > 0) throw new UsageError('bench: expected one model')
   const options = {
     promptTokens: wholeNumber('prompt', flags.prompt ?? '512', 1),
     decodeTokens: wholeNumber('decode', flags.decode ?? '128', 1),
@@ -166,7 +112,7 @@ async function benchModel(words: string[], flags: Flags): Promise<number> {
     const { info } = model
     const memory = info.backend === 'cpu' ? bandwidth : null
     const rates = await bench(model, options, memory)
-    return print(
+    return printed(
       flags.json
         ? `${JSON.stringify({ version, info, memoryBytesPerSecond: memory, rates })}\n`
         : benchText(info, memory, rates),
@@ -195,17 +141,6 @@ function benchText(info: ModelInfo, memory: number | null, rates: BenchRates[]):
     ...lines,
     '',
   ].join('\n')
-}
-
-/** Shows a percentage on a terminal's error stream. */
-function percentage(what: string): (fraction: number) => void {
-  let last = -1
-  return (fraction) => {
-    const percent = Math.floor(fraction * 100)
-    if (percent === last || !process.stderr.isTTY) return
-    last = percent
-    process.stderr.write(`\r${what} ${percent} %${percent === 100 ? '\n' : ''}`)
-  }
 }
 
 async function loadModel(
@@ -245,27 +180,6 @@ function generateOptions(flags: Flags): GenerateOptions {
   }
 }
 
-function numeric(
-  flags: Flags,
-  name: 'max-tokens' | 'temperature' | 'seed' | 'context' | 'threads',
-): number | undefined {
-  const text = flags[name]
-  return text === undefined ? undefined : numberOf(name, text)
-}
-
-function numberOf(name: string, text: string): number {
-  const value = Number(text)
-  if (text.trim() === '' || Number.isNaN(value))
-    throw new UsageError(`--${name}: expected a number, got "${text}"`)
-  return value
-}
-
-function wholeNumber(name: string, text: string, least: number): number {
-  const value = numberOf(name, text)
-  if (Number.isSafeInteger(value) && value >= least) return value
-  throw new UsageError(`--${name}: expected a whole number, at least ${least}, got "${text}"`)
-}
-
 async function run(
   model: Model,
   prompt: string,
@@ -273,32 +187,16 @@ async function run(
   options: GenerateOptions,
 ): Promise<number> {
   const system = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
-  if (flags.raw && system.length > 0) throw new UsageError('--system needs a chat, --raw has none')
   const generation = flags.raw
     ? model.generate(prompt, options)
     : model.chat([...system, { role: 'user', content: prompt }], options)
   return interruptible(generation, async () => {
     if (!flags.json) await stream(generation)
     const result = await generation
-    print(flags.json ? `${JSON.stringify(toJson(result))}\n` : `\n${timings(result)}\n`)
+    await print(flags.json ? `${JSON.stringify(toJson(result))}\n` : '\n')
+    if (!flags.json) note(timings(result))
     return result.finishReason === 'abort' ? INTERRUPTED : OK
   })
-}
-
-async function chat(model: Model, flags: Flags, options: GenerateOptions): Promise<number> {
-  const session = model.session({ system: flags.system, ...options })
-  const lines = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ' })
-  lines.prompt()
-  for await (const line of lines) {
-    if (line.trim() !== '') {
-      const generation = session.send(line)
-      await interruptible(generation, () => stream(generation))
-      print('\n')
-    }
-    lines.prompt()
-  }
-  await session.dispose()
-  return OK
 }
 
 /** Ctrl-C ends the answer instead of the process while `work` goes on. */
@@ -313,7 +211,7 @@ async function interruptible<T>(generation: Generation, work: () => Promise<T>):
 }
 
 async function stream(generation: Generation): Promise<void> {
-  for await (const { text } of generation) print(text)
+  for await (const { text } of generation) await print(text)
 }
 
 function toJson(result: GenerateResult) {
@@ -338,7 +236,7 @@ function rate(tokens: number, milliseconds: number): string {
   return milliseconds > 0 ? `${((tokens * 1000) / milliseconds).toFixed(1)}/s` : '-'
 }
 
-function print(text: string): number {
-  process.stdout.write(text)
+async function printed(text: string): Promise<number> {
+  await print(text)
   return OK
 }

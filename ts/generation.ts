@@ -43,7 +43,7 @@ export interface GenerateResult {
     promptTokens: number
     /** From the call to the first token, waiting in line included. */
     firstTokenMs: number
-    /** From the first token to the last. */
+    /** From the first token to the last, without the time that the answer waited for its reader. */
     decodeMs: number
     /** Tokens made in that time. */
     decodeTokens: number
@@ -64,6 +64,8 @@ export interface GenerationPlan {
   loadMs: number
   /** Whether the first chunk is the prompt. */
   echo: boolean
+  /** Tokens that it may be ahead of its reader. */
+  maxBuffered: number
   /** Called once, before the result can be seen: with the result, or null after an error. */
   onSettled?: ((settled: SettledResult | null) => void) | undefined
 }
@@ -73,6 +75,11 @@ type Outcome = { result: GenerateResult } | { error: RealmError }
 /**
  * Await it for the result, or iterate it for the chunks, or both, in any order
  * and any number of times: every iteration starts at the first chunk.
+ *
+ * An answer is computed as it is wanted. Awaited (`then`, `catch`, `finally`), it runs to its end.
+ * Otherwise it waits when it is `maxBuffered` tokens ahead of the iteration that has read most, and
+ * gives up its memory to others while it does; in Node it then keeps no process alive. So one that
+ * nobody awaits or reads does not end by itself: abort it.
  *
  * Leaving a `for await` early (break, return, throw) aborts the generation once
  * no other iteration is going on. Errors reject the promise and end iterations
@@ -86,6 +93,14 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #settle!: (outcome: Outcome) => void
   #outcome: Outcome | undefined
   #running: BindingGeneration | undefined
+  /** Tokens that it may have by now. */
+  #allowed: number
+  /** Tokens that it has. */
+  #received = 0
+  /** Tokens that the iteration which has read most has read. */
+  #read = 0
+  /** Keeps the process alive while the answer is computed. */
+  #alive: ReturnType<typeof setInterval> | undefined
   #endListening = () => {}
   /** Iterations that wait for the next event. */
   #waiting: (() => void)[] = []
@@ -95,6 +110,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   /** @internal */
   constructor(plan: GenerationPlan) {
     this.#plan = plan
+    this.#allowed = plan.maxBuffered
     this.#result = new Promise((resolve, reject) => {
       this.#settle = (outcome) =>
         'result' in outcome ? resolve(outcome.result) : reject(outcome.error)
@@ -102,7 +118,10 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
     try {
       this.#endListening = listen(plan.signal, () => this.abort())
       if (isAborted(plan.signal)) this.#finish({ result: abortedResult(plan.loadMs) })
-      else this.#running = plan.start((event) => this.#onEvent(event))
+      else {
+        this.#running = plan.start((event) => this.#onEvent(event))
+        this.#stayAlive()
+      }
     } catch (error) {
       this.#finish({ error: RealmError.from(error) })
     }
@@ -120,6 +139,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
       signal: undefined,
       loadMs: 0,
       echo: false,
+      maxBuffered: 1,
     })
   }
 
@@ -133,21 +153,30 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
     this.#running?.abort()
   }
 
+  /** Ends the generation, then resolves. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.abort()
+    await this.#result.catch(() => {})
+  }
+
   // biome-ignore lint/suspicious/noThenProperty: awaiting a generation is its purpose
   then<A = GenerateResult, B = never>(
     onResult?: ((result: GenerateResult) => A | PromiseLike<A>) | null,
     onError?: ((error: RealmError) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
+    this.#allow(Number.POSITIVE_INFINITY)
     return this.#result.then(onResult, onError)
   }
 
   catch<B = never>(
     onError?: ((error: RealmError) => B | PromiseLike<B>) | null,
   ): Promise<GenerateResult | B> {
+    this.#allow(Number.POSITIVE_INFINITY)
     return this.#result.catch(onError)
   }
 
   finally(onEnd?: (() => void) | null): Promise<GenerateResult> {
+    this.#allow(Number.POSITIVE_INFINITY)
     return this.#result.finally(onEnd)
   }
 
@@ -173,6 +202,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
           const chunk = this.#chunks[index]
           if (chunk !== undefined) {
             index++
+            this.#hasRead(chunk)
             return { done: false, value: chunk }
           }
           if (this.#outcome === undefined) {
@@ -187,8 +217,7 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
       return: async () => {
         end()
         if (this.#outcome === undefined && this.#readers === 0) {
-          this.abort()
-          await this.#result.catch(() => {})
+          await this[Symbol.asyncDispose]()
         }
         this.#wake()
         return { done: true, value: undefined }
@@ -199,6 +228,8 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #onEvent(event: BindingEvent): void {
     if (event.type === 'chunk') {
       this.#chunks.push(event.chunk)
+      this.#received += event.chunk.tokens.length
+      this.#stayAlive()
       this.#wake()
     } else if (event.type === 'end') {
       this.#finish({ result: toResult(event.result, this.#plan.loadMs) })
@@ -210,10 +241,35 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #finish(outcome: Outcome): void {
     this.#outcome = outcome
     this.#running = undefined
+    this.#stayAlive()
     this.#endListening()
     this.#plan.onSettled?.('result' in outcome ? this.#settled(outcome.result) : null)
     this.#settle(outcome)
     this.#wake()
+  }
+
+  #hasRead({ index, tokens }: GenerateChunk): void {
+    this.#read = Math.max(this.#read, index + tokens.length)
+    const { maxBuffered } = this.#plan
+    // Not for every token, so that the engine is told less often.
+    if (this.#allowed - this.#read <= maxBuffered / 2) this.#allow(this.#read + maxBuffered)
+  }
+
+  #allow(tokens: number): void {
+    if (tokens <= this.#allowed) return
+    this.#allowed = tokens
+    this.#running?.allow(tokens)
+    this.#stayAlive()
+  }
+
+  /** A timer that never does anything is what keeps Node waiting. */
+  #stayAlive(): void {
+    const isComputed = this.#running !== undefined && this.#received < this.#allowed
+    if (isComputed) this.#alive ??= setInterval(() => {}, 2 ** 31 - 1)
+    else {
+      clearInterval(this.#alive)
+      this.#alive = undefined
+    }
   }
 
   #settled(result: GenerateResult): SettledResult {

@@ -152,7 +152,9 @@ export class Model {
   }
 
   /**
-   * Joins token ids to text. Bytes that are not UTF-8 become U+FFFD.
+   * Joins token ids to text. Bytes that are not UTF-8 become U+FFFD. A tokenizer that puts a space in
+   * front of text (SentencePiece) loses it again in front of the first id; behind a BOS token it
+   * stays, as in llama.cpp.
    *
    * @throws RealmError INVALID_ARGUMENT  an id is not in the vocabulary, or the file has none
    */
@@ -450,6 +452,7 @@ export class Model {
       signal,
       loadMs: this.info.loadMs,
       echo: settings.echo,
+      maxBuffered: settings.maxBuffered,
     })
   }
 
@@ -473,6 +476,7 @@ export class Model {
       signal,
       loadMs: this.info.loadMs,
       echo: settings.echo,
+      maxBuffered: settings.maxBuffered,
       onSettled,
     })
   }

@@ -167,12 +167,20 @@ export interface GenerateOptions {
   seed?: number | undefined
   /** Text that ends the answer and is not part of it; at most 64 KiB in all. Default none. */
   stop?: string | readonly string[] | undefined
-  /** The answer does not end by itself before it has this many tokens. Default 0. */
+  /**
+   * Neither the model nor a stop string ends the answer before it has this many tokens; a stop
+   * string that is complete earlier is text like any other. Default 0.
+   */
   minTokens?: number | undefined
   /** Goes on past the model's end-of-generation tokens. Default false. */
   ignoreEos?: boolean | undefined
   /** Puts the prompt's text in front of the answer. Default false. */
   echo?: boolean | undefined
+  /**
+   * How many tokens an answer that is iterated, and not awaited, may be ahead of its reader; then
+   * it waits for him. At least 1. Default 64.
+   */
+  maxBuffered?: number | undefined
   /** LoRA adapters for this answer; [] for none. Default: the model's own list. */
   lora?: LoraOption | undefined
   /** Ends the generation within one step; its result says 'abort'. */
@@ -358,6 +366,7 @@ const GENERATE = {
   minTokens: integer(0, MAX, 0),
   ignoreEos: boolean(false),
   echo: boolean(false),
+  maxBuffered: integer(1, MAX, 64),
   lora: loraField,
   signal: signalField,
 }
@@ -479,6 +488,7 @@ export function toBindingGenerate(
     minTokens: options.minTokens,
     ignoreEos: options.ignoreEos,
     echo: options.echo,
+    maxBuffered: options.maxBuffered,
     addSpecial: tokens.addSpecial,
     parseSpecial: tokens.parseSpecial,
     sequence,

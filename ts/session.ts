@@ -47,7 +47,7 @@ export class Session {
   #options: SessionOptions
   #messages: ChatMessage[]
   #latest: Generation | undefined
-  #disposed = false
+  #disposed: Promise<void> | undefined
 
   /** @internal */
   constructor(model: Model, binding: BindingModel, options: unknown, fork?: Session) {
@@ -143,11 +143,13 @@ export class Session {
   }
 
   /** Aborts the answer in the making and gives the KV cache back. Any number of calls. */
-  async dispose(): Promise<void> {
-    if (this.#disposed) return
-    this.#disposed = true
-    this.#latest?.abort()
-    await this.#latest?.catch(() => {})
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#dispose()
+    return this.#disposed
+  }
+
+  async #dispose(): Promise<void> {
+    await this.#latest?.[Symbol.asyncDispose]()
     try {
       guarded(() => this.#binding.closeSequence(this.#sequence))
     } catch (error) {
@@ -168,7 +170,8 @@ export class Session {
   }
 
   #idle(what: string): void {
-    if (this.#disposed) throw new RealmError('DISPOSED', 'the session was disposed of')
+    if (this.#disposed !== undefined)
+      throw new RealmError('DISPOSED', 'the session was disposed of')
     if (this.#latest?.ended !== false) return
     throw new RealmError(
       'INVALID_ARGUMENT',

@@ -8,6 +8,7 @@ import type {
   BindingEstimate,
   BindingEvent,
   BindingGenerateOptions,
+  BindingGeneration,
   BindingLoad,
   BindingLoadOptions,
   BindingLora,
@@ -49,7 +50,7 @@ export interface EngineModel
     prompt: BindingPrompt,
     options: BindingGenerateOptions,
     onEvent: (event: BindingEvent) => void,
-  ): { abort(): void; free(): void }
+  ): BindingGeneration & { free(): void }
   loadAdapter(parts: Uint8Array[]): Promise<BindingAdapter>
   setLora(lora: BindingLora[]): void
   headerBytes(): Float64Array

@@ -60,6 +60,7 @@ export type Request =
   | { type: 'call'; id: number; method: Method; args: unknown[] }
   | { type: 'generate'; id: number; prompt: BindingPrompt; options: BindingGenerateOptions }
   | { type: 'abort'; id: number }
+  | { type: 'allow'; id: number; tokens: number }
 
 /** Methods of the engine's model that are called by name. */
 export type Method =

@@ -2,7 +2,13 @@
  * A model's worker as the page sees it: calls with answers, and events.
  */
 
-import type { BindingEvent, BindingProgress, BindingPrompt, BindingRequest } from '../binding.js'
+import type {
+  BindingEvent,
+  BindingGeneration,
+  BindingProgress,
+  BindingPrompt,
+  BindingRequest,
+} from '../binding.js'
 import { RealmError } from '../errors.js'
 import {
   type EstimateRequest,
@@ -92,11 +98,14 @@ export class RemoteWorker {
     prompt: BindingPrompt,
     options: Extract<Request, { type: 'generate' }>['options'],
     onEvent: (event: BindingEvent) => void,
-  ): { abort(): void } {
+  ): BindingGeneration {
     const id = ++this.#last
     this.#listeners.set(id, onEvent)
     this.#post({ type: 'generate', id, prompt, options })
-    return { abort: () => this.#post({ type: 'abort', id }) }
+    return {
+      abort: () => this.#post({ type: 'abort', id }),
+      allow: (tokens) => this.#post({ type: 'allow', id, tokens }),
+    }
   }
 
   /** Ends the worker: whoever waits gets `error`, and so does whoever asks later. */

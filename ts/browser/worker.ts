@@ -25,7 +25,7 @@ declare const self: DedicatedWorkerGlobalScope & { realmPause?: () => Promise<vo
 let model: EngineModel | undefined
 const loading = new AbortController()
 /** Requests in progress by their number. */
-const requests = new Map<number, { abort(): void; free(): void }>()
+const requests = new Map<number, { abort(): void; allow?(tokens: number): void; free(): void }>()
 /** The engine's numbers of sequences by the page's. */
 const sequences = new Map<number, number>()
 
@@ -54,6 +54,7 @@ self.onmessage = ({ data }: MessageEvent<Request>) => {
   else if (data.type === 'abort-load') loading.abort()
   else if (data.type === 'call') answer(data)
   else if (data.type === 'generate') generate(data)
+  else if (data.type === 'allow') requests.get(data.id)?.allow?.(data.tokens)
   else requests.get(data.id)?.abort()
 }
 

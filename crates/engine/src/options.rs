@@ -64,12 +64,15 @@ pub struct GenerateOptions {
     pub draw_seed: bool,
     /// Strings that end the answer and are not part of it; none of them empty, 64 KiB together.
     pub stop: Vec<String>,
-    /// End-of-generation tokens are not chosen before this many tokens.
+    /// Neither end-of-generation tokens nor stop strings end it before this many tokens.
     pub min_tokens: usize,
     /// End-of-generation tokens are never chosen.
     pub ignore_eos: bool,
     /// Puts the prompt's text in front of the answer.
     pub echo: bool,
+    /// Tokens that it may have before somebody says that they are read, who then allows more; it
+    /// waits meanwhile.
+    pub max_buffered: usize,
     /// Adds the token that the model wants in front of a text prompt, such as BOS.
     pub add_special: bool,
     /// Takes text such as `<|im_end|>` in a text prompt for the token it names.
@@ -91,6 +94,7 @@ impl Default for GenerateOptions {
             min_tokens: 0,
             ignore_eos: false,
             echo: false,
+            max_buffered: usize::MAX,
             add_special: true,
             parse_special: true,
             sequence: None,

@@ -159,9 +159,21 @@ impl StopMatcher {
                 return Stopped::By(before, stop);
             }
         }
-        let n_beginning = automaton.nodes[self.at as usize].n_bytes as usize;
+        Stopped::Not(self.release())
+    }
+
+    /// Takes the next piece of text, in which a stop string that is complete ends nothing.
+    pub(crate) fn pass_over(&mut self, text: &str) -> String {
+        self.held.push_str(text);
+        self.at = text.bytes().fold(self.at, |at, byte| self.stops.0.step(at, byte));
+        self.release()
+    }
+
+    /// What can no longer become part of a stop string.
+    fn release(&mut self) -> String {
+        let n_beginning = self.stops.0.nodes[self.at as usize].n_bytes as usize;
         let n_safe = self.held.len() - n_beginning;
-        Stopped::Not(self.held.drain(..n_safe).collect())
+        self.held.drain(..n_safe).collect()
     }
 
     /// The text that is held back, when no more will come.
@@ -205,6 +217,14 @@ mod tests {
         assert_eq!(matcher.push("emy"), Stopped::Not("ENemy".into()));
         assert_eq!(matcher.push("E"), Stopped::Not(String::new()));
         assert_eq!(matcher.finish(), "E");
+    }
+
+    #[test]
+    fn a_stop_string_that_is_passed_over_ends_nothing_and_may_be_the_beginning_of_one_that_does() {
+        let mut matcher = matcher(&["END", "DING"]);
+        assert_eq!(matcher.pass_over("the END"), "the ");
+        assert_eq!(matcher.push("IN"), Stopped::Not("EN".into()), "the D may begin the other one");
+        assert_eq!(matcher.push("G"), Stopped::By(String::new(), "DING".into()));
     }
 
     #[test]

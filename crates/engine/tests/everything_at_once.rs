@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use proptest::prelude::*;
 use realm_engine::engine::Limits;
 use realm_engine::requests::{
-    EmbedOptions, EmbeddingRequest, FinishReason, GenerationRequest, LayerRequest, LayerWork,
-    RequestId,
+    Allowance, EmbedOptions, EmbeddingRequest, FinishReason, GenerationRequest, LayerRequest,
+    LayerWork, RequestId,
 };
 use realm_engine::{Coded, Error, ErrorCode, Prepared};
 use realm_model::Pooling;
@@ -27,6 +27,13 @@ enum Act {
         n: usize,
         kept: Option<usize>,
         delay: usize,
+        /// Tokens that the answer may have before anybody reads it.
+        allowed: usize,
+    },
+    /// Reads the tokens of an answer, which may have so many more.
+    Read {
+        which: usize,
+        n: usize,
     },
     Embed {
         texts: Vec<Vec<u32>>,
@@ -67,10 +74,14 @@ fn act() -> impl Strategy<Value = Act> {
         Just(Pooling::Last),
     ];
     let kept = proptest::option::of(0usize..4);
+    let allowed = prop_oneof![Just(usize::MAX), 1usize..12];
     prop_oneof![
-        4 => (0usize..12, tokens(1..8), 0usize..12, kept, 0usize..4).prop_map(
-            |(shared, own, n, kept, delay)| Act::Generate { shared, own, n, kept, delay },
+        4 => (0usize..12, tokens(1..8), 0usize..12, kept, 0usize..4, allowed).prop_map(
+            |(shared, own, n, kept, delay, allowed)| {
+                Act::Generate { shared, own, n, kept, delay, allowed }
+            },
         ),
+        2 => (0usize..8, 1usize..6).prop_map(|(which, n)| Act::Read { which, n }),
         2 => (proptest::collection::vec(tokens(1..20), 1..5), pooling)
             .prop_map(|(texts, pooling)| Act::Embed { texts, pooling }),
         2 => (0u32..2, tokens(1..5), any::<bool>())
@@ -100,6 +111,8 @@ struct Answer {
     n: usize,
     kept: Option<u32>,
     abort: Arc<AtomicBool>,
+    allowance: Allowance,
+    allowed: usize,
 }
 
 struct Vectors {
@@ -136,6 +149,8 @@ struct Program {
     n_steps: usize,
     /// Rows of everything that was asked for: nobody needs more steps than that.
     n_rows: usize,
+    /// How often an answer could go on that may have waited: others may begin anew then.
+    n_reads: usize,
 }
 
 impl Program {
@@ -162,15 +177,17 @@ impl Program {
             may_use_layers: limits.n_states == 0 || limits.n_states > 2,
             n_steps: 0,
             n_rows: 0,
+            n_reads: 0,
         }
     }
 
     fn do_it(&mut self, act: Act) {
         match act {
-            Act::Generate { shared, own, n, kept, delay } => {
+            Act::Generate { shared, own, n, kept, delay, allowed } => {
                 let prompt = [&self.base[..shared], &own].concat();
-                self.generate(prompt, n, kept, delay);
+                self.generate(prompt, n, kept, delay, allowed);
             }
+            Act::Read { which, n } => self.read(which, n),
             Act::Embed { texts, pooling } => {
                 self.n_rows += texts.iter().map(Vec::len).sum::<usize>() + 1;
                 let abort = Arc::new(AtomicBool::new(false));
@@ -223,7 +240,23 @@ impl Program {
         self.n_opened += 1;
     }
 
-    fn generate(&mut self, prompt: Vec<u32>, n: usize, kept: Option<usize>, delay: usize) {
+    /// Lets one of the last answers have `n` more tokens.
+    fn read(&mut self, which: usize, n: usize) {
+        if let Some(answer) = self.answers.iter_mut().rev().nth(which) {
+            answer.allowed = answer.allowed.saturating_add(n);
+            answer.allowance.raise(answer.allowed);
+            self.n_reads += 1;
+        }
+    }
+
+    fn generate(
+        &mut self,
+        prompt: Vec<u32>,
+        n: usize,
+        kept: Option<usize>,
+        delay: usize,
+        allowed: usize,
+    ) {
         let kept = kept.and_then(|which| self.open.get(which).copied());
         let is_busy =
             kept.is_some() && self.answers.iter().any(|a| a.kept == kept && !self.is_over(a.id));
@@ -231,7 +264,12 @@ impl Program {
             return;
         }
         let id = self.bench.next_id();
-        let request = GenerationRequest { sequence: kept, ..request(&prompt, n) };
+        let allowance = Allowance::new(allowed);
+        let request = GenerationRequest {
+            sequence: kept,
+            allowance: allowance.clone(),
+            ..request(&prompt, n)
+        };
         let abort = request.abort.clone();
         if delay > 0 {
             assert!(self.bench.engine.register_generation(id, request));
@@ -240,7 +278,7 @@ impl Program {
             self.bench.engine.generate(id, request);
         }
         self.n_rows += prompt.len() + n + 1;
-        self.answers.push(Answer { id, prompt, n, kept, abort });
+        self.answers.push(Answer { id, prompt, n, kept, abort, allowance, allowed });
     }
 
     fn is_over(&self, id: RequestId) -> bool {
@@ -279,12 +317,20 @@ impl Program {
         self.n_steps += usize::from(had_work);
     }
 
-    /// Runs to the end, lets go of everything, and compares.
-    fn finish(mut self, limits: Limits) {
+    /// Runs until there is nothing to do.
+    fn run(&mut self) {
         while !self.bench.engine.is_idle() || !self.delayed.is_empty() {
             self.step();
-            assert!(self.n_steps <= self.n_rows, "a step in which the oldest made no progress");
+            let most = self.n_rows * (1 + self.n_reads);
+            assert!(self.n_steps <= most, "a step in which the oldest made no progress");
         }
+    }
+
+    /// Runs to the end, lets go of everything, and compares.
+    fn finish(mut self, limits: Limits) {
+        self.run();
+        (0..self.answers.len()).for_each(|which| self.read(which, usize::MAX));
+        self.run();
         for answer in &self.answers {
             let want = greedy(&answer.prompt, answer.n, &[END]);
             let got = self.bench.result(answer.id).unwrap_or_else(|error| panic!("{error}"));

@@ -55,6 +55,26 @@ fn end_tokens_wait_for_min_tokens_and_never_come_with_ignore_eos() {
 }
 
 #[test]
+fn a_stop_string_ends_nothing_before_min_tokens_and_may_have_begun_there() {
+    let prompt = letters("ab");
+    let script = letters("xyzxyzxyz");
+    let told = |min_tokens, stop: &[&str]| {
+        let mut bench = Bench::new();
+        bench.script(&script);
+        let start = GenerationRequest { min_tokens, stop: stops(stop), ..request(&prompt, 9) };
+        let answer = bench.generate(start).unwrap();
+        (answer.text, answer.tokens.len(), answer.stop_text)
+    };
+    let ended = |text: &str, n_tokens, stop: &str| (text.into(), n_tokens, Some(stop.into()));
+    assert_eq!(told(0, &["yz"]), ended("x", 3, "yz"));
+    assert_eq!(told(3, &["yz"]), ended("x", 3, "yz"), "it is complete with the third token");
+    assert_eq!(told(4, &["yz"]), ended("xyzx", 6, "yz"));
+    assert_eq!(told(4, &["yzx"]), ended("x", 4, "yzx"));
+    assert_eq!(told(9, &["xyz"]), ended("xyzxyz", 9, "xyz"));
+    assert_eq!(told(10, &["xyz"]), ("xyzxyzxyz".into(), 9, None));
+}
+
+#[test]
 fn tokens_that_the_vocabulary_suppresses_are_never_chosen() {
     let prompt = letters("ab");
     let best = greedy(&prompt, 1, &[END])[0];

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use realm_engine::engine::Limits;
-use realm_engine::requests::{EmbedOptions, FinishReason, GenerationRequest, RequestId};
+use realm_engine::requests::{
+    Allowance, EmbedOptions, Event, FinishReason, GenerationRequest, RequestId,
+};
 use realm_engine::{Coded, Error, ErrorCode, SamplingOptions};
 use realm_ir::Error as IrError;
 use realm_model::Pooling;
@@ -186,6 +188,84 @@ fn stopping_ends_everyone_with_disposed() {
     for id in ids {
         assert_eq!(bench.result(id).unwrap_err().code(), ErrorCode::Disposed);
     }
+}
+
+/// A request for `n` tokens of which so many are allowed at first.
+fn unread(prompt: &[u32], n: usize, allowance: &Allowance) -> GenerationRequest {
+    GenerationRequest { allowance: allowance.clone(), ..request(prompt, n) }
+}
+
+/// Tokens of an answer so far.
+fn n_tokens(bench: &Bench, id: RequestId) -> usize {
+    let tokens = bench
+        .events
+        .iter()
+        .filter(|(other, _)| *other == id)
+        .map(|(_, event)| if let Event::Chunk(chunk) = event { chunk.tokens.len() } else { 0 });
+    tokens.sum()
+}
+
+#[test]
+fn an_answer_that_nobody_reads_waits_and_goes_on_as_if_it_had_not() {
+    let mut bench = Bench::new();
+    let allowance = Allowance::new(3);
+    let id = bench.start(unread(&letters("ab"), 9, &allowance));
+    bench.run();
+    assert_eq!(n_tokens(&bench, id), 3);
+    let n_runs = bench.runs().len();
+    bench.step();
+    assert_eq!(bench.runs().len(), n_runs, "there is nothing to step for");
+    allowance.raise(2);
+    assert!(bench.engine.is_idle(), "no fewer than before");
+    allowance.raise(5);
+    bench.run();
+    assert_eq!(n_tokens(&bench, id), 5);
+    allowance.raise(usize::MAX);
+    bench.run();
+    assert_eq!(bench.result(id).unwrap().tokens, greedy(&letters("ab"), 9, &[END]));
+}
+
+#[test]
+fn an_answer_that_nobody_reads_can_be_aborted_and_ends_with_the_engine() {
+    let mut bench = Bench::new();
+    let start = unread(&letters("ab"), 9, &Allowance::new(3));
+    let abort_it = abort(&start);
+    let id = bench.start(start);
+    let other = bench.start(unread(&letters("ab"), 9, &Allowance::new(2)));
+    bench.run();
+    abort_it();
+    bench.run();
+    let answer = bench.result(id).unwrap();
+    assert_eq!((answer.tokens.len(), answer.finish_reason), (3, FinishReason::Abort));
+    bench.engine.fail_all(Error::Disposed);
+    bench.run();
+    assert_eq!(bench.result(other).unwrap_err().code(), ErrorCode::Disposed);
+    assert_eq!(bench.engine.n_free_pages(), LIMITS.n_pages);
+}
+
+#[test]
+fn answers_that_nobody_reads_keep_nobody_from_running_and_give_up_their_pages() {
+    let mut bench = Bench::with(Limits { n_pages: 4, ..LIMITS });
+    let allowances: Vec<Allowance> = (0..7).map(|_| Allowance::new(1)).collect();
+    let ids: Vec<RequestId> = allowances
+        .iter()
+        .map(|allowance| {
+            let id = bench.start(unread(&[3, 4], 6, allowance));
+            bench.run();
+            id
+        })
+        .collect();
+    for id in &ids {
+        assert_eq!(n_tokens(&bench, *id), 1, "more wait than run at once, and than have pages");
+    }
+    let large = letters("thequick");
+    assert_eq!(bench.generate(request(&large, 6)).unwrap().tokens, greedy(&large, 6, &[END]));
+    allowances.iter().for_each(|allowance| allowance.raise(6));
+    bench.run();
+    for id in &ids {
+        assert_eq!(bench.result(*id).unwrap().tokens, greedy(&[3, 4], 6, &[END]));
+    }
+    assert_eq!(bench.engine.n_free_pages(), 4);
 }
 
 #[test]

@@ -54,9 +54,10 @@ pub(crate) fn callback<T: ToNapiValue + 'static, const WEAK: bool>(
 }
 
 /// The sink that hands events to `on_event`. It refuses them once the
-/// environment is gone, such as a worker that was terminated.
+/// environment is gone, such as a worker that was terminated. It does not keep the process alive:
+/// the facade knows whether somebody waits for the answer.
 pub(crate) fn sink(on_event: Unknown<'_>) -> Result<Sink> {
-    let callback: Callback<BindingEvent> = callback(on_event, "onEvent")?;
+    let callback: Callback<BindingEvent, true> = callback(on_event, "onEvent")?;
     Ok(Box::new(move |event| {
         let status = callback.call(BindingEvent(event), ThreadsafeFunctionCallMode::NonBlocking);
         status == Status::Ok

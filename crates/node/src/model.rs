@@ -36,6 +36,15 @@ impl BindingRequest {
     pub fn abort(&self) {
         self.handle.abort();
     }
+
+    /// Lets a generation have so many tokens in all.
+    #[napi]
+    pub fn allow(&self, tokens: Unknown<'_>) -> Result<()> {
+        guard(|| {
+            self.handle.allow(args::count(tokens, "tokens")?);
+            Ok(())
+        })
+    }
 }
 
 /// Starts a request that answers once; what it gives becomes a value of JS by `convert`.
@@ -355,6 +364,7 @@ fn generate_options(object: &Object<'_>) -> Result<GenerateOptions> {
         min_tokens: count("minTokens")?,
         ignore_eos: boolean("ignoreEos")?,
         echo: boolean("echo")?,
+        max_buffered: count("maxBuffered")?,
         add_special: boolean("addSpecial")?,
         parse_special: boolean("parseSpecial")?,
         sequence: sequence.map(|id| args::id(id, "sequence")).transpose()?,

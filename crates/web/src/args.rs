@@ -154,6 +154,7 @@ pub(crate) fn generate_options(options: &Options<'_>) -> Result<GenerateOptions>
         min_tokens: options.count("minTokens")?,
         ignore_eos: options.boolean("ignoreEos")?,
         echo: options.boolean("echo")?,
+        max_buffered: options.count("maxBuffered")?,
         add_special: options.boolean("addSpecial")?,
         parse_special: options.boolean("parseSpecial")?,
         sequence: sequence.map(|sequence| sequence as u32),

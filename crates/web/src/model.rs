@@ -37,6 +37,11 @@ impl WebRequest {
     pub fn abort(&self) {
         self.handle.abort();
     }
+
+    /// Lets a generation have so many tokens in all.
+    pub fn allow(&self, tokens: f64) {
+        self.handle.allow(tokens as usize);
+    }
 }
 
 /// Starts a request that answers once; what it gives becomes a value of JS by `convert`.

@@ -179,7 +179,9 @@ impl Engine {
             return self.end(index, FinishReason::Stop);
         }
         let now = (self.clock)();
-        let Request { id, work: Work::Generation(generation), .. } = &mut self.queue[index] else {
+        let Request { id, work: Work::Generation(generation), is_admitted, .. } =
+            &mut self.queue[index]
+        else {
             return;
         };
         let chunk_index = generation.answer.tokens.len();
@@ -198,6 +200,10 @@ impl Engine {
         self.events.push((*id, Event::Chunk(chunk)));
         if let Some(reason) = reason {
             self.finish(index, reason);
+        } else if generation.is_paused() {
+            // It is admitted again when it goes on.
+            *is_admitted = false;
+            generation.pause(now);
         }
     }
 

@@ -135,9 +135,10 @@ impl Engine {
         }
     }
 
-    /// Whether there is nothing to step for. Requests that are being prepared need no steps.
+    /// Whether there is nothing to step for. Requests that are being prepared need no steps, and
+    /// neither do answers that nobody reads.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.iter().all(Request::is_paused)
     }
 
     /// What happened to generations since the last call, in order.

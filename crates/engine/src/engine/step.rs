@@ -8,6 +8,15 @@ use crate::kv::{Missing, Room};
 use crate::requests::{Chunk, Event, FinishReason, Request, Work};
 use crate::scheduler::{self, Candidate, Kind, Plan, Situation};
 
+/// Who holds room without using it.
+#[derive(Clone, Copy)]
+enum Idle {
+    /// A kept sequence.
+    Kept(u32),
+    /// An answer that nobody reads, by its place in the queue.
+    Paused(usize),
+}
+
 /// Who gets what in one step.
 struct Shares {
     /// Rows in the batch of each request in the queue.
@@ -53,19 +62,24 @@ impl Engine {
             let first_call = self.queue.iter().position(Request::is_layer_call);
             let has_turn =
                 |index: &usize| !self.queue[*index].is_layer_call() || Some(*index) == first_call;
-            let places: Vec<usize> = (0..self.queue.len()).filter(has_turn).collect();
+            let (paused, awake): (Vec<usize>, Vec<usize>) =
+                (0..self.queue.len()).partition(|index| self.queue[*index].is_paused());
+            let places: Vec<usize> = awake.into_iter().filter(has_turn).collect();
             let candidates: Vec<Candidate> =
                 places.iter().map(|index| self.candidate(&self.queue[*index])).collect();
             let free = self.kv.free();
             let idle = match is_plenty(free, &candidates) {
                 true => Vec::new(),
-                false => self.kept.idle(),
+                false => self.idle(&paused),
             };
             let holdings: Vec<Room> = idle.iter().map(|(_, holds)| *holds).collect();
             let situation = Situation { candidates: &candidates, idle: &holdings, free };
             match scheduler::plan(&self.policy, &situation) {
                 Plan::Suspend(index) => self.suspend(places[index]),
-                Plan::Evict(index) => self.kept.evict(idle[index].0),
+                Plan::Evict(index) => match idle[index].0 {
+                    Idle::Kept(sequence) => self.kept.evict(sequence),
+                    Idle::Paused(index) => self.suspend(index),
+                },
                 Plan::Refuse(index) => {
                     self.refuse(places[index], candidates[index].needs);
                     self.remove_finished();
@@ -76,6 +90,17 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Who holds room without using it: kept sequences first, the one that was used least recently
+    /// in front, then the answers at `paused`.
+    fn idle(&self, paused: &[usize]) -> Vec<(Idle, Room)> {
+        let kept = self.kept.idle().into_iter().map(|(id, holds)| (Idle::Kept(id), holds));
+        let paused = paused.iter().map(|index| {
+            let holds = self.candidate(&self.queue[*index]).holds;
+            (Idle::Paused(*index), holds)
+        });
+        kept.chain(paused.filter(|(_, holds)| *holds != Room::NONE)).collect()
     }
 
     /// Takes the room for the requests at `places` of the queue, as far as they have `rows`.

@@ -167,7 +167,8 @@ impl Engine {
             Some(kept) => self.kept.take(kept, &tokens, adapters)?,
             None => Sequence::new(&self.kv, adapters),
         };
-        let mut answer = Answer::new(self.vocabulary.text_stream(), request.stop.clone());
+        let stream = self.vocabulary.text_stream();
+        let mut answer = Answer::new(stream, request.stop.clone(), request.min_tokens);
         if let Some(text) = text {
             answer.echo(&text);
             let chunk = Chunk { text, tokens: Vec::new(), index: 0 };

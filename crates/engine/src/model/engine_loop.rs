@@ -22,7 +22,7 @@ use crate::loaded::Loaded;
 use crate::options::{GenerateOptions, Prompt};
 use crate::prompt::{Input, Prepared, PromptOptions};
 use crate::requests::{
-    EmbedOptions, Event, GenerationRequest, LayerRequest, Reply, RequestId, unanswered,
+    Allowance, EmbedOptions, Event, GenerationRequest, LayerRequest, Reply, RequestId, unanswered,
 };
 use crate::stop::StopStrings;
 
@@ -68,6 +68,7 @@ pub(super) struct StartGeneration {
     pub(super) stop: Result<StopStrings>,
     pub(super) options: GenerateOptions,
     pub(super) abort: Arc<AtomicBool>,
+    pub(super) allowance: Allowance,
     pub(super) listener: Listener,
 }
 
@@ -106,7 +107,7 @@ pub(super) enum Command {
         prompts: Result<Vec<Prepared>>,
     },
     Call(Call),
-    /// A flag was set that somebody may have to see who has nothing to step for.
+    /// A flag was set, or more allowed, that somebody may have to see who has nothing to step for.
     Wake,
     /// Ends everything, frees it, then answers.
     Stop(Reply<()>),
@@ -232,7 +233,7 @@ impl EngineLoop {
     }
 
     fn generate(&mut self, start: StartGeneration) {
-        let StartGeneration { id, prompt, stop, options, abort, mut listener } = start;
+        let StartGeneration { id, prompt, stop, options, abort, allowance, mut listener } = start;
         let Some(engine) = &mut self.engine else {
             listener.hear(Event::Error(Arc::new(no_weights())));
             return;
@@ -260,6 +261,7 @@ impl EngineLoop {
             sequence: options.sequence,
             adapters: options.adapters,
             abort: abort.clone(),
+            allowance,
         };
         let weak = Arc::downgrade(&abort);
         self.listeners.insert(id, (listener, abort));

@@ -13,14 +13,15 @@ use crate::error::Result;
 use crate::options::{GenerateOptions, Prompt};
 use crate::pairs;
 use crate::prompt::Input;
-use crate::requests::{LayerRequest, LayerWork, RequestId};
+use crate::requests::{Allowance, LayerRequest, LayerWork, RequestId};
 use crate::stop::StopStrings;
 
-/// Ends a request from outside. Dropping this ends nothing.
+/// Ends a request from outside, or lets it go on. Dropping this ends nothing.
 #[derive(Clone)]
 pub struct RequestHandle {
     /// Gone when the request is over.
     abort: Weak<AtomicBool>,
+    allowance: Allowance,
     commands: UnboundedSender<Command>,
 }
 
@@ -31,6 +32,16 @@ impl RequestHandle {
         let Some(abort) = self.abort.upgrade() else { return };
         abort.store(true, Ordering::Release);
         // Nobody may be stepping: the request's prompt may not be there yet.
+        drop(self.commands.unbounded_send(Command::Wake));
+    }
+
+    /// Lets a generation have `n_tokens` in all; see [`GenerateOptions::max_buffered`]. Any number
+    /// of calls, of which the largest counts.
+    pub fn allow(&self, n_tokens: usize) {
+        if self.abort.strong_count() == 0 {
+            return;
+        }
+        self.allowance.raise(n_tokens);
         drop(self.commands.unbounded_send(Command::Wake));
     }
 }
@@ -49,8 +60,11 @@ impl ModelHandle {
         let mut aborts = lock(&self.aborts);
         aborts.retain(|flag| flag.strong_count() > 0);
         aborts.push(Arc::downgrade(&abort));
-        let handle =
-            RequestHandle { abort: Arc::downgrade(&abort), commands: self.commands.clone() };
+        let handle = RequestHandle {
+            abort: Arc::downgrade(&abort),
+            allowance: Allowance::default(),
+            commands: self.commands.clone(),
+        };
         (id, abort, handle)
     }
 
@@ -66,10 +80,12 @@ impl ModelHandle {
             options.sampling.seed = random_seed();
         }
         let (id, abort, handle) = self.new_request();
+        let allowance = Allowance::new(options.max_buffered);
+        let handle = RequestHandle { allowance: allowance.clone(), ..handle };
         let listener = Listener::new(sink);
         // Here, so that the engine's thread does not make them ready.
         let stop = self.stop_strings(&std::mem::take(&mut options.stop));
-        let start = StartGeneration { id, prompt, stop, options, abort, listener };
+        let start = StartGeneration { id, prompt, stop, options, abort, allowance, listener };
         self.send(Command::Generate(Box::new(start)));
         handle
     }

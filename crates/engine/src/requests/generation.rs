@@ -1,7 +1,7 @@
 //! One answer in the making.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::text::Answer;
 use crate::adapter::Lora;
@@ -20,7 +20,7 @@ pub struct GenerationRequest {
     pub sampling: SamplingOptions,
     /// Most tokens of the answer. With 0 the prompt is read and nothing is sampled.
     pub max_tokens: usize,
-    /// End-of-generation tokens are not chosen before this many tokens.
+    /// Neither end-of-generation tokens nor stop strings end it before this many tokens.
     pub min_tokens: usize,
     /// End-of-generation tokens are never chosen.
     pub ignore_eos: bool,
@@ -34,6 +34,36 @@ pub struct GenerationRequest {
     pub adapters: Option<Vec<Lora>>,
     /// Set by anybody at any time to end the generation within one step.
     pub abort: Arc<AtomicBool>,
+    /// Pauses it while nobody reads what it has.
+    pub allowance: Allowance,
+}
+
+/// How many tokens an answer may have by now. One that has as many waits for more to be allowed,
+/// by whoever reads it, and meanwhile gives up its room when others need it.
+#[derive(Clone, Debug)]
+pub struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    /// So many tokens, until more are allowed.
+    pub fn new(n_tokens: usize) -> Self {
+        Allowance(Arc::new(AtomicUsize::new(n_tokens)))
+    }
+
+    /// Allows `n_tokens` in all; never fewer than before.
+    pub fn raise(&self, n_tokens: usize) {
+        self.0.fetch_max(n_tokens, Ordering::AcqRel);
+    }
+
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Default for Allowance {
+    /// Any number of tokens.
+    fn default() -> Self {
+        Allowance::new(usize::MAX)
+    }
 }
 
 /// Part of an answer.
@@ -92,7 +122,7 @@ pub struct Completion {
     pub prompt_ms: f64,
     /// From the request to the first token, waiting included.
     pub first_token_ms: f64,
-    /// From the first token to the end.
+    /// From the first token to the end, without the time that it was paused.
     pub decode_ms: f64,
 }
 
@@ -114,6 +144,15 @@ pub(crate) struct Times {
     pub(crate) prompt_started: Option<f64>,
     pub(crate) prompt_ended: Option<f64>,
     first_token: Option<f64>,
+    paused: Option<f64>,
+    /// How long it was paused before, in milliseconds.
+    paused_ms: f64,
+}
+
+impl Times {
+    fn end_pause(&mut self, now: f64) {
+        self.paused_ms += self.paused.take().map_or(0.0, |since| now - since);
+    }
 }
 
 /// An answer in the making.
@@ -127,10 +166,10 @@ pub(crate) struct Generation {
     /// The kept sequence it belongs to.
     pub(crate) kept: Option<u32>,
     pub(crate) max_tokens: usize,
-    min_tokens: usize,
     ignore_eos: bool,
     sampler: Sampler,
     pub(crate) answer: Answer,
+    allowance: Allowance,
     times: Times,
 }
 
@@ -159,11 +198,18 @@ impl Generation {
             sequence,
             kept: request.sequence,
             max_tokens: request.max_tokens,
-            min_tokens: request.min_tokens,
             ignore_eos: request.ignore_eos,
             sampler: Sampler::new(request.sampling),
             answer,
-            times: Times { requested, prompt_started: None, prompt_ended: None, first_token: None },
+            allowance: request.allowance,
+            times: Times {
+                requested,
+                prompt_started: None,
+                prompt_ended: None,
+                first_token: None,
+                paused: None,
+                paused_ms: 0.0,
+            },
         }
     }
 
@@ -182,8 +228,20 @@ impl Generation {
         n == self.n_pending() && self.max_tokens > 0
     }
 
-    /// It has the room to begin: its sequence is what it is going to use again.
+    /// Whether it waits for somebody to read what it has.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.answer.tokens.len() >= self.allowance.get()
+    }
+
+    /// It waits from now on, until it begins again.
+    pub(crate) fn pause(&mut self, now: f64) {
+        self.times.paused.get_or_insert(now);
+    }
+
+    /// It has the room to begin: its sequence is what it is going to use again. Or to go on, after
+    /// it was paused or gave up its room.
     pub(crate) fn begin(&mut self, now: f64) {
+        self.times.end_pause(now);
         if self.times.prompt_started.is_none() {
             self.times.prompt_started = Some(now);
             self.n_cached = self.sequence.len();
@@ -229,7 +287,7 @@ impl Generation {
 
     /// Whether end-of-generation tokens must not be chosen now.
     fn forbids_end(&self) -> bool {
-        self.ignore_eos || self.answer.tokens.len() < self.min_tokens
+        self.ignore_eos || self.answer.is_too_short()
     }
 
     /// Takes a sampled token; gives the text that can be handed out with it.
@@ -241,6 +299,7 @@ impl Generation {
 
     /// The result, when nothing more will come.
     pub(crate) fn completion(&mut self, finish_reason: FinishReason, now: f64) -> Completion {
+        self.times.end_pause(now);
         let times = &self.times;
         let started = times.prompt_started.unwrap_or(now);
         let first_token = times.first_token.or(times.prompt_ended).unwrap_or(now);
@@ -254,7 +313,7 @@ impl Generation {
             seed: self.sampler.seed(),
             prompt_ms: times.prompt_ended.unwrap_or(now) - started,
             first_token_ms: first_token - times.requested,
-            decode_ms: now - first_token,
+            decode_ms: now - first_token - times.paused_ms,
         }
     }
 }

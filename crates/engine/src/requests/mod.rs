@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use embedding::{EmbedOptions, EmbeddingRequest};
-pub use generation::{Chunk, Completion, Event, FinishReason, GenerationRequest};
+pub use generation::{Allowance, Chunk, Completion, Event, FinishReason, GenerationRequest};
 pub use layers::{LayerRequest, LayerWork};
 pub use reply::Reply;
 #[cfg(not(target_arch = "wasm32"))]
@@ -65,6 +65,12 @@ impl Request {
 
     pub(crate) fn is_aborted(&self) -> bool {
         self.abort.load(Ordering::Acquire)
+    }
+
+    /// Whether it waits for somebody to read what it has.
+    pub(crate) fn is_paused(&self) -> bool {
+        !self.is_aborted()
+            && matches!(&self.work, Work::Generation(generation) if generation.is_paused())
     }
 
     pub(crate) fn is_layer_call(&self) -> bool {

@@ -25,6 +25,8 @@ pub trait Vocabulary: Send + Sync {
 pub(crate) struct Answer {
     stream: Box<dyn TextStream>,
     stops: StopMatcher,
+    /// It does not end by itself before it has this many tokens.
+    min_tokens: usize,
     /// Everything that was handed out.
     pub(crate) text: String,
     /// Tokens of the answer without the one that ended it.
@@ -34,10 +36,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(stream: Box<dyn TextStream>, stop: StopStrings) -> Self {
+    pub(crate) fn new(stream: Box<dyn TextStream>, stop: StopStrings, min_tokens: usize) -> Self {
         Answer {
             stream,
             stops: StopMatcher::new(stop),
+            min_tokens,
             text: String::new(),
             tokens: Vec::new(),
             stop_text: None,
@@ -47,6 +50,11 @@ impl Answer {
     /// Text in front of the answer, handed out as it is.
     pub(crate) fn echo(&mut self, text: &str) {
         self.text.push_str(text);
+    }
+
+    /// Whether it must not end by itself yet.
+    pub(crate) fn is_too_short(&self) -> bool {
+        self.tokens.len() < self.min_tokens
     }
 
     /// Takes a token and gives the text that can be handed out with it.
@@ -72,12 +80,15 @@ impl Answer {
     }
 
     fn pass(&mut self, piece: &str) -> String {
-        let text = match self.stops.push(piece) {
-            Stopped::Not(text) => text,
-            Stopped::By(text, stop) => {
-                self.stop_text = Some(stop);
-                text
-            }
+        let text = match self.is_too_short() {
+            true => self.stops.pass_over(piece),
+            false => match self.stops.push(piece) {
+                Stopped::Not(text) => text,
+                Stopped::By(text, stop) => {
+                    self.stop_text = Some(stop);
+                    text
+                }
+            },
         };
         self.text.push_str(&text);
         text

@@ -9,7 +9,8 @@
 //! - *The oldest always makes progress.* When those that run need more than is free, the
 //!   youngest gives up what it holds and reads it again later, which costs time and changes no
 //!   result. When nobody runs who could give anything back, idle sequences do, the one that was
-//!   used least recently first, then requests that wait. Only what is impossible is refused.
+//!   used least recently first, and answers that nobody reads, then requests that wait. Only what
+//!   is impossible is refused.
 //! - *Rows.* Every generation that decodes has one row. Those that read share the rest of the
 //!   batch in equal parts, of which there are few beside decoding. A text that has to be read
 //!   whole comes when it fits; one that did not comes first in the next batch.
@@ -74,8 +75,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Situation<'a> {
     /// Oldest first.
     pub(crate) candidates: &'a [Candidate],
-    /// What each kept sequence holds that no generation is using, the one first that was used
-    /// least recently.
+    /// What each holds who is not using it: kept sequences without a generation, and answers that
+    /// nobody reads. In the order in which they give it up.
     pub(crate) idle: &'a [Room],
     /// Pages and states that nobody holds.
     pub(crate) free: Room,
@@ -86,7 +87,7 @@ pub(crate) struct Situation<'a> {
 pub(crate) enum Plan {
     /// This request gives up what it holds, and waits. Then plan again.
     Suspend(usize),
-    /// This idle sequence gives up what it holds. Then plan again.
+    /// This one of the idle gives up what it holds. Then plan again.
     Evict(usize),
     /// This request needs more than there can be. Then plan again.
     Refuse(usize),

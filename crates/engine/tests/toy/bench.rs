@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use realm_engine::engine::{Engine, EngineParts, Limits};
 use realm_engine::requests::{
-    Completion, EmbedOptions, EmbeddingRequest, Event, GenerationRequest, LayerRequest, LayerWork,
-    Reply, RequestId,
+    Allowance, Completion, EmbedOptions, EmbeddingRequest, Event, GenerationRequest, LayerRequest,
+    LayerWork, Reply, RequestId,
 };
 use realm_engine::{Error, OpenSession, SamplingOptions, StopStrings};
 use realm_ir::{BatchView, Error as IrError};
@@ -245,6 +245,7 @@ pub fn request(prompt: &[u32], n: usize) -> GenerationRequest {
         sequence: None,
         adapters: None,
         abort: Arc::new(AtomicBool::new(false)),
+        allowance: Allowance::default(),
     }
 }
 
