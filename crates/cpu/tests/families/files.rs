@@ -55,10 +55,10 @@ fn blocks_that_predict_further_tokens_are_left_out() {
 fn blocks_beyond_those_that_the_file_counts_are_refused_by_name() {
     for family in families::all() {
         let (name, key) = (family.name(), format!("{}.block_count", family.architecture));
-        let family = family.whole(&[("blk.7.attn_surprise.weight", &[64])]);
+        let family = family.whole(&[("blk.99.attn_surprise.weight", &[64])]);
         let error = model(&family.file()).unwrap_err().to_string();
         let expected =
-            "blk.7.attn_surprise.weight: found a tensor of block 7, expected a block below";
+            "blk.99.attn_surprise.weight: found a tensor of block 99, expected a block below";
         assert!(error.starts_with(expected) && error.ends_with(&key), "{name}: {error}");
     }
     // A file whose last blocks nobody counts, or only some of them.
