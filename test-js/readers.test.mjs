@@ -87,6 +87,9 @@ describe('an answer', () => {
   it('that waits ends with its model', async () => {
     const own = await realm.load(bundledModel)
     const waiting = own.generate('Once', { ...ENDLESS, maxBuffered: 1 })
+    const chunks = waiting[Symbol.asyncIterator]()
+    await chunks.next()
+    await steps()
     await own.dispose()
     await assert.rejects(waiting, { code: 'DISPOSED' })
   })
