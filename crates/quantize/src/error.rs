@@ -1,6 +1,7 @@
 //! What can go wrong when weights are turned into blocks, or a file into another.
 
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use realm_gguf::TensorType;
@@ -93,6 +94,24 @@ pub enum Error {
         value: f32,
     },
 
+    /// A tensor holds a value beyond those of its type in the output, which would be infinite.
+    #[error(
+        "{tensor}, row {row}: {value:e} is more than {ty} can hold, which is {:e} to {:e}; \
+         BF16 and F32 hold more", range.start(), range.end()
+    )]
+    TooLarge {
+        /// Name of the tensor.
+        tensor: String,
+        /// Its row, over all dimensions.
+        row: usize,
+        /// The value.
+        value: f32,
+        /// The type it was to get.
+        ty: TensorType,
+        /// What that can hold.
+        range: RangeInclusive<f32>,
+    },
+
     /// The importance matrix does not fit the model, or itself.
     #[error("importance matrix, {what}: expected {expected}, found {found}")]
     Imatrix {
@@ -158,7 +177,7 @@ impl Coded for Error {
             Self::Gguf(error) => error.code(),
             Self::Dequantize { .. } => ModelUnsupported,
             Self::Blocks { .. } | Self::Length { .. } => ShapeMismatch,
-            Self::NotFinite { .. } | Self::Imatrix { .. } => ModelInvalid,
+            Self::NotFinite { .. } | Self::TooLarge { .. } | Self::Imatrix { .. } => ModelInvalid,
             Self::UnknownMix { .. }
             | Self::NotWritable { .. }
             | Self::AlreadyQuantized { .. }

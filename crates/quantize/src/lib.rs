@@ -18,7 +18,7 @@ mod run;
 mod same_file;
 mod writer;
 
-pub use blocks::{quantize_rows, writable};
+pub use blocks::{quantize_rows, value_range, writable};
 pub use error::{Error, ErrorCode};
 pub use imatrix::Imatrix;
 pub use mix::Mix;

@@ -1,7 +1,7 @@
 //! One model file to another: tensors pass through, some rows at a time.
 
 use std::num::NonZero;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -11,7 +11,7 @@ use crate::imatrix::Importance;
 use crate::mix::{self, Mix, Model};
 use crate::output::{self, Output};
 use crate::writer::{Entries, Tensor, Writer};
-use crate::{Error, Imatrix, quantize_rows, same_file};
+use crate::{Error, Imatrix, quantize_rows, same_file, value_range};
 
 /// Values that a thread works on between two writes, a row at least. The caller can stop
 /// the work as often.
@@ -95,7 +95,7 @@ pub struct Report {
 ///
 /// [`Error::Gguf`], [`Error::Imatrix`], [`Error::Io`], [`Error::SameFile`] for the
 /// files; [`Error::AlreadyQuantized`], [`Error::NeedsImatrix`], [`Error::Dequantize`],
-/// [`Error::NotFinite`] for a tensor; [`Error::Stopped`].
+/// [`Error::NotFinite`], [`Error::TooLarge`] for a tensor; [`Error::Stopped`].
 pub fn quantize(
     input: &Path,
     output: &Path,
@@ -236,7 +236,8 @@ impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> Work<'_, P> {
             Some(imatrix) => imatrix.get(&report.name, cols, n_rows / rows_per_matrix)?,
             None => None,
         };
-        let rows = TensorRows { data, to: report.to, rows_per_matrix, importance };
+        let range = value_range(report.to)?;
+        let rows = TensorRows { data, to: report.to, range, rows_per_matrix, importance };
         let rows_per_chunk = CHUNK_VALUES.div_ceil(cols);
         let out_row_bytes = row_bytes(report.to, cols);
         let mut out = vec![0; rows_per_chunk.min(n_rows) * self.threads * out_row_bytes];
@@ -282,6 +283,8 @@ impl<P: FnMut(Progress<'_>) -> ControlFlow<()>> Work<'_, P> {
 struct TensorRows<'a> {
     data: &'a TensorData,
     to: TensorType,
+    /// Values that the type can hold.
+    range: RangeInclusive<f32>,
     rows_per_matrix: usize,
     importance: Option<Importance<'a>>,
 }
@@ -297,13 +300,21 @@ impl TensorRows<'_> {
             realm_quant::dequantize(self.data.ty(), bytes, &mut values).map_err(|source| {
                 Error::Dequantize { tensor: self.data.name().to_owned(), source }
             })?;
-            if let Some(value) = values.iter().copied().find(|value| !value.is_finite()) {
-                return Err(Error::NotFinite { tensor: self.data.name().to_owned(), row, value });
+            if let Some(value) = values.iter().find(|value| !self.range.contains(value)) {
+                return Err(self.refuse(row, *value));
             }
             let matrix = row / self.rows_per_matrix;
             let importance = self.importance.map(|importance| importance.matrix(matrix));
             quantize_rows(self.to, &values, cols, importance, out)?;
         }
         Ok(())
+    }
+
+    fn refuse(&self, row: usize, value: f32) -> Error {
+        let (tensor, ty, range) = (self.data.name().to_owned(), self.to, self.range.clone());
+        match value.is_finite() {
+            true => Error::TooLarge { tensor, row, value, ty, range },
+            false => Error::NotFinite { tensor, row, value },
+        }
     }
 }

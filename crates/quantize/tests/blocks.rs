@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use realm_gguf::TensorType;
-use realm_quantize::{Error, quantize_rows, writable};
+use realm_quantize::{Error, quantize_rows, value_range, writable};
 use realm_testkit::kit;
 
 fn blocks(ty: TensorType, values: &[f32], cols: usize, importance: Option<&[f32]>) -> Vec<u8> {
@@ -104,6 +104,41 @@ fn what_the_engine_reads_back_is_as_near_as_the_bits_allow() {
         assert!(off <= bound, "{ty}: {off}");
     }
     assert!(bounds.is_empty(), "not writable: {bounds:?}");
+}
+
+/// Blocks are written and read here: neither knows of the ranges.
+#[test]
+fn a_range_ends_where_larger_values_no_longer_make_larger_blocks() {
+    let largest = |ty: TensorType, value: f32| {
+        // Zeros between them, so that a minimum is not all there is.
+        let x: Vec<f32> = (0..256).map(|i| if i % 2 == 1 { value } else { 0.0 }).collect();
+        let y = round_trip(ty, &x, 256, None);
+        assert!(y.iter().all(|y| y.is_finite()), "{ty}: {value}");
+        y.into_iter().skip(1).step_by(2).map(|y| y / value.signum()).fold(f32::MIN, f32::max)
+    };
+    for ty in writable() {
+        let range = value_range(ty).unwrap();
+        for end in [*range.start(), *range.end()] {
+            match ty {
+                TensorType::F32 => assert_eq!(largest(ty, end), f32::MAX),
+                TensorType::F16 => assert_eq!(largest(ty, end), 65_504.0),
+                TensorType::BF16 => assert_eq!(largest(ty, end), f32::from_bits(0x7f7f_0000)),
+                // Whatever its scale is limited to is no matter of the type.
+                TensorType::MXFP4 => assert!((0.5..1.5).contains(&(largest(ty, end) / end.abs()))),
+                _ => {
+                    let share = largest(ty, 4.0 * end) / end.abs();
+                    assert!((0.999..=1.000_001).contains(&share), "{ty}: {share} of {end}");
+                }
+            }
+        }
+        let above = range.end().next_up();
+        match ty {
+            TensorType::F16 => assert!(half::f16::from_f32(above).is_infinite()),
+            TensorType::BF16 => assert!(half::bf16::from_f32(above).is_infinite()),
+            _ => {}
+        }
+    }
+    assert!(value_range(TensorType::I8).is_err());
 }
 
 /// A small generator, so that a failing case is one number.

@@ -395,6 +395,48 @@ fn an_error_leaves_the_output_as_it_was() {
 }
 
 #[test]
+fn a_value_that_would_become_infinite_is_refused_by_name() {
+    let folder = folder("too-large");
+    let cases = [
+        (Mix::F16, TensorType::F32, 1e30, TensorType::F16),
+        (Mix::F16, TensorType::F32, -65_520.0, TensorType::F16),
+        (Mix::F16, TensorType::BF16, 1e30, TensorType::F16),
+        (Mix::BF16, TensorType::F32, f32::MAX, TensorType::BF16),
+        (Mix::Q4_0, TensorType::F32, 1e30, TensorType::Q4_0),
+        (Mix::Q8_0, TensorType::BF16, 1e7, TensorType::Q8_0),
+        (Mix::Q4_K_M, TensorType::F32, -1e7, TensorType::Q4_K),
+        (Mix::IQ4_XS, TensorType::F32, 1e12, TensorType::IQ4_XS),
+        (Mix::TQ2_0, TensorType::F32, 1e5, TensorType::TQ2_0),
+    ];
+    for (mix, from, value, to) in cases {
+        let mut row = values(512);
+        row[300] = value;
+        let mut writer = model(256);
+        writer.tensor_f32("blk.0.attn_k.weight", &[256, 2], from, &row);
+        let input = write(&folder, "in.gguf", &writer);
+        let error = run(&folder, &input, &QuantizeOptions::new(mix)).unwrap_err();
+        let message = error.to_string();
+        let Error::TooLarge { tensor, row: 1, value: found, ty, .. } = &error else {
+            panic!("{mix}: {message}")
+        };
+        assert_eq!((tensor.as_str(), *ty), ("blk.0.attn_k.weight", to), "{mix}");
+        assert!((found / value - 1.0).abs() < 0.01, "{found} instead of {value}");
+        assert!(message.contains(tensor) && message.contains(to.name()), "{message}");
+        assert_eq!(error.code(), ErrorCode::Shared(realm_ir::ErrorCode::ModelInvalid));
+        assert_eq!(names(&folder), ["in.gguf"]);
+    }
+    // What the type can hold is written.
+    let mut row = values(512);
+    row[300] = 65_519.0;
+    let mut writer = model(256);
+    writer.tensor_f32("blk.0.attn_k.weight", &[256, 2], TensorType::F32, &row);
+    let input = write(&folder, "in.gguf", &writer);
+    for mix in [Mix::F16, Mix::BF16, Mix::Q8_0, Mix::Q4_K_M] {
+        run(&folder, &input, &QuantizeOptions::new(mix)).unwrap();
+    }
+}
+
+#[test]
 fn quantising_again_must_be_asked_for() {
     let folder = folder("again");
     let input = write(&folder, "in.gguf", &model(256));

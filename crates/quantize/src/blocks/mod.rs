@@ -13,6 +13,8 @@ mod legacy;
 mod super_block;
 mod ternary;
 
+use std::ops::RangeInclusive;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use realm_gguf::TensorType;
@@ -54,6 +56,34 @@ const ENCODERS: &[(TensorType, Encode)] = &[
     (TensorType::TQ2_0, ternary::tq2_0),
     (TensorType::Q1_0, ternary::q1_0),
     (TensorType::Q2_0, ternary::q2_0),
+];
+
+/// The lowest and the highest value of a block whose scale `d` is 1: the largest scale that a group
+/// has beside it, times the outermost level. Below zero, types with a minimum have that alone.
+const ENDS: &[(TensorType, f32, f32)] = &[
+    (TensorType::Q1_0, -1.0, 1.0),
+    (TensorType::Q2_0, -2.0, 2.0),
+    (TensorType::Q4_0, -8.0, 8.0),
+    (TensorType::Q4_1, -1.0, 15.0),
+    (TensorType::Q5_0, -16.0, 16.0),
+    (TensorType::Q5_1, -1.0, 31.0),
+    (TensorType::Q8_0, -127.0, 127.0),
+    (TensorType::Q2_K, -15.0, 15.0 * 3.0),
+    (TensorType::Q3_K, -32.0 * 4.0, 32.0 * 4.0),
+    (TensorType::Q4_K, -63.0, 63.0 * 15.0),
+    (TensorType::Q5_K, -63.0, 63.0 * 31.0),
+    (TensorType::Q6_K, -128.0 * 32.0, 128.0 * 32.0),
+    (TensorType::IQ1_S, -15.0 * 1.125, 15.0 * 1.125),
+    (TensorType::IQ1_M, -15.0 * 1.125, 15.0 * 1.125),
+    (TensorType::IQ2_XXS, -15.5 * 0.25 * 43.0, 15.5 * 0.25 * 43.0),
+    (TensorType::IQ2_XS, -15.5 * 0.25 * 43.0, 15.5 * 0.25 * 43.0),
+    (TensorType::IQ2_S, -15.5 * 0.25 * 43.0, 15.5 * 0.25 * 43.0),
+    (TensorType::IQ3_XXS, -15.5 * 0.5 * 62.0, 15.5 * 0.5 * 62.0),
+    (TensorType::IQ3_S, -31.0 * 15.0, 31.0 * 15.0),
+    (TensorType::IQ4_NL, -127.0, 127.0),
+    (TensorType::IQ4_XS, -32.0 * 127.0, 32.0 * 127.0),
+    (TensorType::TQ1_0, -1.0, 1.0),
+    (TensorType::TQ2_0, -1.0, 1.0),
 ];
 
 /// Types that [`quantize_rows`] can write.
@@ -104,6 +134,30 @@ pub fn quantize_rows(
         }
     }
     Ok(())
+}
+
+/// The values that `ty` can hold. Beyond them a float type has infinity, and a block is limited to
+/// its largest scale times its outermost level.
+///
+/// # Errors
+///
+/// [`Error::NotWritable`].
+pub fn value_range(ty: TensorType) -> Result<RangeInclusive<f32>, Error> {
+    // From half of a step above its largest number on, a float type has infinity.
+    let largest = match ty {
+        TensorType::F32 => f32::MAX,
+        TensorType::F16 => 65_520f32.next_down(),
+        TensorType::BF16 => f32::from_bits(0x7f7f_8000).next_down(),
+        // Scales of E4M3 up to 448, levels up to 6; scales are powers of two.
+        TensorType::NVFP4 => 448.0 * 6.0,
+        TensorType::MXFP4 => LARGEST_VALUE,
+        _ => {
+            let ends = ENDS.iter().find(|ends| ends.0 == ty).ok_or(Error::NotWritable { ty })?;
+            let d = f16::MAX.to_f32();
+            return Ok(d * ends.1..=d * ends.2);
+        }
+    };
+    Ok(-largest..=largest)
 }
 
 fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
