@@ -82,6 +82,26 @@ describe('the information on a model', () => {
     await realms[0].dispose()
   })
 
+  it('is told to the logger: tools that a template leaves out, once', async () => {
+    const entries = []
+    const own = await Realm.create({ logger: (entry) => entries.push(entry) })
+    const warnings = () =>
+      entries.filter(({ message }) => message.includes('knows no tools')).length
+    const other = await own.load(bundledModel)
+    const messages = [{ role: 'user', content: 'Hi' }]
+    const tools = [{ type: 'function', function: { name: 'add' } }]
+    const knowing = '{{ tools | length }}'
+    const chat = (options) => other.chat(messages, { ...GREEDY, maxTokens: 1, ...options })
+    assert.equal(other.applyChatTemplate(messages, { tools, template: knowing }), '1')
+    await chat({ tools, template: knowing })
+    await chat({ tools: [], template: 'chatml' })
+    assert.equal(warnings(), 0)
+    other.applyChatTemplate(messages, { tools, template: 'chatml' })
+    await chat({ tools, template: 'chatml' })
+    assert.equal(warnings(), 1)
+    await own.dispose()
+  })
+
   it('follows the load options', async () => {
     const other = await realm.load(bundledModel, { contextLength: 128, kvCacheType: 'f16' })
     assert.equal(other.info.contextLength, 128)

@@ -117,7 +117,7 @@ export interface BindingModelInfo {
   eosToken: number | null
   /** Ids that end an answer. */
   endOfGenerationTokens: number[]
-  /** The file's own template, or null. */
+  /** The file's own template; null where it has none, or an empty text. */
   chatTemplate: string | null
   /**
    * Where the template in use comes from: 'option' (given when loading), 'file', or the name of

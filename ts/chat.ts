@@ -9,7 +9,10 @@ import { type GenerateOptions, readTemplateOptions } from './options.js'
 import { binding } from './platform.js'
 import { invalid, reading, requireString } from './validate.js'
 
-/** A part of a message's content, for templates that take several. */
+/**
+ * A part of a message's content, for templates that take several. Built-in templates join the texts
+ * of parts of type 'text', a line each, and refuse others by name (TEMPLATE_ERROR).
+ */
 export type ChatContentPart = { type: string } & Record<string, unknown>
 
 /** One turn of a conversation. Further members are handed to the template as they are. */
@@ -31,7 +34,10 @@ export interface ChatTool {
 
 /** What a template is rendered with. */
 export interface TemplateOptions {
-  /** Functions that the template describes to the model. Default none. */
+  /**
+   * Functions that the template describes to the model. Default none. A template that knows no
+   * tools, as no built-in one does, leaves them out: `logger` is warned of it, once for each model.
+   */
   tools?: readonly ChatTool[]
   /** Documents to answer from, for templates that know them. Default none. */
   documents?: readonly object[]

@@ -90,7 +90,8 @@ export interface LoadOptions {
   layout?: 'auto' | 'mapped' | 'packed'
   /**
    * The chat template instead of the file's: the name of a built-in one, such as 'chatml', or
-   * Jinja. Default: the file's, else the built-in one that fits its vocabulary.
+   * Jinja. Default: the file's, else the built-in one that fits its vocabulary. An empty text is
+   * no template, here as in the file.
    */
   chatTemplate?: string
   /** Prepares no weights: tokenize, detokenize, templates and tensor work. Default false. */

@@ -1,6 +1,6 @@
 //! Chat templates with their arguments as JSON, and the templates of a model.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use realm_gguf::Gguf;
@@ -58,6 +58,8 @@ pub(crate) struct Templates {
     chosen: Option<String>,
     /// The one that was used last is the last.
     kept: Mutex<Vec<(Which, Arc<ChatTemplate>)>>,
+    /// Whether somebody has been told that tools were left out.
+    told_of_tools: Once,
 }
 
 /// One of a model's templates.
@@ -70,7 +72,8 @@ enum Which {
 }
 
 impl Templates {
-    /// `chosen` is the name of a built-in template or Jinja, to take the place of the file's.
+    /// `chosen` is the name of a built-in template or Jinja, to take the place of the file's. An
+    /// empty text is no template, here as in the file.
     ///
     /// # Errors
     /// `TEMPLATE_ERROR` when it is neither.
@@ -79,7 +82,14 @@ impl Templates {
         tokenizer: Arc<Tokenizer>,
         chosen: Option<String>,
     ) -> Result<Self> {
-        let templates = Templates { gguf, tokenizer, chosen, kept: Mutex::default() };
+        let chosen = chosen.filter(|text| !text.is_empty());
+        let templates = Templates {
+            gguf,
+            tokenizer,
+            chosen,
+            kept: Mutex::default(),
+            told_of_tools: Once::new(),
+        };
         if let Some(chosen) = &templates.chosen {
             templates.compiled(Which::Text(chosen.clone()))?;
         }
@@ -109,7 +119,8 @@ impl Templates {
     }
 
     /// Renders `given`, the name of a built-in template or Jinja, else the one that was
-    /// chosen, else the file's own, else the built-in one that fits the vocabulary.
+    /// chosen, else the file's own, else the built-in one that fits the vocabulary. Of tools that
+    /// the template leaves out it warns once.
     ///
     /// # Errors
     /// `TEMPLATE_ERROR` when there is none, it fails, or takes longer than `time`;
@@ -120,12 +131,23 @@ impl Templates {
         arguments: &ChatArguments,
         time: Duration,
     ) -> Result<String> {
-        let which = match given.or(self.chosen.as_deref()) {
+        let which = match given.filter(|text| !text.is_empty()).or(self.chosen.as_deref()) {
             Some(text) => Which::Text(text.to_owned()),
             None => Which::Own { with_tools: arguments.tools.is_some() },
         };
         let template = self.compiled(which)?;
-        render(&template, ChatTemplate::token_variables(&self.tokenizer), arguments, time)
+        let variables = ChatTemplate::token_variables(&self.tokenizer);
+        let text = render(&template, variables, arguments, time)?;
+        if arguments.tools.as_deref().is_some_and(|tools| tools != "[]") && !template.reads_tools()
+        {
+            self.told_of_tools.call_once(|| {
+                tracing::warn!(
+                    "the chat template knows no tools, so that the prompt does not have those that \
+                     were passed; describe them in a message, or pass a template that knows them"
+                );
+            });
+        }
+        Ok(text)
     }
 
     fn compiled(&self, which: Which) -> Result<Arc<ChatTemplate>> {
@@ -211,6 +233,17 @@ mod tests {
     use realm_testkit::gguf_writer::{GgufWriter, KvValue};
 
     use super::*;
+    use crate::log::{LogLevel, listen};
+
+    fn arguments(tools: Option<&str>) -> ChatArguments {
+        ChatArguments {
+            messages: "[]".into(),
+            tools: tools.map(str::to_owned),
+            variables: "{}".into(),
+            add_generation_prompt: true,
+            continue_final_message: false,
+        }
+    }
 
     fn templates(source: &str) -> Templates {
         let bytes = GgufWriter::new()
@@ -257,5 +290,39 @@ mod tests {
         let own = |with_tools| templates.compiled(Which::Own { with_tools }).unwrap();
         assert!(Arc::ptr_eq(&own(true), &own(true)));
         assert!(!Arc::ptr_eq(&own(true), &own(false)));
+    }
+
+    #[test]
+    fn an_empty_text_is_no_template() {
+        let templates = templates("own");
+        let arguments = arguments(None);
+        for given in [None, Some("")] {
+            assert_eq!(templates.render(given, &arguments, TIME_IN_BACKGROUND).unwrap(), "own");
+        }
+        let Templates { gguf, tokenizer, .. } = templates;
+        let templates = Templates::new(gguf, tokenizer, Some(String::new())).unwrap();
+        assert_eq!(templates.origin().as_deref(), Some("file"));
+    }
+
+    #[test]
+    fn tools_that_a_template_leaves_out_are_warned_of_once_for_each_model() {
+        let heard = Arc::new(Mutex::new(0));
+        let count = heard.clone();
+        let _listening = listen(move |entry| {
+            let is_ours = entry.level == LogLevel::Warn && entry.message.contains("knows no tools");
+            *count.lock().unwrap() += usize::from(is_ours);
+        });
+        let render = |templates: &Templates, tools: Option<&str>| {
+            let text = templates.render(None, &arguments(tools), TIME_IN_BACKGROUND).unwrap();
+            (text, *heard.lock().unwrap())
+        };
+        let knows = templates("{{ tools | length }}");
+        assert_eq!(render(&knows, Some("[{}]")), ("1".into(), 0));
+        let ignores = templates("own");
+        assert_eq!(render(&ignores, None), ("own".into(), 0));
+        assert_eq!(render(&ignores, Some("[]")), ("own".into(), 0));
+        assert_eq!(render(&ignores, Some("[{}]")), ("own".into(), 1));
+        assert_eq!(render(&ignores, Some("[{}]")), ("own".into(), 1));
+        assert_eq!(render(&templates("other"), Some("[{}]")), ("other".into(), 2));
     }
 }

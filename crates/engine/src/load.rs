@@ -271,7 +271,10 @@ fn file_info(gguf: &Gguf, tokenizer: &Tokenizer) -> Result<ModelInfo> {
         bos_token: tokenizer.bos(),
         eos_token: tokenizer.eos(),
         end_of_generation_tokens: tokenizer.end_of_generation().to_vec(),
-        chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
+        chat_template: metadata
+            .str("tokenizer.chat_template")?
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned),
         ..ModelInfo::default()
     })
 }

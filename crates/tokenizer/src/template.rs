@@ -69,7 +69,8 @@ impl ChatTemplate {
 
     /// A template that comes with this crate; see [`builtin_names`](Self::builtin_names).
     ///
-    /// It shows the texts of messages, whatever their role; it does not know
+    /// It shows the texts of messages, whatever their role; of a content in parts
+    /// the text parts, a line each, and other parts are refused. It does not know
     /// tools. It begins with `bos_token`, unless a variable `add_bos_token` is
     /// false.
     pub fn builtin(name: &str) -> Option<Self> {
@@ -106,6 +107,11 @@ impl ChatTemplate {
     /// `None` where no format is recognised.
     pub fn guess(tokenizer: &Tokenizer) -> Option<&'static str> {
         builtin::guess(tokenizer)
+    }
+
+    /// Whether the template reads `tools`: one that does not leaves them out of the prompt.
+    pub fn reads_tools(&self) -> bool {
+        self.program.reads("tools")
     }
 
     /// The prompt for a conversation.
@@ -218,7 +224,7 @@ pub enum TemplateOrigin {
 }
 
 /// The template of a model: with tools, the one named `tool_use` where there is
-/// one, else the unnamed one. `None` when the file brings no template.
+/// one, else the unnamed one. `None` when the file brings no template, or an empty text.
 ///
 /// A file may have the name of a built-in template in place of one, as those of
 /// RWKV models do.
@@ -251,12 +257,13 @@ fn own_template(
     metadata: &Metadata,
     with_tools: bool,
 ) -> Result<Option<(ChatTemplate, TemplateOrigin)>> {
+    let own = |key| Ok::<_, Box<Error>>(metadata.str(key)?.filter(|text| !text.is_empty()));
     let mut source = None;
     if with_tools {
-        source = metadata.str(TOOL_USE)?;
+        source = own(TOOL_USE)?;
     }
     if source.is_none() {
-        source = metadata.str(TEMPLATE)?;
+        source = own(TEMPLATE)?;
     }
     let Some(source) = source else { return Ok(None) };
     if let Some(name) = ChatTemplate::builtin_names().find(|name| *name == source)

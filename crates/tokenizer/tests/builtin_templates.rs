@@ -217,6 +217,119 @@ fn builtin_templates_write_what_the_authors_templates_write() {
     assert_eq!(n_compared, 18);
 }
 
+/// As `llm_chat_apply_template` of llama.cpp (`src/llama-chat.cpp`) writes them.
+#[test]
+fn every_message_of_a_user_has_its_header() {
+    let message = |role: &str, text: &str| json!({"role": role, "content": text});
+    let two_users = [message("user", "U1"), message("user", "U2")];
+    let with_system = [
+        message("system", "S1"),
+        message("user", "U1"),
+        message("tool", "T"),
+        message("user", "U2"),
+    ];
+    let cases: [(&str, &[Value], &str); 6] = [
+        (
+            "gemma",
+            &two_users,
+            "<start_of_turn>user\nU1<end_of_turn>\n<start_of_turn>user\nU2<end_of_turn>\n\
+             <start_of_turn>model\n",
+        ),
+        (
+            "gemma",
+            &with_system,
+            "<start_of_turn>user\nS1\n\nU1<end_of_turn>\n<start_of_turn>user\nT<end_of_turn>\n\
+             <start_of_turn>user\nU2<end_of_turn>\n<start_of_turn>model\n",
+        ),
+        ("orion", &two_users, "Human: U1\n\nAssistant: </s>Human: U2\n\nAssistant: </s>"),
+        (
+            "orion",
+            &with_system,
+            "Human: S1\n\nU1\n\nAssistant: </s>Human: T\n\nAssistant: </s>Human: U2\n\n\
+             Assistant: </s>",
+        ),
+        // Here one header stands for all until the answer.
+        ("llama2", &two_users, "[INST] U1 [/INST]U2 [/INST]"),
+        ("mistral-v3", &two_users, "[INST] U1[/INST]U2[/INST]"),
+    ];
+    for (name, messages, expected) in cases {
+        assert_eq!(render(name, &json!(messages), &Map::new(), true), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_turn_that_only_the_system_has_spoken_in_is_closed() {
+    let system = json!({"role": "system", "content": "S"});
+    let answer = json!({"role": "assistant", "content": "A"});
+    for (name, messages, expected) in [
+        (
+            "gemma",
+            json!([system, answer]),
+            "<start_of_turn>user\nS\n\n<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n",
+        ),
+        ("orion", json!([system, answer]), "Human: S\n\nAssistant: </s>A</s>"),
+    ] {
+        assert_eq!(render(name, &messages, &Map::new(), false), expected);
+    }
+    for (name, expected) in [
+        ("gemma", "<start_of_turn>user\nS\n\nS\n\n<end_of_turn>\n<start_of_turn>model\n"),
+        ("orion", "Human: S\n\nS\n\nAssistant: </s>"),
+    ] {
+        assert_eq!(render(name, &json!([system, system]), &Map::new(), true), expected);
+    }
+}
+
+#[test]
+fn texts_in_parts_are_lines_of_one_text_whoever_says_them() {
+    let conversation = |content: &dyn Fn(&str) -> Value| {
+        let messages = ["system", "user", "assistant", "tool", "user"];
+        json!(messages.map(|role| json!({"role": role, "content": content(role)})))
+    };
+    let parts = conversation(
+        &|role| json!([{"type": "text", "text": format!("{role} 1")}, {"type": "text", "text": "two"}]),
+    );
+    let whole = conversation(&|role| json!(format!("{role} 1\ntwo")));
+    let empty = [conversation(&|_| json!([])), conversation(&|_| json!(""))];
+    for name in ChatTemplate::builtin_names() {
+        let text = |messages: &Value| render(name, messages, &Map::new(), true);
+        assert_eq!(text(&parts), text(&whole), "{name}");
+        assert!(text(&parts).contains("system 1\ntwo"), "{name}");
+        assert_eq!(text(&empty[0]), text(&empty[1]), "{name}");
+    }
+    let template = ChatTemplate::builtin("chatml").unwrap();
+    let messages = json!([{"role": "assistant", "content": [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]}]);
+    let text = template.render_continued(&messages, None, &Map::new(), TIME).unwrap();
+    assert_eq!(text, "<|im_start|>assistant\nA\nB");
+}
+
+#[test]
+fn parts_that_are_no_text_are_refused_by_name() {
+    let cases = [
+        (json!({"type": "image_url", "image_url": {"url": "x"}}), "\"image_url\""),
+        (json!({"type": "text"}), "\"text\""),
+        (json!({"type": "text", "text": 4}), "\"text\""),
+        (json!({"text": "A"}), "null"),
+        (json!("A"), "null"),
+        (json!(null), "null"),
+    ];
+    for name in ChatTemplate::builtin_names() {
+        for role in ["system", "user", "assistant", "tool"] {
+            for (part, ty) in &cases {
+                let content = json!([{"type": "text", "text": "A"}, part]);
+                let messages = json!([{"role": role, "content": content}]);
+                let template = ChatTemplate::builtin(name).unwrap();
+                let error = template.render(&messages, None, &Map::new(), true, TIME).unwrap_err();
+                let message = error.to_string();
+                let found = format!(
+                    "a {role} message has a content part of type {ty}, which the built-in \
+                     template {name} does not know"
+                );
+                assert!(message.contains(&found), "{message}");
+            }
+        }
+    }
+}
+
 #[test]
 fn messages_without_a_text_and_conversations_without_a_message_are_rendered() {
     let variables = Map::new();
@@ -283,6 +396,35 @@ fn the_template_of_the_file_goes_first() {
         chat_template_or_builtin(gguf.metadata(), &tokenizer, false).unwrap().unwrap();
     assert_eq!(origin, TemplateOrigin::File);
     assert_eq!(template.render(&json!([]), None, &Map::new(), true, TIME).unwrap(), "0");
+}
+
+#[test]
+fn an_empty_template_is_none() {
+    let (gguf, tokenizer) = model(&["<|im_start|>"], Some(""));
+    assert!(chat_template(gguf.metadata(), false).unwrap().is_none());
+    let (_, origin) =
+        chat_template_or_builtin(gguf.metadata(), &tokenizer, false).unwrap().unwrap();
+    assert_eq!(origin, TemplateOrigin::Guessed("chatml"));
+    let mut writer = GgufWriter::new();
+    writer.kv("tokenizer.chat_template", "own").kv("tokenizer.chat_template.tool_use", "");
+    let gguf = Gguf::from_bytes(writer.to_bytes()).unwrap();
+    let template = chat_template(gguf.metadata(), true).unwrap().unwrap();
+    assert_eq!(template.render(&json!([]), None, &Map::new(), true, TIME).unwrap(), "own");
+}
+
+#[test]
+fn templates_that_read_tools_are_told_from_those_that_do_not() {
+    let reads = |source: &str| ChatTemplate::new(source).unwrap().reads_tools();
+    assert!(reads("{{ tools }}"));
+    assert!(reads("{% if tools is defined and tools %}T{% endif %}"));
+    assert!(reads(
+        "{% macro list() %}{% for tool in tools %}{{ tool.name }}{% endfor %}{% endmacro %}"
+    ));
+    assert!(!reads("{{ messages[0].content }}"));
+    assert!(!reads("tools {{ 'tools' ~ messages[0].tools }}"));
+    for name in ChatTemplate::builtin_names() {
+        assert!(!ChatTemplate::builtin(name).unwrap().reads_tools(), "{name}");
+    }
 }
 
 #[test]

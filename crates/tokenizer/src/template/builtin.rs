@@ -8,8 +8,9 @@ use crate::tokenizer::Tokenizer;
 
 /// What a template writes for a message of each role, as Jinja expressions.
 ///
-/// They see the `message`, its `text`, the same `trimmed`, and whether it `begins` a turn: the first
-/// message does, and every one behind an answer.
+/// They see the `message`, its `text`, the same `trimmed`, whether it `begins` a turn (the first
+/// message does, and every one behind an answer), and whether it is `after_system`: behind a message
+/// of the system. The text of a content in parts is that of its parts, a line each.
 struct BuiltinTemplate {
     name: &'static str,
     /// Before all messages.
@@ -32,15 +33,31 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 pub(super) fn source(name: &str) -> Option<String> {
     let BuiltinTemplate { start, system, user, assistant, answer, .. } =
         TEMPLATES.iter().find(|template| template.name == name)?;
+    let known = "it shows texts alone: pass content parts of type \"text\", \
+                 or a template that knows others";
     Some(format!(
         "{{{{ bos_token if add_bos_token | default(true) }}}}{{{{ {start} }}}}\
          {{% for message in messages %}}\
-         {{% set text = message.content or '' %}}{{% set trimmed = text | trim %}}\
+         {{% if message.content is string or not message.content %}}\
+         {{% set text = message.content or '' %}}\
+         {{% else %}}\
+         {{% for part in message.content %}}\
+         {{% if part.type != 'text' or part.text is not string %}}\
+         {{{{ raise_exception('a ' ~ message.role ~ ' message has a content part of type '\
+         ~ (part.type | default(none) | tojson)\
+         ~ ', which the built-in template {name} does not know; {known}') }}}}\
+         {{% endif %}}\
+         {{% endfor %}}\
+         {{% set text = message.content | map(attribute='text') | join('\\n') %}}\
+         {{% endif %}}\
+         {{% set trimmed = text | trim %}}\
          {{% set begins = loop.first or loop.previtem.role == 'assistant' %}}\
+         {{% set after_system = not loop.first and loop.previtem.role == 'system' %}}\
          {{% if message.role == 'system' %}}{{{{ {system} }}}}\
          {{% elif message.role == 'assistant' %}}{{{{ {assistant} }}}}\
          {{% else %}}{{{{ {user} }}}}{{% endif %}}\
          {{% endfor %}}\
+         {{% set after_system = messages and messages[-1].role == 'system' %}}\
          {{% if add_generation_prompt %}}{{{{ {answer} }}}}{{% endif %}}"
     ))
 }
@@ -153,10 +170,11 @@ const TEMPLATES: &[BuiltinTemplate] = &[
     BuiltinTemplate {
         name: "gemma",
         start: "''",
-        system: r"'<start_of_turn>user\n' ~ trimmed ~ '\n\n'",
-        user: r"('<start_of_turn>user\n' if begins) ~ trimmed ~ '<end_of_turn>\n'",
-        assistant: r"'<start_of_turn>model\n' ~ trimmed ~ '<end_of_turn>\n'",
-        answer: r"'<start_of_turn>model\n'",
+        // What the system says is the beginning of the user's turn.
+        system: r"('<start_of_turn>user\n' if not after_system) ~ trimmed ~ '\n\n'",
+        user: r"('<start_of_turn>user\n' if not after_system) ~ trimmed ~ '<end_of_turn>\n'",
+        assistant: r"('<end_of_turn>\n' if after_system) ~ '<start_of_turn>model\n' ~ trimmed ~ '<end_of_turn>\n'",
+        answer: r"('<end_of_turn>\n' if after_system) ~ '<start_of_turn>model\n'",
     },
     BuiltinTemplate {
         name: "gemma4",
@@ -234,10 +252,11 @@ const TEMPLATES: &[BuiltinTemplate] = &[
     BuiltinTemplate {
         name: "orion",
         start: "''",
-        system: r"'Human: ' ~ text ~ '\n\n'",
-        user: r"('Human: ' if begins) ~ text ~ '\n\nAssistant: </s>'",
-        assistant: "text ~ '</s>'",
-        answer: "''",
+        // As in gemma.
+        system: r"('Human: ' if not after_system) ~ text ~ '\n\n'",
+        user: r"('Human: ' if not after_system) ~ text ~ '\n\nAssistant: </s>'",
+        assistant: "('Assistant: </s>' if after_system) ~ text ~ '</s>'",
+        answer: "'Assistant: </s>' if after_system else ''",
     },
     BuiltinTemplate {
         name: "deepseek",

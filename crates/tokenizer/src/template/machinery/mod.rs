@@ -14,7 +14,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use minijinja::machinery::{self, CodeGenerator, Instructions};
+use minijinja::machinery::{self, CodeGenerator, Instruction, Instructions};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error};
@@ -54,6 +54,12 @@ impl Program {
             let (instructions, _) = generator.finish();
             Ok(watch::watched(&instructions, &owner.source))
         })
+    }
+
+    /// Whether it looks up a variable of this name somewhere.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        let mut instructions = (0..).map_while(|i| self.borrow_dependent().get(i));
+        instructions.any(|next| matches!(next, Instruction::Lookup(found) if *found == name))
     }
 
     /// Runs the template for at most `time`. `variables` are what it sees.
