@@ -226,7 +226,8 @@ const ENTRIES = {
     },
   },
   'model.generate': {
-    prompt: { takes: text, call: (x) => model.generate(x) },
+    // An empty one begins with the model's BOS.
+    prompt: { takes: anyText, call: (x) => model.generate(x) },
     options: {
       takes: options,
       call: (x) => model.generate('a', x),
@@ -321,7 +322,11 @@ const ENTRIES = {
   },
   embeddings: {
     embed: { takes: (x) => anyText(x) || empty(x), call: (x) => model.embed(x) },
-    'embed of a list': { takes: anyText, call: (x) => model.embed([x]) },
+    'embed of a list': {
+      // A list of numbers is one text's token ids.
+      takes: (x) => anyText(x) || x === 0 || x === 1,
+      call: (x) => model.embed([x]),
+    },
     'options of embed': {
       takes: options,
       call: (x) => model.embed('a', x),

@@ -74,7 +74,7 @@ async function promptOf(words: string[]): Promise<string> {
 async function quantizeFile(words: string[], flags: Flags): Promise<number> {
   const [input, output, mix, ...rest] = words
   if (input === undefined || output === undefined || mix === undefined || rest.length > 0)
-    throw new UsageError('quantize: expected an input, an output and a mix')
+    throw new UsageError('expected: realm quantize INPUT OUTPUT MIX')
   // Ctrl-C and its like end the work through its signal, so that nothing is left; twice, the process.
   const interrupt = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)

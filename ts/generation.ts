@@ -99,7 +99,8 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   #received = 0
   /** Tokens that the iteration which has read most has read. */
   #read = 0
-  /** Keeps the process alive while the answer is computed. */
+  #isEnding = false
+  /** Keeps the process alive while the answer is computed or being ended. */
   #alive: ReturnType<typeof setInterval> | undefined
   #endListening = () => {}
   /** Iterations that wait for the next event. */
@@ -151,6 +152,8 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
   /** Ends the generation within one step. Has no effect once it has ended. */
   abort(): void {
     this.#running?.abort()
+    this.#isEnding = true
+    this.#stayAlive()
   }
 
   /** Ends the generation, then resolves. */
@@ -264,8 +267,8 @@ export class Generation implements Promise<GenerateResult>, AsyncIterable<Genera
 
   /** A timer that never does anything is what keeps Node waiting. */
   #stayAlive(): void {
-    const isComputed = this.#running !== undefined && this.#received < this.#allowed
-    if (isComputed) this.#alive ??= setInterval(() => {}, 2 ** 31 - 1)
+    const isWanted = this.#isEnding || this.#received < this.#allowed
+    if (this.#running !== undefined && isWanted) this.#alive ??= setInterval(() => {}, 2 ** 31 - 1)
     else {
       clearInterval(this.#alive)
       this.#alive = undefined
