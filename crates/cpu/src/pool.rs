@@ -287,7 +287,9 @@ fn wait(parked: &AtomicBool, done: impl Fn() -> bool) {
         }
         sync::spin_loop();
     }
-    parked.store(true, Ordering::SeqCst);
+    // A swap rather than a store: QEMU's ARM processors let the load in `done` overtake a store,
+    // though both are sequentially consistent, and then nobody wakes us.
+    parked.swap(true, Ordering::SeqCst);
     while !done() {
         sync::park();
     }
