@@ -9,7 +9,7 @@ import { root } from './steps.mjs'
 import { BUILDS } from './web.mjs'
 
 /** Bytes after gzip of the page's module, the worker's, and one build of the engine. */
-const LIMIT_BYTES = 620_000
+const LIMIT_BYTES = 606_000
 /** What they are to come down to. */
 const AIM_BYTES = 400_000
 

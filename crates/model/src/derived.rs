@@ -43,7 +43,7 @@ pub(crate) fn transpose_heads(
     head_rows: usize,
     rows: usize,
 ) -> Result<TensorData> {
-    if realm_quant::format(joint.ty()).is_none() {
+    if !realm_quant::is_supported(joint.ty()) {
         let supported: Vec<_> = realm_quant::supported().map(|ty| ty.name()).collect();
         return Err(Error::unsupported(joint.name(), joint.ty(), supported.join(", ")));
     }
