@@ -58,6 +58,9 @@ self.onmessage = ({ data }: MessageEvent<Request>) => {
   else requests.get(data.id)?.abort()
 }
 
+// Whoever asked would wait for ever: what cannot be read does not say which call it was.
+self.onmessageerror = () => crashed(new Error('a request of the page could not be read'))
+
 // The engine cannot go on after a panic: it has no way to unwind.
 self.onerror = (event) => crashed(event instanceof ErrorEvent ? event.error : event)
 self.onunhandledrejection = ({ reason }) => crashed(reason)
